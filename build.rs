@@ -1,0 +1,5 @@
+//! Tells the linker that Node's symbols are found when the addon is loaded.
+
+fn main() {
+    napi_build::setup();
+}

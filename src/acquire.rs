@@ -1,0 +1,229 @@
+//! Taking a key: one SET, what its failures mean, and what becomes of a reply that was lost or came too late.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::backoff::Backoff;
+use crate::client::Client;
+use crate::clock::Moment;
+use crate::command;
+use crate::error::{Class, Error, is_wrong_type};
+use crate::heartbeat;
+use crate::lease::Lease;
+use crate::link::Patience;
+use crate::live::{Live, Trouble};
+use crate::outlet::{Answer, Ticket};
+use crate::settings::{LogLevel, Settings};
+use crate::settlement::{self, Origin, Sent};
+
+/// Who wants the key, which decides what is retried and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A `lock` that answers within the command's limit.
+    Lock,
+    /// A waiter, that outlasts what passes.
+    Wait,
+}
+
+/// The result of an attempt.
+pub enum Attempt {
+    /// The key holds our value, and its lease is certain.
+    Acquired(Sent),
+    /// Somebody holds it.
+    Held,
+    /// Redis gave it, but the answer came after its lease: it is given back.
+    TooLate,
+}
+
+/// Serves a `lock`.
+pub async fn lock(client: Rc<Client>, ticket: Ticket, settings: Arc<Settings>, resource: String) {
+    let key: Arc<str> = Settings::key_of(&resource).into();
+    let result = match acquire(&client, &settings, &key, Purpose::Lock).await {
+        Ok(Attempt::Acquired(sent)) => {
+            return heartbeat::keep(&client, sent, ticket);
+        }
+        Ok(Attempt::Held) => Ok(Answer::Taken {
+            holder: holder_for_log(&client, &settings, &key).await,
+            key,
+        }),
+        Ok(Attempt::TooLate) => Ok(Answer::Taken { holder: None, key }),
+        Err(error) => Err(error.into()),
+    };
+    ticket.answer(result);
+}
+
+/// Who holds the key, asked only where a log line will say it: an uncontended lock stays one command.
+async fn holder_for_log(client: &Rc<Client>, settings: &Settings, key: &str) -> Option<String> {
+    if settings.log_level < LogLevel::Info {
+        return None;
+    }
+    let live = client.link.current()?;
+    live.ask(command::read(key), settings.command_timeout)
+        .await
+        .ok()
+        .as_ref()
+        .and_then(command::text_of)
+}
+
+/// Tries to take a key. A waiter's attempt lasts until redis has said yes or no; a lock's has a limit.
+///
+/// # Errors
+/// What cannot be mended by waiting, or could not be within the limit.
+pub async fn acquire(
+    client: &Rc<Client>,
+    settings: &Arc<Settings>,
+    key: &Arc<str>,
+    purpose: Purpose,
+) -> Result<Attempt, Error> {
+    let mut backoff = Backoff::default();
+    let mut limit = None;
+    loop {
+        let live = client
+            .link
+            .live(patience_of(client, purpose), settings.connect_timeout)
+            .await?;
+        let deadline = *limit.get_or_insert_with(|| Instant::now() + settings.command_timeout);
+        let remaining = match purpose {
+            Purpose::Lock => deadline.saturating_duration_since(Instant::now()),
+            Purpose::Wait => settings.command_timeout,
+        };
+        let sent = Sent {
+            key: Arc::clone(key),
+            value: settings.new_value()?.into(),
+            settings: Arc::clone(settings),
+            when: Moment::now(),
+            origin: None,
+        };
+        let trouble = match live
+            .ask(command::take(key, &sent.value, settings.terms.ttl), remaining)
+            .await
+        {
+            Ok(reply) if command::was_taken(&reply) => return Ok(in_time(client, sent)),
+            Ok(_) => return Ok(Attempt::Held),
+            Err(Trouble::Refused(error)) if is_wrong_type(&error) => return Ok(Attempt::Held),
+            Err(trouble) => trouble,
+        };
+        let error = trouble.to_error(&settings.endpoint, "SET", key);
+        let is_over = purpose == Purpose::Lock && Instant::now() >= deadline;
+        match trouble {
+            Trouble::Refused(_) if is_worth_a_retry(&error, purpose) && !is_over => {
+                leave_if_useless(client, &live, &error);
+                pause(&mut backoff, purpose, deadline).await;
+            }
+            Trouble::Refused(_) => return Err(error),
+            Trouble::Dropped => match settle(client, &live, sent, purpose).await? {
+                Some(attempt) => return Ok(attempt),
+                None if is_over => return Err(error),
+                None => {}
+            },
+            Trouble::TimedOut(_) => {
+                settlement::discard(
+                    client,
+                    Sent {
+                        origin: Some(Origin::of(&live)),
+                        ..sent
+                    },
+                );
+                if purpose == Purpose::Lock {
+                    return Err(with_consequence(error));
+                }
+            }
+        }
+    }
+}
+
+fn patience_of(client: &Client, purpose: Purpose) -> Patience {
+    match purpose {
+        Purpose::Wait if client.link.has_stood() => Patience::Outage,
+        _ => Patience::Call,
+    }
+}
+
+fn is_worth_a_retry(error: &Error, purpose: Purpose) -> bool {
+    match error.class() {
+        Class::Later | Class::Reconnect => true,
+        Class::OutOfMemory => purpose == Purpose::Wait,
+        _ => false,
+    }
+}
+
+/// A demoted or overcrowded server is left; the next attempt looks up the name again.
+pub fn leave_if_useless(client: &Client, live: &Rc<Live>, error: &Error) {
+    if error.class() == Class::Reconnect {
+        client.link.leave(live);
+    }
+}
+
+async fn pause(backoff: &mut Backoff, purpose: Purpose, deadline: Instant) {
+    let delay = backoff.next_delay();
+    sleep(match purpose {
+        // The last try of a lock comes at the end of its limit.
+        Purpose::Lock => delay.min(deadline.saturating_duration_since(Instant::now())),
+        Purpose::Wait => delay,
+    })
+    .await;
+}
+
+/// A lease is counted from before its command was sent, so a slow reply may bring one that is over.
+fn in_time(client: &Rc<Client>, sent: Sent) -> Attempt {
+    if Moment::now() < Lease::begin(sent.settings.terms, sent.when).certain_until() {
+        return Attempt::Acquired(sent);
+    }
+    settlement::discard(client, sent);
+    Attempt::TooLate
+}
+
+/// The reply of a SET was lost with its connection: asks redis what became of it. `None`: it never ran and never will.
+async fn settle(
+    client: &Rc<Client>,
+    live: &Rc<Live>,
+    sent: Sent,
+    purpose: Purpose,
+) -> Result<Option<Attempt>, Error> {
+    let sent = Sent {
+        origin: Some(Origin::of(live)),
+        ..sent
+    };
+    match settlement::find_out(client, &sent, patience_of(client, purpose)).await {
+        Ok(true) => Ok(Some(in_time(client, Sent { origin: None, ..sent }))),
+        Ok(false) => Ok(None),
+        Err(error) => {
+            settlement::discard(client, sent);
+            // A waiter tries again; what is final will come back as the answer to that.
+            if purpose == Purpose::Wait && error.class() != Class::Denied {
+                Ok(None)
+            } else {
+                Err(error)
+            }
+        }
+    }
+}
+
+fn with_consequence(error: Error) -> Error {
+    match error {
+        Error::Timeout {
+            endpoint,
+            command,
+            key,
+            after_ms,
+            ..
+        } => Error::Timeout {
+            endpoint,
+            command,
+            key,
+            after_ms,
+            consequence: "; if redis still runs it, the key is deleted again as soon as redis can be reached, \
+                          and lapses by its ttl at the latest",
+        },
+        other => other,
+    }
+}
+
+/// The time between two attempts of a waiter that nothing wakes: about a second.
+#[must_use]
+pub fn poll_interval() -> Duration {
+    Duration::from_millis(fastrand::u64(900..1100))
+}

@@ -1,0 +1,160 @@
+//! What belongs to one endpoint: the shared connection, what is held through it, and who waits for what.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::clock::Moment;
+use crate::endpoint::Endpoint;
+use crate::holding::Holding;
+use crate::lease::Lease;
+use crate::link::Link;
+use crate::outlet::Caller;
+use crate::queue::Queue;
+use crate::schedule::Schedule;
+
+/// A reservation as its keeper sees it.
+pub struct Reservation {
+    /// What its caller sees of it.
+    pub holding: Arc<Holding>,
+    /// Its life on our clock.
+    pub lease: Lease,
+    /// Who is told of a loss.
+    pub caller: Caller,
+    /// A release is under way: nobody else may end it.
+    pub releasing: bool,
+    /// A failed renewal was already told; the next one of the same outage is not.
+    pub complained: bool,
+    /// Its entry in the schedule.
+    scheduled: Option<Moment>,
+}
+
+/// One endpoint's state. Owned by the one thread that runs the core, so nothing here is locked.
+pub struct Client {
+    /// The connection that all of it goes through.
+    pub link: Rc<Link>,
+    /// What is held, by [`Holding::id`].
+    held: RefCell<HashMap<u64, Reservation>>,
+    schedule: RefCell<Schedule>,
+    /// Rung when the first entry of the schedule is earlier than the heartbeat's sleep.
+    pub earlier: Notify,
+    /// A heartbeat task is running.
+    pub beating: Cell<bool>,
+    /// A task that mends the connection is running.
+    pub healing: Cell<bool>,
+    /// Who waits, by key.
+    pub queues: RefCell<HashMap<Arc<str>, Rc<Queue>>>,
+    /// Calls under way that are neither held nor waiting.
+    pub calls: Cell<usize>,
+}
+
+impl Client {
+    /// A client that opens nothing yet.
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Rc<Self> {
+        Rc::new(Self {
+            link: Link::new(Rc::new(endpoint)),
+            held: RefCell::default(),
+            schedule: RefCell::default(),
+            earlier: Notify::new(),
+            beating: Cell::new(false),
+            healing: Cell::new(false),
+            queues: RefCell::default(),
+            calls: Cell::new(0),
+        })
+    }
+
+    /// True while a broken connection must be mended without anybody calling.
+    #[must_use]
+    pub fn needs_connection(&self) -> bool {
+        !self.held.borrow().is_empty() || !self.queues.borrow().is_empty()
+    }
+
+    /// Wakes the head of the local queue for a key that may be free.
+    pub fn wake(&self, key: &str) {
+        if let Some(queue) = self.queues.borrow().get(key) {
+            queue.wake();
+        }
+    }
+
+    /// Wakes all queues: what they knew may no longer be so.
+    pub fn wake_all(&self) {
+        for queue in self.queues.borrow().values() {
+            queue.wake();
+        }
+    }
+
+    /// Adds what was just acquired.
+    pub fn keep(&self, holding: Arc<Holding>, lease: Lease, caller: Caller) {
+        let id = holding.id;
+        let reservation = Reservation {
+            holding,
+            lease,
+            caller,
+            releasing: false,
+            complained: false,
+            scheduled: None,
+        };
+        self.held.borrow_mut().insert(id, reservation);
+    }
+
+    /// Looks at a reservation, and may change it.
+    pub fn with<Result>(&self, id: u64, look: impl FnOnce(&mut Reservation) -> Result) -> Option<Result> {
+        self.held.borrow_mut().get_mut(&id).map(look)
+    }
+
+    /// Plans when the heartbeat looks at a reservation again, instead of what was planned; `None` is never.
+    pub fn plan(&self, id: u64, when: Option<Moment>) {
+        let mut held = self.held.borrow_mut();
+        let Some(reservation) = held.get_mut(&id) else {
+            return;
+        };
+        let mut schedule = self.schedule.borrow_mut();
+        if let Some(before) = reservation.scheduled.take() {
+            schedule.remove(before, id);
+        }
+        reservation.scheduled = when;
+        if let Some(when) = when
+            && schedule.insert(when, id)
+        {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Takes a reservation out, for good.
+    pub fn take(&self, id: u64) -> Option<Reservation> {
+        self.plan(id, None);
+        self.held.borrow_mut().remove(&id)
+    }
+
+    /// The reservations that need attention at `now`; their entries in the schedule are used up.
+    pub fn take_due(&self, now: Moment) -> Vec<u64> {
+        let due = self.schedule.borrow_mut().take_due(now);
+        let mut held = self.held.borrow_mut();
+        for id in &due {
+            if let Some(reservation) = held.get_mut(id) {
+                reservation.scheduled = None;
+            }
+        }
+        due
+    }
+
+    /// When the heartbeat has to look again.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Moment> {
+        self.schedule.borrow().next()
+    }
+
+    /// The ids of all that is held and fits.
+    pub fn find(&self, fits: impl Fn(&Reservation) -> bool) -> Vec<u64> {
+        self.held
+            .borrow()
+            .iter()
+            .filter(|(_, one)| fits(one))
+            .map(|(&id, _)| id)
+            .collect()
+    }
+}

@@ -1,0 +1,148 @@
+//! The redis commands that locks are made of, and what their replies mean.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::{Cmd, ServerError, Value};
+
+/// A script that runs inside redis, so that comparing and changing are one step.
+#[derive(Debug)]
+pub struct Script {
+    /// The name for messages.
+    pub name: &'static str,
+    source: &'static str,
+    hash: String,
+}
+
+impl Script {
+    fn new(name: &'static str, source: &'static str) -> Self {
+        Self {
+            name,
+            source,
+            hash: redis::Script::new(source).get_hash().to_owned(),
+        }
+    }
+
+    /// Runs it by its hash: [EVALSHA](https://redis.io/docs/latest/commands/evalsha/).
+    #[must_use]
+    pub fn by_hash(&self, call: &ScriptCall) -> Cmd {
+        self.run("EVALSHA", &self.hash, call)
+    }
+
+    /// Runs it by its source, for a server that does not know it (any more); the server keeps it.
+    #[must_use]
+    pub fn by_source(&self, call: &ScriptCall) -> Cmd {
+        self.run("EVAL", self.source, call)
+    }
+
+    /// Makes the server know it: `SCRIPT LOAD`.
+    #[must_use]
+    pub fn load(&self) -> Cmd {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(self.source);
+        command
+    }
+
+    #[allow(clippy::unused_self, reason = "reads as what it is: a way to run this script")]
+    fn run(&self, verb: &str, script: &str, call: &ScriptCall) -> Cmd {
+        let mut command = redis::cmd(verb);
+        command.arg(script).arg(1).arg(&*call.key).arg(&*call.value);
+        if let Some(ttl) = call.ttl {
+            command.arg(milliseconds(ttl));
+        }
+        command
+    }
+}
+
+/// Sets the ttl of a key that holds our value (src/lua/extend.lua).
+pub static EXTEND: LazyLock<Script> = LazyLock::new(|| Script::new("EXTEND", include_str!("lua/extend.lua")));
+
+/// Deletes a key that holds our value (src/lua/release.lua).
+pub static RELEASE: LazyLock<Script> =
+    LazyLock::new(|| Script::new("RELEASE", include_str!("lua/release.lua")));
+
+/// The arguments of a script.
+#[derive(Clone, Debug)]
+pub struct ScriptCall {
+    /// The only key.
+    pub key: std::sync::Arc<str>,
+    /// The value that it must hold.
+    pub value: std::sync::Arc<str>,
+    /// The new ttl, where the script sets one.
+    pub ttl: Option<Duration>,
+}
+
+/// What a script found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// The value was ours, and the change is made.
+    Ours,
+    /// The key is gone.
+    Gone,
+    /// Somebody else's value, or (`None`) a key that is no string.
+    Other(Option<String>),
+}
+
+/// `SET key value NX PX ttl`: [takes a key that does not exist](https://redis.io/docs/latest/commands/set/).
+#[must_use]
+pub fn take(key: &str, value: &str, ttl: Duration) -> Cmd {
+    let mut command = redis::cmd("SET");
+    command
+        .arg(key)
+        .arg(value)
+        .arg("NX")
+        .arg("PX")
+        .arg(milliseconds(ttl));
+    command
+}
+
+/// `GET key`.
+#[must_use]
+pub fn read(key: &str) -> Cmd {
+    let mut command = redis::cmd("GET");
+    command.arg(key);
+    command
+}
+
+/// `CLIENT KILL ID id`: ends a connection of ours that may still hold a command.
+#[must_use]
+pub fn kill(client_id: i64) -> Cmd {
+    let mut command = redis::cmd("CLIENT");
+    command.arg("KILL").arg("ID").arg(client_id);
+    command
+}
+
+/// True if [`take`] took the key, false if it exists.
+#[must_use]
+pub fn was_taken(reply: &Value) -> bool {
+    matches!(reply, Value::Okay)
+}
+
+/// The string in a reply to [`read`].
+#[must_use]
+pub fn text_of(reply: &Value) -> Option<String> {
+    match reply {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// What a script's reply means; its error where it is neither an answer nor a key of another type.
+///
+/// # Errors
+/// The error reply, as it came.
+pub fn comparison_of(reply: Result<Value, ServerError>) -> Result<Comparison, ServerError> {
+    match reply {
+        Ok(Value::Int(_)) => Ok(Comparison::Ours),
+        Ok(Value::Nil) => Ok(Comparison::Gone),
+        Ok(other) => Ok(Comparison::Other(text_of(&other))),
+        Err(error) if crate::error::is_wrong_type(&error) => Ok(Comparison::Other(None)),
+        Err(error) => Err(error),
+    }
+}
+
+/// At least one: redis refuses a ttl of 0.
+fn milliseconds(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
+}

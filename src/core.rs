@@ -1,0 +1,315 @@
+//! The one thread that owns every lock of the process: takes requests in, hands each to the part that serves it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::LocalSet;
+
+use crate::acquire;
+use crate::client::Client;
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::heartbeat;
+use crate::holding::Holding;
+use crate::link::Patience;
+use crate::outlet::{Answer, CallFailure, Loss, Ticket};
+use crate::release::{self, Outcome};
+use crate::settings::{DEFAULT_CONNECT_TIMEOUT, Settings};
+use crate::waiting;
+
+/// The most requests that are taken in before their commands are written.
+const LARGEST_TURN: usize = 512;
+
+/// What the core is asked to do.
+pub enum Request {
+    /// One attempt at a lock.
+    Lock {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// With what.
+        settings: Arc<Settings>,
+        /// On what.
+        resource: String,
+    },
+    /// Wait for a lock.
+    Wait {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// With what.
+        settings: Arc<Settings>,
+        /// On what.
+        resource: String,
+        /// For how long; `None` is for ever.
+        timeout: Option<Duration>,
+    },
+    /// A waiter leaves.
+    CancelWait {
+        /// The endpoint that it waits at.
+        settings: Arc<Settings>,
+        /// Its environment.
+        environment: u64,
+        /// Its call.
+        call: u64,
+    },
+    /// Give these back.
+    Release {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// What.
+        holdings: Vec<Arc<Holding>>,
+    },
+    /// Renew these now.
+    Renew {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// What.
+        holdings: Vec<Arc<Holding>>,
+        /// For how long.
+        ttl: Duration,
+    },
+    /// Close the connection of an endpoint, if nothing needs it.
+    Disconnect {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// Which.
+        endpoint: Endpoint,
+    },
+    /// An environment has ended: nothing of it is renewed or waits any more.
+    Leave {
+        /// Which.
+        environment: u64,
+    },
+}
+
+/// Where requests go in. Cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub struct Core {
+    requests: UnboundedSender<Request>,
+}
+
+impl Core {
+    /// Starts the thread. It lives as long as the process.
+    ///
+    /// # Errors
+    /// Where the system gives no thread, or no way to wait for sockets.
+    pub fn start() -> std::io::Result<Self> {
+        let (requests, receiver) = unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name("redis-reservation".into())
+            .spawn(move || {
+                LocalSet::new().block_on(&runtime, Desk::default().serve(receiver));
+            })?;
+        Ok(Self { requests })
+    }
+
+    /// Hands in a request. Never blocks.
+    pub fn submit(&self, request: Request) {
+        // The receiver lives as long as its thread. Should that ever have ended, the request comes back and is
+        // dropped here, and its ticket answers with an internal error.
+        drop(self.requests.send(request));
+    }
+}
+
+#[derive(Default)]
+struct Desk {
+    clients: RefCell<HashMap<Endpoint, Rc<Client>>>,
+}
+
+impl Desk {
+    async fn serve(self, mut receiver: UnboundedReceiver<Request>) {
+        let desk = Rc::new(self);
+        let mut requests = Vec::with_capacity(LARGEST_TURN);
+        while receiver.recv_many(&mut requests, LARGEST_TURN).await > 0 {
+            for request in requests.drain(..) {
+                desk.handle(request);
+            }
+        }
+    }
+
+    fn handle(self: &Rc<Self>, request: Request) {
+        match request {
+            Request::Lock {
+                ticket,
+                settings,
+                resource,
+            } => {
+                let client = self.client(&settings.endpoint);
+                tokio::task::spawn_local(acquire::lock(client, ticket, settings, resource));
+            }
+            Request::Wait {
+                ticket,
+                settings,
+                resource,
+                timeout,
+            } => {
+                let client = self.client(&settings.endpoint);
+                waiting::wait(&client, ticket, settings, resource, timeout);
+            }
+            Request::CancelWait {
+                settings,
+                environment,
+                call,
+            } => {
+                waiting::cancel(&self.client(&settings.endpoint), environment, call);
+            }
+            Request::Release { ticket, holdings } => {
+                tokio::task::spawn_local(Rc::clone(self).release(ticket, holdings));
+            }
+            Request::Renew {
+                ticket,
+                holdings,
+                ttl,
+            } => {
+                tokio::task::spawn_local(Rc::clone(self).renew(ticket, holdings, ttl));
+            }
+            Request::Disconnect { ticket, endpoint } => {
+                let client = self.clients.borrow().get(&endpoint).cloned();
+                if let Some(client) = client.filter(|client| !client.needs_connection()) {
+                    client.link.close();
+                }
+                ticket.answer(Ok(Answer::Disconnected));
+            }
+            Request::Leave { environment } => {
+                for client in self.clients.borrow().values() {
+                    release::forget_environment(client, environment);
+                    waiting::forget_environment(client, environment);
+                }
+            }
+        }
+    }
+
+    /// The client of an endpoint, made at its first use.
+    fn client(&self, endpoint: &Endpoint) -> Rc<Client> {
+        if let Some(client) = self.clients.borrow().get(endpoint) {
+            return Rc::clone(client);
+        }
+        let client = Client::new(endpoint.clone());
+        let watched = Rc::downgrade(&client);
+        client.link.watch(move |is_up| {
+            let Some(client) = watched.upgrade() else { return };
+            if is_up {
+                heartbeat::validate_all(&client);
+            } else {
+                heal(&client);
+            }
+            client.wake_all();
+        });
+        self.clients
+            .borrow_mut()
+            .insert(endpoint.clone(), Rc::clone(&client));
+        client
+    }
+
+    async fn release(self: Rc<Self>, ticket: Ticket, holdings: Vec<Arc<Holding>>) {
+        let mut releases = Releases::default();
+        let mut tasks = Vec::with_capacity(holdings.len());
+        for holding in holdings {
+            let client = self.client(&holding.settings.endpoint);
+            tasks.push(tokio::task::spawn_local(release::release(client, holding)));
+        }
+        for task in tasks {
+            match task.await {
+                Ok(Outcome::Released) => releases.released += 1,
+                Ok(Outcome::Lost(loss)) => releases.lost.push(loss),
+                Ok(Outcome::Failed(key, error)) => {
+                    releases.failed.push(key);
+                    releases.failure.get_or_insert(error);
+                }
+                Ok(Outcome::Nothing) => {}
+                Err(panic) => {
+                    releases.failure.get_or_insert(Error::Internal(panic.to_string()));
+                }
+            }
+        }
+        ticket.answer(answer_to_release(releases));
+    }
+
+    async fn renew(self: Rc<Self>, ticket: Ticket, holdings: Vec<Arc<Holding>>, ttl: Duration) {
+        let mut tasks = Vec::with_capacity(holdings.len());
+        for holding in &holdings {
+            let client = self.client(&holding.settings.endpoint);
+            let id = holding.id;
+            if client.with(id, |_| ()).is_some() {
+                tasks.push(tokio::task::spawn_local(async move {
+                    heartbeat::renew_now(&client, id, ttl).await
+                }));
+            }
+        }
+        if tasks.is_empty() {
+            ticket.answer(Err(Error::NotHeld.into()));
+            return;
+        }
+        let mut lost: Vec<Loss> = Vec::new();
+        let mut failure = None;
+        for task in tasks {
+            match task.await {
+                Ok(Ok(loss)) => lost.extend(loss),
+                Ok(Err(error)) => {
+                    failure.get_or_insert(error);
+                }
+                Err(panic) => {
+                    failure.get_or_insert(Error::Internal(panic.to_string()));
+                }
+            }
+        }
+        ticket.answer(match (lost.first().map(Loss::to_error), failure) {
+            (None, None) => Ok(Answer::Renewed),
+            (Some(error), _) | (None, Some(error)) => Err(CallFailure {
+                error,
+                lost,
+                released: None,
+                failed: Vec::new(),
+            }),
+        });
+    }
+}
+
+/// The results of one release, of all its reservations.
+#[derive(Default)]
+struct Releases {
+    released: usize,
+    lost: Vec<Loss>,
+    failed: Vec<Arc<str>>,
+    failure: Option<Error>,
+}
+
+fn answer_to_release(releases: Releases) -> Result<Answer, CallFailure> {
+    let Releases {
+        released,
+        lost,
+        failed,
+        failure,
+    } = releases;
+    match failure.or_else(|| lost.first().map(Loss::to_error)) {
+        None => Ok(Answer::Released(released)),
+        Some(error) => Err(CallFailure {
+            error,
+            lost,
+            released: Some(released),
+            failed,
+        }),
+    }
+}
+
+/// Mends a broken connection for as long as something needs it: what is held, or who waits.
+fn heal(client: &Rc<Client>) {
+    if client.healing.replace(true) {
+        return;
+    }
+    let client = Rc::clone(client);
+    tokio::task::spawn_local(async move {
+        while client.needs_connection() && client.link.current().is_none() {
+            let up = client.link.live(Patience::Endless, DEFAULT_CONNECT_TIMEOUT);
+            // Looks up now and then: what needed the connection may have ended.
+            let _ = tokio::time::timeout(Duration::from_secs(1), up).await;
+        }
+        client.healing.set(false);
+    });
+}

@@ -1,0 +1,318 @@
+//! Everything that can go wrong, as one enum: the sentence a user reads, its stable code, and what may be tried next.
+
+use redis::ServerError;
+
+/// What a refusal or a broken connection means for whoever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The same would fail again.
+    Final,
+    /// These credentials may not do that.
+    Denied,
+    /// The server will be ready later; this connection is good.
+    Later,
+    /// Another connection is needed first (the server was demoted, or had no room for us).
+    Reconnect,
+    /// No memory for a new key; what is held can still be extended and released.
+    OutOfMemory,
+    /// Nobody knows whether the command ran: its reply was lost or is late.
+    Unknown,
+}
+
+/// One failure. `Display` is the finished sentence; no variant can hold a password.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection could be made.
+    #[error("Redis connection to {endpoint} failed - {detail}")]
+    Connection {
+        /// `host:port`, as the caller gave it.
+        endpoint: String,
+        /// What the system said, in Node's wording: `connect ECONNREFUSED 127.0.0.1:6379`.
+        detail: String,
+        /// The system's name of the error, such as `ECONNREFUSED`.
+        reason: &'static str,
+    },
+    /// The connection broke after the command was sent.
+    #[error("Redis connection to {endpoint} was lost before {command} of {key} was answered")]
+    Dropped {
+        /// `host:port`.
+        endpoint: String,
+        /// The redis command.
+        command: &'static str,
+        /// The key it was about.
+        key: String,
+    },
+    /// No answer within the command's time limit.
+    #[error("{endpoint} did not answer {command} of {key} within {after_ms} ms{consequence}")]
+    Timeout {
+        /// `host:port`.
+        endpoint: String,
+        /// The redis command.
+        command: &'static str,
+        /// The key it was about.
+        key: String,
+        /// The limit.
+        after_ms: u128,
+        /// What becomes of the command that may still run; empty or starting with a separator.
+        consequence: &'static str,
+    },
+    /// The server refused our credentials, or refused the command to them.
+    #[error("Auth error: {text} (user 'default' at {endpoint})")]
+    Denied {
+        /// `host:port`.
+        endpoint: String,
+        /// Redis's own words.
+        text: String,
+    },
+    /// Any other error reply.
+    #[error("{command} of {key} at {endpoint} was refused: {text}")]
+    Reply {
+        /// `host:port`.
+        endpoint: String,
+        /// The redis command.
+        command: &'static str,
+        /// The key it was about; empty during a handshake.
+        key: String,
+        /// Redis's own words.
+        text: String,
+        /// What the refusal means.
+        class: Class,
+    },
+    /// The reservation is gone.
+    #[error("{}", lost_sentence(key, value, holder.as_deref()))]
+    Lost {
+        /// The key that was held.
+        key: String,
+        /// The value it was held with.
+        value: String,
+        /// Who holds it now, if that is known.
+        holder: Option<String>,
+    },
+    /// There is nothing to renew.
+    #[error("No reservation is held: lock one before it can be renewed")]
+    NotHeld,
+    /// A wait has reached its limit.
+    #[error("Waited {after_ms} ms for {key} without getting it (timeout)")]
+    WaitTimeout {
+        /// The key that was waited for.
+        key: String,
+        /// The limit.
+        after_ms: u128,
+    },
+    /// A wait was cancelled by its caller.
+    #[error("The wait for {key} was aborted")]
+    Aborted {
+        /// The key that was waited for.
+        key: String,
+    },
+    /// An argument that the face let through cannot be used.
+    #[error("{0}")]
+    InvalidValue(String),
+    /// A fault of this library.
+    #[error("redis-reservation failed inside: {0}; please report it")]
+    Internal(String),
+}
+
+fn lost_sentence(key: &str, value: &str, holder: Option<&str>) -> String {
+    match holder {
+        Some(holder) => format!("Worker {value} lost {key} to {holder}"),
+        None => format!("Worker {value} lost reservation for {key}"),
+    }
+}
+
+impl Error {
+    /// The stable code that callers compare.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Connection { .. } | Self::Dropped { .. } => "ERR_REDIS_CONNECTION",
+            Self::Timeout { .. } => "ERR_REDIS_TIMEOUT",
+            Self::Denied { .. } => "ERR_REDIS_AUTH",
+            Self::Reply { .. } => "ERR_REDIS_REPLY",
+            Self::Lost { .. } => "ERR_RESERVATION_LOST",
+            Self::NotHeld => "ERR_RESERVATION_NOT_HELD",
+            Self::WaitTimeout { .. } => "ERR_RESERVATION_TIMEOUT",
+            Self::Aborted { .. } => "ABORTED",
+            Self::InvalidValue(_) => "ERR_INVALID_ARG_VALUE",
+            Self::Internal(_) => "ERR_INTERNAL",
+        }
+    }
+
+    /// What may be tried next.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Connection { .. } => Class::Reconnect,
+            Self::Dropped { .. } | Self::Timeout { .. } => Class::Unknown,
+            Self::Denied { .. } => Class::Denied,
+            Self::Reply { class, .. } => *class,
+            _ => Class::Final,
+        }
+    }
+
+    /// The key that the failure is about, if it is about one.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Dropped { key, .. }
+            | Self::Timeout { key, .. }
+            | Self::Reply { key, .. }
+            | Self::Lost { key, .. }
+            | Self::WaitTimeout { key, .. }
+            | Self::Aborted { key } => (!key.is_empty()).then_some(key),
+            _ => None,
+        }
+    }
+
+    /// Host and port of the server it is about, if it is about one.
+    #[must_use]
+    pub fn address(&self) -> Option<(&str, u16)> {
+        let endpoint = match self {
+            Self::Connection { endpoint, .. }
+            | Self::Dropped { endpoint, .. }
+            | Self::Timeout { endpoint, .. }
+            | Self::Denied { endpoint, .. }
+            | Self::Reply { endpoint, .. } => endpoint,
+            _ => return None,
+        };
+        let (host, port) = endpoint.rsplit_once(':')?;
+        Some((host, port.parse().ok()?))
+    }
+
+    /// An error reply as one of ours.
+    #[must_use]
+    pub fn from_reply(endpoint: &str, command: &'static str, key: &str, error: &ServerError) -> Self {
+        let text = words_of(error);
+        match class_of(&text) {
+            Class::Denied => Self::Denied {
+                endpoint: endpoint.to_owned(),
+                text,
+            },
+            class => Self::Reply {
+                endpoint: endpoint.to_owned(),
+                command,
+                key: key.to_owned(),
+                text,
+                class,
+            },
+        }
+    }
+}
+
+/// A reply's code and text as redis sent them, without the leading `-`.
+#[must_use]
+pub fn words_of(error: &ServerError) -> String {
+    match error.details() {
+        Some(details) => format!("{} {details}", error.code()),
+        None => error.code().to_owned(),
+    }
+}
+
+/// True for a key that is no string: to a lock it is simply held.
+#[must_use]
+pub fn is_wrong_type(error: &ServerError) -> bool {
+    code_of(&words_of(error)) == "WRONGTYPE"
+}
+
+/// The only place that reads the words of redis's refusals.
+#[must_use]
+pub fn class_of(text: &str) -> Class {
+    match code_of(text) {
+        "LOADING" | "BUSY" | "MASTERDOWN" | "NOREPLICAS" | "MISCONF" | "TRYAGAIN" | "CLUSTERDOWN" => {
+            Class::Later
+        }
+        "READONLY" => Class::Reconnect,
+        "OOM" => Class::OutOfMemory,
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => Class::Denied,
+        _ if text.contains("max number of clients reached") => Class::Reconnect,
+        _ => Class::Final,
+    }
+}
+
+/// The code of an error reply. Redis 6.2 wraps what a script met in an `ERR Error running script …` whose text holds
+/// the code (`… -READONLY You can't write …`), so a known code inside such a text counts.
+fn code_of(text: &str) -> &str {
+    const INSIDE_SCRIPTS: [&str; 10] = [
+        "LOADING",
+        "BUSY",
+        "MASTERDOWN",
+        "NOREPLICAS",
+        "MISCONF",
+        "READONLY",
+        "OOM",
+        "NOPERM",
+        "NOAUTH",
+        "WRONGTYPE",
+    ];
+    let code = text.split(' ').next().unwrap_or_default();
+    if code == "ERR" && text.contains("unning script") {
+        let inside = text
+            .split([' ', '-', ':'])
+            .find(|word| INSIDE_SCRIPTS.contains(word));
+        return inside.unwrap_or(code);
+    }
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_classified_by_their_code() {
+        for (text, class) in [
+            ("LOADING Redis is loading the dataset in memory", Class::Later),
+            ("BUSY Redis is busy running a script.", Class::Later),
+            ("MISCONF Redis is configured to save RDB snapshots", Class::Later),
+            ("NOREPLICAS Not enough good replicas to write.", Class::Later),
+            (
+                "READONLY You can't write against a read only replica.",
+                Class::Reconnect,
+            ),
+            ("ERR max number of clients reached", Class::Reconnect),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                Class::OutOfMemory,
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'set' command",
+                Class::Denied,
+            ),
+            (
+                "WRONGPASS invalid username-password pair or user is disabled.",
+                Class::Denied,
+            ),
+            ("ERR syntax error", Class::Final),
+        ] {
+            assert_eq!(class_of(text), class, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_code_inside_the_text_of_a_script_error_counts() {
+        let wrapped = "ERR Error running script (call to f_6b1bf486c81ceb7edf3c093f4c48582e38c0e791): \
+                       @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica.";
+        assert_eq!(class_of(wrapped), Class::Reconnect);
+        assert_eq!(
+            class_of("ERR Error running script (call to f_0): @user_script:1: 'x' is nil"),
+            Class::Final
+        );
+    }
+
+    #[test]
+    fn the_sentences_of_a_loss_are_those_of_0_4_0() {
+        let mut error = Error::Lost {
+            key: "reservation-a".into(),
+            value: "w-1-t".into(),
+            holder: None,
+        };
+        assert_eq!(
+            error.to_string(),
+            "Worker w-1-t lost reservation for reservation-a"
+        );
+        if let Error::Lost { holder, .. } = &mut error {
+            *holder = Some("MOCK".into());
+        }
+        assert_eq!(error.to_string(), "Worker w-1-t lost reservation-a to MOCK");
+    }
+}

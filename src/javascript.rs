@@ -1,0 +1,149 @@
+//! Answers, failures and events as JavaScript values. Plain objects: lib/errors.js makes classes of the failures.
+
+use napi::bindgen_prelude::{JsValue, Object, ToNapiValue};
+use napi::{Env, Result, sys};
+
+use crate::error::Error;
+use crate::outlet::{CallFailure, Event, Loss};
+
+/// `{ code, message, key?, val?, holder?, host?, port?, cause?, released?, lost?, failed? }`.
+pub fn failure_object<'env>(env: &'env Env, failure: &CallFailure) -> Result<Object<'env>> {
+    let mut object = error_object(env, &failure.error)?;
+    if !failure.lost.is_empty() {
+        object.set("lost", keys(failure.lost.iter().map(|loss| &*loss.key)))?;
+    }
+    if let Some(released) = failure.released {
+        object.set("released", count(released))?;
+        object.set("lost", keys(failure.lost.iter().map(|loss| &*loss.key)))?;
+        object.set("failed", keys(failure.failed.iter().map(|key| &**key)))?;
+    }
+    Ok(object)
+}
+
+/// The fields that belong to the error itself.
+pub fn error_object<'env>(env: &'env Env, error: &Error) -> Result<Object<'env>> {
+    let mut object = Object::new(env)?;
+    object.set("code", error.code())?;
+    object.set("message", error.to_string())?;
+    if let Some(key) = error.key() {
+        object.set("key", key)?;
+    }
+    match error {
+        Error::Lost { value, holder, .. } => {
+            object.set("val", value)?;
+            if let Some(holder) = holder {
+                object.set("holder", holder)?;
+            }
+        }
+        Error::Connection { detail, reason, .. } => {
+            let mut cause = Object::new(env)?;
+            cause.set("code", *reason)?;
+            cause.set("message", detail)?;
+            object.set("cause", cause)?;
+        }
+        Error::Reply { text, .. } | Error::Denied { text, .. } => {
+            let mut cause = Object::new(env)?;
+            cause.set("code", text.split(' ').next().unwrap_or_default())?;
+            cause.set("message", text)?;
+            object.set("cause", cause)?;
+        }
+        _ => {}
+    }
+    if let Some((host, port)) = error.address() {
+        object.set("host", host)?;
+        object.set("port", u32::from(port))?;
+    }
+    Ok(object)
+}
+
+/// An event as its name and its fields, in the order in which a line shows them. `None` for one that is not told.
+pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<Option<(&'static str, Object<'env>)>> {
+    let mut fields = Object::new(env)?;
+    let name = match event {
+        Event::Extended { holding, ttl } => {
+            fields.set("key", &*holding.key)?;
+            fields.set("duration", format!("{}s", ttl.as_secs_f64()))?;
+            fields.set("val", &*holding.value)?;
+            "reservation-extended"
+        }
+        Event::ExtendFailed { key, error } => {
+            fields.set("err", error_object(env, error)?)?;
+            fields.set("key", &**key)?;
+            "expire-set-failed"
+        }
+        Event::Outage { host, port, error } => {
+            fields.set("host", host)?;
+            fields.set("port", u32::from(*port))?;
+            fields.set("err", error_object(env, error)?)?;
+            "redis-error"
+        }
+        Event::Attempted { resource, key } => {
+            fields.set("resource", resource)?;
+            fields.set("key", &**key)?;
+            "reservation-attempt"
+        }
+        Event::Lost { loss, quiet, .. } => {
+            fields.set("key", &*loss.key)?;
+            fields.set("val", &*loss.value)?;
+            fields.set("holder", loss.holder.as_deref())?;
+            fields.set("message", Loss::to_error(loss).to_string())?;
+            fields.set("quiet", *quiet)?;
+            "reservation-lost"
+        }
+        Event::Lapsed => return Ok(None),
+    };
+    Ok(Some((name, fields)))
+}
+
+/// A number that JavaScript can hold. Nothing is counted beyond 2^32.
+pub fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Any value as the raw one that calls take.
+pub fn raw<T: ToNapiValue>(env: &Env, value: T) -> Result<sys::napi_value> {
+    // SAFETY: the environment is the one whose thread runs this.
+    unsafe { T::to_napi_value(env.raw(), value) }
+}
+
+/// Calls a function with nobody above it to catch what it throws. What it throws is an uncaught exception of the
+/// process, as it would be had it been called by Node itself, and whoever calls goes on.
+pub fn call(
+    env: &Env,
+    receiver: sys::napi_value,
+    function: sys::napi_value,
+    arguments: &[sys::napi_value],
+) -> Option<sys::napi_value> {
+    let mut returned = std::ptr::null_mut();
+    // SAFETY: all values belong to the handle scope that the caller has open.
+    unsafe {
+        let status = sys::napi_call_function(
+            env.raw(),
+            receiver,
+            function,
+            arguments.len(),
+            arguments.as_ptr(),
+            &raw mut returned,
+        );
+        if status == sys::Status::napi_ok {
+            return Some(returned);
+        }
+        if status == sys::Status::napi_pending_exception {
+            let mut exception = std::ptr::null_mut();
+            // Fails only in an environment that is being torn down, where nobody is left to be told.
+            if sys::napi_get_and_clear_last_exception(env.raw(), &raw mut exception) == sys::Status::napi_ok {
+                sys::napi_fatal_exception(env.raw(), exception);
+            }
+        }
+    }
+    None
+}
+
+/// The raw value of an object.
+pub fn raw_object(object: &Object) -> sys::napi_value {
+    object.value().value
+}
+
+fn keys<'a>(keys: impl Iterator<Item = &'a str>) -> Vec<String> {
+    keys.map(str::to_owned).collect()
+}

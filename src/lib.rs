@@ -1,0 +1,41 @@
+//! `redis-reservation`: locks in redis that expire, renew themselves, and belong to whoever took them.
+//!
+//! One OS thread per process owns every lock (`core`), so that a JavaScript thread that is busy loses nothing. From
+//! the top down; each part knows those below it and none above:
+//!
+//! - [`reserve_resource`]: the class that JavaScript sees.
+//! - [`bridge`]: carries calls to the core and answers back, in batches. The only parts that know Node.
+//! - [`core`]: the thread; hands each request to the part that serves it.
+//! - [`waiting`], [`release`], [`heartbeat`], [`acquire`]: what is done with a lock.
+//! - [`settlement`]: what a lost reply left open.
+//! - [`client`]: the state of one endpoint, made of [`queue`], [`schedule`] and [`link`].
+//! - [`link`], [`live`], [`connection`]: a connection that heals, one that is up, how one is made.
+//! - [`outlet`], [`holding`], [`settings`]: what both threads see.
+//! - [`command`], [`lease`], [`backoff`], [`endpoint`], [`clock`], [`error`]: values and arithmetic.
+
+pub mod acquire;
+pub mod backoff;
+pub mod bridge;
+pub mod client;
+pub mod clock;
+pub mod command;
+pub mod connection;
+pub mod core;
+pub mod endpoint;
+pub mod environment;
+pub mod error;
+pub mod heartbeat;
+pub mod holding;
+pub mod javascript;
+pub mod lease;
+pub mod link;
+pub mod live;
+pub mod mailbox;
+pub mod outlet;
+pub mod queue;
+pub mod release;
+pub mod reserve_resource;
+pub mod schedule;
+pub mod settings;
+pub mod settlement;
+pub mod waiting;

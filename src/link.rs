@@ -1,0 +1,260 @@
+//! The one connection that all calls to an endpoint share: made when it is needed, made again when it breaks.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use crate::backoff::Backoff;
+use crate::connection::{self, Opened};
+use crate::endpoint::Endpoint;
+use crate::error::{Class, Error};
+use crate::live::Live;
+
+/// How long a refused or unresolvable connection is retried for a call: the budget that 0.4.0 had.
+const REFUSED_BUDGET: Duration = Duration::from_millis(500);
+
+/// A connection that lived this long was a good one.
+const STEADY: Duration = Duration::from_secs(1);
+
+/// For how long somebody waits for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Until a call's budget is used up, or the failure is one that waiting does not mend.
+    Call,
+    /// For ever, unless the credentials are refused.
+    Outage,
+    /// For ever, whatever happens: something is to be settled, or a lease to be kept.
+    Endless,
+}
+
+enum State {
+    /// No connection, and no attempt at one before `retry_at`.
+    Down { retry_at: Instant },
+    /// An attempt is under way.
+    Connecting,
+    /// Up.
+    Up(Rc<Live>),
+}
+
+/// The shared connection of one endpoint.
+pub struct Link {
+    /// Where it leads.
+    pub endpoint: Rc<Endpoint>,
+    state: RefCell<State>,
+    /// Told of every change of `state`.
+    changed: Notify,
+    backoff: Cell<Backoff>,
+    /// The last attempt's failure and the number of attempts, so that a waiter knows which failures are news.
+    failure: RefCell<Option<Error>>,
+    attempts: Cell<u64>,
+    generation: Cell<u64>,
+    /// Who is told that the connection came up (true) or broke (false).
+    watcher: RefCell<Option<Box<dyn Fn(bool)>>>,
+}
+
+impl Link {
+    /// A link that opens nothing yet.
+    #[must_use]
+    pub fn new(endpoint: Rc<Endpoint>) -> Rc<Self> {
+        Rc::new(Self {
+            endpoint,
+            state: RefCell::new(State::Down {
+                retry_at: Instant::now(),
+            }),
+            changed: Notify::new(),
+            backoff: Cell::default(),
+            failure: RefCell::default(),
+            attempts: Cell::new(0),
+            generation: Cell::new(0),
+            watcher: RefCell::default(),
+        })
+    }
+
+    /// Sets who is told that the connection came up (true) or broke (false).
+    pub fn watch(&self, watcher: impl Fn(bool) + 'static) {
+        *self.watcher.borrow_mut() = Some(Box::new(watcher));
+    }
+
+    /// The connection, if it is up now.
+    #[must_use]
+    pub fn current(&self) -> Option<Rc<Live>> {
+        match &*self.state.borrow() {
+            State::Up(live) => Some(Rc::clone(live)),
+            _ => None,
+        }
+    }
+
+    /// True once a connection has stood: an outage since then is worth waiting for.
+    #[must_use]
+    pub fn has_stood(&self) -> bool {
+        self.generation.get() > 0
+    }
+
+    /// The failure of the last attempt, while there is no connection.
+    #[must_use]
+    pub fn failure(&self) -> Option<Error> {
+        self.failure.borrow().clone()
+    }
+
+    /// The connection, made if need be. `connect_timeout` limits one attempt, and a call's whole wait for an attempt
+    /// that is merely pending.
+    ///
+    /// # Errors
+    /// Why there is none, once `patience` is over.
+    pub async fn live(
+        self: &Rc<Self>,
+        patience: Patience,
+        connect_timeout: Duration,
+    ) -> Result<Rc<Live>, Error> {
+        let asked = Instant::now();
+        let mut seen = self.attempts.get();
+        loop {
+            let changed = self.changed.notified();
+            if let Some(live) = self.current() {
+                return Ok(live);
+            }
+            if self.attempts.get() != seen {
+                seen = self.attempts.get();
+                if let Some(failure) = self.failure()
+                    && is_final(&failure, patience, asked)
+                {
+                    return Err(failure);
+                }
+            }
+            let wake = match &*self.state.borrow() {
+                State::Down { retry_at } if *retry_at > Instant::now() => Some(*retry_at),
+                State::Down { .. } => None,
+                _ => Some(asked + connect_timeout),
+            };
+            match wake {
+                None => self.attempt(connect_timeout),
+                Some(_) if patience != Patience::Call && self.is_connecting() => changed.await,
+                Some(wake) => {
+                    if timeout_at(wake, changed).await.is_err() && self.is_connecting() {
+                        return Err(self.still_connecting(connect_timeout));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes the connection, if it is up. The next use makes another.
+    pub fn close(&self) {
+        if let Some(live) = self.current() {
+            live.close();
+        }
+    }
+
+    /// Leaves a connection whose server is of no use (demoted, say), if it is still the same one.
+    pub fn leave(&self, live: &Rc<Live>) {
+        live.close();
+        self.broke(live.generation);
+    }
+
+    fn is_connecting(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Connecting)
+    }
+
+    fn still_connecting(&self, waited: Duration) -> Error {
+        Error::Connection {
+            endpoint: self.endpoint.to_string(),
+            detail: format!("no connection within {} ms (connect_timeout)", waited.as_millis()),
+            reason: "ETIMEDOUT",
+        }
+    }
+
+    fn attempt(self: &Rc<Self>, connect_timeout: Duration) {
+        *self.state.borrow_mut() = State::Connecting;
+        let link = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let result = connection::open(&link.endpoint, connect_timeout).await;
+            match result {
+                Ok(opened) => link.came_up(opened),
+                Err(error) => link.failed(error),
+            }
+        });
+    }
+
+    fn came_up(self: &Rc<Self>, opened: Opened) {
+        let generation = self.generation.get() + 1;
+        self.generation.set(generation);
+        let driver = tokio::task::spawn_local(opened.driver);
+        let live = Rc::new(Live::new(
+            generation,
+            opened.client_id,
+            opened.connection,
+            driver.abort_handle(),
+        ));
+        let link: Weak<Self> = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            // Ends when the connection does, and when it is closed from here; a panic in it ends it too.
+            let _ = driver.await;
+            if let Some(link) = link.upgrade() {
+                link.broke(generation);
+            }
+        });
+        *self.failure.borrow_mut() = None;
+        *self.state.borrow_mut() = State::Up(live);
+        self.tell(true);
+    }
+
+    fn failed(&self, error: Error) {
+        *self.failure.borrow_mut() = Some(error);
+        self.go_down();
+        self.attempts.set(self.attempts.get() + 1);
+        self.changed.notify_waiters();
+    }
+
+    fn broke(&self, generation: u64) {
+        let Some(live) = self.current().filter(|live| live.generation == generation) else {
+            return;
+        };
+        // A connection that stood for a while is made again at once; one that breaks as soon as it is made is like
+        // one that is refused.
+        if live.since.elapsed() >= STEADY {
+            self.backoff.set(Backoff::default());
+            *self.state.borrow_mut() = State::Down {
+                retry_at: Instant::now(),
+            };
+        } else {
+            self.go_down();
+        }
+        self.tell(false);
+    }
+
+    fn go_down(&self) {
+        let mut backoff = self.backoff.get();
+        let delay = backoff.next_delay();
+        self.backoff.set(backoff);
+        *self.state.borrow_mut() = State::Down {
+            retry_at: Instant::now() + delay,
+        };
+    }
+
+    fn tell(&self, up: bool) {
+        self.changed.notify_waiters();
+        if let Some(watcher) = &*self.watcher.borrow() {
+            watcher(up);
+        }
+    }
+}
+
+/// Whether a failed attempt ends somebody's wait for a connection.
+fn is_final(failure: &Error, patience: Patience, asked: Instant) -> bool {
+    match (patience, failure) {
+        (Patience::Endless, _) => false,
+        (_, failure) if matches!(failure.class(), Class::Denied | Class::Final) => true,
+        (Patience::Outage, _) => false,
+        // The attempt itself took as long as a connect may take.
+        (
+            Patience::Call,
+            Error::Connection {
+                reason: "ETIMEDOUT", ..
+            },
+        ) => true,
+        (Patience::Call, _) => asked.elapsed() >= REFUSED_BUDGET,
+    }
+}

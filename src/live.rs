@@ -1,0 +1,235 @@
+//! One connection that is up: commands of one turn leave as one pipeline, every command has a limit, and a
+//! connection that has gone silent is given up.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline, ServerError, Value};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::command::{Comparison, Script, ScriptCall, comparison_of};
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+
+/// The most commands in one pipeline: small enough that the first replies are handled while the next are on their way.
+const LARGEST_BATCH: usize = 500;
+
+/// Why a command has no reply that could be used.
+#[derive(Debug)]
+pub enum Trouble {
+    /// An error reply.
+    Refused(ServerError),
+    /// The connection broke; whether the command ran is unknown.
+    Dropped,
+    /// No reply in time; the command may still run.
+    TimedOut(Duration),
+}
+
+impl Trouble {
+    /// The trouble as an error that names what was tried.
+    #[must_use]
+    pub fn to_error(&self, endpoint: &Endpoint, command: &'static str, key: &str) -> Error {
+        let (endpoint, key) = (endpoint.to_string(), key.to_owned());
+        match self {
+            Self::Refused(error) => Error::from_reply(&endpoint, command, &key, error),
+            Self::Dropped => Error::Dropped {
+                endpoint,
+                command,
+                key,
+            },
+            Self::TimedOut(limit) => Error::Timeout {
+                endpoint,
+                command,
+                key,
+                after_ms: limit.as_millis(),
+                consequence: "",
+            },
+        }
+    }
+}
+
+type Reply = oneshot::Sender<Result<Value, Trouble>>;
+
+/// A reply that is on its way. The command has been handed in; dropping this forgets the reply, not the command.
+#[derive(Debug)]
+pub struct Pending {
+    reply: oneshot::Receiver<Result<Value, Trouble>>,
+    sent: Instant,
+}
+
+/// A connection that is up, shared by all calls to its endpoint.
+pub struct Live {
+    /// Counts the connections of an endpoint, so that a reply's owner knows whether it is still the same one.
+    pub generation: u64,
+    /// The server's number for it.
+    pub client_id: Option<i64>,
+    /// When it came up.
+    pub since: Instant,
+    connection: MultiplexedConnection,
+    /// What was handed in during this turn of the runtime.
+    outbox: RefCell<Vec<(Cmd, Reply)>>,
+    flush_is_due: Cell<bool>,
+    /// When the last reply came: a command that timed out since then was not the only one to wait.
+    heard: Cell<Instant>,
+    /// Aborting the task that moves the bytes closes the socket.
+    driver: AbortHandle,
+}
+
+impl Live {
+    /// Wraps a connection whose driver is running.
+    #[must_use]
+    pub fn new(
+        generation: u64,
+        client_id: Option<i64>,
+        connection: MultiplexedConnection,
+        driver: AbortHandle,
+    ) -> Self {
+        Self {
+            generation,
+            client_id,
+            since: Instant::now(),
+            connection,
+            outbox: RefCell::default(),
+            flush_is_due: Cell::new(false),
+            heard: Cell::new(Instant::now()),
+            driver,
+        }
+    }
+
+    /// Hands in a command. It is written before this turn of the runtime ends, with all others of the turn.
+    pub fn send(self: &Rc<Self>, command: Cmd) -> Pending {
+        let (sender, reply) = oneshot::channel();
+        self.outbox.borrow_mut().push((command, sender));
+        if !self.flush_is_due.replace(true) {
+            tokio::task::spawn_local(Rc::clone(self).flush());
+        }
+        Pending {
+            reply,
+            sent: Instant::now(),
+        }
+    }
+
+    /// The reply to a command, within `limit` of its having been handed in.
+    ///
+    /// # Errors
+    /// The refusal, or why there is no reply.
+    pub async fn reply(&self, pending: Pending, limit: Duration) -> Result<Value, Trouble> {
+        let Pending { reply, sent } = pending;
+        match timeout_at(sent + limit, reply).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Trouble::Dropped),
+            Err(_) => {
+                self.suspect(sent);
+                Err(Trouble::TimedOut(limit))
+            }
+        }
+    }
+
+    /// Sends a command and waits for its reply.
+    ///
+    /// # Errors
+    /// The refusal, or why there is no reply.
+    pub async fn ask(self: &Rc<Self>, command: Cmd, limit: Duration) -> Result<Value, Trouble> {
+        let pending = self.send(command);
+        self.reply(pending, limit).await
+    }
+
+    /// Runs a script and says what it found.
+    ///
+    /// # Errors
+    /// The refusal, or why there is no reply.
+    pub async fn compare(
+        self: &Rc<Self>,
+        script: &Script,
+        call: &ScriptCall,
+        limit: Duration,
+    ) -> Result<Comparison, Trouble> {
+        let pending = self.send(script.by_hash(call));
+        self.compared(pending, script, call, limit).await
+    }
+
+    /// What a script found that was already sent by its hash. One that the server has forgotten is sent again whole.
+    ///
+    /// # Errors
+    /// The refusal, or why there is no reply.
+    pub async fn compared(
+        self: &Rc<Self>,
+        pending: Pending,
+        script: &Script,
+        call: &ScriptCall,
+        limit: Duration,
+    ) -> Result<Comparison, Trouble> {
+        let reply = match self.reply(pending, limit).await {
+            Err(Trouble::Refused(error)) if error.kind() == Some(redis::ServerErrorKind::NoScript) => {
+                self.ask(script.by_source(call), limit).await
+            }
+            reply => reply,
+        };
+        let reply = match reply {
+            Ok(value) => Ok(value),
+            Err(Trouble::Refused(error)) => Err(error),
+            Err(trouble) => return Err(trouble),
+        };
+        comparison_of(reply).map_err(Trouble::Refused)
+    }
+
+    /// Ends the connection. Commands that are under way are answered with [`Trouble::Dropped`].
+    pub fn close(&self) {
+        self.driver.abort();
+    }
+
+    /// A command that was sent at `sent` has timed out. If nothing at all was heard since, the server hangs or the
+    /// link is dead without having been closed: every command is better off on another connection.
+    fn suspect(&self, sent: Instant) {
+        if self.heard.get() < sent {
+            self.close();
+        }
+    }
+
+    async fn flush(self: Rc<Self>) {
+        self.flush_is_due.set(false);
+        let mut commands = std::mem::take(&mut *self.outbox.borrow_mut()).into_iter();
+        while commands.len() > 0 {
+            let batch: Vec<_> = commands.by_ref().take(LARGEST_BATCH).collect();
+            // A task each: the next batch is written without waiting for this one's replies. Tasks of one thread
+            // run in the order in which they were made, so commands leave in the order in which they were handed in.
+            tokio::task::spawn_local(Rc::clone(&self).exchange(batch));
+        }
+    }
+
+    async fn exchange(self: Rc<Self>, batch: Vec<(Cmd, Reply)>) {
+        let mut pipeline = Pipeline::with_capacity(batch.len());
+        let mut replies = Vec::with_capacity(batch.len());
+        for (command, reply) in batch {
+            pipeline.add_command(command);
+            replies.push(reply);
+        }
+        let result = self
+            .connection
+            .clone()
+            .send_packed_commands(&pipeline, 0, replies.len())
+            .await;
+        let Ok(values) = result else {
+            // Dropping the senders tells every caller that the connection broke.
+            return;
+        };
+        self.heard.set(Instant::now());
+        for (reply, value) in replies.into_iter().zip(values) {
+            // A receiver that is gone has given up waiting.
+            let _ = reply.send(match value {
+                Value::ServerError(error) => Err(Trouble::Refused(error)),
+                value => Ok(value),
+            });
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}

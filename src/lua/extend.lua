@@ -1,0 +1,8 @@
+-- Sets the ttl of a key only if it still holds our value.
+-- KEYS[1] key; ARGV[1] our value; ARGV[2] ttl in milliseconds.
+-- 1: extended; nil: the key is gone; a string: who holds it now; an error of GET or PEXPIRE, as redis worded it.
+local holder = redis.pcall('get', KEYS[1])
+if holder == ARGV[1] then
+  return redis.pcall('pexpire', KEYS[1], ARGV[2])
+end
+return holder

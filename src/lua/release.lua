@@ -1,0 +1,8 @@
+-- Deletes a key only if it still holds our value.
+-- KEYS[1] key; ARGV[1] our value.
+-- 1: deleted; nil: the key is gone; a string: who holds it now; an error of GET or DEL, as redis worded it.
+local holder = redis.pcall('get', KEYS[1])
+if holder == ARGV[1] then
+  return redis.pcall('del', KEYS[1])
+end
+return holder

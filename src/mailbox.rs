@@ -1,0 +1,222 @@
+//! The completion queue of one environment: the core puts answers and events in, the environment's thread takes them out.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::outlet::{Answer, CallFailure, Event, Outlet};
+
+/// How many events that are only lines of a log may wait for a blocked event loop. Answers and losses are as many as
+/// there are calls and reservations; lines would grow without end.
+const MOST_LINES: usize = 1_000;
+
+/// One thing for the environment's thread to deliver.
+pub enum Letter {
+    /// The end of a call.
+    Answer {
+        /// The call.
+        call: u64,
+        /// Its result.
+        answer: Result<Answer, CallFailure>,
+    },
+    /// Something that happened to an instance.
+    Event {
+        /// The instance.
+        instance: u64,
+        /// What happened.
+        event: Event,
+    },
+    /// Lines that there was no room for.
+    LinesDropped {
+        /// The instance whose line was the last of them.
+        instance: u64,
+        /// How many.
+        count: usize,
+    },
+}
+
+/// Wakes the environment's thread, so that it comes to take letters out.
+pub type Bell = Box<dyn Fn() + Send + Sync>;
+
+#[derive(Default)]
+struct Contents {
+    letters: VecDeque<Letter>,
+    /// How many of the letters are lines.
+    lines: usize,
+    /// Lines dropped since the last delivery, and whose the last was.
+    dropped: usize,
+    dropped_of: u64,
+    /// Somebody is on the way to take letters out.
+    is_rung: bool,
+    /// The environment has ended.
+    is_closed: bool,
+}
+
+/// The queue. Everything in it is behind one lock that is held for a push or a pop and nothing else.
+pub struct Mailbox {
+    inner: Mutex<Contents>,
+    bell: Bell,
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    #[must_use]
+    pub fn new(bell: Bell) -> Self {
+        Self {
+            inner: Mutex::default(),
+            bell,
+        }
+    }
+
+    /// Takes out at most `most` letters. True if there are more, in which case whoever took these comes again.
+    pub fn take(&self, most: usize) -> (Vec<Letter>, bool) {
+        let mut inner = self.lock();
+        let count = inner.letters.len().min(most);
+        let mut letters: Vec<Letter> = inner.letters.drain(..count).collect();
+        inner.lines -= letters.iter().filter(|letter| is_line(letter)).count();
+        let more = !inner.letters.is_empty();
+        if !more && inner.dropped > 0 {
+            letters.push(Letter::LinesDropped {
+                instance: inner.dropped_of,
+                count: inner.dropped,
+            });
+            inner.dropped = 0;
+        }
+        inner.is_rung = more;
+        (letters, more)
+    }
+
+    /// The environment has ended: nothing is taken in any more, and what is there is dropped.
+    pub fn close(&self) {
+        let mut inner = self.lock();
+        inner.is_closed = true;
+        inner.letters.clear();
+    }
+
+    fn put(&self, letter: Letter) {
+        let ring = {
+            let mut inner = self.lock();
+            if inner.is_closed {
+                return;
+            }
+            if is_line(&letter) {
+                if inner.lines >= MOST_LINES {
+                    inner.dropped += 1;
+                    inner.dropped_of = match letter {
+                        Letter::Event { instance, .. } => instance,
+                        _ => 0,
+                    };
+                    return;
+                }
+                inner.lines += 1;
+            }
+            inner.letters.push_back(letter);
+            !std::mem::replace(&mut inner.is_rung, true)
+        };
+        if ring {
+            (self.bell)();
+        }
+    }
+
+    /// Nothing panics while it holds the lock, so a poisoned one is as good as any.
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_line(letter: &Letter) -> bool {
+    matches!(letter, Letter::Event { event, .. } if event.level().is_some())
+}
+
+impl Outlet for Mailbox {
+    fn answer(&self, call: u64, answer: Result<Answer, CallFailure>) {
+        self.put(Letter::Answer { call, answer });
+    }
+
+    fn report(&self, instance: u64, event: Event) {
+        self.put(Letter::Event { instance, event });
+    }
+
+    fn is_open(&self) -> bool {
+        !self.lock().is_closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn mailbox() -> (Mailbox, Arc<AtomicUsize>) {
+        let rings = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&rings);
+        let bell = Box::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        (Mailbox::new(bell), rings)
+    }
+
+    fn line() -> Event {
+        Event::Attempted {
+            resource: "a".into(),
+            key: "reservation-a".into(),
+        }
+    }
+
+    #[test]
+    fn the_bell_rings_once_for_many_letters_and_again_after_they_were_taken() {
+        let (mailbox, rings) = mailbox();
+        for call in 0..5 {
+            mailbox.answer(call, Ok(Answer::Renewed));
+        }
+        assert_eq!(rings.load(Ordering::Relaxed), 1);
+        let (letters, more) = mailbox.take(3);
+        assert_eq!((letters.len(), more), (3, true));
+        mailbox.answer(5, Ok(Answer::Renewed));
+        assert_eq!(
+            rings.load(Ordering::Relaxed),
+            1,
+            "whoever took three comes for the rest"
+        );
+        let (letters, more) = mailbox.take(10);
+        assert_eq!((letters.len(), more), (3, false));
+        mailbox.answer(6, Ok(Answer::Renewed));
+        assert_eq!(rings.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn lines_beyond_a_thousand_are_counted_and_answers_are_never_dropped() {
+        let (mailbox, _) = mailbox();
+        for call in 0..3_000 {
+            mailbox.report(7, line());
+            mailbox.answer(call, Ok(Answer::Renewed));
+        }
+        let (letters, more) = mailbox.take(usize::MAX);
+        assert!(!more);
+        let answers = letters
+            .iter()
+            .filter(|letter| matches!(letter, Letter::Answer { .. }))
+            .count();
+        let lines = letters.iter().filter(|letter| is_line(letter)).count();
+        assert_eq!((answers, lines), (3_000, 1_000));
+        assert!(matches!(
+            letters.last(),
+            Some(Letter::LinesDropped {
+                instance: 7,
+                count: 2_000
+            })
+        ));
+        mailbox.report(7, line());
+        assert_eq!(mailbox.take(usize::MAX).0.len(), 1, "there is room again");
+    }
+
+    #[test]
+    fn a_closed_mailbox_takes_nothing_in() {
+        let (mailbox, rings) = mailbox();
+        mailbox.close();
+        mailbox.answer(1, Ok(Answer::Renewed));
+        assert!(!mailbox.is_open());
+        assert_eq!(mailbox.take(10).0.len(), 0);
+        assert_eq!(rings.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,212 @@
+//! How the core answers: every call once, and what happens without a call as events. Knows nothing of JavaScript.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::holding::Holding;
+use crate::settings::LogLevel;
+
+/// What a call gets when it succeeds.
+#[derive(Debug)]
+pub enum Answer {
+    /// `lock` or a wait has it.
+    Acquired(Arc<Holding>),
+    /// `lock` found it held; by whom, if that was asked and is known.
+    Taken {
+        /// The key.
+        key: Arc<str>,
+        /// The holder's value.
+        holder: Option<String>,
+    },
+    /// How many reservations a release has freed.
+    Released(usize),
+    /// Everything that is held was renewed.
+    Renewed,
+    /// A connection was closed, or left alone because it is needed.
+    Disconnected,
+}
+
+/// One reservation that was lost.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// The key.
+    pub key: Arc<str>,
+    /// The value it was held with.
+    pub value: Arc<str>,
+    /// Who holds it now, if that is known.
+    pub holder: Option<String>,
+}
+
+impl Loss {
+    /// The loss as the error that tells of it.
+    #[must_use]
+    pub fn to_error(&self) -> Error {
+        Error::Lost {
+            key: self.key.to_string(),
+            value: self.value.to_string(),
+            holder: self.holder.clone(),
+        }
+    }
+}
+
+/// A call that failed, with what of it did happen.
+#[derive(Debug)]
+pub struct CallFailure {
+    /// The reason.
+    pub error: Error,
+    /// Reservations that this call found lost; its error is what tells of them.
+    pub lost: Vec<Loss>,
+    /// For a release: how many it freed all the same.
+    pub released: Option<usize>,
+    /// For a release: the keys that may be released again.
+    pub failed: Vec<Arc<str>>,
+}
+
+impl From<Error> for CallFailure {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            lost: Vec::new(),
+            released: None,
+            failed: Vec::new(),
+        }
+    }
+}
+
+/// What happens without a call of its own.
+#[derive(Debug)]
+pub enum Event {
+    /// A renewal succeeded.
+    Extended {
+        /// What was renewed.
+        holding: Arc<Holding>,
+        /// For how long.
+        ttl: Duration,
+    },
+    /// A renewal failed; it is tried again until the deadline.
+    ExtendFailed {
+        /// The key.
+        key: Arc<str>,
+        /// The reason.
+        error: Error,
+    },
+    /// An outage was noticed while waiting.
+    Outage {
+        /// The host, as the caller gave it.
+        host: String,
+        /// The port.
+        port: u16,
+        /// The reason.
+        error: Error,
+    },
+    /// A waiter tried and did not get it.
+    Attempted {
+        /// What is waited for.
+        resource: String,
+        /// Its key.
+        key: Arc<str>,
+    },
+    /// A reservation was lost.
+    Lost {
+        /// What was held.
+        holding: Arc<Holding>,
+        /// Which loss it was.
+        loss: Loss,
+        /// It was never to be renewed and its time is over: no alarm.
+        quiet: bool,
+    },
+    /// The time of a reservation whose release had failed is over.
+    Lapsed,
+}
+
+impl Event {
+    /// The level from which the event is wanted; `None` is always.
+    #[must_use]
+    pub fn level(&self) -> Option<LogLevel> {
+        match self {
+            Self::Extended { .. } | Self::Attempted { .. } => Some(LogLevel::Info),
+            Self::ExtendFailed { .. } | Self::Outage { .. } => Some(LogLevel::Errors),
+            Self::Lost { .. } | Self::Lapsed => None,
+        }
+    }
+}
+
+/// Where answers and events go. Implemented by the bridge, and by tests with a channel.
+pub trait Outlet: Send + Sync {
+    /// Ends a call. The core never answers one twice.
+    fn answer(&self, call: u64, answer: Result<Answer, CallFailure>);
+    /// Tells an instance what happened.
+    fn report(&self, instance: u64, event: Event);
+    /// False once the environment has ended: nobody is there to hold anything.
+    fn is_open(&self) -> bool;
+}
+
+/// Who made a call: the instance that events are about, and the environment whose end takes all with it.
+#[derive(Clone)]
+pub struct Caller {
+    /// Where its answers and events go.
+    pub outlet: Arc<dyn Outlet>,
+    /// The instance, unique in the process.
+    pub instance: u64,
+    /// The environment (a main thread, a worker), unique in the process.
+    pub environment: u64,
+}
+
+impl Caller {
+    /// Tells the instance what happened, if it wants to know at `level`.
+    pub fn report(&self, level: LogLevel, event: Event) {
+        if event.level().is_none_or(|wanted| wanted <= level) {
+            self.outlet.report(self.instance, event);
+        }
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Caller")
+            .field("instance", &self.instance)
+            .field("environment", &self.environment)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The right, and the duty, to answer one call. Dropping it unanswered answers with an internal error, so that a
+/// panic in a task never leaves a callback waiting.
+#[derive(Debug)]
+pub struct Ticket {
+    /// The call's number, unique in its environment.
+    pub call: u64,
+    /// Who made it.
+    pub caller: Caller,
+    answered: bool,
+}
+
+impl Ticket {
+    /// A ticket for one call.
+    #[must_use]
+    pub fn new(call: u64, caller: Caller) -> Self {
+        Self {
+            call,
+            caller,
+            answered: false,
+        }
+    }
+
+    /// Answers the call.
+    pub fn answer(mut self, answer: Result<Answer, CallFailure>) {
+        self.answered = true;
+        self.caller.outlet.answer(self.call, answer);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.answered {
+            let error = Error::Internal("the task of this call ended without an answer".into());
+            self.caller.outlet.answer(self.call, Err(error.into()));
+        }
+    }
+}

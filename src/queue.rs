@@ -1,0 +1,103 @@
+//! The waiters of one process for one key: first come, first served, whichever instance they came from.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::outlet::{Caller, Ticket};
+use crate::settings::Settings;
+
+/// One call that waits.
+pub struct Waiter {
+    /// The call, to be answered once.
+    pub ticket: Ticket,
+    /// What its lock is to be taken with.
+    pub settings: Arc<Settings>,
+    /// The resource, as the caller named it.
+    pub resource: String,
+}
+
+/// The local queue for one key. Only its head asks redis.
+pub struct Queue {
+    /// The key.
+    pub key: Arc<str>,
+    waiters: RefCell<VecDeque<Waiter>>,
+    woken: Notify,
+}
+
+/// What the task that serves a queue needs to know of its head.
+#[derive(Clone)]
+pub struct Head {
+    /// The head's call.
+    pub call: u64,
+    /// Who made it.
+    pub caller: Caller,
+    /// What its lock is to be taken with.
+    pub settings: Arc<Settings>,
+    /// The resource, as the caller named it.
+    pub resource: String,
+}
+
+impl Queue {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(key: Arc<str>) -> Self {
+        Self {
+            key,
+            waiters: RefCell::default(),
+            woken: Notify::new(),
+        }
+    }
+
+    /// Joins at the end.
+    pub fn join(&self, waiter: Waiter) {
+        self.waiters.borrow_mut().push_back(waiter);
+    }
+
+    /// Who is first.
+    #[must_use]
+    pub fn head(&self) -> Option<Head> {
+        self.waiters.borrow().front().map(|waiter| Head {
+            call: waiter.ticket.call,
+            caller: waiter.ticket.caller.clone(),
+            settings: Arc::clone(&waiter.settings),
+            resource: waiter.resource.clone(),
+        })
+    }
+
+    /// Takes one out: the head when it is served, any when it leaves. `None` if it left before.
+    pub fn leave(&self, environment: u64, call: u64) -> Option<Waiter> {
+        let mut waiters = self.waiters.borrow_mut();
+        let position = waiters.iter().position(|waiter| {
+            waiter.ticket.call == call && waiter.ticket.caller.environment == environment
+        })?;
+        if position == 0 {
+            // Whoever is first now may have been asleep with its own settings.
+            self.woken.notify_one();
+        }
+        waiters.remove(position)
+    }
+
+    /// Takes all out that fit.
+    pub fn leave_all(&self, fits: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
+        let mut waiters = self.waiters.borrow_mut();
+        let (gone, stay) = std::mem::take(&mut *waiters)
+            .into_iter()
+            .partition(|waiter| fits(waiter));
+        *waiters = stay;
+        self.woken.notify_one();
+        Vec::from(gone as VecDeque<Waiter>)
+    }
+
+    /// The key may be free, or the head has changed: whoever serves the queue looks at once.
+    pub fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    /// Until the next [`Queue::wake`]; at once if there was one since the last.
+    pub async fn woken(&self) {
+        self.woken.notified().await;
+    }
+}

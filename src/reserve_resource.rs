@@ -1,0 +1,298 @@
+//! The class that JavaScript sees. Turns arguments into requests, and knows what its instance holds; nothing more.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use napi::bindgen_prelude::{Function, Object, This};
+use napi::{Env, Error, Result, Status};
+use napi_derive::napi;
+
+use crate::bridge;
+use crate::core::Request;
+use crate::endpoint::{Endpoint, Secret};
+use crate::environment::{Environment, Instance, Shape};
+use crate::holding::{Holding, Phase};
+use crate::lease::Terms;
+use crate::settings::{DEFAULT_CONNECT_TIMEOUT, LogLevel, Settings};
+
+/// What may be set beside the seven arguments of 0.4.0. Times in milliseconds.
+#[napi(object)]
+pub struct Options {
+    /// How long a connect and its handshake may take; 5,000.
+    #[napi(js_name = "connect_timeout")]
+    pub connect_timeout: Option<f64>,
+    /// How long a command may go unanswered; a third of the ttl within 50 and 5,000, never above the ttl.
+    #[napi(js_name = "command_timeout")]
+    pub command_timeout: Option<f64>,
+    /// How long after its acquisition a reservation is no longer renewed and counts as lost; never.
+    #[napi(js_name = "max_hold")]
+    pub max_hold: Option<f64>,
+    /// Which events `log` is called for: 0 none but losses, 1 failures, 2 all; 2.
+    #[napi(js_name = "log_level")]
+    pub log_level: Option<u32>,
+}
+
+/// Reservations of one worker. See index.d.ts for what each method does; here arguments are strict and errors are
+/// plain objects.
+#[napi(js_name = "ReserveResource")]
+pub struct ReserveResource {
+    environment: Rc<Environment>,
+    instance: Rc<Instance>,
+    settings: RefCell<Arc<Settings>>,
+}
+
+#[napi]
+impl ReserveResource {
+    /// `by` starts every value; `heartbeat_interval` in milliseconds, 0 or less is a third of the ttl, `Infinity`
+    /// never; `lock_ttl` in seconds. `log(name, fields)` is called for what happens without a call.
+    #[allow(clippy::too_many_arguments, reason = "the signature of 0.4.0")]
+    #[napi(constructor, catch_unwind)]
+    pub fn new(
+        env: Env,
+        mut this: This,
+        by: String,
+        host: String,
+        port: u32,
+        heartbeat_interval: f64,
+        lock_ttl: f64,
+        log: Option<Function>,
+        password: String,
+        options: Option<Options>,
+    ) -> Result<Self> {
+        let settings = settings_of(by, host, port, heartbeat_interval, lock_ttl, password, options)?;
+        bridge::core()?;
+        if let Some(log) = log {
+            this.object.set("log", log)?;
+        }
+        Ok(Self {
+            environment: bridge::environment(&env)?,
+            instance: Instance::new(),
+            settings: RefCell::new(Arc::new(settings)),
+        })
+    }
+
+    /// Sets what later calls use. What is held stays with what it was acquired with.
+    #[allow(clippy::too_many_arguments, reason = "the signature of 0.4.0")]
+    #[napi(catch_unwind)]
+    pub fn configure(
+        &self,
+        by: String,
+        host: String,
+        port: u32,
+        heartbeat_interval: f64,
+        lock_ttl: f64,
+        password: String,
+        options: Option<Options>,
+    ) -> Result<()> {
+        let settings = settings_of(by, host, port, heartbeat_interval, lock_ttl, password, options)?;
+        *self.settings.borrow_mut() = Arc::new(settings);
+        Ok(())
+    }
+
+    /// One attempt: `callback(err, true, key, val)` or `callback(err, false, key, holder)`.
+    #[napi(catch_unwind)]
+    pub fn lock(&self, env: Env, this: This, resource: String, callback: Function) -> Result<()> {
+        let ticket =
+            self.environment
+                .begin(&env, Some(&this.object), &self.instance, Shape::Status, callback)?;
+        let settings = Arc::clone(&self.settings.borrow());
+        bridge::core()?.submit(Request::Lock {
+            ticket,
+            settings,
+            resource,
+        });
+        Ok(())
+    }
+
+    /// Waits: `callback(err, key, val)`. Gives the number of the call, for `cancel_wait`. `timeout` in milliseconds.
+    #[napi(js_name = "wait_until_lock", catch_unwind)]
+    pub fn wait_until_lock(
+        &self,
+        env: Env,
+        this: This,
+        resource: String,
+        callback: Function,
+        timeout: Option<f64>,
+    ) -> Result<i64> {
+        let timeout = timeout.filter(|timeout| timeout.is_finite()).map(milliseconds);
+        let ticket =
+            self.environment
+                .begin(&env, Some(&this.object), &self.instance, Shape::Key, callback)?;
+        let call = ticket.call;
+        let settings = Arc::clone(&self.settings.borrow());
+        bridge::core()?.submit(Request::Wait {
+            ticket,
+            settings,
+            resource,
+            timeout,
+        });
+        // 2^53 calls are more than a process makes.
+        Ok(i64::try_from(call).unwrap_or(i64::MAX))
+    }
+
+    /// The waiter leaves; its callback gets `ABORTED` unless it was answered before.
+    #[napi(js_name = "cancel_wait", catch_unwind)]
+    pub fn cancel_wait(&self, call: i64) -> Result<()> {
+        let settings = Arc::clone(&self.settings.borrow());
+        let call = u64::try_from(call).unwrap_or(0);
+        bridge::core()?.submit(Request::CancelWait {
+            settings,
+            environment: self.environment.id(),
+            call,
+        });
+        Ok(())
+    }
+
+    /// Frees one resource, or all: `callback(err, released)`.
+    #[napi(catch_unwind)]
+    pub fn release(&self, env: Env, this: This, resource: Option<String>, callback: Function) -> Result<()> {
+        let key = resource.map(|resource| Settings::key_of(&resource));
+        let holdings: Vec<Arc<Holding>> = self
+            .instance
+            .holdings
+            .borrow()
+            .iter()
+            .filter(|holding| key.as_deref().is_none_or(|key| *holding.key == *key))
+            .cloned()
+            .collect();
+        for holding in &holdings {
+            holding.give_up();
+        }
+        let ticket =
+            self.environment
+                .begin(&env, Some(&this.object), &self.instance, Shape::Status, callback)?;
+        bridge::core()?.submit(Request::Release { ticket, holdings });
+        Ok(())
+    }
+
+    /// Renews all that is held, for the ttl as it is set now: `callback(err)`.
+    #[napi(js_name = "ensure_reservation", catch_unwind)]
+    pub fn ensure_reservation(&self, env: Env, this: This, callback: Function) -> Result<()> {
+        let holdings = self
+            .instance
+            .holdings
+            .borrow()
+            .iter()
+            .filter(|holding| holding.phase() == Phase::Held)
+            .cloned()
+            .collect();
+        let ticket =
+            self.environment
+                .begin(&env, Some(&this.object), &self.instance, Shape::Status, callback)?;
+        let ttl = self.settings.borrow().terms.ttl;
+        bridge::core()?.submit(Request::Renew {
+            ticket,
+            holdings,
+            ttl,
+        });
+        Ok(())
+    }
+
+    /// At least one is held, and every one is certain at this very instant.
+    #[napi(catch_unwind)]
+    pub fn held(&self) -> bool {
+        let holdings = self.instance.holdings.borrow();
+        let mut held = holdings.iter().filter(|holding| !holding.has_lapsed()).peekable();
+        held.peek().is_some() && held.all(|holding| holding.is_certain())
+    }
+
+    /// This one is held, and certain at this very instant.
+    #[napi(js_name = "is_held", catch_unwind)]
+    pub fn is_held(&self, resource: String) -> bool {
+        let key = Settings::key_of(&resource);
+        self.instance
+            .holdings
+            .borrow()
+            .iter()
+            .any(|holding| *holding.key == *key && holding.is_certain())
+    }
+}
+
+/// Closes the shared connection of an endpoint, if nothing needs it: `callback(err, 'OK')`.
+#[napi(catch_unwind)]
+pub fn disconnect(env: Env, host: String, port: u32, password: String, callback: Function) -> Result<()> {
+    let endpoint = Endpoint {
+        host,
+        port: port_of(port)?,
+        password: Secret::new(password),
+    };
+    let ticket =
+        bridge::environment(&env)?.begin(&env, None::<&Object>, &Instance::new(), Shape::Status, callback)?;
+    bridge::core()?.submit(Request::Disconnect { ticket, endpoint });
+    Ok(())
+}
+
+fn settings_of(
+    owner: String,
+    host: String,
+    port: u32,
+    heartbeat_interval: f64,
+    lock_ttl: f64,
+    password: String,
+    options: Option<Options>,
+) -> Result<Settings> {
+    let ttl = Duration::try_from_secs_f64(lock_ttl)
+        .ok()
+        .filter(|ttl| *ttl >= Duration::from_millis(1))
+        .ok_or_else(|| {
+            invalid(format!(
+                "lock_ttl must be a number of seconds, 0.001 or more; it is {lock_ttl}"
+            ))
+        })?;
+    let interval = if heartbeat_interval > 0.0 {
+        // What no clock can count is never.
+        Duration::try_from_secs_f64(heartbeat_interval / 1000.0).ok()
+    } else {
+        Some(Terms::default_interval(ttl))
+    };
+    let options = options.unwrap_or(Options {
+        connect_timeout: None,
+        command_timeout: None,
+        max_hold: None,
+        log_level: None,
+    });
+    Ok(Settings {
+        endpoint: Endpoint {
+            host,
+            port: port_of(port)?,
+            password: Secret::new(password),
+        },
+        owner,
+        terms: Terms {
+            ttl,
+            interval,
+            max_hold: options.max_hold.map(milliseconds),
+        },
+        connect_timeout: options
+            .connect_timeout
+            .map_or(DEFAULT_CONNECT_TIMEOUT, milliseconds),
+        command_timeout: options.command_timeout.map_or_else(
+            || Settings::default_command_timeout(ttl),
+            |limit| milliseconds(limit).min(ttl),
+        ),
+        log_level: match options.log_level {
+            Some(0) => LogLevel::Silent,
+            Some(1) => LogLevel::Errors,
+            _ => LogLevel::Info,
+        },
+    })
+}
+
+fn port_of(port: u32) -> Result<u16> {
+    u16::try_from(port).map_err(|_| invalid(format!("port must be a number from 1 to 65535; it is {port}")))
+}
+
+/// A duration; the longest there is where JavaScript's number is more than a clock can count, none where it is less.
+fn milliseconds(number: f64) -> Duration {
+    Duration::try_from_secs_f64(number / 1000.0).unwrap_or(if number > 0.0 {
+        Duration::MAX
+    } else {
+        Duration::ZERO
+    })
+}
+
+fn invalid(sentence: String) -> Error {
+    Error::new(Status::InvalidArg, sentence)
+}
