@@ -59,12 +59,16 @@ async fn open_unlimited(endpoint: &Endpoint) -> Result<Opened, Error> {
     }
 }
 
-async fn shake_hands(endpoint: &Endpoint, protocol: ProtocolVersion, log_in: bool) -> Result<Opened, Error> {
+async fn shake_hands(
+    endpoint: &Endpoint,
+    protocol: ProtocolVersion,
+    with_password: bool,
+) -> Result<Opened, Error> {
     let stream = reach(endpoint).await?;
     let mut login = RedisConnectionInfo::default()
         .set_protocol(protocol)
         .set_lib_name("redis-reservation", env!("CARGO_PKG_VERSION"));
-    if let Some(password) = endpoint.password.reveal().filter(|_| log_in) {
+    if let Some(password) = endpoint.password.reveal().filter(|_| with_password) {
         login = login.set_password(password);
     }
     // Limits are set per command, by whoever sends it: the crate's own would cut every command at 500 ms.

@@ -246,11 +246,11 @@ impl Desk {
             ticket.answer(Err(Error::NotHeld.into()));
             return;
         }
-        let mut lost: Vec<Loss> = Vec::new();
+        let mut losses: Vec<Loss> = Vec::new();
         let mut failure = None;
         for task in tasks {
             match task.await {
-                Ok(Ok(loss)) => lost.extend(loss),
+                Ok(Ok(loss)) => losses.extend(loss),
                 Ok(Err(error)) => {
                     failure.get_or_insert(error);
                 }
@@ -259,14 +259,14 @@ impl Desk {
                 }
             }
         }
-        ticket.answer(match (lost.first().map(Loss::to_error), failure) {
+        ticket.answer(match (losses.first().map(Loss::to_error), failure) {
             (None, None) => Ok(Answer::Renewed),
-            (Some(error), _) | (None, Some(error)) => Err(CallFailure {
+            (Some(error), _) | (None, Some(error)) => Err(Box::new(CallFailure {
                 error,
-                lost,
+                lost: losses,
                 released: None,
                 failed: Vec::new(),
-            }),
+            })),
         });
     }
 }
@@ -280,7 +280,7 @@ struct Releases {
     failure: Option<Error>,
 }
 
-fn answer_to_release(releases: Releases) -> Result<Answer, CallFailure> {
+fn answer_to_release(releases: Releases) -> Result<Answer, Box<CallFailure>> {
     let Releases {
         released,
         lost,
@@ -289,12 +289,12 @@ fn answer_to_release(releases: Releases) -> Result<Answer, CallFailure> {
     } = releases;
     match failure.or_else(|| lost.first().map(Loss::to_error)) {
         None => Ok(Answer::Released(released)),
-        Some(error) => Err(CallFailure {
+        Some(error) => Err(Box::new(CallFailure {
             error,
             lost,
             released: Some(released),
             failed,
-        }),
+        })),
     }
 }
 

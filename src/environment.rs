@@ -220,7 +220,12 @@ impl Environment {
         }
     }
 
-    fn answer(&self, env: &Env, id: u64, answer: std::result::Result<Answer, CallFailure>) -> Result<()> {
+    fn answer(
+        &self,
+        env: &Env,
+        id: u64,
+        answer: std::result::Result<Answer, Box<CallFailure>>,
+    ) -> Result<()> {
         let Some(Pending {
             shape,
             callback,

@@ -167,13 +167,13 @@ impl Error {
     /// Host and port of the server it is about, if it is about one.
     #[must_use]
     pub fn address(&self) -> Option<(&str, u16)> {
-        let endpoint = match self {
-            Self::Connection { endpoint, .. }
-            | Self::Dropped { endpoint, .. }
-            | Self::Timeout { endpoint, .. }
-            | Self::Denied { endpoint, .. }
-            | Self::Reply { endpoint, .. } => endpoint,
-            _ => return None,
+        let (Self::Connection { endpoint, .. }
+        | Self::Dropped { endpoint, .. }
+        | Self::Timeout { endpoint, .. }
+        | Self::Denied { endpoint, .. }
+        | Self::Reply { endpoint, .. }) = self
+        else {
+            return None;
         };
         let (host, port) = endpoint.rsplit_once(':')?;
         Some((host, port.parse().ok()?))

@@ -30,6 +30,9 @@ pub enum Patience {
     Endless,
 }
 
+/// Told that the connection came up (true) or broke (false).
+type Watcher = Box<dyn Fn(bool)>;
+
 enum State {
     /// No connection, and no attempt at one before `retry_at`.
     Down { retry_at: Instant },
@@ -52,7 +55,7 @@ pub struct Link {
     attempts: Cell<u64>,
     generation: Cell<u64>,
     /// Who is told that the connection came up (true) or broke (false).
-    watcher: RefCell<Option<Box<dyn Fn(bool)>>>,
+    watcher: RefCell<Option<Watcher>>,
 }
 
 impl Link {

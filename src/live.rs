@@ -105,7 +105,8 @@ impl Live {
         let (sender, reply) = oneshot::channel();
         self.outbox.borrow_mut().push((command, sender));
         if !self.flush_is_due.replace(true) {
-            tokio::task::spawn_local(Rc::clone(self).flush());
+            let live = Rc::clone(self);
+            tokio::task::spawn_local(async move { live.flush() });
         }
         Pending {
             reply,
@@ -190,14 +191,14 @@ impl Live {
         }
     }
 
-    async fn flush(self: Rc<Self>) {
+    fn flush(self: &Rc<Self>) {
         self.flush_is_due.set(false);
         let mut commands = std::mem::take(&mut *self.outbox.borrow_mut()).into_iter();
         while commands.len() > 0 {
             let batch: Vec<_> = commands.by_ref().take(LARGEST_BATCH).collect();
             // A task each: the next batch is written without waiting for this one's replies. Tasks of one thread
             // run in the order in which they were made, so commands leave in the order in which they were handed in.
-            tokio::task::spawn_local(Rc::clone(&self).exchange(batch));
+            tokio::task::spawn_local(Rc::clone(self).exchange(batch));
         }
     }
 

@@ -16,7 +16,7 @@ pub enum Letter {
         /// The call.
         call: u64,
         /// Its result.
-        answer: Result<Answer, CallFailure>,
+        answer: Result<Answer, Box<CallFailure>>,
     },
     /// Something that happened to an instance.
     Event {
@@ -128,7 +128,7 @@ fn is_line(letter: &Letter) -> bool {
 }
 
 impl Outlet for Mailbox {
-    fn answer(&self, call: u64, answer: Result<Answer, CallFailure>) {
+    fn answer(&self, call: u64, answer: Result<Answer, Box<CallFailure>>) {
         self.put(Letter::Answer { call, answer });
     }
 

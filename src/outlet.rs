@@ -64,14 +64,14 @@ pub struct CallFailure {
     pub failed: Vec<Arc<str>>,
 }
 
-impl From<Error> for CallFailure {
+impl From<Error> for Box<CallFailure> {
     fn from(error: Error) -> Self {
-        Self {
+        Self::new(CallFailure {
             error,
             lost: Vec::new(),
             released: None,
             failed: Vec::new(),
-        }
+        })
     }
 }
 
@@ -136,7 +136,7 @@ impl Event {
 /// Where answers and events go. Implemented by the bridge, and by tests with a channel.
 pub trait Outlet: Send + Sync {
     /// Ends a call. The core never answers one twice.
-    fn answer(&self, call: u64, answer: Result<Answer, CallFailure>);
+    fn answer(&self, call: u64, answer: Result<Answer, Box<CallFailure>>);
     /// Tells an instance what happened.
     fn report(&self, instance: u64, event: Event);
     /// False once the environment has ended: nobody is there to hold anything.
@@ -196,7 +196,7 @@ impl Ticket {
     }
 
     /// Answers the call.
-    pub fn answer(mut self, answer: Result<Answer, CallFailure>) {
+    pub fn answer(mut self, answer: Result<Answer, Box<CallFailure>>) {
         self.answered = true;
         self.caller.outlet.answer(self.call, answer);
     }

@@ -210,6 +210,7 @@ impl ReserveResource {
     }
 }
 
+#[allow(dead_code, reason = "called from JavaScript alone")]
 /// Closes the shared connection of an endpoint, if nothing needs it: `callback(err, 'OK')`.
 #[napi(catch_unwind)]
 pub fn disconnect(env: Env, host: String, port: u32, password: String, callback: Function) -> Result<()> {
