@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -15,6 +16,10 @@ use crate::link::Link;
 use crate::outlet::Caller;
 use crate::queue::Queue;
 use crate::schedule::Schedule;
+use crate::settings::DEFAULT_CONNECT_TIMEOUT;
+
+/// Less than this is too short for a connect across a continent and its handshake.
+const SHORTEST_CONNECT: Duration = Duration::from_millis(500);
 
 /// A reservation as its keeper sees it.
 pub struct Reservation {
@@ -71,6 +76,18 @@ impl Client {
     #[must_use]
     pub fn needs_connection(&self) -> bool {
         !self.held.borrow().is_empty() || !self.queues.borrow().is_empty()
+    }
+
+    /// How long an attempt to mend the connection may take: so short that a lease which is hurt by the outage has time
+    /// for more than one, for a connect can hang where the next one would not.
+    #[must_use]
+    pub fn mending_limit(&self) -> Duration {
+        let held = self.held.borrow();
+        let shortest = held
+            .values()
+            .map(|one| one.holding.settings.command_timeout)
+            .min();
+        shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(SHORTEST_CONNECT))
     }
 
     /// Wakes the head of the local queue for a key that may be free.

@@ -18,7 +18,7 @@ use crate::holding::Holding;
 use crate::link::Patience;
 use crate::outlet::{Answer, CallFailure, Loss, Ticket};
 use crate::release::{self, Outcome};
-use crate::settings::{DEFAULT_CONNECT_TIMEOUT, Settings};
+use crate::settings::Settings;
 use crate::waiting;
 
 /// The most requests that are taken in before their commands are written.
@@ -306,7 +306,7 @@ fn heal(client: &Rc<Client>) {
     let client = Rc::clone(client);
     tokio::task::spawn_local(async move {
         while client.needs_connection() && client.link.current().is_none() {
-            let up = client.link.live(Patience::Endless, DEFAULT_CONNECT_TIMEOUT);
+            let up = client.link.live(Patience::Endless, client.mending_limit());
             // Looks up now and then: what needed the connection may have ended.
             let _ = tokio::time::timeout(Duration::from_secs(1), up).await;
         }

@@ -38,4 +38,6 @@ mod reserve_resource;
 pub mod schedule;
 pub mod settings;
 pub mod settlement;
+#[cfg(test)]
+mod tests;
 pub mod waiting;

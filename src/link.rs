@@ -122,24 +122,24 @@ impl Link {
             if self.attempts.get() != seen {
                 seen = self.attempts.get();
                 if let Some(failure) = self.failure()
-                    && is_final(&failure, patience, asked)
+                    && is_final(&failure, patience, asked.elapsed(), connect_timeout)
                 {
                     return Err(failure);
                 }
             }
-            let wake = match &*self.state.borrow() {
-                State::Down { retry_at } if *retry_at > Instant::now() => Some(*retry_at),
-                State::Down { .. } => None,
-                _ => Some(asked + connect_timeout),
+            let pause = match &*self.state.borrow() {
+                State::Down { retry_at } => Some(*retry_at),
+                _ => None,
             };
-            match wake {
-                None => self.attempt(connect_timeout),
-                Some(_) if patience != Patience::Call && self.is_connecting() => changed.await,
-                Some(wake) => {
-                    if timeout_at(wake, changed).await.is_err() && self.is_connecting() {
+            match pause {
+                Some(retry_at) if retry_at > Instant::now() => drop(timeout_at(retry_at, changed).await),
+                Some(_) => self.attempt(connect_timeout),
+                None if patience == Patience::Call => {
+                    if timeout_at(asked + connect_timeout, changed).await.is_err() {
                         return Err(self.still_connecting(connect_timeout));
                     }
                 }
+                None => changed.await,
             }
         }
     }
@@ -155,10 +155,6 @@ impl Link {
     pub fn leave(&self, live: &Rc<Live>) {
         live.close();
         self.broke(live.generation);
-    }
-
-    fn is_connecting(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Connecting)
     }
 
     fn still_connecting(&self, waited: Duration) -> Error {
@@ -245,19 +241,19 @@ impl Link {
     }
 }
 
-/// Whether a failed attempt ends somebody's wait for a connection.
-fn is_final(failure: &Error, patience: Patience, asked: Instant) -> bool {
+/// Whether a failed attempt ends the wait of somebody who has waited for `waited`.
+fn is_final(failure: &Error, patience: Patience, waited: Duration, connect_timeout: Duration) -> bool {
     match (patience, failure) {
         (Patience::Endless, _) => false,
         (_, failure) if matches!(failure.class(), Class::Denied | Class::Final) => true,
         (Patience::Outage, _) => false,
-        // The attempt itself took as long as a connect may take.
+        // The attempt may have been somebody else's, and older.
         (
             Patience::Call,
             Error::Connection {
                 reason: "ETIMEDOUT", ..
             },
-        ) => true,
-        (Patience::Call, _) => asked.elapsed() >= REFUSED_BUDGET,
+        ) => waited >= connect_timeout,
+        (Patience::Call, _) => waited >= REFUSED_BUDGET,
     }
 }

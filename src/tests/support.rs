@@ -1,0 +1,267 @@
+//! A private redis-server, a caller that keeps what it is told, and raw commands beside the core.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use crate::core::{Core, Request};
+use crate::endpoint::{Endpoint, Secret};
+use crate::holding::Holding;
+use crate::lease::Terms;
+use crate::outlet::{Answer, CallFailure, Caller, Event, Outlet, Ticket};
+use crate::settings::{DEFAULT_CONNECT_TIMEOUT, LogLevel, Settings};
+
+/// The longest that a test waits for something that is certain to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A redis-server of its own on a free port; ends with the test, also when it fails.
+pub struct Server {
+    pub port: u16,
+    process: Child,
+    folder: PathBuf,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        let port = free_port();
+        let folder =
+            std::env::temp_dir().join(format!("redis-reservation-core-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
+        let process = Command::new(program)
+            .args([
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--port",
+                &port.to_string(),
+                "--dir",
+            ])
+            .arg(&folder)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is needed for these tests; `npm test` installs it");
+        let server = Self {
+            port,
+            process,
+            folder,
+        };
+        until("the server answers", || {
+            redis::Client::open(("127.0.0.1", port))
+                .and_then(|client| client.get_connection())
+                .and_then(|mut connection| redis::cmd("PING").query::<String>(&mut connection))
+                .is_ok()
+        });
+        server
+    }
+
+    /// Runs a command beside the core.
+    pub fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut connection = redis::Client::open(("127.0.0.1", self.port))
+            .unwrap()
+            .get_connection()
+            .unwrap();
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query(&mut connection).unwrap()
+    }
+
+    pub fn value_of(&self, key: &str) -> Option<String> {
+        self.run(&["GET", key])
+    }
+
+    /// Stops answering without closing anything, until [`Server::resume`].
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill")
+            .args([signal, &self.process.id().to_string()])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    pub fn settings(&self, ttl_ms: u64) -> Settings {
+        let ttl = Duration::from_millis(ttl_ms);
+        Settings {
+            endpoint: Endpoint {
+                host: "127.0.0.1".into(),
+                port: self.port,
+                password: Secret::default(),
+            },
+            owner: "worker-1".into(),
+            terms: Terms {
+                ttl,
+                interval: Some(Terms::default_interval(ttl)),
+                max_hold: None,
+            },
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            command_timeout: Settings::default_command_timeout(ttl),
+            log_level: LogLevel::Info,
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} in vain until {what}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+type Told = (u64, Result<Answer, Box<CallFailure>>);
+
+struct Channel {
+    answers: Sender<Told>,
+    events: Sender<Event>,
+}
+
+impl Outlet for Channel {
+    fn answer(&self, call: u64, answer: Result<Answer, Box<CallFailure>>) {
+        let _ = self.answers.send((call, answer));
+    }
+
+    fn report(&self, _instance: u64, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    fn is_open(&self) -> bool {
+        true
+    }
+}
+
+/// One environment with one instance, that asks the core and keeps what it is told.
+pub struct Asker {
+    pub core: Core,
+    pub caller: Caller,
+    answers: Receiver<Told>,
+    events: Receiver<Event>,
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+impl Asker {
+    pub fn new(core: &Core) -> Self {
+        let (answers, told_answers) = channel();
+        let (events, told_events) = channel();
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            core: core.clone(),
+            caller: Caller {
+                outlet: Arc::new(Channel { answers, events }),
+                instance: id,
+                environment: id,
+            },
+            answers: told_answers,
+            events: told_events,
+        }
+    }
+
+    fn ticket(&self) -> Ticket {
+        Ticket::new(NEXT.fetch_add(1, Ordering::Relaxed), self.caller.clone())
+    }
+
+    /// The next answer, whichever call it is to.
+    pub fn answer(&self) -> Result<Answer, Box<CallFailure>> {
+        self.answers.recv_timeout(PATIENCE).expect("an answer").1
+    }
+
+    /// The next event that fits; those before it are dropped.
+    pub fn event(&self, fits: impl Fn(&Event) -> bool) -> Event {
+        loop {
+            let event = self.events.recv_timeout(PATIENCE).expect("an event");
+            if fits(&event) {
+                return event;
+            }
+        }
+    }
+
+    /// The events that came so far.
+    pub fn events_so_far(&self) -> Vec<Event> {
+        self.events.try_iter().collect()
+    }
+
+    pub fn start_lock(&self, settings: &Settings, resource: &str) {
+        let settings = Arc::new(settings.clone());
+        self.core.submit(Request::Lock {
+            ticket: self.ticket(),
+            settings,
+            resource: resource.into(),
+        });
+    }
+
+    /// The call's number.
+    pub fn start_wait(&self, settings: &Settings, resource: &str, timeout: Option<Duration>) -> u64 {
+        let ticket = self.ticket();
+        let call = ticket.call;
+        let settings = Arc::new(settings.clone());
+        self.core.submit(Request::Wait {
+            ticket,
+            settings,
+            resource: resource.into(),
+            timeout,
+        });
+        call
+    }
+
+    pub fn lock(&self, settings: &Settings, resource: &str) -> Option<Arc<Holding>> {
+        self.start_lock(settings, resource);
+        match self.answer().unwrap() {
+            Answer::Acquired(holding) => Some(holding),
+            Answer::Taken { .. } => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn release(&self, holdings: &[&Arc<Holding>]) -> Result<usize, Box<CallFailure>> {
+        let holdings = holdings.iter().map(|&holding| Arc::clone(holding)).collect();
+        self.core.submit(Request::Release {
+            ticket: self.ticket(),
+            holdings,
+        });
+        match self.answer()? {
+            Answer::Released(released) => Ok(released),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn renew(&self, holdings: &[&Arc<Holding>], ttl: Duration) -> Result<(), Box<CallFailure>> {
+        let holdings = holdings.iter().map(|&holding| Arc::clone(holding)).collect();
+        self.core.submit(Request::Renew {
+            ticket: self.ticket(),
+            holdings,
+            ttl,
+        });
+        self.answer().map(drop)
+    }
+}
