@@ -10,11 +10,11 @@ use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::command;
-use crate::error::{Class, Error, is_wrong_type};
+use crate::error::{Class, Error, is_wrong_type, words_of};
 use crate::heartbeat;
 use crate::lease::Lease;
 use crate::link::Patience;
-use crate::live::{Live, Trouble};
+use crate::live::{Live, Pending, Trouble};
 use crate::outlet::{Answer, Ticket};
 use crate::settings::{LogLevel, Settings};
 use crate::settlement::{self, Origin, Sent};
@@ -24,8 +24,11 @@ use crate::settlement::{self, Origin, Sent};
 pub enum Purpose {
     /// A `lock` that answers within the command's limit.
     Lock,
-    /// A waiter, that outlasts what passes.
-    Wait,
+    /// A waiter, that outlasts what passes. With `look` it also reads the key, and asks to be told when it changes.
+    Wait {
+        /// Look at the key.
+        look: bool,
+    },
 }
 
 /// The result of an attempt.
@@ -33,9 +36,20 @@ pub enum Attempt {
     /// The key holds our value, and its lease is certain.
     Acquired(Sent),
     /// Somebody holds it.
-    Held,
+    Held(Sight),
     /// Redis gave it, but the answer came after its lease: it is given back.
     TooLate,
+}
+
+/// What a waiter saw of a key that is held.
+#[derive(Debug, Default)]
+pub struct Sight {
+    /// The holder's value, if it was read.
+    pub holder: Option<String>,
+    /// How long the key has still to live, if that was read and it has an end.
+    pub time_left: Option<Duration>,
+    /// The server will tell when the key changes.
+    pub is_watched: bool,
 }
 
 /// Serves a `lock`.
@@ -45,7 +59,7 @@ pub async fn lock(client: Rc<Client>, ticket: Ticket, settings: Arc<Settings>, r
         Ok(Attempt::Acquired(sent)) => {
             return heartbeat::keep(&client, sent, ticket);
         }
-        Ok(Attempt::Held) => Ok(Answer::Taken {
+        Ok(Attempt::Held(_)) => Ok(Answer::Taken {
             holder: holder_for_log(&client, &settings, &key).await,
             key,
         }),
@@ -88,7 +102,7 @@ pub async fn acquire(
         let deadline = *limit.get_or_insert_with(|| Instant::now() + settings.command_timeout);
         let remaining = match purpose {
             Purpose::Lock => deadline.saturating_duration_since(Instant::now()),
-            Purpose::Wait => settings.command_timeout,
+            Purpose::Wait { .. } => settings.command_timeout,
         };
         let sent = Sent {
             key: Arc::clone(key),
@@ -97,13 +111,19 @@ pub async fn acquire(
             when: Moment::now(),
             origin: None,
         };
-        let trouble = match live
-            .ask(command::take(key, &sent.value, settings.terms.ttl), remaining)
-            .await
-        {
+        // Handed in without a pause between them, so nothing else is written between them: the watch is on what the
+        // SET finds.
+        let look = match purpose {
+            Purpose::Wait { look: true } if live.tells_changes.get() => Some(Look::start(&live, key)),
+            _ => None,
+        };
+        let taking = live.send(command::take(key, &sent.value, settings.terms.ttl));
+        let trouble = match live.reply(taking, remaining).await {
             Ok(reply) if command::was_taken(&reply) => return Ok(in_time(client, sent)),
-            Ok(_) => return Ok(Attempt::Held),
-            Err(Trouble::Refused(error)) if is_wrong_type(&error) => return Ok(Attempt::Held),
+            Ok(_) => return Ok(Attempt::Held(see(client, &live, look, remaining).await)),
+            Err(Trouble::Refused(error)) if is_wrong_type(&error) => {
+                return Ok(Attempt::Held(see(client, &live, look, remaining).await));
+            }
             Err(trouble) => trouble,
         };
         let error = trouble.to_error(&settings.endpoint, "SET", key);
@@ -135,9 +155,43 @@ pub async fn acquire(
     }
 }
 
+/// The commands of a waiter that come before its SET.
+struct Look {
+    watch: Pending,
+    read: Pending,
+    time_left: Pending,
+}
+
+impl Look {
+    fn start(live: &Rc<Live>, key: &str) -> Self {
+        Self {
+            watch: live.send(command::watch_next()),
+            read: live.send(command::read(key)),
+            time_left: live.send(command::time_left(key)),
+        }
+    }
+}
+
+/// Takes in what a waiter looked at. The answers came before that to its SET; what is missing was not seen.
+async fn see(client: &Rc<Client>, live: &Rc<Live>, look: Option<Look>, limit: Duration) -> Sight {
+    let Some(look) = look else { return Sight::default() };
+    let watch = live.reply(look.watch, limit).await;
+    let read = live.reply(look.read, limit).await;
+    let time_left = live.reply(look.time_left, limit).await;
+    if let Err(Trouble::Refused(error)) = &watch {
+        client.link.set_why_no_pushes(live, words_of(error));
+    }
+    Sight {
+        holder: read.as_ref().ok().and_then(command::text_of),
+        time_left: time_left.ok().as_ref().and_then(command::duration_of),
+        // A key of another type was read, but its watch counts all the same.
+        is_watched: watch.is_ok() && !matches!(read, Err(Trouble::Dropped | Trouble::TimedOut(_))),
+    }
+}
+
 fn patience_of(client: &Client, purpose: Purpose) -> Patience {
     match purpose {
-        Purpose::Wait if client.link.has_stood() => Patience::Outage,
+        Purpose::Wait { .. } if client.link.has_stood() => Patience::Outage,
         _ => Patience::Call,
     }
 }
@@ -145,7 +199,7 @@ fn patience_of(client: &Client, purpose: Purpose) -> Patience {
 fn is_worth_a_retry(error: &Error, purpose: Purpose) -> bool {
     match error.class() {
         Class::Later | Class::Reconnect => true,
-        Class::OutOfMemory => purpose == Purpose::Wait,
+        Class::OutOfMemory => purpose != Purpose::Lock,
         _ => false,
     }
 }
@@ -162,7 +216,7 @@ async fn pause(backoff: &mut Backoff, purpose: Purpose, deadline: Instant) {
     sleep(match purpose {
         // The last try of a lock comes at the end of its limit.
         Purpose::Lock => delay.min(deadline.saturating_duration_since(Instant::now())),
-        Purpose::Wait => delay,
+        Purpose::Wait { .. } => delay,
     })
     .await;
 }
@@ -193,7 +247,7 @@ async fn settle(
         Err(error) => {
             settlement::discard(client, sent);
             // A waiter tries again; what is final will come back as the answer to that.
-            if purpose == Purpose::Wait && error.class() != Class::Denied {
+            if purpose != Purpose::Lock && error.class() != Class::Denied {
                 Ok(None)
             } else {
                 Err(error)
@@ -220,10 +274,4 @@ fn with_consequence(error: Error) -> Error {
         },
         other => other,
     }
-}
-
-/// The time between two attempts of a waiter that nothing wakes: about a second.
-#[must_use]
-pub fn poll_interval() -> Duration {
-    Duration::from_millis(fastrand::u64(900..1100))
 }

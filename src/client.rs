@@ -52,8 +52,6 @@ pub struct Client {
     pub healing: Cell<bool>,
     /// Who waits, by key.
     pub queues: RefCell<HashMap<Arc<str>, Rc<Queue>>>,
-    /// Calls under way that are neither held nor waiting.
-    pub calls: Cell<usize>,
 }
 
 impl Client {
@@ -68,7 +66,6 @@ impl Client {
             beating: Cell::new(false),
             healing: Cell::new(false),
             queues: RefCell::default(),
-            calls: Cell::new(0),
         })
     }
 
@@ -90,17 +87,17 @@ impl Client {
         shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(SHORTEST_CONNECT))
     }
 
-    /// Wakes the head of the local queue for a key that may be free.
-    pub fn wake(&self, key: &str) {
+    /// Tells the queue for a key that the key has changed: what was read of it may no longer be so.
+    pub fn changed(&self, key: &str) {
         if let Some(queue) = self.queues.borrow().get(key) {
-            queue.wake();
+            queue.changed();
         }
     }
 
-    /// Wakes all queues: what they knew may no longer be so.
-    pub fn wake_all(&self) {
+    /// Tells all queues that their keys may have changed.
+    pub fn all_changed(&self) {
         for queue in self.queues.borrow().values() {
-            queue.wake();
+            queue.changed();
         }
     }
 

@@ -50,16 +50,23 @@ impl Script {
         if let Some(ttl) = call.ttl {
             command.arg(milliseconds(ttl));
         }
+        if let Some(next) = &call.next {
+            command.arg(&**next);
+        }
         command
     }
 }
 
-/// Sets the ttl of a key that holds our value (src/lua/extend.lua).
+/// Sets the ttl of a key that holds our value (`src/lua/extend.lua`).
 pub static EXTEND: LazyLock<Script> = LazyLock::new(|| Script::new("EXTEND", include_str!("lua/extend.lua")));
 
-/// Deletes a key that holds our value (src/lua/release.lua).
+/// Deletes a key that holds our value (`src/lua/release.lua`).
 pub static RELEASE: LazyLock<Script> =
     LazyLock::new(|| Script::new("RELEASE", include_str!("lua/release.lua")));
+
+/// Gives a key that holds our value to another holder (`src/lua/hand_over.lua`).
+pub static HAND_OVER: LazyLock<Script> =
+    LazyLock::new(|| Script::new("HAND_OVER", include_str!("lua/hand_over.lua")));
 
 /// The arguments of a script.
 #[derive(Clone, Debug)]
@@ -70,6 +77,8 @@ pub struct ScriptCall {
     pub value: std::sync::Arc<str>,
     /// The new ttl, where the script sets one.
     pub ttl: Option<Duration>,
+    /// The next value, where the script sets one.
+    pub next: Option<std::sync::Arc<str>>,
 }
 
 /// What a script found.
@@ -104,6 +113,23 @@ pub fn read(key: &str) -> Cmd {
     command
 }
 
+/// `PTTL key`.
+#[must_use]
+pub fn time_left(key: &str) -> Cmd {
+    let mut command = redis::cmd("PTTL");
+    command.arg(key);
+    command
+}
+
+/// `CLIENT CACHING YES`: the server will tell when a key changes that the next command reads
+/// ([client-side caching](https://redis.io/docs/latest/develop/reference/client-side-caching/#opt-in-caching)).
+#[must_use]
+pub fn watch_next() -> Cmd {
+    let mut command = redis::cmd("CLIENT");
+    command.arg("CACHING").arg("YES");
+    command
+}
+
 /// `CLIENT KILL ID id`: ends a connection of ours that may still hold a command.
 #[must_use]
 pub fn kill(client_id: i64) -> Cmd {
@@ -124,6 +150,16 @@ pub fn text_of(reply: &Value) -> Option<String> {
     match reply {
         Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
         Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// The time in a reply to [`time_left`], for a key that has an end.
+#[must_use]
+pub fn duration_of(reply: &Value) -> Option<Duration> {
+    match reply {
+        // -1: no end; -2: no key.
+        Value::Int(milliseconds) => u64::try_from(*milliseconds).ok().map(Duration::from_millis),
         _ => None,
     }
 }

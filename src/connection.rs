@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::socket2;
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
+use redis::{
+    AsyncConnectionConfig, Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value,
+};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::command;
 use crate::endpoint::Endpoint;
-use crate::error::{Class, Error, class_of};
+use crate::error::{Class, Error, class_of, words_of};
 
 /// A connection that has passed its handshake.
 pub struct Opened {
@@ -22,6 +25,8 @@ pub struct Opened {
     pub driver: Pin<Box<dyn Future<Output = ()>>>,
     /// The server's number for this connection, by which it can be killed later.
     pub client_id: Option<i64>,
+    /// What the server says without being asked, where it tells of changed keys; else the reason why it does not.
+    pub pushes: Result<UnboundedReceiver<PushInfo>, String>,
 }
 
 /// Connects and logs in within `limit`.
@@ -72,62 +77,69 @@ async fn shake_hands(
         login = login.set_password(password);
     }
     // Limits are set per command, by whoever sends it: the crate's own would cut every command at 500 ms.
-    let config = AsyncConnectionConfig::new()
+    let mut config = AsyncConnectionConfig::new()
         .set_response_timeout(None)
         .set_connection_timeout(None);
+    let mut pushes = Err("the server speaks RESP2 only".to_owned());
+    if protocol.supports_resp3() {
+        let (sender, receiver) = unbounded_channel();
+        config = config.set_push_sender(sender);
+        pushes = Ok(receiver);
+    }
     let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config)
         .await
         .map_err(|error| handshake_error(endpoint, &error))?;
     let mut driver: Pin<Box<dyn Future<Output = ()>>> = Box::pin(driver);
 
-    let setup = prepare(&connection);
-    let client_id = tokio::select! {
-        result = setup => result.map_err(|error| handshake_error(endpoint, &error))?,
+    let (client_id, tracking) = tokio::select! {
+        result = prepare(&connection) => result.map_err(|error| handshake_error(endpoint, &error))?,
         () = &mut driver => return Err(closed_in_handshake(endpoint)),
     };
-    match client_id {
+    if let Value::ServerError(error) = tracking {
+        pushes = Err(words_of(&error));
+    }
+    let client_id = match client_id {
+        Value::Int(id) => Some(id),
         Value::ServerError(error) => {
             match Error::from_reply(&endpoint.to_string(), "CLIENT ID", "", &error) {
                 // A server that does not know CLIENT ID, or forbids it, is no worse a lock server for it.
-                Error::Denied { text, .. } if text.starts_with("NOPERM") => Ok(Opened {
-                    connection,
-                    driver,
-                    client_id: None,
-                }),
+                Error::Denied { text, .. } if text.starts_with("NOPERM") => None,
                 Error::Reply {
                     class: Class::Final, ..
-                } => Ok(Opened {
-                    connection,
-                    driver,
-                    client_id: None,
-                }),
-                error => Err(error),
+                } => None,
+                error => return Err(error),
             }
         }
-        Value::Int(id) => Ok(Opened {
-            connection,
-            driver,
-            client_id: Some(id),
-        }),
-        _ => Ok(Opened {
-            connection,
-            driver,
-            client_id: None,
-        }),
-    }
+        _ => None,
+    };
+    Ok(Opened {
+        connection,
+        driver,
+        client_id,
+        pushes,
+    })
 }
 
-/// Asks for our number and makes the scripts known, in one round trip. A refused SCRIPT LOAD is no matter: the first
-/// use of a script that the server does not know sends its source.
-async fn prepare(connection: &MultiplexedConnection) -> Result<Value, RedisError> {
-    let mut client_id = Cmd::new();
-    client_id.arg("CLIENT").arg("ID");
-    let mut pipeline = Pipeline::with_capacity(3);
-    pipeline.add_command(client_id);
-    pipeline.add_command(command::EXTEND.load());
-    pipeline.add_command(command::RELEASE.load());
-    let replies = connection.clone().send_packed_commands(&pipeline, 0, 3).await?;
-    Ok(replies.into_iter().next().unwrap_or(Value::Nil))
+/// Asks for our number, to be told of keys that change, and makes the scripts known: one round trip. OPTIN, so that
+/// only the keys that are read for it are watched; and never NOLOOP, under which our own write ends a watch unseen. A
+/// refused SCRIPT LOAD is no matter: the first use of a script that the server does not know sends its source.
+async fn prepare(connection: &MultiplexedConnection) -> Result<(Value, Value), RedisError> {
+    let mut pipeline = Pipeline::with_capacity(5);
+    pipeline.cmd("CLIENT").arg("ID");
+    pipeline.cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN");
+    for script in [&command::EXTEND, &command::RELEASE, &command::HAND_OVER] {
+        pipeline.add_command(script.load());
+    }
+    let count = pipeline.len();
+    let mut replies = connection
+        .clone()
+        .send_packed_commands(&pipeline, 0, count)
+        .await?
+        .into_iter();
+    Ok((
+        replies.next().unwrap_or(Value::Nil),
+        replies.next().unwrap_or(Value::Nil),
+    ))
 }
 
 /// A TCP connection to the first address of the host that accepts one.

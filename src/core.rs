@@ -15,7 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::heartbeat;
 use crate::holding::Holding;
-use crate::link::Patience;
+use crate::link::{News, Patience};
 use crate::outlet::{Answer, CallFailure, Loss, Ticket};
 use crate::release::{self, Outcome};
 use crate::settings::Settings;
@@ -192,14 +192,20 @@ impl Desk {
         }
         let client = Client::new(endpoint.clone());
         let watched = Rc::downgrade(&client);
-        client.link.watch(move |is_up| {
+        client.link.watch(move |news| {
             let Some(client) = watched.upgrade() else { return };
-            if is_up {
-                heartbeat::validate_all(&client);
-            } else {
-                heal(&client);
+            match news {
+                News::Up => {
+                    heartbeat::validate_all(&client);
+                    client.all_changed();
+                }
+                News::Down => {
+                    heal(&client);
+                    client.all_changed();
+                }
+                News::Changed(key) => client.changed(key),
+                News::AllChanged => client.all_changed(),
             }
-            client.wake_all();
         });
         self.clients
             .borrow_mut()

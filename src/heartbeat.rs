@@ -167,6 +167,7 @@ fn call_of(holding: &Holding, ttl: Duration) -> ScriptCall {
         key: Arc::clone(&holding.key),
         value: Arc::clone(&holding.value),
         ttl: Some(ttl),
+        next: None,
     }
 }
 
@@ -260,7 +261,7 @@ fn lose(client: &Client, id: u64, loss: Loss) {
             quiet: false,
         },
     );
-    client.wake(&reservation.holding.key);
+    client.changed(&reservation.holding.key);
 }
 
 /// A reservation's time is over by our clock, or it was held for as long as it may be.

@@ -77,10 +77,20 @@ pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<Option<(&'sta
             fields.set("err", error_object(env, error)?)?;
             "redis-error"
         }
-        Event::Attempted { resource, key } => {
+        Event::Attempted {
+            resource,
+            key,
+            holder,
+        } => {
             fields.set("resource", resource)?;
             fields.set("key", &**key)?;
+            fields.set("holder", holder.as_deref())?;
             "reservation-attempt"
+        }
+        Event::PollingOnly { endpoint, reason } => {
+            fields.set("endpoint", endpoint)?;
+            fields.set("reason", reason)?;
+            "waiting-by-polling"
         }
         Event::Lost { loss, quiet, .. } => {
             fields.set("key", &*loss.key)?;

@@ -4,10 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
 
 use crate::backoff::Backoff;
+use crate::command::text_of;
 use crate::connection::{self, Opened};
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
@@ -30,8 +33,20 @@ pub enum Patience {
     Endless,
 }
 
-/// Told that the connection came up (true) or broke (false).
-type Watcher = Box<dyn Fn(bool)>;
+/// What a link tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The connection came up.
+    Up,
+    /// It broke.
+    Down,
+    /// A watched key has changed, or the server has stopped watching it.
+    Changed(String),
+    /// Every key may have changed.
+    AllChanged,
+}
+
+type Watcher = Box<dyn Fn(&News)>;
 
 enum State {
     /// No connection, and no attempt at one before `retry_at`.
@@ -54,7 +69,9 @@ pub struct Link {
     failure: RefCell<Option<Error>>,
     attempts: Cell<u64>,
     generation: Cell<u64>,
-    /// Who is told that the connection came up (true) or broke (false).
+    /// Why the server does not tell of changed keys, if it does not.
+    why_no_pushes: RefCell<Option<String>>,
+    /// Who is told the news.
     watcher: RefCell<Option<Watcher>>,
 }
 
@@ -72,12 +89,13 @@ impl Link {
             failure: RefCell::default(),
             attempts: Cell::new(0),
             generation: Cell::new(0),
+            why_no_pushes: RefCell::default(),
             watcher: RefCell::default(),
         })
     }
 
-    /// Sets who is told that the connection came up (true) or broke (false).
-    pub fn watch(&self, watcher: impl Fn(bool) + 'static) {
+    /// Sets who is told the news.
+    pub fn watch(&self, watcher: impl Fn(&News) + 'static) {
         *self.watcher.borrow_mut() = Some(Box::new(watcher));
     }
 
@@ -94,6 +112,19 @@ impl Link {
     #[must_use]
     pub fn has_stood(&self) -> bool {
         self.generation.get() > 0
+    }
+
+    /// Why the server does not tell of changed keys, the first time that this is asked of a reason.
+    #[must_use]
+    pub fn take_why_no_pushes(&self) -> Option<String> {
+        self.why_no_pushes.borrow_mut().take()
+    }
+
+    /// Notes that the server refuses to tell of changed keys after all.
+    pub fn set_why_no_pushes(&self, live: &Live, reason: String) {
+        if live.tells_changes.replace(false) {
+            *self.why_no_pushes.borrow_mut() = Some(reason);
+        }
     }
 
     /// The failure of the last attempt, while there is no connection.
@@ -181,12 +212,18 @@ impl Link {
         let generation = self.generation.get() + 1;
         self.generation.set(generation);
         let driver = tokio::task::spawn_local(opened.driver);
-        let live = Rc::new(Live::new(
+        let tells_changes = opened.pushes.is_ok();
+        let live = Live::new(
             generation,
             opened.client_id,
+            tells_changes,
             opened.connection,
             driver.abort_handle(),
-        ));
+        );
+        match opened.pushes {
+            Ok(pushes) => self.listen(pushes),
+            Err(reason) => *self.why_no_pushes.borrow_mut() = Some(reason),
+        }
         let link: Weak<Self> = Rc::downgrade(self);
         tokio::task::spawn_local(async move {
             // Ends when the connection does, and when it is closed from here; a panic in it ends it too.
@@ -196,8 +233,8 @@ impl Link {
             }
         });
         *self.failure.borrow_mut() = None;
-        *self.state.borrow_mut() = State::Up(live);
-        self.tell(true);
+        *self.state.borrow_mut() = State::Up(Rc::new(live));
+        self.tell(&News::Up);
     }
 
     fn failed(&self, error: Error) {
@@ -221,7 +258,7 @@ impl Link {
         } else {
             self.go_down();
         }
-        self.tell(false);
+        self.tell(&News::Down);
     }
 
     fn go_down(&self) {
@@ -233,11 +270,34 @@ impl Link {
         };
     }
 
-    fn tell(&self, up: bool) {
+    fn tell(&self, news: &News) {
         self.changed.notify_waiters();
         if let Some(watcher) = &*self.watcher.borrow() {
-            watcher(up);
+            watcher(news);
         }
+    }
+
+    /// Passes on which keys have changed, for as long as the connection lives.
+    fn listen(self: &Rc<Self>, mut pushes: UnboundedReceiver<PushInfo>) {
+        let link: Weak<Self> = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            while let Some(push) = pushes.recv().await {
+                let (Some(link), PushKind::Invalidate) = (link.upgrade(), push.kind) else {
+                    continue;
+                };
+                for part in push.data {
+                    match part {
+                        Value::Array(keys) => {
+                            keys.iter()
+                                .filter_map(text_of)
+                                .for_each(|key| link.tell(&News::Changed(key)));
+                        }
+                        // FLUSHALL and FLUSHDB.
+                        _ => link.tell(&News::AllChanged),
+                    }
+                }
+            }
+        });
     }
 }
 

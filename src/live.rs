@@ -69,6 +69,8 @@ pub struct Live {
     pub client_id: Option<i64>,
     /// When it came up.
     pub since: Instant,
+    /// The server tells when a watched key changes. Turned off where it turns out to refuse.
+    pub tells_changes: Cell<bool>,
     connection: MultiplexedConnection,
     /// What was handed in during this turn of the runtime.
     outbox: RefCell<Vec<(Cmd, Reply)>>,
@@ -85,6 +87,7 @@ impl Live {
     pub fn new(
         generation: u64,
         client_id: Option<i64>,
+        tells_changes: bool,
         connection: MultiplexedConnection,
         driver: AbortHandle,
     ) -> Self {
@@ -92,6 +95,7 @@ impl Live {
             generation,
             client_id,
             since: Instant::now(),
+            tells_changes: Cell::new(tells_changes),
             connection,
             outbox: RefCell::default(),
             flush_is_due: Cell::new(false),

@@ -160,6 +160,7 @@ mod tests {
         Event::Attempted {
             resource: "a".into(),
             key: "reservation-a".into(),
+            holder: None,
         }
     }
 

@@ -107,6 +107,15 @@ pub enum Event {
         resource: String,
         /// Its key.
         key: Arc<str>,
+        /// The holder's value, if it was read.
+        holder: Option<String>,
+    },
+    /// The server does not tell when a key changes: who waits there finds out by polling.
+    PollingOnly {
+        /// `host:port`.
+        endpoint: String,
+        /// What the server said, or what it lacks.
+        reason: String,
     },
     /// A reservation was lost.
     Lost {
@@ -127,7 +136,9 @@ impl Event {
     pub fn level(&self) -> Option<LogLevel> {
         match self {
             Self::Extended { .. } | Self::Attempted { .. } => Some(LogLevel::Info),
-            Self::ExtendFailed { .. } | Self::Outage { .. } => Some(LogLevel::Errors),
+            Self::ExtendFailed { .. } | Self::Outage { .. } | Self::PollingOnly { .. } => {
+                Some(LogLevel::Errors)
+            }
             Self::Lost { .. } | Self::Lapsed => None,
         }
     }

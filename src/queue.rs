@@ -1,6 +1,6 @@
 //! The waiters of one process for one key: first come, first served, whichever instance they came from.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -25,6 +25,11 @@ pub struct Queue {
     pub key: Arc<str>,
     waiters: RefCell<VecDeque<Waiter>>,
     woken: Notify,
+    /// How often the key has changed, as far as we were told. A change can be told before the answer arrives that it
+    /// makes worthless: whoever looks at the key compares this with what it was before.
+    changes: Cell<u64>,
+    /// How often in a row the key went from holder to holder inside this process.
+    pub hand_overs: Cell<u32>,
 }
 
 /// What the task that serves a queue needs to know of its head.
@@ -48,6 +53,8 @@ impl Queue {
             key,
             waiters: RefCell::default(),
             woken: Notify::new(),
+            changes: Cell::new(0),
+            hand_overs: Cell::new(0),
         }
     }
 
@@ -91,9 +98,21 @@ impl Queue {
         Vec::from(gone as VecDeque<Waiter>)
     }
 
-    /// The key may be free, or the head has changed: whoever serves the queue looks at once.
+    /// The head has changed: whoever serves the queue looks at once.
     pub fn wake(&self) {
         self.woken.notify_one();
+    }
+
+    /// The key has changed, or may have: what was read of it is worthless.
+    pub fn changed(&self) {
+        self.changes.set(self.changes.get() + 1);
+        self.woken.notify_one();
+    }
+
+    /// How often the key has changed so far.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.get()
     }
 
     /// Until the next [`Queue::wake`]; at once if there was one since the last.

@@ -1,4 +1,5 @@
-//! Giving back what is held: one compare-and-delete each, and what each of its answers means.
+//! Giving back what is held: one compare-and-delete each, or a hand-over to the next waiter of this process, and what
+//! each of the answers means.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,12 +9,17 @@ use tokio::time::{Instant, sleep};
 use crate::acquire::leave_if_useless;
 use crate::backoff::Backoff;
 use crate::client::Client;
-use crate::command::{Comparison, RELEASE, ScriptCall};
+use crate::clock::Moment;
+use crate::command::{Comparison, HAND_OVER, RELEASE, Script, ScriptCall};
 use crate::error::{Class, Error};
+use crate::heartbeat;
 use crate::holding::{Holding, Phase};
+use crate::lease::Lease;
 use crate::link::Patience;
 use crate::live::Trouble;
 use crate::outlet::Loss;
+use crate::queue::{Head, Queue};
+use crate::settlement::{self, Origin, Sent};
 
 /// What became of one reservation that was to be released.
 pub enum Outcome {
@@ -25,6 +31,17 @@ pub enum Outcome {
     Failed(Arc<str>, Error),
     /// Nothing to do: it is over, or somebody else is releasing it.
     Nothing,
+}
+
+/// How often in a row a key goes from holder to holder inside this process before it is plainly freed, so that waiters
+/// of other processes get a turn.
+const MOST_HAND_OVERS: u32 = 10;
+
+/// The waiter of this process that a key is handed to, and what it is set to for him.
+struct Heir {
+    queue: Rc<Queue>,
+    head: Head,
+    sent: Sent,
 }
 
 /// Releases one reservation.
@@ -40,11 +57,15 @@ pub async fn release(client: Rc<Client>, holding: Arc<Holding>) -> Outcome {
     holding.give_up();
     client.plan(holding.id, None);
     let mut unknown = holding.phase() == Phase::ReleaseUnknown;
-    match compare_and_delete(&client, &holding, &mut unknown).await {
+    let heir = heir_of(&client, &holding.key);
+    match compare_and_free(&client, &holding, heir.as_ref(), &mut unknown).await {
         Ok(found) => {
             client.take(holding.id);
             holding.enter(Phase::Over);
-            client.wake(&holding.key);
+            match (&found, heir) {
+                (Comparison::Ours, Some(heir)) => hand_over(&client, heir),
+                (_, _) => plainly_freed(&client, &holding.key),
+            }
             match found {
                 Comparison::Ours => Outcome::Released,
                 // An earlier release of it, whose answer was lost, has done it.
@@ -64,9 +85,52 @@ pub async fn release(client: Rc<Client>, holding: Arc<Holding>) -> Outcome {
             });
             // It is not renewed again: its caller is done with it.
             client.plan(holding.id, end);
-            crate::heartbeat::watch(&client);
+            heartbeat::watch(&client);
             Outcome::Failed(Arc::clone(&holding.key), error)
         }
+    }
+}
+
+/// The head of the local queue, unless it is the turn of other processes.
+fn heir_of(client: &Client, key: &Arc<str>) -> Option<Heir> {
+    let queue = client.queues.borrow().get(key).cloned()?;
+    if queue.hand_overs.get() >= MOST_HAND_OVERS {
+        return None;
+    }
+    let head = queue.head()?;
+    let sent = Sent {
+        key: Arc::clone(key),
+        value: head.settings.new_value().ok()?.into(),
+        settings: Arc::clone(&head.settings),
+        when: Moment::now(),
+        origin: None,
+    };
+    Some(Heir { queue, head, sent })
+}
+
+fn hand_over(client: &Rc<Client>, heir: Heir) {
+    let Heir { queue, head, sent } = heir;
+    queue.hand_overs.set(queue.hand_overs.get() + 1);
+    let is_certain = Moment::now() < Lease::begin(sent.settings.terms, sent.when).certain_until();
+    let waiter = is_certain
+        .then(|| queue.leave(head.caller.environment, head.call))
+        .flatten();
+    match waiter {
+        Some(waiter) => heartbeat::keep(client, sent, waiter.ticket),
+        // It was cancelled meanwhile, or the answer took longer than its lease.
+        None => settlement::discard(client, sent),
+    }
+}
+
+/// The key is free, or somebody else's. Where the server tells of it, the local waiters hear of it with all others and
+/// have no start over them.
+fn plainly_freed(client: &Client, key: &str) {
+    let Some(queue) = client.queues.borrow().get(key).cloned() else {
+        return;
+    };
+    let is_told = client.link.current().is_some_and(|live| live.tells_changes.get());
+    if queue.hand_overs.replace(0) < MOST_HAND_OVERS || !is_told {
+        queue.changed();
     }
 }
 
@@ -89,28 +153,35 @@ fn loss_of(holding: &Holding, holder: Option<String>) -> Loss {
     }
 }
 
-async fn compare_and_delete(
+/// Deletes the key, or sets it for the heir, if it is ours. What was sent for an heir who is not to have it after all
+/// is discarded.
+async fn compare_and_free(
     client: &Rc<Client>,
     holding: &Holding,
+    heir: Option<&Heir>,
     unknown: &mut bool,
 ) -> Result<Comparison, Error> {
     let settings = &holding.settings;
-    let call = ScriptCall {
-        key: Arc::clone(&holding.key),
-        value: Arc::clone(&holding.value),
-        ttl: None,
-    };
+    let (script, call) = script_for(holding, heir);
     let mut backoff = Backoff::default();
     let mut limit = None;
-    loop {
-        let live = client.link.live(Patience::Call, settings.connect_timeout).await?;
+    let mut origin = None;
+    let error = loop {
+        let live = match client.link.live(Patience::Call, settings.connect_timeout).await {
+            Ok(live) => live,
+            Err(error) => break error,
+        };
         let deadline = *limit.get_or_insert_with(|| Instant::now() + settings.command_timeout);
         let remaining = deadline.saturating_duration_since(Instant::now());
-        let trouble = match live.compare(&RELEASE, &call, remaining).await {
+        let trouble = match live.compare(script, &call, remaining).await {
+            // The first try has done it, whose answer was lost.
+            Ok(Comparison::Other(Some(holder))) if call.next.as_deref() == Some(&*holder) => {
+                return Ok(Comparison::Ours);
+            }
             Ok(found) => return Ok(found),
             Err(trouble) => trouble,
         };
-        let error = trouble.to_error(&settings.endpoint, "RELEASE", &holding.key);
+        let error = trouble.to_error(&settings.endpoint, script.name, &holding.key);
         let is_over = Instant::now() >= deadline;
         match trouble {
             Trouble::Refused(_) if matches!(error.class(), Class::Later | Class::Reconnect) && !is_over => {
@@ -118,17 +189,51 @@ async fn compare_and_delete(
                 let left = deadline.saturating_duration_since(Instant::now());
                 sleep(backoff.next_delay().min(left)).await;
             }
-            Trouble::Refused(_) => return Err(error),
-            Trouble::Dropped => {
+            Trouble::Refused(_) => break error,
+            Trouble::Dropped | Trouble::TimedOut(_) => {
                 *unknown = true;
-                if is_over {
-                    return Err(error);
+                origin = Some(Origin::of(&live));
+                if is_over || matches!(trouble, Trouble::TimedOut(_)) {
+                    break error;
                 }
             }
-            Trouble::TimedOut(_) => {
-                *unknown = true;
-                return Err(error);
-            }
+        }
+    };
+    if let (Some(heir), Some(origin)) = (heir, origin) {
+        settlement::discard(
+            client,
+            Sent {
+                origin: Some(origin),
+                ..heir.sent.clone()
+            },
+        );
+    }
+    Err(error)
+}
+
+fn script_for(holding: &Holding, heir: Option<&Heir>) -> (&'static Script, ScriptCall) {
+    let (key, value) = (Arc::clone(&holding.key), Arc::clone(&holding.value));
+    match heir {
+        None => (
+            &RELEASE,
+            ScriptCall {
+                key,
+                value,
+                ttl: None,
+                next: None,
+            },
+        ),
+        Some(Heir { sent, .. }) => {
+            let (ttl, next) = (Some(sent.settings.terms.ttl), Some(Arc::clone(&sent.value)));
+            (
+                &HAND_OVER,
+                ScriptCall {
+                    key,
+                    value,
+                    ttl,
+                    next,
+                },
+            )
         }
     }
 }

@@ -84,6 +84,7 @@ pub fn discard(client: &Rc<Client>, sent: Sent) {
             key: Arc::clone(&sent.key),
             value: Arc::clone(&sent.value),
             ttl: None,
+            next: None,
         };
         let end = sent.when.after(settings.terms.ttl);
         let mut backoff = Backoff::default();
@@ -100,7 +101,7 @@ pub fn discard(client: &Rc<Client>, sent: Sent) {
             match live.compare(&RELEASE, &call, settings.command_timeout).await {
                 Ok(found) => {
                     if found == Comparison::Ours {
-                        client.wake(&sent.key);
+                        client.changed(&sent.key);
                     }
                     if closed || Moment::now() >= end {
                         return;

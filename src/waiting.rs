@@ -1,12 +1,15 @@
-//! Serves the waiters of one key: the head of the local queue asks redis, the others wait for their turn.
+//! Serves the waiters of one key. The head of the local queue asks redis; the others wait for their turn.
+//!
+//! What wakes the head: the server's word that the key has changed, the end of the ttl that it saw, a release inside
+//! this process, and behind all of it a poll each second.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use crate::acquire::{Attempt, Purpose, acquire, poll_interval};
+use crate::acquire::{Attempt, Purpose, Sight, acquire};
 use crate::client::Client;
 use crate::error::{Class, Error};
 use crate::heartbeat;
@@ -14,6 +17,18 @@ use crate::outlet::{Event, Ticket};
 use crate::queue::{Head, Queue, Waiter};
 use crate::settings::Settings;
 use crate::settlement;
+
+/// Between two polls of a waiter that nothing wakes: as 0.4.0, but jittered.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Polls of one connection while the server tells of changes: the polls of 100,000 waiters are only the safety net.
+const MOST_POLLS_A_SECOND: u32 = 1_000;
+
+/// Looks at a key that follow one another this closely and find it held are spaced out.
+const CLOSE: Duration = Duration::from_millis(20);
+
+/// The longest that a look is held back.
+const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 
 /// Joins the queue for a resource. It is left when the lock is had, when `timeout` is over, or by [`cancel`].
 pub fn wait(
@@ -83,32 +98,105 @@ async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
         client: Rc::clone(&client),
         key: Arc::clone(&queue.key),
     };
+    let mut watched = false;
+    let mut looks = Looks::default();
     while let Some(head) = queue.head() {
-        match acquire(&client, &head.settings, &queue.key, Purpose::Wait).await {
-            Ok(Attempt::Acquired(sent)) => match queue.leave(head.caller.environment, head.call) {
-                Some(waiter) => heartbeat::keep(&client, sent, waiter.ticket),
-                // It was cancelled while redis said yes.
-                None => settlement::discard(&client, sent),
-            },
-            Ok(Attempt::Held) => {
-                tell_attempt(&head, &queue);
-                tokio::select! {
-                    () = queue.woken() => {}
-                    () = sleep(poll_interval()) => {}
+        let changes = queue.changes();
+        let purpose = Purpose::Wait { look: !watched };
+        match acquire(&client, &head.settings, &queue.key, purpose).await {
+            Ok(Attempt::Acquired(sent)) => {
+                watched = false;
+                queue.hand_overs.set(0);
+                match queue.leave(head.caller.environment, head.call) {
+                    Some(waiter) => heartbeat::keep(&client, sent, waiter.ticket),
+                    // It was cancelled while redis said yes.
+                    None => settlement::discard(&client, sent),
                 }
             }
-            Ok(Attempt::TooLate) => {}
-            Err(error) => fail(&queue, &head, &error),
+            Ok(Attempt::Held(sight)) => {
+                tell_attempt(&client, &head, &queue, &sight);
+                // A plain poll does not end the watch that an earlier look has begun.
+                let still_watched = sight.is_watched || watched;
+                let poll = poll_interval(&client, still_watched);
+                let rest = sight.time_left.map_or(poll, |left| poll.min(left));
+                let was_woken = rest_until(&queue, changes, rest).await;
+                watched = still_watched && queue.changes() == changes && (was_woken || rest == poll);
+                if was_woken && !watched {
+                    looks.space_out().await;
+                }
+            }
+            Ok(Attempt::TooLate) => watched = false,
+            Err(error) => {
+                watched = false;
+                fail(&queue, &head, &error);
+            }
         }
     }
 }
 
-fn tell_attempt(head: &Head, queue: &Queue) {
-    let event = Event::Attempted {
-        resource: head.resource.clone(),
-        key: Arc::clone(&queue.key),
+/// Sleeps for `rest`, or until somebody wakes the queue, in which case it gives true. Not at all if the key has
+/// changed since `changes`.
+async fn rest_until(queue: &Queue, changes: u64, rest: Duration) -> bool {
+    if queue.changes() != changes {
+        return true;
+    }
+    tokio::select! {
+        () = queue.woken() => true,
+        () = sleep(rest) => false,
+    }
+}
+
+/// About a second. Where the server tells of changes and many wait, longer: the poll is only the safety net.
+fn poll_interval(client: &Client, is_watched: bool) -> Duration {
+    let queues = if is_watched {
+        client.queues.borrow().len()
+    } else {
+        0
     };
-    head.caller.report(head.settings.log_level, event);
+    let queues = u32::try_from(queues).unwrap_or(u32::MAX);
+    let stretched = POLL.max(POLL / MOST_POLLS_A_SECOND * queues);
+    stretched.mul_f64(0.9 + fastrand::f64() / 5.0)
+}
+
+/// Keeps a key that changes hands a thousand times a second (the holders of another process, say) from costing a look
+/// each time: the first looks are immediate, those that follow closely and find it held wait a little.
+#[derive(Default)]
+struct Looks {
+    in_a_row: u32,
+    last: Option<Instant>,
+}
+
+impl Looks {
+    async fn space_out(&mut self) {
+        let is_close = self.last.is_some_and(|last| last.elapsed() < CLOSE);
+        self.in_a_row = if is_close { self.in_a_row + 1 } else { 0 };
+        if self.in_a_row > 2 {
+            sleep(Duration::from_millis(1 << (self.in_a_row - 3).min(3)).min(LONGEST_PAUSE)).await;
+        }
+        self.last = Some(Instant::now());
+    }
+}
+
+fn tell_attempt(client: &Client, head: &Head, queue: &Queue, sight: &Sight) {
+    let level = head.settings.log_level;
+    if let Some(reason) = client.link.take_why_no_pushes() {
+        head.caller.report(
+            level,
+            Event::PollingOnly {
+                endpoint: client.link.endpoint.to_string(),
+                reason,
+            },
+        );
+    }
+    let (resource, key) = (head.resource.clone(), Arc::clone(&queue.key));
+    head.caller.report(
+        level,
+        Event::Attempted {
+            resource,
+            key,
+            holder: sight.holder.clone(),
+        },
+    );
 }
 
 /// A failure that waiting does not mend. What is wrong with the connection is wrong for every waiter; what redis said

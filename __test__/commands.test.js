@@ -1,0 +1,139 @@
+// How many commands redis is sent: one for an uncontended lock, one for a release, one for a renewal, none for what is
+// refused. Counted by INFO commandstats, where a script's inner commands count on their own: a release is one EVALSHA,
+// inside which redis itself counts a GET and a DEL; a renewal is one EVALSHA with a GET and a PEXPIRE.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+const { commandCalls, countCommands } = require('./support/commands');
+const { makeReservation, keepLog } = require('./support/reservation');
+const { startServer } = require('./support/server');
+const { until } = require('./support/wait');
+
+/** A server, a client that watches it, and a way to make reservations whose connection is up. */
+async function prepare(t, settings = {}) {
+  const server = await startServer(t);
+  const client = server.client();
+  await client.ping();
+  const reservation = makeReservation(t, server, settings);
+  await reservation.lock('warm-up');
+  await reservation.ensure_reservation();
+  await reservation.release();
+  return { server, client, reservation };
+}
+
+test('an uncontended lock is one SET, whatever it logs', async (t) => {
+  for (const log of [false, keepLog()]) {
+    const { client, reservation } = await prepare(t, { log });
+    const { calls, value } = await countCommands(client, () => reservation.lock('job'));
+    assert.equal(value, true);
+    assert.deepEqual(calls, { set: 1 });
+  }
+});
+
+test('a release is one script', async (t) => {
+  const { client, reservation } = await prepare(t);
+  await reservation.lock('job');
+  const { calls, value } = await countCommands(client, () => reservation.release());
+  assert.equal(value, 1);
+  assert.deepEqual(calls, { evalsha: 1, get: 1, del: 1 });
+});
+
+test('a renewal that is asked for is one script', async (t) => {
+  const { client, reservation } = await prepare(t);
+  await reservation.lock('job');
+  const { calls } = await countCommands(client, () => reservation.ensure_reservation());
+  assert.deepEqual(calls, { evalsha: 1, get: 1, pexpire: 1 });
+});
+
+test('so is a renewal by the heartbeat', async (t) => {
+  const { client, reservation } = await prepare(t, { interval: 200, ttl: 30 });
+  await reservation.lock('job');
+  const { calls } = await countCommands(client, async () => {
+    const before = (await commandCalls(client)).pexpire || 0;
+    await until(async () => (await commandCalls(client)).pexpire >= before + 4, { what: 'four renewals' });
+  });
+  const renewals = calls.evalsha;
+  assert.ok(renewals >= 4);
+  // The looking itself is made of INFO; its own are of no interest.
+  delete calls.info;
+  assert.deepEqual(calls, { evalsha: renewals, get: renewals, pexpire: renewals });
+});
+
+test('many at once are one each', async (t) => {
+  const { client, reservation } = await prepare(t);
+  const names = Array.from({ length: 200 }, (_, index) => `job ${index}`);
+  const locking = await countCommands(client, () => Promise.all(names.map((name) => reservation.lock(name))));
+  assert.deepEqual(locking.calls, { set: 200 });
+  const releasing = await countCommands(client, () => reservation.release());
+  assert.equal(releasing.value, 200);
+  assert.deepEqual(releasing.calls, { evalsha: 200, get: 200, del: 200 });
+});
+
+test('a contended lock is one SET, and one read at most', async (t) => {
+  for (const [log, reads] of [
+    [false, 0],
+    [keepLog(), 1],
+  ]) {
+    const { client, reservation } = await prepare(t, { log });
+    await client.set('reservation-job', 'other');
+    const { calls, value } = await countCommands(client, () => reservation.lock('job'));
+    assert.equal(value, false);
+    const { get = 0, ...others } = calls;
+    assert.deepEqual(others, { set: 1 });
+    assert.ok(get <= reads, `${get} reads`);
+  }
+});
+
+test('a release of nothing, and a renewal of nothing, send nothing', async (t) => {
+  const { client, reservation } = await prepare(t);
+  const { calls } = await countCommands(client, async () => {
+    assert.equal(await reservation.release(), 0);
+    assert.equal(await reservation.release('job'), 0);
+    await assert.rejects(reservation.ensure_reservation(), { code: 'ERR_RESERVATION_NOT_HELD' });
+  });
+  assert.deepEqual(calls, {});
+});
+
+test('after SCRIPT FLUSH the script is sent once more, unseen by callers', async (t) => {
+  const { client, reservation } = await prepare(t);
+  await reservation.lock('job');
+  await client.script('FLUSH');
+  const first = await countCommands(client, () => reservation.ensure_reservation());
+  assert.equal(first.calls.pexpire, 1);
+  assert.ok(first.calls.eval === 1 || first.calls['script|load'] === 1, JSON.stringify(first.calls));
+  const second = await countCommands(client, () => reservation.ensure_reservation());
+  assert.deepEqual(second.calls, { evalsha: 1, get: 1, pexpire: 1 });
+  await client.script('FLUSH');
+  assert.equal(await reservation.release(), 1);
+  assert.equal(await client.exists('reservation-job'), 0);
+});
+
+test('refused arguments and fields open no connection', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  await client.ping();
+  const connections = async () =>
+    Number(/total_connections_received:(\d+)/.exec(await client.info('stats'))[1]);
+  const before = await connections();
+  const { calls } = await countCommands(client, async () => {
+    const calls = [];
+    for (const resource of [undefined, null, '', {}, () => {}, Symbol('s'), [], Buffer.alloc(0)]) {
+      const reservation = makeReservation(t, server);
+      calls.push(reservation.lock(resource), reservation.wait_until_lock(resource));
+    }
+    for (const ttl of [undefined, 0, -1, NaN, Infinity, 'soon', {}]) {
+      const reservation = makeReservation(t, server);
+      reservation.lock_ttl = ttl;
+      calls.push(reservation.lock('job'), reservation.wait_until_lock('job'));
+    }
+    const misspelled = makeReservation(t, server, { options: { conect_timeout: 100 } });
+    calls.push(misspelled.lock('job'), misspelled.wait_until_lock('job'));
+    calls.push(makeReservation(t, server).wait_until_lock('job', { timeuot: 5 }));
+    calls.push(makeReservation(t, server).lock('job', 'not a function'));
+    for (const { status } of await Promise.allSettled(calls)) assert.equal(status, 'rejected');
+  });
+  delete calls.info;
+  assert.deepEqual(calls, {});
+  assert.equal(await connections(), before);
+});

@@ -1,0 +1,212 @@
+// Heartbeats: renewed at the interval, by the native thread, whatever the event loop does. Runs alone: it measures time.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+const { startChild } = require('./support/child');
+const { commandCalls } = require('./support/commands');
+const { makeReservation, keepLog, keepLosses } = require('./support/reservation');
+const { startServer } = require('./support/server');
+const { until } = require('./support/wait');
+
+const key = 'reservation-job';
+
+test('an event loop blocked for 10 s does not lose a ttl of 2 s: the key is never missing', async (t) => {
+  const server = await startServer(t);
+  const env = server.environment;
+  const holder = startChild(
+    t,
+    {
+      code: `
+        const ReserveResource = require('./index.js');
+        const reservation = new ReserveResource('me', process.env.REDIS_HOST, process.env.REDIS_PORT, 500, 2, false);
+        reservation.lock('job', (error, got) => {
+          process.send({ got, val: reservation._reserve_val });
+          process.once('message', () => {
+            const end = process.hrtime.bigint() + 10_000_000_000n;
+            while (process.hrtime.bigint() < end);
+            const { held } = reservation; // before anything else of this process could run
+            reservation.release((failure, released) => process.send({ held, failure, released }));
+          });
+        });`,
+    },
+    { env },
+  );
+  const { got, val } = await holder.message();
+  assert.equal(got, true);
+
+  // Another process, whose own event loop has nothing else to do.
+  const watcher = startChild(
+    t,
+    {
+      code: `
+        const Redis = require('ioredis');
+        const client = new Redis({ host: process.env.REDIS_HOST, port: process.env.REDIS_PORT });
+        const [key, value] = process.argv.slice(1);
+        const seen = { looks: 0, missed: 0 };
+        const timer = setInterval(async () => {
+          const now = await client.get(key);
+          seen.looks += 1;
+          if (now !== value) seen.missed += 1;
+          if (seen.looks === 1) process.send({ looking: true });
+        }, 50);
+        process.once('message', () => {
+          clearInterval(timer);
+          client.get(key).then(() => process.send(seen));
+        });`,
+    },
+    { env, args: [key, val] },
+  );
+  await watcher.message({ looking: true });
+  const renewed = (await commandCalls(server.client())).pexpire || 0;
+  holder.send('block');
+  // The watcher stops looking while the holder is still blocked: nobody can mistake the release for a miss.
+  const start = performance.now();
+  await until(() => performance.now() - start >= 9500, { timeout: 20000, what: 'the end of the watch' });
+  watcher.send('stop');
+  const seen = await watcher.message();
+  assert.equal(holder.messages.all.length, 1, 'blocked all the time');
+  assert.equal(seen.missed, 0, JSON.stringify(seen));
+  assert.ok(seen.looks >= 120, `it looked ${seen.looks} times`);
+  const renewals = (await commandCalls(server.client())).pexpire - renewed;
+  assert.ok(renewals >= 10 && renewals <= 40, `${renewals} renewals`);
+  assert.deepEqual(await holder.message(), { held: true, failure: null, released: 1 });
+});
+
+test('the ttl is set anew at each interval', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const log = keepLog();
+  const reservation = makeReservation(t, server, { interval: 400, ttl: 20, log });
+  await reservation.lock('job');
+  const { _reserve_val: val } = reservation;
+  await client.pexpire(key, 5000);
+  const extended = () => log.of('reservation-extended');
+  await until(() => extended().length >= 6, { what: 'six renewals' });
+  assert.ok((await client.pttl(key)) > 15000, 'the whole ttl again');
+  assert.equal(await client.get(key), val);
+  const events = extended();
+  const mean = (events[5].at - events[0].at) / 5;
+  assert.ok(mean > 300 && mean < 800, `renewed every ${mean} ms`);
+  assert.deepEqual(
+    [events[0].key, events[0].duration, events[0].val, events[0].level],
+    [key, '20s', val, 'info'],
+  );
+  await reservation.release();
+  const after = (await commandCalls(client)).pexpire;
+  await reservation.lock('other');
+  const before = extended().length;
+  await until(() => extended().length >= before + 2, { what: 'renewals of another' });
+  assert.ok(
+    extended()
+      .slice(before)
+      .every((event) => event.key === 'reservation-other'),
+    'what was released is renewed no more',
+  );
+  assert.ok((await commandCalls(client)).pexpire > after);
+});
+
+test('an interval that says nothing is a third of the ttl', async (t) => {
+  const server = await startServer(t);
+  const renewals = async (interval) => {
+    const log = keepLog();
+    const start = performance.now();
+    const reservation = makeReservation(t, server, { interval, ttl: 1.5, log });
+    await reservation.lock(`job ${interval}`);
+    await until(() => log.of('reservation-extended').length >= 4, { what: `renewals at ${interval}` });
+    return { interval, passed: log.of('reservation-extended')[3].at - start, held: reservation.held };
+  };
+  const values = [undefined, null, 0, -1, -Infinity, NaN];
+  const all = await Promise.all(values.map(renewals));
+  for (const { interval, passed, held } of all) {
+    // Four times half a second; no flood, and never so late that the key is in danger.
+    assert.ok(passed > 1200 && passed < 4000, `four renewals at ${interval} took ${passed} ms`);
+    assert.equal(held, true);
+  }
+  const client = server.client();
+  assert.equal((await client.keys('*')).length, values.length);
+});
+
+test('Infinity never renews', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const log = keepLog();
+  const reservation = makeReservation(t, server, { interval: Infinity, ttl: 2, log });
+  const losses = keepLosses(reservation);
+  const start = performance.now();
+  await reservation.lock('job');
+  await until(async () => !(await client.exists(key)), { what: 'the end of the key' });
+  const passed = performance.now() - start;
+  assert.ok(passed >= 1900 && passed < 3500, `${passed} ms`);
+  await until(() => !reservation.held, { what: 'held is false' });
+  assert.equal((await commandCalls(client)).pexpire, undefined);
+  assert.deepEqual(log.of('reservation-extended'), []);
+  await until(() => losses.length === 1, { what: 'the quiet loss' });
+});
+
+test('intervals of 2^31 ms and more do not flood', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const ttl = 100 * 86400;
+  const longs = [2 ** 31 - 1, 2 ** 31, 2 ** 31 + 5, 2 ** 32 + 1, 99 * 86400 * 1000].map((interval) =>
+    makeReservation(t, server, { interval, ttl }),
+  );
+  for (const [index, reservation] of longs.entries()) assert.equal(await reservation.lock(`long ${index}`), true);
+  const log = keepLog();
+  const short = makeReservation(t, server, { interval: 200, ttl, log });
+  await short.lock('short');
+  await until(() => log.of('reservation-extended').length >= 8, { what: 'renewals of the short one' });
+  const pexpires = (await commandCalls(client)).pexpire;
+  const extended = log.of('reservation-extended').length;
+  assert.ok(Math.abs(pexpires - extended) <= 1, `${pexpires} renewals, ${extended} of the short one`);
+  for (const reservation of longs) assert.equal(reservation.held, true);
+  // The JS timer that serves a subclass sleeps in pieces, and does not flood either.
+  let beats = 0;
+  class Own extends require('../index.js') {
+    ensure_reservation() {
+      beats += 1;
+    }
+  }
+  const own = makeReservation(t, server, { interval: 2 ** 31 + 5, ttl, Class: Own });
+  await own.lock('own');
+  const before = log.of('reservation-extended').length;
+  await until(() => log.of('reservation-extended').length >= before + 4, { what: 'more renewals' });
+  assert.equal(beats, 0);
+});
+
+test('each of several resources has its own heartbeat', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const log = keepLog();
+  const reservation = makeReservation(t, server, { interval: 400, ttl: 1.5, log });
+  const names = ['a', 'b', 'c'];
+  for (const name of names) await reservation.lock(name);
+  const count = (name) => log.of('reservation-extended').filter((event) => event.key === `reservation-${name}`).length;
+  // Six renewals each take longer than the ttl.
+  await until(() => names.every((name) => count(name) >= 6), { timeout: 10000, what: 'renewals of all' });
+  assert.equal(await client.exists(...names.map((name) => `reservation-${name}`)), 3);
+  assert.equal(await reservation.release('b'), 1);
+  const before = count('b');
+  await until(() => count('a') >= 9 && count('c') >= 9, { what: 'renewals of the others' });
+  assert.equal(count('b'), before);
+  assert.equal(await reservation.release(), 2);
+});
+
+test('10,000 held at once are all renewed in time', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server, { interval: 1000, ttl: 3 });
+  const losses = keepLosses(reservation);
+  const names = Array.from({ length: 10000 }, (_, index) => `job ${index}`);
+  await Promise.all(names.map((name) => reservation.lock(name)));
+  await until(async () => (await commandCalls(client)).pexpire >= 40000, {
+    timeout: 20000,
+    interval: 200,
+    what: 'four renewals of each',
+  });
+  assert.equal(await client.dbsize(), 10000);
+  assert.equal(reservation.held, true);
+  assert.equal(await reservation.release(), 10000);
+  assert.equal(await client.dbsize(), 0);
+  assert.deepEqual(losses, []);
+});

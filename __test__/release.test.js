@@ -1,0 +1,231 @@
+// release(): what it frees, what it counts, what it tells of losses, and that it can be called again when redis failed.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+const { startChild } = require('./support/child');
+const { commandCalls, countCommands } = require('./support/commands');
+const { makeReservation, ask, askError, keepLosses } = require('./support/reservation');
+const { startServer } = require('./support/server');
+const { until } = require('./support/wait');
+
+test('nothing held gives (null, 0)', async (t) => {
+  const server = await startServer(t);
+  const reservation = makeReservation(t, server);
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0], 'never used');
+  assert.deepEqual(await ask((done) => reservation.release('job', done)), [null, 0]);
+  await reservation.lock('job');
+  await reservation.release();
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0], 'released before');
+  assert.equal(await reservation.release(), 0);
+});
+
+test('what is held is deleted and counted', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server);
+  await reservation.lock('job');
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 1]);
+  assert.equal(await client.dbsize(), 0);
+
+  await reservation.lock('one');
+  await reservation.lock('two');
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 2]);
+  assert.equal(await client.dbsize(), 0);
+});
+
+test('release(resource) frees that one alone', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server);
+  for (const name of ['one', 'two', '3']) await reservation.lock(name);
+  assert.deepEqual(await ask((done) => reservation.release('two', done)), [null, 1]);
+  assert.deepEqual((await client.keys('*')).sort(), ['reservation-3', 'reservation-one']);
+  assert.equal(await reservation.release(3), 1, 'by what it was called, or by another name for the same');
+  assert.deepEqual(['one', 'two', '3'].map((name) => reservation.is_held(name)), [true, false, false]);
+  assert.equal(await reservation.release('two'), 0);
+  assert.equal(await reservation.release(), 1);
+  assert.equal(await client.dbsize(), 0);
+});
+
+test('a released resource can be locked again, by anyone', async (t) => {
+  const server = await startServer(t);
+  const [one, other] = [makeReservation(t, server), makeReservation(t, server)];
+  for (let round = 0; round < 10; round += 1) {
+    assert.equal(await one.lock('job'), true);
+    assert.equal(await other.lock('job'), false);
+    assert.equal(await one.release(), 1);
+    assert.equal(await other.lock('job'), true);
+    assert.equal(await other.release(), 1);
+  }
+});
+
+test("a thief's key is left alone; the loss is told with what was released and what was not", async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server);
+  await reservation.lock('mine');
+  await reservation.lock('stolen');
+  const { _reserve_val: value, signal } = reservation;
+  await client.set('reservation-stolen', 'thief-1', 'EX', 600);
+  const error = await askError((done) => reservation.release(done));
+  assert.equal(error.code, 'ERR_RESERVATION_LOST');
+  assert.equal(error.message, `Worker ${value} lost reservation-stolen to thief-1`);
+  assert.equal(error.released, 1);
+  assert.deepEqual(error.lost, ['reservation-stolen']);
+  assert.equal(await client.get('reservation-stolen'), 'thief-1');
+  assert.ok((await client.pttl('reservation-stolen')) > 500000, 'nor is its ttl touched');
+  assert.equal(await client.exists('reservation-mine'), 0);
+  assert.equal(signal.reason, error);
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0], 'told once');
+});
+
+test('a key that is gone or of another type is a loss, too', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server);
+  const losses = keepLosses(reservation);
+  for (const take of [
+    () => client.del('reservation-job'),
+    () => client.flushall(),
+    () => client.multi().del('reservation-job').rpush('reservation-job', 'thief').exec(),
+  ]) {
+    await client.del('reservation-job');
+    await reservation.lock('job');
+    const { _reserve_val: value } = reservation;
+    await take();
+    const error = await reservation.release().catch((caught) => caught);
+    assert.equal(error.code, 'ERR_RESERVATION_LOST');
+    assert.equal(error.message, `Worker ${value} lost reservation for reservation-job`);
+    assert.deepEqual([error.released, error.lost], [0, ['reservation-job']]);
+    assert.equal(await reservation.release(), 0);
+  }
+  assert.equal(await client.type('reservation-job'), 'list');
+  assert.deepEqual(losses, [], 'the release told it, so nobody else does');
+});
+
+test('a loss that was told before gives (null, 0)', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server, { interval: 100 });
+  const losses = keepLosses(reservation);
+  await reservation.lock('job');
+  await client.set('reservation-job', 'thief-1');
+  await until(() => losses.length > 0, { what: 'the loss' });
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0]);
+  assert.equal(await client.get('reservation-job'), 'thief-1');
+  assert.equal(losses.length, 1);
+});
+
+test('release(resource) tells the loss of that resource alone', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server);
+  await reservation.lock('one');
+  await reservation.lock('two');
+  await client.flushall();
+  for (const name of ['one', 'two']) {
+    const error = await askError((done) => reservation.release(name, done));
+    assert.deepEqual([error.code, error.lost], ['ERR_RESERVATION_LOST', [`reservation-${name}`]]);
+  }
+  assert.equal(await reservation.release(), 0);
+});
+
+test('two releases at once: one deletion, one answer each', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server);
+  await reservation.lock('job');
+  const { calls, value } = await countCommands(client, () =>
+    Promise.all([1, 2, 3].map(() => ask((done) => reservation.release(done)))),
+  );
+  assert.deepEqual(
+    value.map(([error]) => error),
+    [null, null, null],
+  );
+  assert.equal(
+    value.reduce((sum, [, released]) => sum + released, 0),
+    1,
+  );
+  assert.equal(calls.del, 1);
+});
+
+test('redis unreachable: an error, then release may be called again', async (t) => {
+  const server = await startServer(t);
+  const reservation = makeReservation(t, server);
+  const losses = keepLosses(reservation);
+  await reservation.lock('job');
+  await reservation.lock('other');
+  await server.command('SAVE');
+  await server.kill();
+  const error = await askError((done) => reservation.release(done));
+  assert.equal(error.code, 'ERR_REDIS_CONNECTION');
+  assert.ok(error.message.includes(`${server.host}:${server.port}`), error.message);
+  await server.start();
+  const client = server.client();
+  assert.equal(await client.dbsize(), 2);
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 2]);
+  assert.equal(await client.dbsize(), 0);
+  assert.deepEqual(losses, []);
+});
+
+test('redis hung: an error within the command timeout, then release may be called again', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server, { options: { command_timeout: 300 } });
+  const losses = keepLosses(reservation);
+  await reservation.lock('job');
+  server.pause();
+  const start = performance.now();
+  const error = await askError((done) => reservation.release(done));
+  assert.equal(error.code, 'ERR_REDIS_TIMEOUT');
+  assert.ok(performance.now() - start < 3000);
+  server.resume();
+  // The first one's command may still have run: then the key was ours to the end, and this is no loss.
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 1]);
+  assert.equal(await client.exists('reservation-job'), 0);
+  assert.deepEqual(losses, []);
+});
+
+test('a reservation whose release failed is renewed no more than a released one', async (t) => {
+  const server = await startServer(t);
+  const reservation = makeReservation(t, server, { interval: 100, ttl: 2 });
+  const losses = keepLosses(reservation);
+  await reservation.lock('job');
+  await server.command('SAVE');
+  await server.kill();
+  await assert.rejects(reservation.release(), { code: 'ERR_REDIS_CONNECTION' });
+  await server.start();
+  // Either way it ends: nobody keeps a key for ever whose owner believes to have given it back.
+  const client = server.client();
+  await until(async () => !(await client.exists('reservation-job')), { what: 'a free key' });
+  assert.deepEqual(losses, []);
+  const [error, released] = await ask((done) => reservation.release(done));
+  if (error) assert.equal(error.code, 'ERR_RESERVATION_LOST');
+  else assert.ok(released <= 1);
+});
+
+test('a 1 ms heartbeat never renews what is being released', async (t) => {
+  const server = await startServer(t);
+  // In a process of its own: whatever is thrown there ends it with an error.
+  const code = `
+    const ReserveResource = require('./index.js');
+    const { REDIS_HOST, REDIS_PORT } = process.env;
+    async function work(name) {
+      const reservation = new ReserveResource('me', REDIS_HOST, REDIS_PORT, 1, 30, false);
+      for (let round = 0; round < 500; round += 1) {
+        if (!(await reservation.lock(name))) throw new Error('not locked in round ' + round);
+        if (round % 3 === 0) await reservation.ensure_reservation();
+        if ((await reservation.release()) !== 1) throw new Error('not released in round ' + round);
+        if (reservation.held) throw new Error('held after the release in round ' + round);
+      }
+    }
+    Promise.all([work('a'), work('b'), work('c')]).then(() => process.send('done'));`;
+  const child = startChild(t, { code }, { env: server.environment });
+  await child.message((message) => message === 'done', { timeout: 60000 });
+  assert.deepEqual(await child.exit(), { code: 0, signal: null });
+  assert.equal(child.stderr, '');
+  const client = server.client();
+  assert.equal(await client.dbsize(), 0);
+  assert.equal((await commandCalls(client)).del, 1500);
+});

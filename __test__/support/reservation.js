@@ -1,0 +1,62 @@
+// Reservations for tests, made for a test's server, and callbacks that insist on how they are to be called.
+'use strict';
+
+const ReserveResource = require('../../index.js');
+
+/**
+ * A reservation on `server` (anything with host and port), silent unless it is given a `log`. What it still holds when
+ * the test ends, and with it the server, is no loss to be thrown at the next test.
+ */
+function makeReservation(t, server, settings = {}) {
+  const { by = 'worker', interval, ttl = 30, log = false, password = server.password, options } = settings;
+  const { Class = ReserveResource } = settings;
+  const reservation = new Class(by, server.host, server.port, interval, ttl, log, password, options);
+  t.after(() => reservation.on('lost', () => {}));
+  return reservation;
+}
+
+/**
+ * Calls `start(callback)` and resolves with the arguments that the callback got. A callback that is called before
+ * `start` has returned, or twice, fails the test; so does a `start` that throws.
+ */
+function ask(start) {
+  return new Promise((resolve, reject) => {
+    let returned = false;
+    let times = 0;
+    start((...args) => {
+      times += 1;
+      if (!returned) reject(new Error('the callback was called before the call had returned'));
+      if (times > 1) throw new Error(`the callback was called ${times} times`);
+      resolve(args);
+    });
+    returned = true;
+  });
+}
+
+/** The error of a callback that got an error and nothing else. */
+async function askError(start) {
+  const args = await ask(start);
+  if (args.length !== 1 || !(args[0] instanceof Error)) {
+    throw new Error(`the callback got ${require('node:util').inspect(args)} instead of one error`);
+  }
+  return args[0];
+}
+
+/** A `log` function that keeps the events of the lines: `log.events`, `log.of(title)`. */
+function keepLog() {
+  const log = (line) => {
+    log.events.push({ ...JSON.parse(line), at: performance.now() });
+  };
+  log.events = [];
+  log.of = (title) => log.events.filter((event) => event.title === title);
+  return log;
+}
+
+/** Starts to listen for losses at once: `losses` fills with the errors. */
+function keepLosses(reservation) {
+  const losses = [];
+  reservation.on('lost', (error) => losses.push(error));
+  return losses;
+}
+
+module.exports = { ReserveResource, makeReservation, ask, askError, keepLog, keepLosses };

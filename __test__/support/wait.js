@@ -1,0 +1,61 @@
+// Waiting for something to become true: the only way in which tests wait.
+'use strict';
+
+const { setTimeout: sleep } = require('node:timers/promises');
+
+/**
+ * Resolves with the first truthy value that `condition` gives (it may be async), asked every
+ * `interval` ms; rejects after `timeout` ms, saying `what` did not come and what was seen last.
+ * A condition that throws counts as "not yet".
+ */
+async function until(condition, { timeout = 5000, interval = 10, what = 'the condition' } = {}) {
+  const deadline = performance.now() + timeout;
+  for (;;) {
+    let seen;
+    try {
+      seen = await condition();
+      if (seen) return seen;
+    } catch (error) {
+      seen = error;
+    }
+    if (performance.now() > deadline) {
+      const last = seen instanceof Error ? seen.message : require('node:util').inspect(seen);
+      throw new Error(`${what} did not come within ${timeout} ms; last seen: ${last}`);
+    }
+    await sleep(interval);
+  }
+}
+
+/** The promise's own outcome, or an error that says `what` took more than `timeout` ms. */
+async function within(timeout, promise, what = 'the answer') {
+  let timer;
+  const limit = new Promise((resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} did not come within ${timeout} ms`)), timeout);
+  });
+  try {
+    return await Promise.race([promise, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Looks every `interval` ms while `work` runs; resolves with work's value and all that was seen. */
+async function watchWhile(work, look, interval = 50) {
+  const seen = [];
+  let done = false;
+  const watching = (async () => {
+    while (!done) {
+      seen.push(await look());
+      await sleep(interval);
+    }
+  })();
+  try {
+    const value = await work();
+    return { value, seen };
+  } finally {
+    done = true;
+    await watching;
+  }
+}
+
+module.exports = { until, within, watchWhile };

@@ -1,0 +1,144 @@
+// Checks index.d.ts as its users meet it: `npm run types` compiles this and runs nothing. A line under @ts-expect-error
+// must not compile.
+import byDefault from 'redis-reservation';
+import { ReserveResource, ReservationError, ReservationLostError } from 'redis-reservation';
+import required = require('redis-reservation');
+import { EventEmitter } from 'events';
+
+// The three imports are one class.
+const same: typeof ReserveResource = byDefault;
+const again: typeof byDefault = required;
+const member: typeof required = required.ReserveResource;
+const asDefault: typeof required = required.default;
+void [same, again, member, asDefault];
+
+// As the original's document constructs it.
+const reservation = new ReserveResource(
+  'worker-name',
+  process.env.REDIS_HOST,
+  process.env.REDIS_PORT,
+  10 * 60 * 1000,
+  30 * 60,
+);
+const emitter: EventEmitter = reservation;
+void emitter;
+new ReserveResource();
+new ReserveResource('w', null, null, null, '30', null, null, null);
+new ReserveResource('w', 'redis', 6379, Infinity, 0.5, console.error, 'secret', {
+  connect_timeout: 1000,
+  command_timeout: 100,
+  max_hold: 60_000,
+});
+// @ts-expect-error the port is a number or its text
+new ReserveResource('w', 'redis', {});
+// @ts-expect-error there is no such option
+new ReserveResource('w', 'redis', 6379, 0, 30, false, '', { max_hodl: 1 });
+
+// Every form of log.
+new ReserveResource('w', '', 0, 0, 1, false);
+new ReserveResource('w', '', 0, 0, 1, (line: string) => void line);
+new ReserveResource('w', '', 0, 0, 1, console);
+new ReserveResource('w', '', 0, 0, 1, { job: 'nightly', run: 7 });
+new ReserveResource('w', '', 0, 0, 1, {
+  infoD: (title: string, event: ReserveResource.LogEvent) => void [title, event.source],
+  errorD: (title: string) => void title,
+});
+// @ts-expect-error true is no form of log
+new ReserveResource('w', '', 0, 0, 1, true);
+
+// Callbacks.
+reservation.lock('job', (err, status) => {
+  const failure: ReservationError | null = err;
+  const locked: boolean = status;
+  return [failure?.code, locked];
+});
+reservation.lock('job', (err: Error | null, status: boolean) => void [err, status]);
+reservation.wait_until_lock('job', (_err, key) => key.toUpperCase());
+reservation.wait_until_lock('job', { timeout: 1000 }, (_err, key) => key.toUpperCase());
+reservation.wait_until_lock('job', null, (_err, key) => key.toUpperCase());
+reservation.release((_err, released) => released.toFixed());
+reservation.release('job', (_err, released) => released.toFixed());
+reservation.release((err) => void err);
+reservation.ensure_reservation((err) => err?.lost?.length);
+// @ts-expect-error the answer is a boolean
+reservation.lock('job', (_err, status) => status.length);
+
+// What can be locked.
+for (const resource of ['text', 5, 5n, Buffer.from('x'), ['a', 'b']]) void reservation.lock(resource);
+// @ts-expect-error a resource has a name
+void reservation.lock(undefined);
+// @ts-expect-error a resource has a name
+void reservation.lock(Symbol('x'));
+
+// Promises.
+async function promises(): Promise<void> {
+  const locked: boolean = await reservation.lock('job');
+  const key: string = await reservation.wait_until_lock('job');
+  await reservation.wait_until_lock('job', { timeout: 5, signal: new AbortController().signal });
+  const released: number = await reservation.release();
+  const one: number = await reservation.release('job');
+  const nothing: void = await reservation.ensure_reservation();
+  const extended: boolean = await reservation._set_expiration();
+  void [locked, key, released, one, nothing, extended];
+  // @ts-expect-error there is no such option
+  await reservation.wait_until_lock('job', { timout: 5 });
+  // @ts-expect-error with a callback there is no promise
+  await reservation.lock('job', () => {}).then();
+}
+
+// State.
+const held: boolean = reservation.held;
+const isHeld: boolean = reservation.is_held('job');
+const signal: AbortSignal | undefined = reservation.signal;
+void [held, isHeld, signal, promises];
+signal?.addEventListener('abort', () => signal.reason);
+// @ts-expect-error held is read, not set
+reservation.held = true;
+reservation.password = 'new';
+reservation.host = undefined;
+reservation.identifier = 'job-7';
+
+// Loss.
+reservation.on('lost', (err) => {
+  const lost: ReservationLostError = err;
+  const parts: [string, string, string | undefined] = [lost.key, lost.val, lost.holder];
+  return parts;
+});
+reservation.once('lost', (err) => err.code === 'ERR_RESERVATION_LOST').on('other', (anything) => anything);
+
+// Errors.
+function explain(err: unknown): string {
+  if (err instanceof ReservationLostError) return err.val;
+  if (err instanceof ReserveResource.RedisAuthError) return err.code;
+  if (err instanceof ReservationError) return `${err.code} ${err.host ?? ''} ${err.released ?? 0}`;
+  return '';
+}
+void explain;
+// @ts-expect-error only this package makes its errors
+new ReservationError();
+
+// Loggers.
+reservation.logger = { infoD: () => {}, errorD: () => {} };
+(reservation.logger as ReserveResource.Logger).setLogLevel('error');
+(reservation.logger as ReserveResource.Logger).setOutput(console.error);
+
+// The connection's handle.
+reservation._init_redis().ref().unref().end();
+void reservation._redis?.quit().then((answer: 'OK') => answer);
+reservation._redis?.quit((_err, answer) => answer);
+
+// Subclasses, also with a renewal of their own.
+class Worker extends ReserveResource {
+  beats = 0;
+  constructor(readonly job: string) {
+    super('worker', undefined, undefined, 1000, 10);
+  }
+  override ensure_reservation(): Promise<void>;
+  override ensure_reservation(callback: (err: ReservationError | null) => void): void;
+  override ensure_reservation(callback?: (err: ReservationError | null) => void): Promise<void> | void {
+    this.beats += 1;
+    return callback ? super.ensure_reservation(callback) : super.ensure_reservation();
+  }
+}
+const worker: ReserveResource = new Worker('nightly');
+void worker;

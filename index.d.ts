@@ -1,0 +1,337 @@
+// The public types of redis-reservation, written by hand. `import ReserveResource = require('redis-reservation')`,
+// `import ReserveResource from 'redis-reservation'` and `import { ReserveResource } from 'redis-reservation'` are one
+// and the same class.
+/// <reference types="node" />
+
+import { EventEmitter } from 'events';
+
+export = ReserveResource;
+
+/**
+ * Reservations of one worker: locks in redis that expire unless they are renewed, which a native thread does for as
+ * long as they are held. One instance may hold several resources.
+ *
+ * Constructing does no I/O. Each field is read when it is used, so it may be assigned later; what is held keeps the
+ * endpoint, the ttl and the interval that it was acquired with.
+ *
+ * Every method takes a callback or, without one, gives a promise; nothing is thrown. Whatever fails is a
+ * {@link ReserveResource.ReservationError} with a stable `code`.
+ */
+declare class ReserveResource extends EventEmitter {
+  /**
+   * @param by The worker's name: the value of a key in redis starts with it.
+   * @param host Redis host; 127.0.0.1 if falsy.
+   * @param port Redis port; 6379 if falsy. A string will do, as `process.env.REDIS_PORT` is one.
+   * @param heartbeat_interval Milliseconds between renewals. Undefined, null, 0, negative and NaN mean a third of the
+   *   ttl; `Infinity` means never. With an interval that is not below the ttl the reservation ends at its first deadline:
+   *   one warning line says so.
+   * @param lock_ttl Seconds that a reservation lives without renewal: a number or its text, above 0; fractions count in
+   *   milliseconds. Calls that need it fail with `ERR_INVALID_ARG_VALUE` if it is anything else.
+   * @param log Where lines go; `console.log` if absent. See {@link ReserveResource.Log}.
+   * @param password What to authenticate with; none if empty. No line, error or printed instance shows it.
+   * @param options See {@link ReserveResource.Options}; a wrong or unknown one is reported by the first call.
+   */
+  constructor(
+    by?: unknown,
+    host?: string | null,
+    port?: number | string | null,
+    heartbeat_interval?: number | string | null,
+    lock_ttl?: number | string | null,
+    log?: ReserveResource.Log | null,
+    password?: string | null,
+    options?: ReserveResource.Options | null,
+  );
+
+  /** The worker's name. */
+  by: unknown;
+  /** Redis host; 127.0.0.1 if falsy. */
+  host: string | null | undefined;
+  /** Redis port; 6379 if falsy. */
+  port: number | string | null | undefined;
+  /** Milliseconds between renewals; a third of the ttl if not above 0, never if `Infinity`. */
+  heartbeat_interval: number | string | null | undefined;
+  /** Seconds that a reservation lives without renewal. */
+  lock_ttl: number | string | null | undefined;
+  /** The `log` argument; `{}` if there was none. */
+  metadata: ReserveResource.Log;
+  /** What to authenticate with. Printed as `[hidden]`. */
+  password: string;
+  /** What follows `by` in a key's value: `process.env.JOB_ID`, else `process.pid`, as they were at construction. */
+  identifier: string | number;
+
+  /** The logger that lines go through, made at its first read; another may be put in its place. */
+  logger: ReserveResource.LoggerLike;
+
+  /** True while at least one resource is held and the lease of each is certain at this very instant. */
+  readonly held: boolean;
+
+  /**
+   * Aborted with a {@link ReserveResource.ReservationLostError} when a reservation is lost. One for each period from the
+   * first acquisition until nothing is held; undefined while nothing is held, and on runtimes without AbortController.
+   */
+  readonly signal: AbortSignal | undefined;
+
+  /** True while this instance holds `resource` and its lease is certain at this very instant. */
+  is_held(resource: ReserveResource.Resource): boolean;
+
+  /**
+   * Tries once to lock `resource`. The answer is true if it was acquired, false if anybody holds it, this instance
+   * included.
+   *
+   * Fails with `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_REDIS_CONNECTION`, `ERR_REDIS_AUTH`,
+   * `ERR_REDIS_REPLY`, `ERR_REDIS_TIMEOUT` or `ERR_NATIVE_LOAD`; then it is not held.
+   */
+  lock(resource: ReserveResource.Resource): Promise<boolean>;
+  lock(resource: ReserveResource.Resource, callback: ReserveResource.Callback<boolean>): void;
+
+  /**
+   * Waits until `resource` is free and locks it. The answer is the name of its key in redis. A resource that this
+   * instance holds already is answered at once, and one release frees it.
+   *
+   * An outage is waited out if the connection had stood before. Fails as {@link lock} does, with
+   * `ERR_RESERVATION_TIMEOUT` after `options.timeout`, and with the signal's reason if `options.signal` is aborted.
+   */
+  wait_until_lock(
+    resource: ReserveResource.Resource,
+    options?: ReserveResource.WaitOptions | null,
+  ): Promise<string>;
+  wait_until_lock(resource: ReserveResource.Resource, callback: ReserveResource.Callback<string>): void;
+  wait_until_lock(
+    resource: ReserveResource.Resource,
+    options: ReserveResource.WaitOptions | null | undefined,
+    callback: ReserveResource.Callback<string, Error>,
+  ): void;
+
+  /**
+   * Frees everything that is held, or `resource` alone. The answer is how many were freed, 0 if nothing was held. Only
+   * what is still ours is deleted.
+   *
+   * Fails with `ERR_RESERVATION_LOST` if it finds a loss that was not told before: the rest is freed, `err.released`
+   * says how many, `err.lost` has the lost keys. If redis could not be asked, `err.failed` has the keys that may be
+   * released again.
+   */
+  release(): Promise<number>;
+  release(callback: ReserveResource.Callback<number>): void;
+  release(resource: ReserveResource.Resource): Promise<number>;
+  release(resource: ReserveResource.Resource, callback: ReserveResource.Callback<number>): void;
+
+  /**
+   * Renews everything that is held, now, for `lock_ttl`. Not needed: a native thread does it at each
+   * `heartbeat_interval`. A subclass may override it; then it is also called at each interval, and a loss is not thrown.
+   *
+   * Fails with `ERR_RESERVATION_LOST` (all keys in `err.lost`), with `ERR_RESERVATION_NOT_HELD` if nothing is held, and
+   * as {@link lock} does if redis cannot be asked.
+   */
+  ensure_reservation(): Promise<void>;
+  ensure_reservation(callback: (err: ReserveResource.ReservationError | null) => void): void;
+
+  /**
+   * A reservation was lost: another holds its key, or its lease ran out. Heard here, or else thrown as an uncaught
+   * exception in the async context of the call that took the lock. The listener runs in that context too.
+   */
+  on(event: 'lost', listener: (err: ReserveResource.ReservationLostError) => void): this;
+  on(event: string | symbol, listener: (...args: any[]) => void): this;
+  once(event: 'lost', listener: (err: ReserveResource.ReservationLostError) => void): this;
+  once(event: string | symbol, listener: (...args: any[]) => void): this;
+  addListener(event: 'lost', listener: (err: ReserveResource.ReservationLostError) => void): this;
+  addListener(event: string | symbol, listener: (...args: any[]) => void): this;
+
+  /** The key that was acquired last and is still held. */
+  _reserve_key?: string;
+  /** The value of that key: `by`, `identifier` and a token of its own. */
+  _reserve_val?: string;
+  /** True from a loss until the next acquisition. */
+  _lost_reservation: boolean;
+  /** The handle of the process's shared connection, once there was a call or {@link _init_redis}. */
+  _redis?: ReserveResource.RedisHandle;
+  /** Sets {@link _redis}; opens nothing. */
+  _init_redis(): ReserveResource.RedisHandle;
+  /** What the timer calls for a subclass that overrides it or {@link ensure_reservation}. */
+  _ensure_reservation(): Promise<void>;
+  _ensure_reservation(callback: (err: ReserveResource.ReservationError | null) => void): void;
+  /** Renews as {@link ensure_reservation} does; the answer is true if it did, false if nothing is held. */
+  _set_expiration(): Promise<boolean>;
+  _set_expiration(callback: ReserveResource.Callback<boolean>): void;
+}
+
+declare namespace ReserveResource {
+  export { ReserveResource, ReserveResource as default };
+
+  /** Called once, always asynchronously: `(err)`, or `(null, value)`. */
+  export type Callback<Value, Failure = ReservationError> = (err: Failure | null, value: Value) => void;
+
+  /**
+   * What can be locked: anything whose `String(resource)` is a name. Refused are undefined, null, functions, symbols and
+   * plain objects (`ERR_INVALID_ARG_TYPE`), and the empty text (`ERR_INVALID_ARG_VALUE`).
+   */
+  export type Resource = string | number | bigint | boolean | object;
+
+  /** Times in milliseconds, above 0. */
+  export interface Options {
+    /** How long a connect or a handshake may be pending; 5,000. Refusals are retried for 500 ms, whatever this is. */
+    connect_timeout?: number | string;
+    /** How long a command may go unanswered; a third of the ttl, but 50 at least and 5,000 at most. Never above the ttl. */
+    command_timeout?: number | string;
+    /**
+     * How long after its acquisition a reservation is no longer renewed and told lost, so that a hung process cannot hold
+     * for ever; no limit.
+     */
+    max_hold?: number | string;
+  }
+
+  export interface WaitOptions {
+    /** Milliseconds to wait at most; no limit. 0 tries once. */
+    timeout?: number | string | null;
+    /** Ends the wait when it is aborted; the call then fails with its reason. */
+    signal?: AbortSignal | AbortSignalLike | null;
+  }
+
+  /** As much of an AbortSignal as is needed of one. */
+  export interface AbortSignalLike {
+    readonly aborted: boolean;
+    readonly reason?: any;
+    addEventListener(type: 'abort', listener: () => void): void;
+    removeEventListener?(type: 'abort', listener: () => void): void;
+  }
+
+  /** The fields of one line. */
+  export interface LogEvent {
+    level: 'debug' | 'info' | 'warning' | 'error' | 'critical';
+    source: unknown;
+    via: string;
+    title: string;
+    [field: string]: unknown;
+  }
+
+  /** A logger as kayvee makes them. */
+  export interface KayveeLike {
+    infoD(title: string, event: any): void;
+    errorD(title: string, event: any): void;
+    warnD?(title: string, event: any): void;
+  }
+
+  /** Any other logger: each call gets a title and the line's fields. */
+  export interface InfoErrorLogger {
+    info(title: string, event: any): void;
+    error(title: string, event: any): void;
+    warn?(title: string, event: any): void;
+  }
+
+  /**
+   * Where lines go. A function gets each line as one string of JSON. A logger gets `(title, event)`. Any other object is
+   * merged into every line, which goes to `console.log`. `false` is silence. `KAYVEE_LOG_LEVEL` is the threshold.
+   */
+  export type Log =
+    ((line: string) => void) | KayveeLike | InfoErrorLogger | { readonly [field: string]: unknown } | false;
+
+  /** What may be put in place of `logger`. */
+  export type LoggerLike = Logger | KayveeLike;
+
+  /** The logger of an instance, with kayvee's methods. */
+  export interface Logger {
+    /** What every line has: `source`, `via`, and the metadata. */
+    globals: { [field: string]: unknown };
+    /** The threshold: `debug`, `info`, `warning`, `error` or `critical`; `debug` for anything else. */
+    setLogLevel(level: string): string;
+    /** Sends every line, as one string, to `output`. */
+    setOutput(output: (line: string) => void): (line: string) => void;
+    /** Makes the lines from their fields. */
+    setFormatter(formatter: (event: LogEvent) => string): (event: LogEvent) => string;
+    debug(title: string): void;
+    info(title: string): void;
+    warn(title: string): void;
+    error(title: string): void;
+    critical(title: string): void;
+    debugD(title: string, data: object): void;
+    infoD(title: string, data: object): void;
+    warnD(title: string, data: object): void;
+    errorD(title: string, data: object): void;
+    criticalD(title: string, data: object): void;
+    counter(title: string): void;
+    counterD(title: string, value: number, data: object): void;
+    gauge(title: string, value: number): void;
+    gaugeD(title: string, value: number, data: object): void;
+  }
+
+  /** The process's shared connection to one endpoint. */
+  export interface RedisHandle {
+    /** Closes the connection if nothing needs it; the next call opens it again. The answer is `OK`. */
+    quit(): Promise<'OK'>;
+    quit(callback: Callback<'OK'>): void;
+    /** As {@link quit}, without an answer. */
+    end(): void;
+    /** Keeps the process alive until {@link unref}, {@link quit} or {@link end}. A reservation that is held does not. */
+    ref(): this;
+    /** Takes {@link ref} back. */
+    unref(): this;
+  }
+
+  /** Every failure of this package. `String(err)` is `Error: <message>`. */
+  export class ReservationError extends Error {
+    protected constructor();
+    readonly code: string;
+    /** What led to it, where there is something. */
+    readonly cause?: unknown;
+    /** The key in redis that it is about. */
+    readonly key?: string;
+    /** The endpoint that it is about. */
+    readonly host?: string;
+    readonly port?: number;
+    /** After a release: how many were freed all the same. */
+    readonly released?: number;
+    /** After a release or a renewal: the keys that were found lost. */
+    readonly lost?: string[];
+    /** After a release: the keys that may be released again. */
+    readonly failed?: string[];
+  }
+
+  /** A wrong argument, field or option: nothing was sent to redis. */
+  export class InvalidArgumentError extends ReservationError {
+    readonly code: 'ERR_INVALID_ARG_TYPE' | 'ERR_INVALID_ARG_VALUE';
+  }
+
+  /** No connection could be had, or it broke and the call's time was up. */
+  export class RedisConnectionError extends ReservationError {
+    readonly code: 'ERR_REDIS_CONNECTION';
+  }
+
+  /** Redis refused the credentials, or what they may do. */
+  export class RedisAuthError extends ReservationError {
+    readonly code: 'ERR_REDIS_AUTH';
+  }
+
+  /** Redis answered with an error; its text stands in the message. */
+  export class RedisReplyError extends ReservationError {
+    readonly code: 'ERR_REDIS_REPLY';
+  }
+
+  /** Redis did not answer within `command_timeout`. */
+  export class RedisTimeoutError extends ReservationError {
+    readonly code: 'ERR_REDIS_TIMEOUT';
+  }
+
+  /** What was held is no longer ours. */
+  export class ReservationLostError extends ReservationError {
+    readonly code: 'ERR_RESERVATION_LOST';
+    readonly key: string;
+    /** The value that the key had while it was ours. */
+    readonly val: string;
+    /** The value that it has now, if somebody else holds it and that is known. */
+    readonly holder?: string;
+  }
+
+  /** A renewal was asked for while nothing is held. */
+  export class ReservationNotHeldError extends ReservationError {
+    readonly code: 'ERR_RESERVATION_NOT_HELD';
+  }
+
+  /** The `timeout` of a wait passed before the resource was free. */
+  export class ReservationTimeoutError extends ReservationError {
+    readonly code: 'ERR_RESERVATION_TIMEOUT';
+  }
+
+  /** The native part of the package could not be loaded; the message tells what was tried. */
+  export class NativeLoadError extends ReservationError {
+    readonly code: 'ERR_NATIVE_LOAD';
+  }
+}

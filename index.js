@@ -1,0 +1,188 @@
+// The public constructor and its methods: what callers extend, construct, print and export. All that happens in a call is
+// in lib/. Sloppy on purpose, and a plain function: CoffeeScript 1 and ES5 call it on objects of their own making.
+
+const { EventEmitter } = require('events');
+const acquire = require('./lib/acquire');
+const { resource_name } = require('./lib/arguments');
+const { handle_for, is_handle } = require('./lib/endpoint');
+const { classes } = require('./lib/errors');
+const { logger_for } = require('./lib/log');
+const { set_base } = require('./lib/loss');
+const { INSPECT, inspectable, serialisable } = require('./lib/print');
+const after = require('./lib/release');
+const { keep_options, peek } = require('./lib/state');
+
+// `options` has a default so that `length` stays 7, what it was before there were options.
+function ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, password, options = undefined) {
+  // Called without `new`: on nothing, or as a member of the module.
+  if (this === globalThis || this === ReserveResource) {
+    return new ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, password, options);
+  }
+  // Nothing but these, in this order, always: they are stored by the million.
+  this.by = by;
+  this.host = host;
+  this.port = port;
+  this.heartbeat_interval = heartbeat_interval;
+  this.lock_ttl = lock_ttl;
+  this.metadata = log == null ? {} : log;
+  this.password = password == null ? '' : password;
+  this._lost_reservation = false;
+  this.identifier = process.env.JOB_ID || process.pid;
+  if (options != null) keep_options(this, options);
+}
+
+// Not by a call of its constructor, which would store fields in every instance: on, once and emit do without.
+Object.setPrototypeOf(ReserveResource.prototype, EventEmitter.prototype);
+
+ReserveResource.prototype.lock = function lock(resource, callback) {
+  return acquire.lock(this, resource, callback);
+};
+
+ReserveResource.prototype.wait_until_lock = function wait_until_lock(resource, options, callback) {
+  if (typeof options === 'function') return acquire.wait_until_lock(this, resource, null, options);
+  return acquire.wait_until_lock(this, resource, options, callback);
+};
+
+ReserveResource.prototype.release = function release(...parameters) {
+  return after.release(this, parameters);
+};
+
+ReserveResource.prototype.ensure_reservation = function ensure_reservation(callback) {
+  return after.ensure_reservation(this, callback);
+};
+
+ReserveResource.prototype._ensure_reservation = function _ensure_reservation(callback) {
+  return this.ensure_reservation(callback);
+};
+
+ReserveResource.prototype._set_expiration = function _set_expiration(callback) {
+  return after.set_expiration(this, callback);
+};
+
+ReserveResource.prototype._init_redis = function _init_redis() {
+  const handle = handle_for(this.host, this.port, this.password);
+  // What somebody else put there stays; a handle of ours follows the fields.
+  if (this._redis !== handle && (this._redis == null || is_handle(this._redis))) this._redis = handle;
+  return this._redis;
+};
+
+ReserveResource.prototype.is_held = function is_held(resource) {
+  const state = peek(this);
+  if (state === undefined || state.native === null) return false;
+  try {
+    return state.native.is_held(resource_name(resource));
+  } catch (_) {
+    // What cannot be a resource is not held.
+    return false;
+  }
+};
+
+// Not enumerable: code that copies a prototype's members would read them off the prototype. Each can be assigned, for
+// a subclass may have had a field of that name before there was this one.
+function accessor(name, get) {
+  Object.defineProperty(ReserveResource.prototype, name, {
+    get,
+    set(value) {
+      Object.defineProperty(this, name, { value, writable: true, configurable: true, enumerable: true });
+    },
+    configurable: true,
+    enumerable: false,
+  });
+}
+
+accessor('held', function () {
+  const state = peek(this);
+  return state !== undefined && state.native !== null && state.native.held();
+});
+
+accessor('signal', function () {
+  const state = peek(this);
+  return state === undefined ? undefined : state.holding.signal();
+});
+
+accessor('logger', function () {
+  // Asked of the prototype itself: one that were kept there would be everybody's.
+  if (this === ReserveResource.prototype) return undefined;
+  this.logger = logger_for(this);
+  return this.logger;
+});
+
+function hide(object, name, value) {
+  Object.defineProperty(object, name, { value, writable: true, configurable: true, enumerable: false });
+}
+
+hide(ReserveResource.prototype, INSPECT, function () {
+  return inspectable(this);
+});
+
+hide(ReserveResource.prototype, 'toJSON', function () {
+  return serialisable(this);
+});
+
+set_base(ReserveResource.prototype);
+
+module.exports = ReserveResource;
+
+// For `import { ReserveResource } from` and for compilers that look for `default`. Each is written out in the form that
+// node's scan for names to import understands; none is enumerable, for CoffeeScript 1 copies enumerable members onto
+// every subclass, and each is writable, for subclasses export their own `default`.
+Object.defineProperty(module.exports, 'default', {
+  value: ReserveResource,
+  writable: true,
+  configurable: true,
+});
+Object.defineProperty(module.exports, 'ReserveResource', {
+  value: ReserveResource,
+  writable: true,
+  configurable: true,
+});
+Object.defineProperty(module.exports, 'ReservationError', {
+  value: classes.ReservationError,
+  writable: true,
+  configurable: true,
+});
+Object.defineProperty(module.exports, 'InvalidArgumentError', {
+  value: classes.InvalidArgumentError,
+  writable: true,
+  configurable: true,
+});
+Object.defineProperty(module.exports, 'RedisConnectionError', {
+  value: classes.RedisConnectionError,
+  writable: true,
+  configurable: true,
+});
+Object.defineProperty(module.exports, 'RedisAuthError', {
+  value: classes.RedisAuthError,
+  writable: true,
+  configurable: true,
+});
+Object.defineProperty(module.exports, 'RedisReplyError', {
+  value: classes.RedisReplyError,
+  writable: true,
+  configurable: true,
+});
+Object.defineProperty(module.exports, 'RedisTimeoutError', {
+  value: classes.RedisTimeoutError,
+  writable: true,
+  configurable: true,
+});
+Object.defineProperty(module.exports, 'ReservationLostError', {
+  value: classes.ReservationLostError,
+  writable: true,
+  configurable: true,
+});
+Object.defineProperty(module.exports, 'ReservationNotHeldError', {
+  value: classes.ReservationNotHeldError,
+  writable: true,
+  configurable: true,
+});
+Object.defineProperty(module.exports, 'ReservationTimeoutError', {
+  value: classes.ReservationTimeoutError,
+  writable: true,
+  configurable: true,
+});
+Object.defineProperty(module.exports, 'NativeLoadError', {
+  value: classes.NativeLoadError,
+  writable: true,
+  configurable: true,
+});

@@ -1,0 +1,47 @@
+// Abort signals, both ways: hearing a caller's, with one listener a signal however many waits share it; and aborting
+// one of our own with a reason, also on runtimes whose abort() knows no reason.
+'use strict';
+
+const { abort_error } = require('./errors');
+
+const heard = new WeakMap();
+
+/** Calls `react` when the signal is aborted. Returns what takes it back. */
+function on_abort(signal, react) {
+  let entry = heard.get(signal);
+  if (entry === undefined) {
+    const reactions = new Set();
+    entry = {
+      reactions,
+      listener() {
+        for (const reaction of Array.from(reactions)) reaction();
+      },
+    };
+    heard.set(signal, entry);
+  }
+  // A listener each would have node warn of a leak at the eleventh wait.
+  if (entry.reactions.size === 0) signal.addEventListener('abort', entry.listener);
+  entry.reactions.add(react);
+  return function forget() {
+    entry.reactions.delete(react);
+    if (entry.reactions.size > 0 || typeof signal.removeEventListener !== 'function') return;
+    signal.removeEventListener('abort', entry.listener);
+  };
+}
+
+/** What an abandoned call is answered with: the signal's reason, or an AbortError where it has none. */
+function reason_of(signal, for_callback) {
+  const { reason } = signal;
+  if (reason === undefined) return abort_error();
+  // A callback would take abort(null) or abort(0) for success.
+  return reason || !for_callback ? reason : abort_error(reason);
+}
+
+function abort(controller, reason) {
+  controller.abort(reason);
+  const { signal } = controller;
+  if (signal.reason !== reason)
+    Object.defineProperty(signal, 'reason', { value: reason, configurable: true });
+}
+
+module.exports = { on_abort, reason_of, abort };

@@ -1,0 +1,211 @@
+// What a caller may pass, and what is made of it: turns loosely typed arguments, fields and options into the
+// strictly typed values that the native side takes, or throws the error that the caller's callback gets.
+'use strict';
+
+const { make_error, describe } = require('./errors');
+
+// 278 years: what is longer means "for ever", and this still fits every clock that counts in nanoseconds.
+const LONGEST = Math.pow(2, 43);
+
+const CONSTRUCTOR_OPTIONS = ['connect_timeout', 'command_timeout', 'max_hold'];
+const WAIT_OPTIONS = ['timeout', 'signal'];
+
+function wrong_type(message, cause) {
+  return make_error('ERR_INVALID_ARG_TYPE', message, { cause });
+}
+
+function wrong_value(message) {
+  return make_error('ERR_INVALID_ARG_VALUE', message);
+}
+
+/** The name that a resource goes by: its text, if that text means something. */
+function resource_name(resource) {
+  if (typeof resource === 'string' && resource !== '' && resource !== '[object Object]') return resource;
+  const kind = typeof resource;
+  const remedy = 'Pass a string, a number, or an object whose String(resource) is a name.';
+  if (resource == null || kind === 'function' || kind === 'symbol') {
+    throw wrong_type(`resource cannot be ${describe(resource)}. ${remedy}`);
+  }
+  let name;
+  try {
+    name = String(resource);
+  } catch (cause) {
+    throw wrong_type(`resource cannot be ${describe(resource)}: it has no text. ${remedy}`, cause);
+  }
+  if (name === '') {
+    throw wrong_value(`resource cannot be empty: ${describe(resource)} gives an empty name. ${remedy}`);
+  }
+  // Every object of a kind has this same text, so all of them would share one lock. A promise is one of them:
+  // somebody forgot to await it.
+  if (name === '[object Object]' || (kind === 'object' && /^\[object [^\]]*\]$/.test(name))) {
+    throw wrong_type(`resource cannot be ${describe(resource)}: its text is ${name}. ${remedy}`);
+  }
+  return name;
+}
+
+/** A number from a number or from its text, as environment variables bring it; NaN for anything else. */
+function number_from(value) {
+  if (typeof value === 'number') return value;
+  return typeof value === 'string' && value.trim() !== '' ? Number(value) : NaN;
+}
+
+/** Seconds a lock lives without renewal. */
+function lock_ttl_from(value) {
+  const seconds = number_from(value);
+  // Redis counts whole milliseconds, at least one.
+  if (seconds > 0 && seconds < Infinity) return Math.min(Math.max(seconds, 0.001), LONGEST / 1000);
+  throw wrong_value(
+    `lock_ttl must be a number of seconds above 0; it is ${describe(value)}. ` +
+      'Pass it as the fifth argument of the constructor, or set reservation.lock_ttl.',
+  );
+}
+
+/** Milliseconds between renewals: Infinity for none, 0 for the default, a third of the ttl. */
+function heartbeat_from(value) {
+  const interval = number_from(value);
+  if (!(interval > 0)) return 0;
+  if (interval === Infinity) return Infinity;
+  return Math.min(Math.max(interval, 1), LONGEST);
+}
+
+function host_from(value) {
+  if (!value) return '127.0.0.1';
+  if (typeof value !== 'string') {
+    throw wrong_type(`host must be a string; it is ${describe(value)}. Leave it out for 127.0.0.1.`);
+  }
+  if (/:\/\/|@/.test(value)) {
+    // Not shown: such a text often holds a password.
+    throw wrong_value(
+      'host must be a name or an address such as redis.example.com, not a URL. ' +
+        'Pass its parts as host, port and password.',
+    );
+  }
+  return value;
+}
+
+function port_from(value) {
+  if (!value) return 6379;
+  if (typeof value !== 'number' && typeof value !== 'string') {
+    throw wrong_type(`port must be a number or its text; it is ${describe(value)}. Leave it out for 6379.`);
+  }
+  const port = number_from(value);
+  if (Number.isInteger(port) && port >= 1 && port <= 65535) return port;
+  throw wrong_value(
+    `port must be a whole number from 1 to 65535; it is ${describe(value)}. Leave it out for 6379.`,
+  );
+}
+
+function password_from(value) {
+  if (!value) return '';
+  if (typeof value === 'string') return value;
+  // 0.4.0 sent a number's text, and configuration files do hold such passwords.
+  if (typeof value === 'number') return String(value);
+  throw wrong_type(`password must be a string; it is of type ${typeof value}. Leave it out for none.`);
+}
+
+/** The start of a lock's value: who holds it. */
+function owner_from(by, identifier) {
+  return `${text_of('by', by)}-${text_of('identifier', identifier)}`;
+}
+
+function text_of(field, value) {
+  try {
+    if (typeof value !== 'symbol') return String(value);
+  } catch (cause) {
+    throw wrong_type(`${field} must have a text; ${describe(value)} has none.`, cause);
+  }
+  throw wrong_type(`${field} must have a text; it is a symbol. Pass a string.`);
+}
+
+/** Milliseconds of an option, `least` or more; undefined where it is not given. */
+function milliseconds_from(name, value, least) {
+  if (value == null) return undefined;
+  const milliseconds = number_from(value);
+  if (milliseconds >= least) return Math.min(milliseconds, LONGEST);
+  throw wrong_value(
+    `${name} must be a number of milliseconds, at least ${least}; it is ${describe(value)}. ` +
+      'Leave it out for the default.',
+  );
+}
+
+function refuse_unknown(options, known, of_what) {
+  if (typeof options !== 'object') {
+    throw wrong_type(`the options of ${of_what} must be an object; they are ${describe(options)}.`);
+  }
+  for (const name of Object.keys(options)) {
+    if (known.indexOf(name) !== -1) continue;
+    throw wrong_value(
+      `${describe(name)} is not an option of ${of_what}. Did you mean ${nearest(name, known)}? ` +
+        `Its options are: ${known.join(', ')}.`,
+    );
+  }
+}
+
+/** The constructor's eighth argument as the native side takes it; null when it sets nothing. */
+function constructor_options_from(options) {
+  if (options == null) return null;
+  refuse_unknown(options, CONSTRUCTOR_OPTIONS, 'the constructor');
+  const checked = {};
+  for (const name of CONSTRUCTOR_OPTIONS) {
+    const value = milliseconds_from(name, options[name], 1);
+    if (value !== undefined) checked[name] = value;
+  }
+  return checked;
+}
+
+/** The second argument of wait_until_lock as { timeout, signal }, either undefined where it sets none. */
+function wait_options_from(options) {
+  if (options == null) return { timeout: undefined, signal: undefined };
+  refuse_unknown(options, WAIT_OPTIONS, 'wait_until_lock');
+  const timeout = milliseconds_from('timeout', options.timeout, 0);
+  const signal = options.signal == null ? undefined : options.signal;
+  // Any implementation will do: runtimes without AbortController get theirs from a package.
+  if (
+    signal !== undefined &&
+    (typeof signal.aborted !== 'boolean' || typeof signal.addEventListener !== 'function')
+  ) {
+    throw wrong_type(`signal must be an AbortSignal; it is ${describe(signal)}.`);
+  }
+  return { timeout, signal };
+}
+
+/** The known name that takes the fewest edits to reach. */
+function nearest(name, known) {
+  const wanted = name.slice(0, 40).toLowerCase();
+  let best = known[0];
+  let fewest = Infinity;
+  for (const candidate of known) {
+    const edits = distance(wanted, candidate);
+    if (edits < fewest) {
+      fewest = edits;
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+function distance(from, to) {
+  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= from.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= to.length; j++) {
+      const changed = row[j - 1] + (from[i - 1] === to[j - 1] ? 0 : 1);
+      next[j] = Math.min(changed, row[j] + 1, next[j - 1] + 1);
+    }
+    row = next;
+  }
+  return row[to.length];
+}
+
+module.exports = {
+  resource_name,
+  lock_ttl_from,
+  heartbeat_from,
+  host_from,
+  port_from,
+  password_from,
+  owner_from,
+  constructor_options_from,
+  wait_options_from,
+  wrong_type,
+};

@@ -1,0 +1,89 @@
+// One call of a caller's: where its answer goes (callback or promise), in which async context everything that
+// belongs to it runs, and what happens when the caller's own code throws there.
+'use strict';
+
+const { AsyncResource } = require('async_hooks');
+const { wrong_type } = require('./arguments');
+const { describe } = require('./errors');
+
+class Call {
+  /**
+   * `name` is the method's. `bare` methods are called without looking at what they return by code as old as 0.4.0:
+   * a rejection that nobody awaits must not end such a process.
+   */
+  constructor(name, callback, bare) {
+    // Made by the call itself: a queue shared by many calls would run everything in the context of its first one.
+    // It is left to the collector, not destroyed by hand: a lease may need it long after the answer.
+    this.scope = new AsyncResource(`redis-reservation.${name}`);
+    this.answered = false;
+    this.callback = null;
+    this.promise = undefined;
+    if (typeof callback === 'function') {
+      this.callback = callback;
+      return;
+    }
+    this.promise = new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+    if (bare) this.promise.catch(ignore);
+    if (callback != null) {
+      this.answered = true;
+      this.reject(
+        wrong_type(
+          `the callback of ${name} must be a function; it is ${describe(callback)}. Leave it out for a promise.`,
+        ),
+      );
+    }
+  }
+
+  /**
+   * Runs code in the context of the call. What it throws is thrown again from a tick of its own, made inside that
+   * context: domains and AsyncLocalStorage see whose it is, and whatever else is being delivered goes on.
+   */
+  run(code, ...parameters) {
+    return this.scope.runInAsyncScope(guarded, undefined, code, parameters);
+  }
+
+  /** The same, later, for what is already known when the call is made: no answer comes before the call returned. */
+  later(code, ...parameters) {
+    setImmediate(() => this.run(code, ...parameters));
+  }
+
+  /** Success: the callback gets (null, ...values), the promise the first value. Only the first answer counts. */
+  succeed(...values) {
+    if (this.answered) return;
+    this.answered = true;
+    if (this.callback === null) this.resolve(values[0]);
+    else this.run(this.callback, null, ...values);
+  }
+
+  fail(error) {
+    if (this.answered) return;
+    this.answered = true;
+    if (this.callback === null) this.reject(error);
+    else this.run(this.callback, error);
+  }
+}
+
+function guarded(code, parameters) {
+  try {
+    return code(...parameters);
+  } catch (error) {
+    process.nextTick(rethrow, error);
+    return undefined;
+  }
+}
+
+function rethrow(error) {
+  throw error;
+}
+
+function ignore() {}
+
+/** As Call#run, for what belongs to no call that is known here. */
+function run_guarded(code, ...parameters) {
+  return guarded(code, parameters);
+}
+
+module.exports = { Call, run_guarded, rethrow };

@@ -1,0 +1,236 @@
+// Finds and loads the native part of the package, a .node file, and says everything there is to know when it
+// cannot. Loaded at the first call that needs it, so that a process that only requires the package, or only makes
+// reservations, pays nothing; and so that a failure reaches that call's callback instead of ending the process.
+'use strict';
+
+const fs = require('fs');
+const path = require('path');
+const { make_error } = require('./errors');
+
+const OVERRIDE = 'REDIS_RESERVATION_NATIVE';
+
+// Each platform's file beside index.js, as a build or a bundle leaves it, then the platform's own package. Every name
+// stands in a plain require inside a try, which is what bundlers look for: the first to follow it, the second to
+// pass over it where there is nothing.
+const PLATFORMS = {
+  'linux-x64-gnu'(attempts) {
+    try {
+      return require('../redis-reservation.linux-x64-gnu.node');
+    } catch (error) {
+      attempts.push(['redis-reservation.linux-x64-gnu.node', error]);
+    }
+    try {
+      return require('redis-reservation-linux-x64-gnu');
+    } catch (error) {
+      attempts.push(['redis-reservation-linux-x64-gnu', error]);
+    }
+    return null;
+  },
+  'linux-x64-musl'(attempts) {
+    try {
+      return require('../redis-reservation.linux-x64-musl.node');
+    } catch (error) {
+      attempts.push(['redis-reservation.linux-x64-musl.node', error]);
+    }
+    try {
+      return require('redis-reservation-linux-x64-musl');
+    } catch (error) {
+      attempts.push(['redis-reservation-linux-x64-musl', error]);
+    }
+    return null;
+  },
+  'linux-arm64-gnu'(attempts) {
+    try {
+      return require('../redis-reservation.linux-arm64-gnu.node');
+    } catch (error) {
+      attempts.push(['redis-reservation.linux-arm64-gnu.node', error]);
+    }
+    try {
+      return require('redis-reservation-linux-arm64-gnu');
+    } catch (error) {
+      attempts.push(['redis-reservation-linux-arm64-gnu', error]);
+    }
+    return null;
+  },
+  'linux-arm64-musl'(attempts) {
+    try {
+      return require('../redis-reservation.linux-arm64-musl.node');
+    } catch (error) {
+      attempts.push(['redis-reservation.linux-arm64-musl.node', error]);
+    }
+    try {
+      return require('redis-reservation-linux-arm64-musl');
+    } catch (error) {
+      attempts.push(['redis-reservation-linux-arm64-musl', error]);
+    }
+    return null;
+  },
+  'darwin-x64'(attempts) {
+    try {
+      return require('../redis-reservation.darwin-x64.node');
+    } catch (error) {
+      attempts.push(['redis-reservation.darwin-x64.node', error]);
+    }
+    try {
+      return require('redis-reservation-darwin-x64');
+    } catch (error) {
+      attempts.push(['redis-reservation-darwin-x64', error]);
+    }
+    return null;
+  },
+  'darwin-arm64'(attempts) {
+    try {
+      return require('../redis-reservation.darwin-arm64.node');
+    } catch (error) {
+      attempts.push(['redis-reservation.darwin-arm64.node', error]);
+    }
+    try {
+      return require('redis-reservation-darwin-arm64');
+    } catch (error) {
+      attempts.push(['redis-reservation-darwin-arm64', error]);
+    }
+    return null;
+  },
+  'win32-x64-msvc'(attempts) {
+    try {
+      return require('../redis-reservation.win32-x64-msvc.node');
+    } catch (error) {
+      attempts.push(['redis-reservation.win32-x64-msvc.node', error]);
+    }
+    try {
+      return require('redis-reservation-win32-x64-msvc');
+    } catch (error) {
+      attempts.push(['redis-reservation-win32-x64-msvc', error]);
+    }
+    return null;
+  },
+  'win32-arm64-msvc'(attempts) {
+    try {
+      return require('../redis-reservation.win32-arm64-msvc.node');
+    } catch (error) {
+      attempts.push(['redis-reservation.win32-arm64-msvc.node', error]);
+    }
+    try {
+      return require('redis-reservation-win32-arm64-msvc');
+    } catch (error) {
+      attempts.push(['redis-reservation-win32-arm64-msvc', error]);
+    }
+    return null;
+  },
+};
+
+/** 'linux-x64-gnu' and the like: the name that files and packages carry. */
+function platform_name() {
+  const { platform, arch } = process;
+  if (platform === 'linux') return `linux-${arch}-${is_musl() ? 'musl' : 'gnu'}`;
+  if (platform === 'win32') return `win32-${arch}-msvc`;
+  return `${platform}-${arch}`;
+}
+
+/** Whether this node runs on musl. Its own first bytes name the loader that started it, on every distribution. */
+function is_musl() {
+  try {
+    const head = Buffer.alloc(4096);
+    const file = fs.openSync(process.execPath, 'r');
+    try {
+      fs.readSync(file, head, 0, head.length, 0);
+    } finally {
+      fs.closeSync(file);
+    }
+    if (head.includes('/ld-musl-')) return true;
+    if (head.includes('/ld-linux')) return false;
+  } catch (_) {
+    // Not readable: the report knows as well, but takes milliseconds to make.
+  }
+  try {
+    return !process.report.getReport().header.glibcVersionRuntime;
+  } catch (_) {
+    return false;
+  }
+}
+
+let loaded = null;
+let failure = null;
+
+/** The native exports. Throws a NativeLoadError that tells everything tried. */
+function load() {
+  if (loaded !== null) return loaded;
+  // What failed once fails again, in every call until somebody mends the installation: it is not tried anew.
+  if (failure !== null) throw make_error('ERR_NATIVE_LOAD', failure.message, { cause: failure.cause });
+  const attempts = [];
+  const override = process.env[OVERRIDE];
+  const platform = platform_name();
+  let found = null;
+  if (override) {
+    const file = path.resolve(override);
+    try {
+      found = require(file);
+    } catch (error) {
+      attempts.push([file, error]);
+    }
+  } else if (Object.prototype.hasOwnProperty.call(PLATFORMS, platform)) {
+    found = PLATFORMS[platform](attempts);
+  }
+  if (found != null && typeof found.ReserveResource !== 'function') {
+    const name = override ? path.resolve(override) : platform;
+    attempts.push([name, new Error('it loads, but is not the native part of this package')]);
+    found = null;
+  }
+  if (found == null) {
+    failure = { message: failure_message(platform, attempts, override), cause: telling_cause(attempts) };
+    throw make_error('ERR_NATIVE_LOAD', failure.message, { cause: failure.cause });
+  }
+  loaded = found;
+  return loaded;
+}
+
+/** A file that is there and does not load says more than one that is absent. */
+function telling_cause(attempts) {
+  const telling = attempts.find((attempt) => !is_absent(attempt)) || attempts[0];
+  return telling && telling[1];
+}
+
+/** Whether there is nothing by that name; a package that is there may itself miss a file. */
+function is_absent([name, error]) {
+  return (
+    error != null && error.code === 'MODULE_NOT_FOUND' && String(error.message).split('\n')[0].includes(name)
+  );
+}
+
+function failure_message(platform, attempts, override) {
+  const lines = [
+    `The native part of redis-reservation could not be loaded on ${platform}, Node ${process.version}.`,
+  ];
+  if (attempts.length > 0) lines.push('Tried:');
+  for (const attempt of attempts) {
+    const [name, error] = attempt;
+    const place = name.endsWith('.node') ? path.resolve(__dirname, '..', name) : name;
+    // The rest of node's message is a list of files that required this one.
+    const reason = String((error && error.message) || error).split('\nRequire stack')[0];
+    lines.push(`  ${place}: ${is_absent(attempt) ? 'not there' : reason}`);
+  }
+  return lines.concat(remedy(platform, attempts, override)).join('\n');
+}
+
+function remedy(platform, attempts, override) {
+  if (override) return `${OVERRIDE} names that file, so nothing else was tried. Correct or unset it.`;
+  if (fs.existsSync(path.join(__dirname, '..', 'Cargo.toml')))
+    return 'This is a source checkout: run `npm run build`.';
+  if (attempts.length === 0) {
+    return `There is no build for this platform. There is one for: ${Object.keys(PLATFORMS).join(', ')}.`;
+  }
+  if (attempts.every(is_absent)) {
+    return (
+      `Install the package redis-reservation-${platform}: it is an optional dependency, left out by ` +
+      '`npm install --omit=optional`, by a node_modules copied from another platform, or by a lock file made on one.'
+    );
+  }
+  return 'The file is there, but this system refuses it, for the reason given above.';
+}
+
+/** Whether anything was loaded so far. */
+function is_loaded() {
+  return loaded !== null;
+}
+
+module.exports = { load, is_loaded, platform_name };

@@ -1,0 +1,97 @@
+// A lease is gone: the line, the signal, and who is told. A loss is told once: to the `lost` listeners, else thrown, else
+// (where a subclass renews in its own way, or the lease was never meant to be renewed) kept for whoever asks next.
+'use strict';
+
+const { EventEmitter } = require('events');
+const { rethrow } = require('./context');
+const { classes, make_error } = require('./errors');
+const log = require('./log');
+
+// Losses that reached somebody; the same error may come by again in the promise of a subclass's method.
+const told = new WeakSet();
+
+// The prototype whose own renewal methods count as "not overridden"; index.js brings it.
+let base = null;
+
+function set_base(prototype) {
+  base = prototype;
+}
+
+function is_overridden(instance) {
+  return (
+    instance.ensure_reservation !== base.ensure_reservation ||
+    instance._ensure_reservation !== base._ensure_reservation
+  );
+}
+
+/** Everything but the telling. */
+function record(instance, state, lease, error) {
+  const { key, val } = lease;
+  const holder = error.key === key && error.holder !== undefined ? error.holder : null;
+  log.error(instance, 'reservation-lost', { key, val, holder });
+  state.holding.lose(instance, lease, error);
+}
+
+/** Tells a loss that no callback tells. Returns whether somebody was told. */
+function tell(instance, state, lease, error, quiet) {
+  const { call, key } = lease;
+  if (announce(instance, call, error)) return true;
+  if (quiet || is_overridden(instance)) {
+    state.holding.keep_untold(key, error);
+    // The subclass's own renewal would have found it: let it, now that its timer may have stopped.
+    if (is_overridden(instance)) call.later(beat, instance, state, lease);
+    return false;
+  }
+  told.add(error);
+  call.run(() => process.nextTick(rethrow, error));
+  return true;
+}
+
+/** To the listeners, in the context of `call`. Returns whether there are any, or it was told before. */
+function announce(instance, call, error) {
+  if (told.has(error)) return true;
+  // By the prototype: a subclass may have a method of this name for something else.
+  if (EventEmitter.prototype.listenerCount.call(instance, 'lost') === 0) return false;
+  told.add(error);
+  call.run(() => {
+    if (typeof instance.emit === 'function') instance.emit('lost', error);
+    else EventEmitter.prototype.emit.call(instance, 'lost', error);
+  });
+  return true;
+}
+
+/** One beat of the timer that serves subclasses which renew in their own way. */
+function beat(instance, state, lease) {
+  let returned;
+  state.beating = true;
+  try {
+    returned = instance._ensure_reservation();
+  } finally {
+    state.beating = false;
+  }
+  if (returned == null || typeof returned.then !== 'function') return;
+  returned.then(undefined, (error) => {
+    // A renewal that failed is tried again at the next beat; the subclass's own failures are its own.
+    if (!(error instanceof classes.ReservationError)) throw error;
+    tell_of_beat(instance, state, lease.call, error);
+  });
+}
+
+/** A loss that a subclass's beat found and has handed to no callback: to the listeners, or kept for whoever asks next. */
+function tell_of_beat(instance, state, call, error) {
+  if (!(error instanceof classes.ReservationLostError) || announce(instance, call, error)) return;
+  for (const key of error.lost || [error.key]) state.holding.keep_untold(key, error);
+}
+
+/** Several losses as the one error that a callback gets: the first one's words, everybody's keys. */
+function combined(errors, keys, details) {
+  const [first] = errors;
+  const { key, val, holder } = first;
+  return make_error(
+    'ERR_RESERVATION_LOST',
+    first.message,
+    Object.assign({ key, val, holder, lost: keys }, details),
+  );
+}
+
+module.exports = { set_base, is_overridden, record, tell, tell_of_beat, beat, combined };

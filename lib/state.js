@@ -1,0 +1,52 @@
+// Where the private part of an instance lives: made at its first call, out of sight of whoever lists or prints it.
+'use strict';
+
+const { Holding } = require('./holding');
+
+// Symbols and not a WeakMap: they are found through a Proxy as well.
+const STATE = Symbol('redis-reservation state');
+const OPTIONS = Symbol('redis-reservation options');
+
+class State {
+  constructor() {
+    // The native object, and the fields and settings it was last told.
+    this.native = null;
+    this.fields = null;
+    this.settings = null;
+    this.holding = new Holding();
+    // name -> Set of the waits that are under way for it, in the order in which they came. Null before the first.
+    this.waits = null;
+    this.warned_of_interval = false;
+    // True while the timer for overridden renewals is inside the subclass's method.
+    this.beating = false;
+  }
+}
+
+/** The state of an instance, or undefined if it never had a call. Inherited state is somebody else's. */
+function peek(instance) {
+  return has_own(instance, STATE) ? instance[STATE] : undefined;
+}
+
+function state_of(instance) {
+  if (!has_own(instance, STATE)) hide(instance, STATE, new State());
+  return instance[STATE];
+}
+
+/** The constructor's eighth argument. Under a symbol, for subclasses have an `options` of their own. */
+function keep_options(instance, options) {
+  hide(instance, OPTIONS, options);
+}
+
+function options_of(instance) {
+  return instance[OPTIONS];
+}
+
+function has_own(instance, key) {
+  return Object.prototype.hasOwnProperty.call(instance, key);
+}
+
+function hide(instance, key, value) {
+  Object.defineProperty(instance, key, { value, writable: true, configurable: true, enumerable: false });
+}
+
+module.exports = { peek, state_of, keep_options, options_of, private_keys: [STATE, OPTIONS] };

@@ -1,0 +1,100 @@
+// Builds the native half when the binary is missing or older than what it is made of. A build
+// by hand (`npm run build`) counts: then there is nothing to do.
+'use strict';
+
+const crypto = require('node:crypto');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const { root, cache, SetupError, say, npm, ask } = require('./run');
+
+const stampFile = path.join(cache, 'native.json');
+
+function buildNative() {
+  const binary = path.join(root, binaryName());
+  const sources = readSources();
+  if (isFresh(binary, sources)) return;
+  requireCargo();
+  say(`building ${path.basename(binary)} (the first time takes about a minute)`);
+  if (!npm(['run', '--silent', 'build:debug'])) {
+    throw new SetupError('The native build failed; what the compiler said stands above.');
+  }
+  const built = statOf(binary);
+  if (!built) throw new SetupError(`The native build ended well but left no ${path.basename(binary)}.`);
+  writeStamp(sources, built);
+}
+
+/** The name that the build gives to the binary for the machine that runs this. */
+function binaryName() {
+  const { platform, arch } = process;
+  const suffix = { linux: isMusl() ? '-musl' : '-gnu', win32: '-msvc' }[platform] || '';
+  return `redis-reservation.${platform}-${arch}${suffix}.node`;
+}
+
+function isMusl() {
+  if (process.platform !== 'linux') return false;
+  return !process.report.getReport().header.glibcVersionRuntime;
+}
+
+/** One hash over everything that the binary is made of, and when the youngest of it changed. */
+function readSources() {
+  const hash = crypto.createHash('sha256');
+  let youngest = 0;
+  const visit = (relative) => {
+    const full = path.join(root, relative);
+    const stat = statOf(full);
+    if (!stat) return;
+    youngest = Math.max(youngest, stat.mtimeMs);
+    if (stat.isDirectory()) {
+      for (const name of fs.readdirSync(full).sort()) visit(path.join(relative, name));
+    } else {
+      hash.update(`${relative}\0${stat.size}\0`).update(fs.readFileSync(full));
+    }
+  };
+  ['Cargo.toml', 'Cargo.lock', 'build.rs', '.cargo', 'src'].forEach(visit);
+  return { hash: hash.digest('hex'), youngest };
+}
+
+function isFresh(binary, sources) {
+  const built = statOf(binary);
+  if (!built) return false;
+  const stamp = readStamp();
+  // Same sources as when this very binary was made, whatever git did to their times since.
+  if (stamp && stamp.sources === sources.hash && stamp.made === built.mtimeMs) return true;
+  if (stamp && stamp.made === built.mtimeMs) return false;
+  // Somebody else built it: believe the clock once, then remember.
+  if (built.mtimeMs < sources.youngest) return false;
+  writeStamp(sources, built);
+  return true;
+}
+
+function readStamp() {
+  try {
+    return JSON.parse(fs.readFileSync(stampFile, 'utf8'));
+  } catch {
+    return null;
+  }
+}
+
+function writeStamp(sources, built) {
+  fs.mkdirSync(cache, { recursive: true });
+  fs.writeFileSync(stampFile, `${JSON.stringify({ sources: sources.hash, made: built.mtimeMs })}\n`);
+}
+
+function statOf(file) {
+  return fs.statSync(file, { throwIfNoEntry: false });
+}
+
+function requireCargo() {
+  if (ask('cargo', ['--version'])) return;
+  // A fresh rustup install is on PATH only in the next shell.
+  const rustup = path.join(process.env.CARGO_HOME || path.join(os.homedir(), '.cargo'), 'bin');
+  process.env.PATH = `${rustup}${path.delimiter}${process.env.PATH}`;
+  if (ask('cargo', ['--version'])) return;
+  throw new SetupError(
+    'Rust is needed to build the native half, and no `cargo` was found.\n' +
+      'Install it with rustup (https://rustup.rs), then run the command again.',
+  );
+}
+
+module.exports = { buildNative, binaryName };

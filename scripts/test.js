@@ -1,0 +1,72 @@
+// `npm test`: the set-up, then the plain Rust core (cargo test), then the JS tests against real
+// servers. `npm test -- lock release` runs only the test files whose names contain those words.
+'use strict';
+
+const fs = require('node:fs');
+const path = require('node:path');
+const { setup } = require('./setup');
+const { root, run } = require('./setup/run');
+
+// What measures times or fills a core: each of these has the machine to itself.
+const quiet = ['original.test.js'];
+
+const testFolder = path.join(root, '__test__');
+
+function main(filters) {
+  const environment = setup();
+  const files = findTests().filter((file) => matches(file, filters));
+  if (filters.length > 0 && files.length === 0) {
+    process.stderr.write(`No test file in __test__ matches ${filters.join(' or ')}.\n`);
+    return 1;
+  }
+  const isQuiet = (file) => quiet.includes(path.relative(testFolder, file));
+  const parts = [
+    () => filters.length > 0 || testCore(environment),
+    () =>
+      testFiles(
+        files.filter((file) => !isQuiet(file)),
+        2,
+        environment,
+      ),
+    () => testFiles(files.filter(isQuiet), 1, environment),
+  ];
+  // Every part runs, so that one failure does not hide another.
+  const results = parts.map((part) => part());
+  return results.every(Boolean) ? 0 : 1;
+}
+
+function testCore(environment) {
+  return run('cargo', ['test', '--profile', 'fast'], { env: environment });
+}
+
+function testFiles(files, concurrency, environment) {
+  if (files.length === 0) return true;
+  const options = [
+    '--test',
+    '--test-reporter=spec',
+    `--test-concurrency=${concurrency}`,
+    // A hang is a failure that says where, not a build that never ends.
+    '--test-timeout=240000',
+  ];
+  return run(process.execPath, [...options, ...files], { env: environment });
+}
+
+/** Every *.test.js below __test__, in the order of their names. */
+function findTests(folder = testFolder) {
+  const entries = fs.readdirSync(folder, { withFileTypes: true });
+  return entries
+    .flatMap((entry) => {
+      const full = path.join(folder, entry.name);
+      if (entry.isDirectory()) return findTests(full);
+      return entry.name.endsWith('.test.js') ? [full] : [];
+    })
+    .sort();
+}
+
+/** A filter is a part of a file's name, or its path. */
+function matches(file, filters) {
+  const relative = path.relative(root, file);
+  return filters.length === 0 || filters.some((filter) => relative.includes(path.normalize(filter)));
+}
+
+process.exitCode = main(process.argv.slice(2));
