@@ -48,8 +48,10 @@ pub enum Request {
     },
     /// A waiter leaves.
     CancelWait {
-        /// The endpoint that it waits at.
+        /// What it waits with.
         settings: Arc<Settings>,
+        /// What it waits for.
+        resource: String,
         /// Its environment.
         environment: u64,
         /// Its call.
@@ -154,10 +156,11 @@ impl Desk {
             }
             Request::CancelWait {
                 settings,
+                resource,
                 environment,
                 call,
             } => {
-                waiting::cancel(&self.client(&settings.endpoint), environment, call);
+                waiting::cancel(&self.client(&settings.endpoint), &resource, environment, call);
             }
             Request::Release { ticket, holdings } => {
                 tokio::task::spawn_local(Rc::clone(self).release(ticket, holdings));
@@ -203,6 +206,7 @@ impl Desk {
                     heal(&client);
                     client.all_changed();
                 }
+                News::Failing(error) => waiting::tell_outage(&client, error),
                 News::Changed(key) => client.changed(key),
                 News::AllChanged => client.all_changed(),
             }

@@ -20,6 +20,7 @@ use crate::holding::{Holding, Phase};
 use crate::javascript::{call, count, event_object, failure_object, raw, raw_object};
 use crate::mailbox::{Letter, Mailbox};
 use crate::outlet::{Answer, CallFailure, Caller, Event, Ticket};
+use crate::settings::Settings;
 
 /// How many letters are delivered before the event loop has a turn.
 const LARGEST_DELIVERY: usize = 256;
@@ -69,17 +70,16 @@ impl Instance {
     }
 }
 
-/// What a call that acquires answers with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// `lock_status, key, val`, and what all other calls have.
-    Status,
-    /// `reserve_key, val`: a wait.
-    Key,
+/// What a call is, as far as its answer and its cancellation go.
+pub enum Kind {
+    /// A wait: answers with the key; and how the core finds it.
+    Wait(Arc<Settings>, String),
+    /// Any other.
+    Plain,
 }
 
 struct Pending {
-    shape: Shape,
+    kind: Kind,
     callback: u32,
     instance: Rc<Instance>,
 }
@@ -151,7 +151,7 @@ impl Environment {
         env: &Env,
         object: Option<&Object>,
         instance: &Rc<Instance>,
-        shape: Shape,
+        kind: Kind,
         callback: Function,
     ) -> Result<Ticket> {
         let slots = self.slots.get_value(env)?;
@@ -169,7 +169,7 @@ impl Environment {
         calls.insert(
             id,
             Pending {
-                shape,
+                kind,
                 callback: slot,
                 instance: Rc::clone(instance),
             },
@@ -180,6 +180,19 @@ impl Environment {
         Ok(Ticket::new(id, self.caller(instance)))
     }
 
+    /// The request that ends a wait before its time, while it has no answer.
+    pub fn cancellation(&self, call: u64) -> Option<Request> {
+        match &self.calls.borrow().get(&call)?.kind {
+            Kind::Wait(settings, resource) => Some(Request::CancelWait {
+                settings: Arc::clone(settings),
+                resource: resource.clone(),
+                environment: self.id,
+                call,
+            }),
+            Kind::Plain => None,
+        }
+    }
+
     /// Who calls, for the core.
     fn caller(&self, instance: &Instance) -> Caller {
         let outlet: Arc<Mailbox> = Arc::clone(&self.mailbox);
@@ -188,12 +201,6 @@ impl Environment {
             instance: instance.id,
             environment: self.id,
         }
-    }
-
-    /// The number by which the core knows this environment.
-    #[must_use]
-    pub fn id(&self) -> u64 {
-        self.id
     }
 
     /// Delivers some of what is in the mailbox. True if there is more.
@@ -227,7 +234,7 @@ impl Environment {
         answer: std::result::Result<Answer, Box<CallFailure>>,
     ) -> Result<()> {
         let Some(Pending {
-            shape,
+            kind,
             callback,
             instance,
         }) = self.calls.borrow_mut().remove(&id)
@@ -239,7 +246,7 @@ impl Environment {
         let arguments = match answer {
             Ok(Answer::Acquired(holding)) => {
                 let mut arguments = vec![null];
-                if shape == Shape::Status {
+                if matches!(kind, Kind::Plain) {
                     arguments.push(raw(env, true)?);
                 }
                 arguments.push(raw(env, &*holding.key)?);

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::acquire::leave_if_useless;
-use crate::backoff::jittered;
+use crate::backoff::{Backoff, jittered};
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::command::{Comparison, EXTEND, ScriptCall};
-use crate::error::Error;
+use crate::error::{Class, Error};
 use crate::holding::{Holding, Phase};
 use crate::lease::{Lease, Step};
 use crate::link::Patience;
@@ -327,10 +327,31 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Op
         return Ok(None);
     };
     let settings = &holding.settings;
-    let live = client.link.live(Patience::Call, settings.connect_timeout).await?;
-    let sent = Moment::now();
-    let pending = live.send(EXTEND.by_hash(&call));
-    let loss = renewed(client, &live, pending, id, &call, settings.command_timeout, sent).await?;
+    let mut backoff = Backoff::default();
+    let mut limit = None;
+    let loss = loop {
+        let live = client.link.live(Patience::Call, settings.connect_timeout).await?;
+        let deadline = *limit.get_or_insert_with(|| Instant::now() + settings.command_timeout);
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let sent = Moment::now();
+        let pending = live.send(EXTEND.by_hash(&call));
+        let error = match renewed(client, &live, pending, id, &call, remaining, sent).await {
+            Ok(loss) => break loss,
+            Err(error) => error,
+        };
+        // An extend may run twice. What passes, or broke with the connection, is tried again while there is time.
+        let is_worth_a_retry = matches!(error.class(), Class::Later | Class::Reconnect | Class::Unknown);
+        if !is_worth_a_retry || Instant::now() >= deadline {
+            return Err(error);
+        }
+        leave_if_useless(client, &live, &error);
+        sleep(
+            backoff
+                .next_delay()
+                .min(deadline.saturating_duration_since(Instant::now())),
+        )
+        .await;
+    };
     if loss.is_some() && is_held(client, id) && client.take(id).is_some() {
         holding.enter(Phase::Over);
         return Ok(loss);

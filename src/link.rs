@@ -34,12 +34,14 @@ pub enum Patience {
 }
 
 /// What a link tells of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum News {
     /// The connection came up.
     Up,
     /// It broke.
     Down,
+    /// It broke, and the first attempt to mend it has failed.
+    Failing(Error),
     /// A watched key has changed, or the server has stopped watching it.
     Changed(String),
     /// Every key may have changed.
@@ -238,10 +240,14 @@ impl Link {
     }
 
     fn failed(&self, error: Error) {
-        *self.failure.borrow_mut() = Some(error);
+        let before = self.failure.replace(Some(error.clone()));
         self.go_down();
         self.attempts.set(self.attempts.get() + 1);
-        self.changed.notify_waiters();
+        if before.is_none() && self.has_stood() {
+            self.tell(&News::Failing(error));
+        } else {
+            self.changed.notify_waiters();
+        }
     }
 
     fn broke(&self, generation: u64) {

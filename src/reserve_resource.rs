@@ -12,7 +12,7 @@ use napi_derive::napi;
 use crate::bridge;
 use crate::core::Request;
 use crate::endpoint::{Endpoint, Secret};
-use crate::environment::{Environment, Instance, Shape};
+use crate::environment::{Environment, Instance, Kind};
 use crate::holding::{Holding, Phase};
 use crate::lease::Terms;
 use crate::settings::{DEFAULT_CONNECT_TIMEOUT, LogLevel, Settings};
@@ -96,7 +96,7 @@ impl ReserveResource {
     pub fn lock(&self, env: Env, this: This, resource: String, callback: Function) -> Result<()> {
         let ticket =
             self.environment
-                .begin(&env, Some(&this.object), &self.instance, Shape::Status, callback)?;
+                .begin(&env, Some(&this.object), &self.instance, Kind::Plain, callback)?;
         let settings = Arc::clone(&self.settings.borrow());
         bridge::core()?.submit(Request::Lock {
             ticket,
@@ -117,11 +117,12 @@ impl ReserveResource {
         timeout: Option<f64>,
     ) -> Result<i64> {
         let timeout = timeout.filter(|timeout| timeout.is_finite()).map(milliseconds);
-        let ticket =
-            self.environment
-                .begin(&env, Some(&this.object), &self.instance, Shape::Key, callback)?;
-        let call = ticket.call;
         let settings = Arc::clone(&self.settings.borrow());
+        let kind = Kind::Wait(Arc::clone(&settings), resource.clone());
+        let ticket = self
+            .environment
+            .begin(&env, Some(&this.object), &self.instance, kind, callback)?;
+        let call = ticket.call;
         bridge::core()?.submit(Request::Wait {
             ticket,
             settings,
@@ -135,13 +136,12 @@ impl ReserveResource {
     /// The waiter leaves; its callback gets `ABORTED` unless it was answered before.
     #[napi(js_name = "cancel_wait", catch_unwind)]
     pub fn cancel_wait(&self, call: i64) -> Result<()> {
-        let settings = Arc::clone(&self.settings.borrow());
-        let call = u64::try_from(call).unwrap_or(0);
-        bridge::core()?.submit(Request::CancelWait {
-            settings,
-            environment: self.environment.id(),
-            call,
-        });
+        let cancellation = u64::try_from(call)
+            .ok()
+            .and_then(|call| self.environment.cancellation(call));
+        if let Some(cancellation) = cancellation {
+            bridge::core()?.submit(cancellation);
+        }
         Ok(())
     }
 
@@ -162,7 +162,7 @@ impl ReserveResource {
         }
         let ticket =
             self.environment
-                .begin(&env, Some(&this.object), &self.instance, Shape::Status, callback)?;
+                .begin(&env, Some(&this.object), &self.instance, Kind::Plain, callback)?;
         bridge::core()?.submit(Request::Release { ticket, holdings });
         Ok(())
     }
@@ -180,7 +180,7 @@ impl ReserveResource {
             .collect();
         let ticket =
             self.environment
-                .begin(&env, Some(&this.object), &self.instance, Shape::Status, callback)?;
+                .begin(&env, Some(&this.object), &self.instance, Kind::Plain, callback)?;
         let ttl = self.settings.borrow().terms.ttl;
         bridge::core()?.submit(Request::Renew {
             ticket,
@@ -220,7 +220,7 @@ pub fn disconnect(env: Env, host: String, port: u32, password: String, callback:
         password: Secret::new(password),
     };
     let ticket =
-        bridge::environment(&env)?.begin(&env, None::<&Object>, &Instance::new(), Shape::Status, callback)?;
+        bridge::environment(&env)?.begin(&env, None::<&Object>, &Instance::new(), Kind::Plain, callback)?;
     bridge::core()?.submit(Request::Disconnect { ticket, endpoint });
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! What wakes the head: the server's word that the key has changed, the end of the ttl that it saw, a release inside
 //! this process, and behind all of it a poll each second.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::acquire::{Attempt, Purpose, Sight, acquire};
 use crate::client::Client;
+use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
 use crate::heartbeat;
 use crate::outlet::{Event, Ticket};
@@ -70,15 +72,26 @@ pub fn wait(
 }
 
 /// A waiter leaves. One that was answered before has nothing to leave.
-pub fn cancel(client: &Client, environment: u64, call: u64) {
-    let queues: Vec<_> = client.queues.borrow().values().cloned().collect();
-    for queue in queues {
-        if let Some(waiter) = queue.leave(environment, call) {
-            waiter.ticket.answer(Err(Error::Aborted {
-                key: queue.key.to_string(),
-            }
-            .into()));
-            return;
+pub fn cancel(client: &Client, resource: &str, environment: u64, call: u64) {
+    let key = Settings::key_of(resource);
+    let queue = client.queues.borrow().get(&*key).cloned();
+    if let Some(waiter) = queue.and_then(|queue| queue.leave(environment, call)) {
+        waiter.ticket.answer(Err(Error::Aborted { key }.into()));
+    }
+}
+
+/// Tells those who wait, once an outage, that redis cannot be reached: whoever is first in each queue.
+pub fn tell_outage(client: &Client, error: &Error) {
+    let mut told = HashSet::new();
+    for head in client.queues.borrow().values().filter_map(|queue| queue.head()) {
+        if told.insert(head.caller.instance) {
+            let Endpoint { host, port, .. } = &*client.link.endpoint;
+            let event = Event::Outage {
+                host: host.clone(),
+                port: *port,
+                error: error.clone(),
+            };
+            head.caller.report(head.settings.log_level, event);
         }
     }
 }

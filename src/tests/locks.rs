@@ -116,6 +116,7 @@ fn a_wait_ends_by_its_timeout_or_by_being_cancelled_and_leaves_nothing_behind() 
     let environment = asker.caller.environment;
     asker.core.submit(Request::CancelWait {
         settings: settings_of_wait,
+        resource: "busy".into(),
         environment,
         call,
     });
