@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use napi::bindgen_prelude::{
@@ -17,6 +16,7 @@ use napi::{Env, Result, Status, sys};
 use crate::bridge;
 use crate::core::Request;
 use crate::holding::{Holding, Phase};
+use crate::instance::{Instance, next_id};
 use crate::javascript::{call, count, event_object, failure_object, raw, raw_object};
 use crate::mailbox::{Letter, Mailbox};
 use crate::outlet::{Answer, CallFailure, Caller, Event, Ticket};
@@ -33,47 +33,12 @@ const FIRST_FREE: u32 = 2;
 /// A weak threadsafe function: it does not keep the event loop alive unless it is referenced.
 type Waker = ThreadsafeFunction<(), (), (), Status, false, true>;
 
-/// Unique in the process, for environments and instances alike.
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-/// What an instance of the class has in use. Shared by its object and by the environment.
-pub struct Instance {
-    /// Unique in the process.
-    pub id: u64,
-    /// What it holds, as far as its callbacks have been told, and what lapsed untold.
-    pub holdings: RefCell<Vec<Arc<Holding>>>,
-    pending: Cell<usize>,
-    /// Where its object is kept alive, while it holds or waits.
-    slot: Cell<Option<u32>>,
-}
-
-impl Instance {
-    /// An instance that uses nothing.
-    #[must_use]
-    pub fn new() -> Rc<Self> {
-        Rc::new(Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            holdings: RefCell::default(),
-            pending: Cell::new(0),
-            slot: Cell::new(None),
-        })
-    }
-
-    fn is_in_use(&self) -> bool {
-        self.pending.get() > 0 || self.holdings.borrow().iter().any(|holding| !holding.has_lapsed())
-    }
-
-    fn forget_what_is_over(&self) {
-        self.holdings
-            .borrow_mut()
-            .retain(|holding| holding.phase() != Phase::Over);
-    }
-}
-
 /// What a call is, as far as its answer and its cancellation go.
 pub enum Kind {
     /// A wait: answers with the key; and how the core finds it.
     Wait(Arc<Settings>, String),
+    /// Works on these, which may be over by its answer.
+    On(Vec<Arc<Holding>>),
     /// Any other.
     Plain,
 }
@@ -112,7 +77,7 @@ impl Environment {
         })));
         let mut slots = env.create_array(0)?.coerce_to_object()?;
         let environment = Rc::new(Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id: next_id(),
             mailbox,
             slots: slots.create_ref::<false>()?,
             free: RefCell::default(),
@@ -189,7 +154,7 @@ impl Environment {
                 environment: self.id,
                 call,
             }),
-            Kind::Plain => None,
+            Kind::On(_) | Kind::Plain => None,
         }
     }
 
@@ -246,15 +211,12 @@ impl Environment {
         let arguments = match answer {
             Ok(Answer::Acquired(holding)) => {
                 let mut arguments = vec![null];
-                if matches!(kind, Kind::Plain) {
+                if !matches!(kind, Kind::Wait(..)) {
                     arguments.push(raw(env, true)?);
                 }
                 arguments.push(raw(env, &*holding.key)?);
                 arguments.push(raw(env, &*holding.value)?);
-                let mut holdings = instance.holdings.borrow_mut();
-                // What lapsed under this key is superseded.
-                holdings.retain(|before| before.phase() != Phase::Over && before.key != holding.key);
-                holdings.push(holding);
+                instance.acquire(holding);
                 arguments
             }
             Ok(Answer::Taken { key, holder }) => {
@@ -265,7 +227,11 @@ impl Environment {
             Ok(Answer::Disconnected) => vec![null, raw(env, "OK")?],
             Err(failure) => vec![raw_object(&failure_object(env, &failure)?)],
         };
-        instance.forget_what_is_over();
+        if let Kind::On(holdings) = &kind {
+            for holding in holdings {
+                instance.follow(holding);
+            }
+        }
         call(env, raw(env, ())?, function, &arguments);
         instance.pending.set(instance.pending.get() - 1);
         self.let_go_if_idle(env, &instance)?;
@@ -279,7 +245,9 @@ impl Environment {
         let Some(instance) = self.instances.borrow().get(&id).cloned() else {
             return Ok(());
         };
-        instance.forget_what_is_over();
+        if let Event::Lost { holding, .. } | Event::Lapsed { holding } = event {
+            instance.follow(holding);
+        }
         if let Some((name, fields)) = event_object(env, event)? {
             let told = self.log(env, id, name, &fields)?;
             if let Event::Lost {
@@ -288,7 +256,7 @@ impl Environment {
                 && told
             {
                 holding.enter(Phase::Over);
-                instance.forget_what_is_over();
+                instance.follow(holding);
             }
         }
         self.let_go_if_idle(env, &instance)

@@ -245,6 +245,10 @@ fn code_of(text: &str) -> &str {
         "WRONGTYPE",
     ];
     let code = text.split(' ').next().unwrap_or_default();
+    // Redis 7.0 words a command, or a key, that a script may not touch as an `ERR` of its own.
+    if code == "ERR" && text.contains("The user executing the script can't") {
+        return "NOPERM";
+    }
     if code == "ERR" && text.contains("unning script") {
         let inside = text
             .split([' ', '-', ':'])
@@ -280,6 +284,10 @@ mod tests {
             ),
             (
                 "WRONGPASS invalid username-password pair or user is disabled.",
+                Class::Denied,
+            ),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: 5b, on @user_script:4.",
                 Class::Denied,
             ),
             ("ERR syntax error", Class::Final),

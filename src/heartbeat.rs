@@ -279,7 +279,7 @@ fn run_out(client: &Rc<Client>, id: u64, held_too_long: bool) {
         } else {
             Phase::Lapsed
         });
-        reservation.caller.report(level, Event::Lapsed);
+        reservation.caller.report(level, Event::Lapsed { holding });
         return;
     }
     let quiet = reservation.lease.terms.never_renews() && !held_too_long;

@@ -100,7 +100,7 @@ pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<Option<(&'sta
             fields.set("quiet", *quiet)?;
             "reservation-lost"
         }
-        Event::Lapsed => return Ok(None),
+        Event::Lapsed { .. } => return Ok(None),
     };
     Ok(Some((name, fields)))
 }

@@ -26,6 +26,7 @@ mod environment;
 pub mod error;
 pub mod heartbeat;
 pub mod holding;
+mod instance;
 mod javascript;
 pub mod lease;
 pub mod link;

@@ -127,7 +127,10 @@ pub enum Event {
         quiet: bool,
     },
     /// The time of a reservation whose release had failed is over.
-    Lapsed,
+    Lapsed {
+        /// What was held.
+        holding: Arc<Holding>,
+    },
 }
 
 impl Event {
@@ -139,7 +142,7 @@ impl Event {
             Self::ExtendFailed { .. } | Self::Outage { .. } | Self::PollingOnly { .. } => {
                 Some(LogLevel::Errors)
             }
-            Self::Lost { .. } | Self::Lapsed => None,
+            Self::Lost { .. } | Self::Lapsed { .. } => None,
         }
     }
 }

@@ -12,8 +12,8 @@ use napi_derive::napi;
 use crate::bridge;
 use crate::core::Request;
 use crate::endpoint::{Endpoint, Secret};
-use crate::environment::{Environment, Instance, Kind};
-use crate::holding::{Holding, Phase};
+use crate::environment::{Environment, Kind};
+use crate::instance::Instance;
 use crate::lease::Terms;
 use crate::settings::{DEFAULT_CONNECT_TIMEOUT, LogLevel, Settings};
 
@@ -149,20 +149,14 @@ impl ReserveResource {
     #[napi(catch_unwind)]
     pub fn release(&self, env: Env, this: This, resource: Option<String>, callback: Function) -> Result<()> {
         let key = resource.map(|resource| Settings::key_of(&resource));
-        let holdings: Vec<Arc<Holding>> = self
-            .instance
-            .holdings
-            .borrow()
-            .iter()
-            .filter(|holding| key.as_deref().is_none_or(|key| *holding.key == *key))
-            .cloned()
-            .collect();
+        let holdings = self.instance.to_release(key.as_deref());
         for holding in &holdings {
             holding.give_up();
         }
-        let ticket =
-            self.environment
-                .begin(&env, Some(&this.object), &self.instance, Kind::Plain, callback)?;
+        let kind = Kind::On(holdings.clone());
+        let ticket = self
+            .environment
+            .begin(&env, Some(&this.object), &self.instance, kind, callback)?;
         bridge::core()?.submit(Request::Release { ticket, holdings });
         Ok(())
     }
@@ -170,17 +164,11 @@ impl ReserveResource {
     /// Renews all that is held, for the ttl as it is set now: `callback(err)`.
     #[napi(js_name = "ensure_reservation", catch_unwind)]
     pub fn ensure_reservation(&self, env: Env, this: This, callback: Function) -> Result<()> {
-        let holdings = self
-            .instance
-            .holdings
-            .borrow()
-            .iter()
-            .filter(|holding| holding.phase() == Phase::Held)
-            .cloned()
-            .collect();
-        let ticket =
-            self.environment
-                .begin(&env, Some(&this.object), &self.instance, Kind::Plain, callback)?;
+        let holdings = self.instance.to_renew();
+        let kind = Kind::On(holdings.clone());
+        let ticket = self
+            .environment
+            .begin(&env, Some(&this.object), &self.instance, kind, callback)?;
         let ttl = self.settings.borrow().terms.ttl;
         bridge::core()?.submit(Request::Renew {
             ticket,
@@ -193,20 +181,13 @@ impl ReserveResource {
     /// At least one is held, and every one is certain at this very instant.
     #[napi(catch_unwind)]
     pub fn held(&self) -> bool {
-        let holdings = self.instance.holdings.borrow();
-        let mut held = holdings.iter().filter(|holding| !holding.has_lapsed()).peekable();
-        held.peek().is_some() && held.all(|holding| holding.is_certain())
+        self.instance.holds_for_certain()
     }
 
     /// This one is held, and certain at this very instant.
     #[napi(js_name = "is_held", catch_unwind)]
     pub fn is_held(&self, resource: String) -> bool {
-        let key = Settings::key_of(&resource);
-        self.instance
-            .holdings
-            .borrow()
-            .iter()
-            .any(|holding| *holding.key == *key && holding.is_certain())
+        self.instance.holds(&Settings::key_of(&resource))
     }
 }
 
