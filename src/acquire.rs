@@ -4,15 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-
-use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::command;
 use crate::error::{Class, Error, is_wrong_type, words_of};
 use crate::heartbeat;
 use crate::lease::Lease;
+use crate::limit::Limit;
 use crate::link::Patience;
 use crate::live::{Live, Pending, Trouble};
 use crate::outlet::{Answer, Ticket};
@@ -59,10 +57,9 @@ pub async fn lock(client: Rc<Client>, ticket: Ticket, settings: Arc<Settings>, r
         Ok(Attempt::Acquired(sent)) => {
             return heartbeat::keep(&client, sent, ticket);
         }
-        Ok(Attempt::Held(_)) => Ok(Answer::Taken {
-            holder: holder_for_log(&client, &settings, &key).await,
-            key,
-        }),
+        Ok(Attempt::Held(_)) => {
+            Ok(Answer::Taken { holder: holder_for_log(&client, &settings, &key).await, key })
+        }
         Ok(Attempt::TooLate) => Ok(Answer::Taken { holder: None, key }),
         Err(error) => Err(error.into()),
     };
@@ -75,11 +72,7 @@ async fn holder_for_log(client: &Rc<Client>, settings: &Settings, key: &str) -> 
         return None;
     }
     let live = client.link.current()?;
-    live.ask(command::read(key), settings.command_timeout)
-        .await
-        .ok()
-        .as_ref()
-        .and_then(command::text_of)
+    live.ask(command::read(key), settings.command_timeout).await.ok().as_ref().and_then(command::text_of)
 }
 
 /// Tries to take a key. A waiter's attempt lasts until redis has said yes or no; a lock's has a limit.
@@ -92,18 +85,13 @@ pub async fn acquire(
     key: &Arc<str>,
     purpose: Purpose,
 ) -> Result<Attempt, Error> {
-    let mut backoff = Backoff::default();
-    let mut limit = None;
+    let mut limit = match purpose {
+        Purpose::Lock => Limit::new(settings.command_timeout),
+        Purpose::Wait { .. } => Limit::endless(settings.command_timeout),
+    };
     loop {
-        let live = client
-            .link
-            .live(patience_of(client, purpose), settings.connect_timeout)
-            .await?;
-        let deadline = *limit.get_or_insert_with(|| Instant::now() + settings.command_timeout);
-        let remaining = match purpose {
-            Purpose::Lock => deadline.saturating_duration_since(Instant::now()),
-            Purpose::Wait { .. } => settings.command_timeout,
-        };
+        let live = client.link.live(patience_of(client, purpose), settings.connect_timeout).await?;
+        let remaining = limit.remaining();
         let sent = Sent {
             key: Arc::clone(key),
             value: settings.new_value()?.into(),
@@ -126,27 +114,18 @@ pub async fn acquire(
             }
             Err(trouble) => trouble,
         };
-        let error = trouble.to_error(&settings.endpoint, "SET", key);
-        let is_over = purpose == Purpose::Lock && Instant::now() >= deadline;
+        let error = trouble.to_error(settings, "SET", key);
+        leave_if_useless(client, &live, &error);
         match trouble {
-            Trouble::Refused(_) if is_worth_a_retry(&error, purpose) && !is_over => {
-                leave_if_useless(client, &live, &error);
-                pause(&mut backoff, purpose, deadline).await;
-            }
+            Trouble::Refused(_) if is_worth_a_retry(&error, purpose) && limit.pause().await => {}
             Trouble::Refused(_) => return Err(error),
             Trouble::Dropped => match settle(client, &live, sent, purpose).await? {
                 Some(attempt) => return Ok(attempt),
-                None if is_over => return Err(error),
+                None if limit.is_over() => return Err(error),
                 None => {}
             },
-            Trouble::TimedOut(_) => {
-                settlement::discard(
-                    client,
-                    Sent {
-                        origin: Some(Origin::of(&live)),
-                        ..sent
-                    },
-                );
+            Trouble::TimedOut => {
+                settlement::discard(client, Sent { origin: Some(Origin::of(&live)), ..sent });
                 if purpose == Purpose::Lock {
                     return Err(with_consequence(error));
                 }
@@ -185,7 +164,7 @@ async fn see(client: &Rc<Client>, live: &Rc<Live>, look: Option<Look>, limit: Du
         holder: read.as_ref().ok().and_then(command::text_of),
         time_left: time_left.ok().as_ref().and_then(command::duration_of),
         // A key of another type was read, but its watch counts all the same.
-        is_watched: watch.is_ok() && !matches!(read, Err(Trouble::Dropped | Trouble::TimedOut(_))),
+        is_watched: watch.is_ok() && !matches!(read, Err(Trouble::Dropped | Trouble::TimedOut)),
     }
 }
 
@@ -211,16 +190,6 @@ pub fn leave_if_useless(client: &Client, live: &Rc<Live>, error: &Error) {
     }
 }
 
-async fn pause(backoff: &mut Backoff, purpose: Purpose, deadline: Instant) {
-    let delay = backoff.next_delay();
-    sleep(match purpose {
-        // The last try of a lock comes at the end of its limit.
-        Purpose::Lock => delay.min(deadline.saturating_duration_since(Instant::now())),
-        Purpose::Wait { .. } => delay,
-    })
-    .await;
-}
-
 /// A lease is counted from before its command was sent, so a slow reply may bring one that is over.
 fn in_time(client: &Rc<Client>, sent: Sent) -> Attempt {
     if Moment::now() < Lease::begin(sent.settings.terms, sent.when).certain_until() {
@@ -237,34 +206,21 @@ async fn settle(
     sent: Sent,
     purpose: Purpose,
 ) -> Result<Option<Attempt>, Error> {
-    let sent = Sent {
-        origin: Some(Origin::of(live)),
-        ..sent
-    };
+    let sent = Sent { origin: Some(Origin::of(live)), ..sent };
     match settlement::find_out(client, &sent, patience_of(client, purpose)).await {
         Ok(true) => Ok(Some(in_time(client, Sent { origin: None, ..sent }))),
         Ok(false) => Ok(None),
         Err(error) => {
             settlement::discard(client, sent);
             // A waiter tries again; what is final will come back as the answer to that.
-            if purpose != Purpose::Lock && error.class() != Class::Denied {
-                Ok(None)
-            } else {
-                Err(error)
-            }
+            if purpose != Purpose::Lock && error.class() != Class::Denied { Ok(None) } else { Err(error) }
         }
     }
 }
 
 fn with_consequence(error: Error) -> Error {
     match error {
-        Error::Timeout {
-            endpoint,
-            command,
-            key,
-            after_ms,
-            ..
-        } => Error::Timeout {
+        Error::Timeout { endpoint, command, key, after_ms, .. } => Error::Timeout {
             endpoint,
             command,
             key,

@@ -80,10 +80,7 @@ impl Client {
     #[must_use]
     pub fn mending_limit(&self) -> Duration {
         let held = self.held.borrow();
-        let shortest = held
-            .values()
-            .map(|one| one.holding.settings.command_timeout)
-            .min();
+        let shortest = held.values().map(|one| one.holding.settings.command_timeout).min();
         shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(SHORTEST_CONNECT))
     }
 
@@ -104,14 +101,8 @@ impl Client {
     /// Adds what was just acquired.
     pub fn keep(&self, holding: Arc<Holding>, lease: Lease, caller: Caller) {
         let id = holding.id;
-        let reservation = Reservation {
-            holding,
-            lease,
-            caller,
-            releasing: false,
-            complained: false,
-            scheduled: None,
-        };
+        let reservation =
+            Reservation { holding, lease, caller, releasing: false, complained: false, scheduled: None };
         self.held.borrow_mut().insert(id, reservation);
     }
 
@@ -164,11 +155,6 @@ impl Client {
 
     /// The ids of all that is held and fits.
     pub fn find(&self, fits: impl Fn(&Reservation) -> bool) -> Vec<u64> {
-        self.held
-            .borrow()
-            .iter()
-            .filter(|(_, one)| fits(one))
-            .map(|(&id, _)| id)
-            .collect()
+        self.held.borrow().iter().filter(|(_, one)| fits(one)).map(|(&id, _)| id).collect()
     }
 }

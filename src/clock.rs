@@ -34,11 +34,7 @@ impl Moment {
         use std::time::Instant;
         static START: OnceLock<Instant> = OnceLock::new();
         let elapsed = START.get_or_init(Instant::now).elapsed();
-        Self(
-            u64::try_from(elapsed.as_nanos())
-                .unwrap_or(u64::MAX)
-                .saturating_add(1),
-        )
+        Self(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX).saturating_add(1))
     }
 
     /// `duration` later; the end of time where that would overflow.

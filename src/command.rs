@@ -16,11 +16,7 @@ pub struct Script {
 
 impl Script {
     fn new(name: &'static str, source: &'static str) -> Self {
-        Self {
-            name,
-            source,
-            hash: redis::Script::new(source).get_hash().to_owned(),
-        }
+        Self { name, source, hash: redis::Script::new(source).get_hash().to_owned() }
     }
 
     /// Runs it by its hash: [EVALSHA](https://redis.io/docs/latest/commands/evalsha/).
@@ -96,12 +92,7 @@ pub enum Comparison {
 #[must_use]
 pub fn take(key: &str, value: &str, ttl: Duration) -> Cmd {
     let mut command = redis::cmd("SET");
-    command
-        .arg(key)
-        .arg(value)
-        .arg("NX")
-        .arg("PX")
-        .arg(milliseconds(ttl));
+    command.arg(key).arg(value).arg("NX").arg("PX").arg(milliseconds(ttl));
     command
 }
 

@@ -49,9 +49,7 @@ async fn open_unlimited(endpoint: &Endpoint) -> Result<Opened, Error> {
     // RESP3 where the server has it. Whatever a server dislikes about `HELLO 3` (too old, renamed, forbidden to this
     // user) it may still be fine with RESP2, except for credentials that are wrong in any protocol.
     match shake_hands(endpoint, ProtocolVersion::RESP3, true).await {
-        Err(Error::Reply {
-            class: Class::Final, ..
-        }) => {}
+        Err(Error::Reply { class: Class::Final, .. }) => {}
         Err(Error::Denied { ref text, .. }) if text.starts_with("NOPERM") => {}
         done => return done,
     }
@@ -77,9 +75,7 @@ async fn shake_hands(
         login = login.set_password(password);
     }
     // Limits are set per command, by whoever sends it: the crate's own would cut every command at 500 ms.
-    let mut config = AsyncConnectionConfig::new()
-        .set_response_timeout(None)
-        .set_connection_timeout(None);
+    let mut config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
     let mut pushes = Err("the server speaks RESP2 only".to_owned());
     if protocol.supports_resp3() {
         let (sender, receiver) = unbounded_channel();
@@ -104,20 +100,13 @@ async fn shake_hands(
             match Error::from_reply(&endpoint.to_string(), "CLIENT ID", "", &error) {
                 // A server that does not know CLIENT ID, or forbids it, is no worse a lock server for it.
                 Error::Denied { text, .. } if text.starts_with("NOPERM") => None,
-                Error::Reply {
-                    class: Class::Final, ..
-                } => None,
+                Error::Reply { class: Class::Final, .. } => None,
                 error => return Err(error),
             }
         }
         _ => None,
     };
-    Ok(Opened {
-        connection,
-        driver,
-        client_id,
-        pushes,
-    })
+    Ok(Opened { connection, driver, client_id, pushes })
 }
 
 /// Asks for our number, to be told of keys that change, and makes the scripts known: one round trip. OPTIN, so that
@@ -131,15 +120,8 @@ async fn prepare(connection: &MultiplexedConnection) -> Result<(Value, Value), R
         pipeline.add_command(script.load());
     }
     let count = pipeline.len();
-    let mut replies = connection
-        .clone()
-        .send_packed_commands(&pipeline, 0, count)
-        .await?
-        .into_iter();
-    Ok((
-        replies.next().unwrap_or(Value::Nil),
-        replies.next().unwrap_or(Value::Nil),
-    ))
+    let mut replies = connection.clone().send_packed_commands(&pipeline, 0, count).await?.into_iter();
+    Ok((replies.next().unwrap_or(Value::Nil), replies.next().unwrap_or(Value::Nil)))
 }
 
 /// A TCP connection to the first address of the host that accepts one.
@@ -149,13 +131,11 @@ async fn reach(endpoint: &Endpoint) -> Result<TcpStream, Error> {
         detail,
         reason: name_of(error),
     };
-    let addresses = resolve(&endpoint.host, endpoint.port)
-        .await
-        .map_err(|error| Error::Connection {
-            endpoint: endpoint.to_string(),
-            detail: format!("getaddrinfo ENOTFOUND {} ({error})", endpoint.host),
-            reason: "ENOTFOUND",
-        })?;
+    let addresses = resolve(&endpoint.host, endpoint.port).await.map_err(|error| Error::Connection {
+        endpoint: endpoint.to_string(),
+        detail: format!("getaddrinfo ENOTFOUND {} ({error})", endpoint.host),
+        reason: "ENOTFOUND",
+    })?;
     let mut last = None;
     for address in addresses {
         match TcpStream::connect(address).await {
@@ -188,9 +168,8 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 /// than half a minute even where no command of ours is under way.
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(10))
-        .with_interval(Duration::from_secs(5));
+    let keepalive =
+        socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(5));
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
@@ -209,17 +188,10 @@ fn handshake_error(endpoint: &Endpoint, error: &RedisError) -> Error {
         (None, None) => error.to_string(),
     };
     match class_of(&text) {
-        Class::Denied => Error::Denied {
-            endpoint: endpoint.to_string(),
-            text,
-        },
-        class => Error::Reply {
-            endpoint: endpoint.to_string(),
-            command: "HELLO",
-            key: String::new(),
-            text,
-            class,
-        },
+        Class::Denied => Error::Denied { endpoint: endpoint.to_string(), text },
+        class => {
+            Error::Reply { endpoint: endpoint.to_string(), command: "HELLO", key: String::new(), text, class }
+        }
     }
 }
 

@@ -100,14 +100,10 @@ impl Core {
     /// Where the system gives no thread, or no way to wait for sockets.
     pub fn start() -> std::io::Result<Self> {
         let (requests, receiver) = unbounded_channel();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        std::thread::Builder::new()
-            .name("redis-reservation".into())
-            .spawn(move || {
-                LocalSet::new().block_on(&runtime, Desk::default().serve(receiver));
-            })?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("redis-reservation".into()).spawn(move || {
+            LocalSet::new().block_on(&runtime, Desk::default().serve(receiver));
+        })?;
         Ok(Self { requests })
     }
 
@@ -137,39 +133,21 @@ impl Desk {
 
     fn handle(self: &Rc<Self>, request: Request) {
         match request {
-            Request::Lock {
-                ticket,
-                settings,
-                resource,
-            } => {
+            Request::Lock { ticket, settings, resource } => {
                 let client = self.client(&settings.endpoint);
                 tokio::task::spawn_local(acquire::lock(client, ticket, settings, resource));
             }
-            Request::Wait {
-                ticket,
-                settings,
-                resource,
-                timeout,
-            } => {
+            Request::Wait { ticket, settings, resource, timeout } => {
                 let client = self.client(&settings.endpoint);
                 waiting::wait(&client, ticket, settings, resource, timeout);
             }
-            Request::CancelWait {
-                settings,
-                resource,
-                environment,
-                call,
-            } => {
+            Request::CancelWait { settings, resource, environment, call } => {
                 waiting::cancel(&self.client(&settings.endpoint), &resource, environment, call);
             }
             Request::Release { ticket, holdings } => {
                 tokio::task::spawn_local(Rc::clone(self).release(ticket, holdings));
             }
-            Request::Renew {
-                ticket,
-                holdings,
-                ttl,
-            } => {
+            Request::Renew { ticket, holdings, ttl } => {
                 tokio::task::spawn_local(Rc::clone(self).renew(ticket, holdings, ttl));
             }
             Request::Disconnect { ticket, endpoint } => {
@@ -211,9 +189,7 @@ impl Desk {
                 News::AllChanged => client.all_changed(),
             }
         });
-        self.clients
-            .borrow_mut()
-            .insert(endpoint.clone(), Rc::clone(&client));
+        self.clients.borrow_mut().insert(endpoint.clone(), Rc::clone(&client));
         client
     }
 
@@ -247,9 +223,9 @@ impl Desk {
             let client = self.client(&holding.settings.endpoint);
             let id = holding.id;
             if client.with(id, |_| ()).is_some() {
-                tasks.push(tokio::task::spawn_local(async move {
-                    heartbeat::renew_now(&client, id, ttl).await
-                }));
+                tasks.push(tokio::task::spawn_local(
+                    async move { heartbeat::renew_now(&client, id, ttl).await },
+                ));
             }
         }
         if tasks.is_empty() {
@@ -271,12 +247,9 @@ impl Desk {
         }
         ticket.answer(match (losses.first().map(Loss::to_error), failure) {
             (None, None) => Ok(Answer::Renewed),
-            (Some(error), _) | (None, Some(error)) => Err(Box::new(CallFailure {
-                error,
-                lost: losses,
-                released: None,
-                failed: Vec::new(),
-            })),
+            (Some(error), _) | (None, Some(error)) => {
+                Err(Box::new(CallFailure { error, lost: losses, released: None, failed: Vec::new() }))
+            }
         });
     }
 }
@@ -291,20 +264,10 @@ struct Releases {
 }
 
 fn answer_to_release(releases: Releases) -> Result<Answer, Box<CallFailure>> {
-    let Releases {
-        released,
-        lost,
-        failed,
-        failure,
-    } = releases;
+    let Releases { released, lost, failed, failure } = releases;
     match failure.or_else(|| lost.first().map(Loss::to_error)) {
         None => Ok(Answer::Released(released)),
-        Some(error) => Err(Box::new(CallFailure {
-            error,
-            lost,
-            released: Some(released),
-            failed,
-        })),
+        Some(error) => Err(Box::new(CallFailure { error, lost, released: Some(released), failed })),
     }
 }
 

@@ -49,11 +49,8 @@ mod tests {
 
     #[test]
     fn nothing_that_prints_an_endpoint_prints_its_password() {
-        let endpoint = Endpoint {
-            host: "example".into(),
-            port: 6379,
-            password: Secret::new("hunter2".into()),
-        };
+        let endpoint =
+            Endpoint { host: "example".into(), port: 6379, password: Secret::new("hunter2".into()) };
         assert_eq!(format!("{endpoint}"), "example:6379");
         assert!(!format!("{endpoint:?}").contains("hunter2"));
         assert!(!format!("{endpoint:#?}").contains("hunter2"));

@@ -90,10 +90,7 @@ impl Environment {
         let deliver = deliver_function(env, &environment)?;
         let set_immediate: Function = env.get_global()?.get_named_property("setImmediate")?;
         slots.set_element(SET_IMMEDIATE, set_immediate)?;
-        let function = deliver
-            .build_threadsafe_function::<()>()
-            .weak::<true>()
-            .build_callback(|_| Ok(()))?;
+        let function = deliver.build_threadsafe_function::<()>().weak::<true>().build_callback(|_| Ok(()))?;
         slots.set_element(DELIVER, deliver)?;
         // The cell was made here and is empty.
         let _ = waker.set(function);
@@ -126,19 +123,10 @@ impl Environment {
         instance.pending.set(instance.pending.get() + 1);
         if let Some(object) = object.filter(|_| instance.slot.get().is_none()) {
             instance.slot.set(Some(self.put(slots, raw_object(object))?));
-            self.instances
-                .borrow_mut()
-                .insert(instance.id, Rc::clone(instance));
+            self.instances.borrow_mut().insert(instance.id, Rc::clone(instance));
         }
         let mut calls = self.calls.borrow_mut();
-        calls.insert(
-            id,
-            Pending {
-                kind,
-                callback: slot,
-                instance: Rc::clone(instance),
-            },
-        );
+        calls.insert(id, Pending { kind, callback: slot, instance: Rc::clone(instance) });
         if calls.len() == 1 {
             self.keep_loop_alive(env, true);
         }
@@ -161,11 +149,7 @@ impl Environment {
     /// Who calls, for the core.
     fn caller(&self, instance: &Instance) -> Caller {
         let outlet: Arc<Mailbox> = Arc::clone(&self.mailbox);
-        Caller {
-            outlet,
-            instance: instance.id,
-            environment: self.id,
-        }
+        Caller { outlet, instance: instance.id, environment: self.id }
     }
 
     /// Delivers some of what is in the mailbox. True if there is more.
@@ -181,10 +165,7 @@ impl Environment {
         match letter {
             Letter::Answer { call, answer } => self.answer(env, call, answer),
             Letter::Event { instance, event } => self.tell(env, instance, &event),
-            Letter::LinesDropped {
-                instance,
-                count: dropped,
-            } => {
+            Letter::LinesDropped { instance, count: dropped } => {
                 let mut fields = Object::new(env)?;
                 fields.set("count", count(dropped))?;
                 self.log(env, instance, "log-lines-dropped", &fields).map(drop)
@@ -198,12 +179,7 @@ impl Environment {
         id: u64,
         answer: std::result::Result<Answer, Box<CallFailure>>,
     ) -> Result<()> {
-        let Some(Pending {
-            kind,
-            callback,
-            instance,
-        }) = self.calls.borrow_mut().remove(&id)
-        else {
+        let Some(Pending { kind, callback, instance }) = self.calls.borrow_mut().remove(&id) else {
             return Ok(());
         };
         let function = self.take(env, callback)?;
@@ -250,9 +226,7 @@ impl Environment {
         }
         if let Some((name, fields)) = event_object(env, event)? {
             let told = self.log(env, id, name, &fields)?;
-            if let Event::Lost {
-                holding, quiet: true, ..
-            } = event
+            if let Event::Lost { holding, quiet: true, .. } = event
                 && told
             {
                 holding.enter(Phase::Over);
@@ -264,22 +238,13 @@ impl Environment {
 
     /// Calls the `log` function of an instance. True if it returned `true`.
     fn log(&self, env: &Env, id: u64, name: &str, fields: &Object) -> Result<bool> {
-        let slot = self
-            .instances
-            .borrow()
-            .get(&id)
-            .and_then(|instance| instance.slot.get());
+        let slot = self.instances.borrow().get(&id).and_then(|instance| instance.slot.get());
         let Some(slot) = slot else { return Ok(false) };
         let object: Object = self.slots.get_value(env)?.get_element(slot)?;
         let Some(log) = object.get::<Function>("log").ok().flatten() else {
             return Ok(false);
         };
-        let returned = call(
-            env,
-            raw_object(&object),
-            raw(env, log)?,
-            &[raw(env, name)?, raw_object(fields)],
-        );
+        let returned = call(env, raw_object(&object), raw(env, log)?, &[raw(env, name)?, raw_object(fields)]);
         let Some(returned) = returned else {
             return Ok(false);
         };
@@ -342,9 +307,7 @@ impl Environment {
 
 fn set(slots: &mut Object, slot: u32, value: sys::napi_value) -> Result<()> {
     // SAFETY: the value belongs to the environment of the array, whose thread runs this.
-    slots.set_element(slot, unsafe {
-        Unknown::from_raw_unchecked(slots.value().env, value)
-    })
+    slots.set_element(slot, unsafe { Unknown::from_raw_unchecked(slots.value().env, value) })
 }
 
 /// The function that Node calls when there are letters: delivers some, and comes again after the event loop had a turn.

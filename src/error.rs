@@ -184,17 +184,8 @@ impl Error {
     pub fn from_reply(endpoint: &str, command: &'static str, key: &str, error: &ServerError) -> Self {
         let text = words_of(error);
         match class_of(&text) {
-            Class::Denied => Self::Denied {
-                endpoint: endpoint.to_owned(),
-                text,
-            },
-            class => Self::Reply {
-                endpoint: endpoint.to_owned(),
-                command,
-                key: key.to_owned(),
-                text,
-                class,
-            },
+            Class::Denied => Self::Denied { endpoint: endpoint.to_owned(), text },
+            class => Self::Reply { endpoint: endpoint.to_owned(), command, key: key.to_owned(), text, class },
         }
     }
 }
@@ -250,9 +241,7 @@ fn code_of(text: &str) -> &str {
         return "NOPERM";
     }
     if code == "ERR" && text.contains("unning script") {
-        let inside = text
-            .split([' ', '-', ':'])
-            .find(|word| INSIDE_SCRIPTS.contains(word));
+        let inside = text.split([' ', '-', ':']).find(|word| INSIDE_SCRIPTS.contains(word));
         return inside.unwrap_or(code);
     }
     code
@@ -269,23 +258,11 @@ mod tests {
             ("BUSY Redis is busy running a script.", Class::Later),
             ("MISCONF Redis is configured to save RDB snapshots", Class::Later),
             ("NOREPLICAS Not enough good replicas to write.", Class::Later),
-            (
-                "READONLY You can't write against a read only replica.",
-                Class::Reconnect,
-            ),
+            ("READONLY You can't write against a read only replica.", Class::Reconnect),
             ("ERR max number of clients reached", Class::Reconnect),
-            (
-                "OOM command not allowed when used memory > 'maxmemory'.",
-                Class::OutOfMemory,
-            ),
-            (
-                "NOPERM this user has no permissions to run the 'set' command",
-                Class::Denied,
-            ),
-            (
-                "WRONGPASS invalid username-password pair or user is disabled.",
-                Class::Denied,
-            ),
+            ("OOM command not allowed when used memory > 'maxmemory'.", Class::OutOfMemory),
+            ("NOPERM this user has no permissions to run the 'set' command", Class::Denied),
+            ("WRONGPASS invalid username-password pair or user is disabled.", Class::Denied),
             (
                 "ERR The user executing the script can't run this command or subcommand script: 5b, on @user_script:4.",
                 Class::Denied,
@@ -309,15 +286,8 @@ mod tests {
 
     #[test]
     fn the_sentences_of_a_loss_are_those_of_0_4_0() {
-        let mut error = Error::Lost {
-            key: "reservation-a".into(),
-            value: "w-1-t".into(),
-            holder: None,
-        };
-        assert_eq!(
-            error.to_string(),
-            "Worker w-1-t lost reservation for reservation-a"
-        );
+        let mut error = Error::Lost { key: "reservation-a".into(), value: "w-1-t".into(), holder: None };
+        assert_eq!(error.to_string(), "Worker w-1-t lost reservation for reservation-a");
         if let Error::Lost { holder, .. } = &mut error {
             *holder = Some("MOCK".into());
         }

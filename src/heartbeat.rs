@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::acquire::leave_if_useless;
-use crate::backoff::{Backoff, jittered};
+use crate::backoff::jittered;
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::command::{Comparison, EXTEND, ScriptCall};
 use crate::error::{Class, Error};
 use crate::holding::{Holding, Phase};
 use crate::lease::{Lease, Step};
+use crate::limit::Limit;
 use crate::link::Patience;
 use crate::live::{Live, Pending, Trouble};
 use crate::outlet::{Answer, Event, Loss, Ticket};
@@ -38,13 +39,7 @@ pub fn keep(client: &Rc<Client>, sent: Sent, ticket: Ticket) {
     }
     let lease = Lease::begin(sent.settings.terms, sent.when);
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let holding = Arc::new(Holding::new(
-        id,
-        sent.key,
-        sent.value,
-        sent.settings,
-        lease.certain_until(),
-    ));
+    let holding = Arc::new(Holding::new(id, sent.key, sent.value, sent.settings, lease.certain_until()));
     client.keep(Arc::clone(&holding), lease, ticket.caller.clone());
     plan(client, id);
     watch(client);
@@ -120,23 +115,23 @@ fn renew(client: &Rc<Client>, ids: &[u64]) {
     let sent = Moment::now();
     let mut pending = Vec::with_capacity(ids.len());
     for &id in ids {
-        let Some((call, limit)) = client.with(id, |reservation| {
+        let Some((holding, call)) = client.with(id, |reservation| {
             // Until the answer is in, the next look is at the deadline.
             reservation.lease.postpone(None);
-            (
-                call_of(&reservation.holding, reservation.lease.terms.ttl),
-                reservation.holding.settings.command_timeout,
-            )
+            let holding = Arc::clone(&reservation.holding);
+            let call = call_of(&holding, reservation.lease.terms.ttl);
+            (holding, call)
         }) else {
             continue;
         };
         plan(client, id);
-        pending.push((id, live.send(EXTEND.by_hash(&call)), call, limit));
+        pending.push((holding, live.send(EXTEND.by_hash(&call)), call));
     }
     let client = Rc::clone(client);
     tokio::task::spawn_local(async move {
-        for (id, pending, call, limit) in pending {
-            let found = renewed(&client, &live, pending, id, &call, limit, sent).await;
+        for (holding, pending, call) in pending {
+            let (id, limit) = (holding.id, holding.settings.command_timeout);
+            let found = renewed(&client, &live, pending, &holding, &call, limit, sent).await;
             match found {
                 Ok(None) => tell_extended(&client, id),
                 Ok(Some(loss)) => lose(&client, id, loss),
@@ -154,10 +149,7 @@ fn tell_extended(client: &Client, id: u64) {
         let holding = Arc::clone(&reservation.holding);
         reservation.caller.report(
             holding.settings.log_level,
-            Event::Extended {
-                ttl: reservation.lease.terms.ttl,
-                holding,
-            },
+            Event::Extended { ttl: reservation.lease.terms.ttl, holding },
         );
     });
 }
@@ -176,11 +168,12 @@ async fn renewed(
     client: &Client,
     live: &Rc<Live>,
     pending: Pending,
-    id: u64,
+    holding: &Holding,
     call: &ScriptCall,
     limit: Duration,
     sent: Moment,
 ) -> Result<Option<Loss>, Error> {
+    let id = holding.id;
     let found = live.compared(pending, &EXTEND, call, limit).await;
     let holder = match found {
         Ok(Comparison::Ours) => {
@@ -198,27 +191,18 @@ async fn renewed(
         Ok(Comparison::Gone) => None,
         Ok(Comparison::Other(holder)) => holder,
         Err(trouble) => {
+            let error = trouble.to_error(&holding.settings, "EXTEND", &call.key);
             return Err(match trouble {
-                Trouble::Dropped => client.link.failure().unwrap_or_else(|| dropped(client, call)),
-                trouble => trouble.to_error(&client.link.endpoint, "EXTEND", &call.key),
+                Trouble::Dropped => client.link.failure().unwrap_or(error),
+                _ => error,
             });
         }
     };
-    Ok(Some(Loss {
-        key: Arc::clone(&call.key),
-        value: Arc::clone(&call.value),
-        holder,
-    }))
-}
-
-fn dropped(client: &Client, call: &ScriptCall) -> Error {
-    Trouble::Dropped.to_error(&client.link.endpoint, "EXTEND", &call.key)
+    Ok(Some(Loss { key: Arc::clone(&call.key), value: Arc::clone(&call.value), holder }))
 }
 
 fn is_held(client: &Client, id: u64) -> bool {
-    client
-        .with(id, |reservation| reservation.holding.phase() == Phase::Held)
-        .unwrap_or(false)
+    client.with(id, |reservation| reservation.holding.phase() == Phase::Held).unwrap_or(false)
 }
 
 /// A renewal failed without redis having said that the key is lost. It is tried again at `retry`, or when the
@@ -232,10 +216,9 @@ fn failed(client: &Client, id: u64, error: Error, retry: Option<Moment>) {
         reservation.lease.postpone(if is_up { retry } else { None });
         if !std::mem::replace(&mut reservation.complained, true) {
             let key = Arc::clone(&reservation.holding.key);
-            reservation.caller.report(
-                reservation.holding.settings.log_level,
-                Event::ExtendFailed { key, error },
-            );
+            reservation
+                .caller
+                .report(reservation.holding.settings.log_level, Event::ExtendFailed { key, error });
         }
     });
     plan(client, id);
@@ -253,14 +236,7 @@ fn lose(client: &Client, id: u64, loss: Loss) {
     reservation.holding.enter(Phase::Over);
     let holding = Arc::clone(&reservation.holding);
     let level = holding.settings.log_level;
-    reservation.caller.report(
-        level,
-        Event::Lost {
-            holding,
-            loss,
-            quiet: false,
-        },
-    );
+    reservation.caller.report(level, Event::Lost { holding, loss, quiet: false });
     client.changed(&reservation.holding.key);
 }
 
@@ -274,26 +250,16 @@ fn run_out(client: &Rc<Client>, id: u64, held_too_long: bool) {
     let phase = holding.phase();
     if phase != Phase::Held {
         let unknown = phase == Phase::ReleaseUnknown;
-        holding.enter(if unknown {
-            Phase::LapsedAfterRelease
-        } else {
-            Phase::Lapsed
-        });
+        holding.enter(if unknown { Phase::LapsedAfterRelease } else { Phase::Lapsed });
         reservation.caller.report(level, Event::Lapsed { holding });
         return;
     }
     let quiet = reservation.lease.terms.never_renews() && !held_too_long;
     holding.enter(if quiet { Phase::Lapsed } else { Phase::Over });
-    let loss = Loss {
-        key: Arc::clone(&holding.key),
-        value: Arc::clone(&holding.value),
-        holder: None,
-    };
+    let loss = Loss { key: Arc::clone(&holding.key), value: Arc::clone(&holding.value), holder: None };
     // A renewal whose answer was lost must not keep a key alive that was told lost.
     settlement::discard(client, sent_of(&holding));
-    reservation
-        .caller
-        .report(level, Event::Lost { holding, loss, quiet });
+    reservation.caller.report(level, Event::Lost { holding, loss, quiet });
 }
 
 /// What is to be deleted. No connection needs to be killed for it: an extend that arrives late finds nothing.
@@ -319,38 +285,27 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Op
         let terms = &mut reservation.lease.terms;
         terms.ttl = terms.ttl.min(ttl);
         reservation.holding.extend(reservation.lease.certain_until());
-        (
-            Arc::clone(&reservation.holding),
-            call_of(&reservation.holding, ttl),
-        )
+        (Arc::clone(&reservation.holding), call_of(&reservation.holding, ttl))
     }) else {
         return Ok(None);
     };
     let settings = &holding.settings;
-    let mut backoff = Backoff::default();
-    let mut limit = None;
+    let mut limit = Limit::new(settings.command_timeout);
     let loss = loop {
         let live = client.link.live(Patience::Call, settings.connect_timeout).await?;
-        let deadline = *limit.get_or_insert_with(|| Instant::now() + settings.command_timeout);
-        let remaining = deadline.saturating_duration_since(Instant::now());
+        let remaining = limit.remaining();
         let sent = Moment::now();
         let pending = live.send(EXTEND.by_hash(&call));
-        let error = match renewed(client, &live, pending, id, &call, remaining, sent).await {
+        let error = match renewed(client, &live, pending, &holding, &call, remaining, sent).await {
             Ok(loss) => break loss,
             Err(error) => error,
         };
+        leave_if_useless(client, &live, &error);
         // An extend may run twice. What passes, or broke with the connection, is tried again while there is time.
         let is_worth_a_retry = matches!(error.class(), Class::Later | Class::Reconnect | Class::Unknown);
-        if !is_worth_a_retry || Instant::now() >= deadline {
+        if !is_worth_a_retry || !limit.pause().await {
             return Err(error);
         }
-        leave_if_useless(client, &live, &error);
-        sleep(
-            backoff
-                .next_delay()
-                .min(deadline.saturating_duration_since(Instant::now())),
-        )
-        .await;
     };
     if loss.is_some() && is_held(client, id) && client.take(id).is_some() {
         holding.enter(Phase::Over);

@@ -70,8 +70,7 @@ impl Holding {
 
     /// A renewal has succeeded.
     pub fn extend(&self, certain_until: Moment) {
-        self.certain_until
-            .store(certain_until.to_bits(), Ordering::Release);
+        self.certain_until.store(certain_until.to_bits(), Ordering::Release);
     }
 
     /// Where in its life it is.

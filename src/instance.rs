@@ -50,34 +50,21 @@ impl Instance {
 
     /// This key is held, and certain at this very instant.
     pub fn holds(&self, key: &str) -> bool {
-        self.held
-            .borrow()
-            .get(key)
-            .is_some_and(|holding| holding.is_certain())
+        self.held.borrow().get(key).is_some_and(|holding| holding.is_certain())
     }
 
     /// What there is to release: the one of a key, or all.
     pub fn to_release(&self, key: Option<&str>) -> Vec<Arc<Holding>> {
         let (held, lapsed) = (self.held.borrow(), self.lapsed.borrow());
         match key {
-            Some(key) => held
-                .get(key)
-                .or_else(|| lapsed.get(key))
-                .into_iter()
-                .cloned()
-                .collect(),
+            Some(key) => held.get(key).or_else(|| lapsed.get(key)).into_iter().cloned().collect(),
             None => held.values().chain(lapsed.values()).cloned().collect(),
         }
     }
 
     /// What there is to renew.
     pub fn to_renew(&self) -> Vec<Arc<Holding>> {
-        self.held
-            .borrow()
-            .values()
-            .filter(|holding| holding.phase() == Phase::Held)
-            .cloned()
-            .collect()
+        self.held.borrow().values().filter(|holding| holding.phase() == Phase::Held).cloned().collect()
     }
 
     /// It holds something, or has a call pending: its object must stay alive.

@@ -77,11 +77,7 @@ pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<Option<(&'sta
             fields.set("err", error_object(env, error)?)?;
             "redis-error"
         }
-        Event::Attempted {
-            resource,
-            key,
-            holder,
-        } => {
+        Event::Attempted { resource, key, holder } => {
             fields.set("resource", resource)?;
             fields.set("key", &**key)?;
             fields.set("holder", holder.as_deref())?;

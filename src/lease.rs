@@ -69,12 +69,7 @@ impl Lease {
     /// A lease whose SET was sent after `sent`.
     #[must_use]
     pub fn begin(terms: Terms, sent: Moment) -> Self {
-        let mut lease = Self {
-            terms,
-            acquired: sent,
-            renewed: sent,
-            due: None,
-        };
+        let mut lease = Self { terms, acquired: sent, renewed: sent, due: None };
         lease.due = lease.regular(sent);
         lease
     }
@@ -106,15 +101,8 @@ impl Lease {
     pub fn step(&self, now: Moment) -> Step {
         let end = self.certain_until();
         if now >= end {
-            let too_long = self
-                .terms
-                .max_hold
-                .is_some_and(|longest| now >= self.acquired.after(longest));
-            return if too_long {
-                Step::HeldTooLong
-            } else {
-                Step::Expired
-            };
+            let too_long = self.terms.max_hold.is_some_and(|longest| now >= self.acquired.after(longest));
+            return if too_long { Step::HeldTooLong } else { Step::Expired };
         }
         match self.due {
             Some(due) if now >= due => Step::Renew,
@@ -138,11 +126,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn terms(ttl: Duration, interval: Option<Duration>, max_hold: Option<Duration>) -> Terms {
-        Terms {
-            ttl,
-            interval,
-            max_hold,
-        }
+        Terms { ttl, interval, max_hold }
     }
 
     fn at(seconds: f64) -> Moment {

@@ -29,6 +29,7 @@ pub mod holding;
 mod instance;
 mod javascript;
 pub mod lease;
+pub mod limit;
 pub mod link;
 pub mod live;
 mod mailbox;

@@ -83,9 +83,7 @@ impl Link {
     pub fn new(endpoint: Rc<Endpoint>) -> Rc<Self> {
         Rc::new(Self {
             endpoint,
-            state: RefCell::new(State::Down {
-                retry_at: Instant::now(),
-            }),
+            state: RefCell::new(State::Down { retry_at: Instant::now() }),
             changed: Notify::new(),
             backoff: Cell::default(),
             failure: RefCell::default(),
@@ -215,13 +213,8 @@ impl Link {
         self.generation.set(generation);
         let driver = tokio::task::spawn_local(opened.driver);
         let tells_changes = opened.pushes.is_ok();
-        let live = Live::new(
-            generation,
-            opened.client_id,
-            tells_changes,
-            opened.connection,
-            driver.abort_handle(),
-        );
+        let live =
+            Live::new(generation, opened.client_id, tells_changes, opened.connection, driver.abort_handle());
         match opened.pushes {
             Ok(pushes) => self.listen(pushes),
             Err(reason) => *self.why_no_pushes.borrow_mut() = Some(reason),
@@ -258,9 +251,7 @@ impl Link {
         // one that is refused.
         if live.since.elapsed() >= STEADY {
             self.backoff.set(Backoff::default());
-            *self.state.borrow_mut() = State::Down {
-                retry_at: Instant::now(),
-            };
+            *self.state.borrow_mut() = State::Down { retry_at: Instant::now() };
         } else {
             self.go_down();
         }
@@ -271,9 +262,7 @@ impl Link {
         let mut backoff = self.backoff.get();
         let delay = backoff.next_delay();
         self.backoff.set(backoff);
-        *self.state.borrow_mut() = State::Down {
-            retry_at: Instant::now() + delay,
-        };
+        *self.state.borrow_mut() = State::Down { retry_at: Instant::now() + delay };
     }
 
     fn tell(&self, news: &News) {
@@ -294,9 +283,7 @@ impl Link {
                 for part in push.data {
                     match part {
                         Value::Array(keys) => {
-                            keys.iter()
-                                .filter_map(text_of)
-                                .for_each(|key| link.tell(&News::Changed(key)));
+                            keys.iter().filter_map(text_of).for_each(|key| link.tell(&News::Changed(key)));
                         }
                         // FLUSHALL and FLUSHDB.
                         _ => link.tell(&News::AllChanged),
@@ -314,12 +301,7 @@ fn is_final(failure: &Error, patience: Patience, waited: Duration, connect_timeo
         (_, failure) if matches!(failure.class(), Class::Denied | Class::Final) => true,
         (Patience::Outage, _) => false,
         // The attempt may have been somebody else's, and older.
-        (
-            Patience::Call,
-            Error::Connection {
-                reason: "ETIMEDOUT", ..
-            },
-        ) => waited >= connect_timeout,
+        (Patience::Call, Error::Connection { reason: "ETIMEDOUT", .. }) => waited >= connect_timeout,
         (Patience::Call, _) => waited >= REFUSED_BUDGET,
     }
 }

@@ -12,8 +12,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::command::{Comparison, Script, ScriptCall, comparison_of};
-use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::settings::Settings;
 
 /// The most commands in one pipeline: small enough that the first replies are handled while the next are on their way.
 const LARGEST_BATCH: usize = 500;
@@ -26,28 +26,22 @@ pub enum Trouble {
     /// The connection broke; whether the command ran is unknown.
     Dropped,
     /// No reply in time; the command may still run.
-    TimedOut(Duration),
+    TimedOut,
 }
 
 impl Trouble {
     /// The trouble as an error that names what was tried.
     #[must_use]
-    pub fn to_error(&self, endpoint: &Endpoint, command: &'static str, key: &str) -> Error {
-        let (endpoint, key) = (endpoint.to_string(), key.to_owned());
+    pub fn to_error(&self, settings: &Settings, command: &'static str, key: &str) -> Error {
+        let (endpoint, key) = (settings.endpoint.to_string(), key.to_owned());
         match self {
             Self::Refused(error) => Error::from_reply(&endpoint, command, &key, error),
-            Self::Dropped => Error::Dropped {
-                endpoint,
-                command,
-                key,
-            },
-            Self::TimedOut(limit) => Error::Timeout {
-                endpoint,
-                command,
-                key,
-                after_ms: limit.as_millis(),
-                consequence: "",
-            },
+            Self::Dropped => Error::Dropped { endpoint, command, key },
+            Self::TimedOut => {
+                // One limit for a call, however many commands it took.
+                let after_ms = settings.command_timeout.as_millis();
+                Error::Timeout { endpoint, command, key, after_ms, consequence: "" }
+            }
         }
     }
 }
@@ -112,10 +106,7 @@ impl Live {
             let live = Rc::clone(self);
             tokio::task::spawn_local(async move { live.flush() });
         }
-        Pending {
-            reply,
-            sent: Instant::now(),
-        }
+        Pending { reply, sent: Instant::now() }
     }
 
     /// The reply to a command, within `limit` of its having been handed in.
@@ -129,7 +120,7 @@ impl Live {
             Ok(Err(_)) => Err(Trouble::Dropped),
             Err(_) => {
                 self.suspect(sent);
-                Err(Trouble::TimedOut(limit))
+                Err(Trouble::TimedOut)
             }
         }
     }
@@ -213,11 +204,7 @@ impl Live {
             pipeline.add_command(command);
             replies.push(reply);
         }
-        let result = self
-            .connection
-            .clone()
-            .send_packed_commands(&pipeline, 0, replies.len())
-            .await;
+        let result = self.connection.clone().send_packed_commands(&pipeline, 0, replies.len()).await;
         let Ok(values) = result else {
             // Dropping the senders tells every caller that the connection broke.
             return;

@@ -61,10 +61,7 @@ impl Mailbox {
     /// An empty mailbox.
     #[must_use]
     pub fn new(bell: Bell) -> Self {
-        Self {
-            inner: Mutex::default(),
-            bell,
-        }
+        Self { inner: Mutex::default(), bell }
     }
 
     /// Takes out at most `most` letters. True if there are more, in which case whoever took these comes again.
@@ -75,10 +72,7 @@ impl Mailbox {
         inner.lines -= letters.iter().filter(|letter| is_line(letter)).count();
         let more = !inner.letters.is_empty();
         if !more && inner.dropped > 0 {
-            letters.push(Letter::LinesDropped {
-                instance: inner.dropped_of,
-                count: inner.dropped,
-            });
+            letters.push(Letter::LinesDropped { instance: inner.dropped_of, count: inner.dropped });
             inner.dropped = 0;
         }
         inner.is_rung = more;
@@ -157,11 +151,7 @@ mod tests {
     }
 
     fn line() -> Event {
-        Event::Attempted {
-            resource: "a".into(),
-            key: "reservation-a".into(),
-            holder: None,
-        }
+        Event::Attempted { resource: "a".into(), key: "reservation-a".into(), holder: None }
     }
 
     #[test]
@@ -174,11 +164,7 @@ mod tests {
         let (letters, more) = mailbox.take(3);
         assert_eq!((letters.len(), more), (3, true));
         mailbox.answer(5, Ok(Answer::Renewed));
-        assert_eq!(
-            rings.load(Ordering::Relaxed),
-            1,
-            "whoever took three comes for the rest"
-        );
+        assert_eq!(rings.load(Ordering::Relaxed), 1, "whoever took three comes for the rest");
         let (letters, more) = mailbox.take(10);
         assert_eq!((letters.len(), more), (3, false));
         mailbox.answer(6, Ok(Answer::Renewed));
@@ -194,19 +180,10 @@ mod tests {
         }
         let (letters, more) = mailbox.take(usize::MAX);
         assert!(!more);
-        let answers = letters
-            .iter()
-            .filter(|letter| matches!(letter, Letter::Answer { .. }))
-            .count();
+        let answers = letters.iter().filter(|letter| matches!(letter, Letter::Answer { .. })).count();
         let lines = letters.iter().filter(|letter| is_line(letter)).count();
         assert_eq!((answers, lines), (3_000, 1_000));
-        assert!(matches!(
-            letters.last(),
-            Some(Letter::LinesDropped {
-                instance: 7,
-                count: 2_000
-            })
-        ));
+        assert!(matches!(letters.last(), Some(Letter::LinesDropped { instance: 7, count: 2_000 })));
         mailbox.report(7, line());
         assert_eq!(mailbox.take(usize::MAX).0.len(), 1, "there is room again");
     }

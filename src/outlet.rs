@@ -43,11 +43,7 @@ impl Loss {
     /// The loss as the error that tells of it.
     #[must_use]
     pub fn to_error(&self) -> Error {
-        Error::Lost {
-            key: self.key.to_string(),
-            value: self.value.to_string(),
-            holder: self.holder.clone(),
-        }
+        Error::Lost { key: self.key.to_string(), value: self.value.to_string(), holder: self.holder.clone() }
     }
 }
 
@@ -66,12 +62,7 @@ pub struct CallFailure {
 
 impl From<Error> for Box<CallFailure> {
     fn from(error: Error) -> Self {
-        Self::new(CallFailure {
-            error,
-            lost: Vec::new(),
-            released: None,
-            failed: Vec::new(),
-        })
+        Self::new(CallFailure { error, lost: Vec::new(), released: None, failed: Vec::new() })
     }
 }
 
@@ -202,11 +193,7 @@ impl Ticket {
     /// A ticket for one call.
     #[must_use]
     pub fn new(call: u64, caller: Caller) -> Self {
-        Self {
-            call,
-            caller,
-            answered: false,
-        }
+        Self { call, caller, answered: false }
     }
 
     /// Answers the call.

@@ -17,6 +17,16 @@ pub struct Waiter {
     pub settings: Arc<Settings>,
     /// The resource, as the caller named it.
     pub resource: String,
+    /// It was first once, and its attempt was answered.
+    pub has_tried: bool,
+}
+
+impl Waiter {
+    /// True for the waiter of this call.
+    #[must_use]
+    pub fn is_call(&self, environment: u64, call: u64) -> bool {
+        self.ticket.call == call && self.ticket.caller.environment == environment
+    }
 }
 
 /// The local queue for one key. Only its head asks redis.
@@ -28,6 +38,8 @@ pub struct Queue {
     /// How often the key has changed, as far as we were told. A change can be told before the answer arrives that it
     /// makes worthless: whoever looks at the key compares this with what it was before.
     changes: Cell<u64>,
+    /// Told of every attempt that was answered.
+    answered: Notify,
     /// How often in a row the key went from holder to holder inside this process.
     pub hand_overs: Cell<u32>,
 }
@@ -54,6 +66,7 @@ impl Queue {
             waiters: RefCell::default(),
             woken: Notify::new(),
             changes: Cell::new(0),
+            answered: Notify::new(),
             hand_overs: Cell::new(0),
         }
     }
@@ -74,6 +87,30 @@ impl Queue {
         })
     }
 
+    /// An attempt of the head was answered: it was held.
+    pub fn was_tried(&self, head: &Head) {
+        if let Some(waiter) = self.waiters.borrow_mut().front_mut()
+            && waiter.is_call(head.caller.environment, head.call)
+        {
+            waiter.has_tried = true;
+        }
+        self.answered.notify_waiters();
+    }
+
+    /// Until the first attempt of a waiter is answered, if it is first and has none behind it. Every waiter that is first
+    /// has one, however short its time.
+    pub async fn first_try(&self, environment: u64, call: u64) {
+        let answered = self.answered.notified();
+        let is_due = self
+            .waiters
+            .borrow()
+            .front()
+            .is_some_and(|waiter| waiter.is_call(environment, call) && !waiter.has_tried);
+        if is_due {
+            answered.await;
+        }
+    }
+
     /// Takes one out: the head when it is served, any when it leaves. `None` if it left before.
     pub fn leave(&self, environment: u64, call: u64) -> Option<Waiter> {
         let mut waiters = self.waiters.borrow_mut();
@@ -90,9 +127,7 @@ impl Queue {
     /// Takes all out that fit.
     pub fn leave_all(&self, fits: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
         let mut waiters = self.waiters.borrow_mut();
-        let (gone, stay) = std::mem::take(&mut *waiters)
-            .into_iter()
-            .partition(|waiter| fits(waiter));
+        let (gone, stay) = std::mem::take(&mut *waiters).into_iter().partition(|waiter| fits(waiter));
         *waiters = stay;
         self.woken.notify_one();
         Vec::from(gone as VecDeque<Waiter>)

@@ -4,10 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep};
-
 use crate::acquire::leave_if_useless;
-use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::command::{Comparison, HAND_OVER, RELEASE, Script, ScriptCall};
@@ -15,6 +12,7 @@ use crate::error::{Class, Error};
 use crate::heartbeat;
 use crate::holding::{Holding, Phase};
 use crate::lease::Lease;
+use crate::limit::Limit;
 use crate::link::Patience;
 use crate::live::Trouble;
 use crate::outlet::Loss;
@@ -46,9 +44,7 @@ struct Heir {
 
 /// Releases one reservation.
 pub async fn release(client: Rc<Client>, holding: Arc<Holding>) -> Outcome {
-    let is_mine = client.with(holding.id, |reservation| {
-        !std::mem::replace(&mut reservation.releasing, true)
-    });
+    let is_mine = client.with(holding.id, |reservation| !std::mem::replace(&mut reservation.releasing, true));
     match is_mine {
         Some(true) => {}
         Some(false) => return Outcome::Nothing,
@@ -112,9 +108,7 @@ fn hand_over(client: &Rc<Client>, heir: Heir) {
     let Heir { queue, head, sent } = heir;
     queue.hand_overs.set(queue.hand_overs.get() + 1);
     let is_certain = Moment::now() < Lease::begin(sent.settings.terms, sent.when).certain_until();
-    let waiter = is_certain
-        .then(|| queue.leave(head.caller.environment, head.call))
-        .flatten();
+    let waiter = is_certain.then(|| queue.leave(head.caller.environment, head.call)).flatten();
     match waiter {
         Some(waiter) => heartbeat::keep(client, sent, waiter.ticket),
         // It was cancelled meanwhile, or the answer took longer than its lease.
@@ -146,11 +140,7 @@ fn tell_what_lapsed(holding: &Holding) -> Outcome {
 }
 
 fn loss_of(holding: &Holding, holder: Option<String>) -> Loss {
-    Loss {
-        key: Arc::clone(&holding.key),
-        value: Arc::clone(&holding.value),
-        holder,
-    }
+    Loss { key: Arc::clone(&holding.key), value: Arc::clone(&holding.value), holder }
 }
 
 /// Deletes the key, or sets it for the heir, if it is ours. What was sent for an heir who is not to have it after all
@@ -163,17 +153,14 @@ async fn compare_and_free(
 ) -> Result<Comparison, Error> {
     let settings = &holding.settings;
     let (script, call) = script_for(holding, heir);
-    let mut backoff = Backoff::default();
-    let mut limit = None;
+    let mut limit = Limit::new(settings.command_timeout);
     let mut origin = None;
     let error = loop {
         let live = match client.link.live(Patience::Call, settings.connect_timeout).await {
             Ok(live) => live,
             Err(error) => break error,
         };
-        let deadline = *limit.get_or_insert_with(|| Instant::now() + settings.command_timeout);
-        let remaining = deadline.saturating_duration_since(Instant::now());
-        let trouble = match live.compare(script, &call, remaining).await {
+        let trouble = match live.compare(script, &call, limit.remaining()).await {
             // The first try has done it, whose answer was lost.
             Ok(Comparison::Other(Some(holder))) if call.next.as_deref() == Some(&*holder) => {
                 return Ok(Comparison::Ours);
@@ -181,32 +168,25 @@ async fn compare_and_free(
             Ok(found) => return Ok(found),
             Err(trouble) => trouble,
         };
-        let error = trouble.to_error(&settings.endpoint, script.name, &holding.key);
-        let is_over = Instant::now() >= deadline;
-        match trouble {
-            Trouble::Refused(_) if matches!(error.class(), Class::Later | Class::Reconnect) && !is_over => {
-                leave_if_useless(client, &live, &error);
-                let left = deadline.saturating_duration_since(Instant::now());
-                sleep(backoff.next_delay().min(left)).await;
+        let error = trouble.to_error(settings, script.name, &holding.key);
+        if !matches!(trouble, Trouble::Refused(_)) {
+            *unknown = true;
+            origin = Some(Origin::of(&live));
+        }
+        leave_if_useless(client, &live, &error);
+        let is_worth_a_retry = match trouble {
+            Trouble::Refused(_) => {
+                matches!(error.class(), Class::Later | Class::Reconnect) && limit.pause().await
             }
-            Trouble::Refused(_) => break error,
-            Trouble::Dropped | Trouble::TimedOut(_) => {
-                *unknown = true;
-                origin = Some(Origin::of(&live));
-                if is_over || matches!(trouble, Trouble::TimedOut(_)) {
-                    break error;
-                }
-            }
+            Trouble::Dropped => !limit.is_over(),
+            Trouble::TimedOut => false,
+        };
+        if !is_worth_a_retry {
+            break error;
         }
     };
     if let (Some(heir), Some(origin)) = (heir, origin) {
-        settlement::discard(
-            client,
-            Sent {
-                origin: Some(origin),
-                ..heir.sent.clone()
-            },
-        );
+        settlement::discard(client, Sent { origin: Some(origin), ..heir.sent.clone() });
     }
     Err(error)
 }
@@ -214,26 +194,10 @@ async fn compare_and_free(
 fn script_for(holding: &Holding, heir: Option<&Heir>) -> (&'static Script, ScriptCall) {
     let (key, value) = (Arc::clone(&holding.key), Arc::clone(&holding.value));
     match heir {
-        None => (
-            &RELEASE,
-            ScriptCall {
-                key,
-                value,
-                ttl: None,
-                next: None,
-            },
-        ),
+        None => (&RELEASE, ScriptCall { key, value, ttl: None, next: None }),
         Some(Heir { sent, .. }) => {
             let (ttl, next) = (Some(sent.settings.terms.ttl), Some(Arc::clone(&sent.value)));
-            (
-                &HAND_OVER,
-                ScriptCall {
-                    key,
-                    value,
-                    ttl,
-                    next,
-                },
-            )
+            (&HAND_OVER, ScriptCall { key, value, ttl, next })
         }
     }
 }

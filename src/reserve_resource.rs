@@ -95,14 +95,9 @@ impl ReserveResource {
     #[napi(catch_unwind)]
     pub fn lock(&self, env: Env, this: This, resource: String, callback: Function) -> Result<()> {
         let ticket =
-            self.environment
-                .begin(&env, Some(&this.object), &self.instance, Kind::Plain, callback)?;
+            self.environment.begin(&env, Some(&this.object), &self.instance, Kind::Plain, callback)?;
         let settings = Arc::clone(&self.settings.borrow());
-        bridge::core()?.submit(Request::Lock {
-            ticket,
-            settings,
-            resource,
-        });
+        bridge::core()?.submit(Request::Lock { ticket, settings, resource });
         Ok(())
     }
 
@@ -119,16 +114,9 @@ impl ReserveResource {
         let timeout = timeout.filter(|timeout| timeout.is_finite()).map(milliseconds);
         let settings = Arc::clone(&self.settings.borrow());
         let kind = Kind::Wait(Arc::clone(&settings), resource.clone());
-        let ticket = self
-            .environment
-            .begin(&env, Some(&this.object), &self.instance, kind, callback)?;
+        let ticket = self.environment.begin(&env, Some(&this.object), &self.instance, kind, callback)?;
         let call = ticket.call;
-        bridge::core()?.submit(Request::Wait {
-            ticket,
-            settings,
-            resource,
-            timeout,
-        });
+        bridge::core()?.submit(Request::Wait { ticket, settings, resource, timeout });
         // 2^53 calls are more than a process makes.
         Ok(i64::try_from(call).unwrap_or(i64::MAX))
     }
@@ -136,9 +124,7 @@ impl ReserveResource {
     /// The waiter leaves; its callback gets `ABORTED` unless it was answered before.
     #[napi(js_name = "cancel_wait", catch_unwind)]
     pub fn cancel_wait(&self, call: i64) -> Result<()> {
-        let cancellation = u64::try_from(call)
-            .ok()
-            .and_then(|call| self.environment.cancellation(call));
+        let cancellation = u64::try_from(call).ok().and_then(|call| self.environment.cancellation(call));
         if let Some(cancellation) = cancellation {
             bridge::core()?.submit(cancellation);
         }
@@ -154,9 +140,7 @@ impl ReserveResource {
             holding.give_up();
         }
         let kind = Kind::On(holdings.clone());
-        let ticket = self
-            .environment
-            .begin(&env, Some(&this.object), &self.instance, kind, callback)?;
+        let ticket = self.environment.begin(&env, Some(&this.object), &self.instance, kind, callback)?;
         bridge::core()?.submit(Request::Release { ticket, holdings });
         Ok(())
     }
@@ -166,15 +150,9 @@ impl ReserveResource {
     pub fn ensure_reservation(&self, env: Env, this: This, callback: Function) -> Result<()> {
         let holdings = self.instance.to_renew();
         let kind = Kind::On(holdings.clone());
-        let ticket = self
-            .environment
-            .begin(&env, Some(&this.object), &self.instance, kind, callback)?;
+        let ticket = self.environment.begin(&env, Some(&this.object), &self.instance, kind, callback)?;
         let ttl = self.settings.borrow().terms.ttl;
-        bridge::core()?.submit(Request::Renew {
-            ticket,
-            holdings,
-            ttl,
-        });
+        bridge::core()?.submit(Request::Renew { ticket, holdings, ttl });
         Ok(())
     }
 
@@ -195,11 +173,7 @@ impl ReserveResource {
 /// Closes the shared connection of an endpoint, if nothing needs it: `callback(err, 'OK')`.
 #[napi(catch_unwind)]
 pub fn disconnect(env: Env, host: String, port: u32, password: String, callback: Function) -> Result<()> {
-    let endpoint = Endpoint {
-        host,
-        port: port_of(port)?,
-        password: Secret::new(password),
-    };
+    let endpoint = Endpoint { host, port: port_of(port)?, password: Secret::new(password) };
     let ticket =
         bridge::environment(&env)?.begin(&env, None::<&Object>, &Instance::new(), Kind::Plain, callback)?;
     bridge::core()?.submit(Request::Disconnect { ticket, endpoint });
@@ -219,9 +193,7 @@ fn settings_of(
         .ok()
         .filter(|ttl| *ttl >= Duration::from_millis(1))
         .ok_or_else(|| {
-            invalid(format!(
-                "lock_ttl must be a number of seconds, 0.001 or more; it is {lock_ttl}"
-            ))
+            invalid(format!("lock_ttl must be a number of seconds, 0.001 or more; it is {lock_ttl}"))
         })?;
     let interval = if heartbeat_interval > 0.0 {
         // What no clock can count is never.
@@ -236,24 +208,13 @@ fn settings_of(
         log_level: None,
     });
     Ok(Settings {
-        endpoint: Endpoint {
-            host,
-            port: port_of(port)?,
-            password: Secret::new(password),
-        },
+        endpoint: Endpoint { host, port: port_of(port)?, password: Secret::new(password) },
         owner,
-        terms: Terms {
-            ttl,
-            interval,
-            max_hold: options.max_hold.map(milliseconds),
-        },
-        connect_timeout: options
-            .connect_timeout
-            .map_or(DEFAULT_CONNECT_TIMEOUT, milliseconds),
-        command_timeout: options.command_timeout.map_or_else(
-            || Settings::default_command_timeout(ttl),
-            |limit| milliseconds(limit).min(ttl),
-        ),
+        terms: Terms { ttl, interval, max_hold: options.max_hold.map(milliseconds) },
+        connect_timeout: options.connect_timeout.map_or(DEFAULT_CONNECT_TIMEOUT, milliseconds),
+        command_timeout: options
+            .command_timeout
+            .map_or_else(|| Settings::default_command_timeout(ttl), |limit| milliseconds(limit).min(ttl)),
         log_level: match options.log_level {
             Some(0) => LogLevel::Silent,
             Some(1) => LogLevel::Errors,

@@ -45,9 +45,7 @@ impl Settings {
     /// another, within 50 ms and 5 s; and never above the ttl.
     #[must_use]
     pub fn default_command_timeout(ttl: Duration) -> Duration {
-        (ttl / 3)
-            .clamp(Duration::from_millis(50), Duration::from_secs(5))
-            .min(ttl)
+        (ttl / 3).clamp(Duration::from_millis(50), Duration::from_secs(5)).min(ttl)
     }
 
     /// The key of a resource.

@@ -33,10 +33,7 @@ impl Origin {
     /// Remembers a connection.
     #[must_use]
     pub fn of(live: &Live) -> Self {
-        Self {
-            generation: live.generation,
-            client_id: live.client_id,
-        }
+        Self { generation: live.generation, client_id: live.client_id }
     }
 }
 
@@ -66,7 +63,7 @@ pub async fn find_out(client: &Rc<Client>, sent: &Sent, patience: Patience) -> R
     match live.ask(command::read(&sent.key), settings.command_timeout).await {
         Ok(ref reply) if command::text_of(reply).as_deref() == Some(&*sent.value) => return Ok(true),
         Err(Trouble::Refused(ref error)) if is_wrong_type(error) => {}
-        Err(trouble) => return Err(trouble.to_error(&settings.endpoint, "GET", &sent.key)),
+        Err(trouble) => return Err(trouble.to_error(settings, "GET", &sent.key)),
         Ok(_) => {}
     }
     if !closed {
@@ -80,21 +77,13 @@ pub fn discard(client: &Rc<Client>, sent: Sent) {
     let client = Rc::clone(client);
     tokio::task::spawn_local(async move {
         let settings = &sent.settings;
-        let call = ScriptCall {
-            key: Arc::clone(&sent.key),
-            value: Arc::clone(&sent.value),
-            ttl: None,
-            next: None,
-        };
+        let call =
+            ScriptCall { key: Arc::clone(&sent.key), value: Arc::clone(&sent.value), ttl: None, next: None };
         let end = sent.when.after(settings.terms.ttl);
         let mut backoff = Backoff::default();
         loop {
             // `Endless` never fails.
-            let Ok(live) = client
-                .link
-                .live(Patience::Endless, settings.connect_timeout)
-                .await
-            else {
+            let Ok(live) = client.link.live(Patience::Endless, settings.connect_timeout).await else {
                 return;
             };
             let closed = make_sure_it_is_closed(&live, &sent).await;
@@ -125,10 +114,7 @@ async fn make_sure_it_is_closed(live: &Rc<Live>, sent: &Sent) -> bool {
         // Numbers only grow while a server lives, so it was started again, and what its sockets held is gone with
         // it. The old number may by now be somebody else's.
         (Some(old), Some(new)) if new <= old => true,
-        (Some(old), _) => live
-            .ask(command::kill(old), sent.settings.command_timeout)
-            .await
-            .is_ok(),
+        (Some(old), _) => live.ask(command::kill(old), sent.settings.command_timeout).await.is_ok(),
         (None, _) => false,
     }
 }

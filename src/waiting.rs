@@ -45,26 +45,18 @@ pub fn wait(
     let existing = client.queues.borrow().get(&key).cloned();
     let queue = existing.unwrap_or_else(|| {
         let queue = Rc::new(Queue::new(Arc::clone(&key)));
-        client
-            .queues
-            .borrow_mut()
-            .insert(Arc::clone(&key), Rc::clone(&queue));
+        client.queues.borrow_mut().insert(Arc::clone(&key), Rc::clone(&queue));
         tokio::task::spawn_local(serve(Rc::clone(client), Rc::clone(&queue)));
         queue
     });
-    queue.join(Waiter {
-        ticket,
-        settings,
-        resource,
-    });
+    let grace = settings.command_timeout;
+    queue.join(Waiter { ticket, settings, resource, has_tried: false });
     if let Some(timeout) = timeout {
         tokio::task::spawn_local(async move {
             sleep(timeout).await;
+            let _ = tokio::time::timeout(grace, queue.first_try(environment, call)).await;
             if let Some(waiter) = queue.leave(environment, call) {
-                let error = Error::WaitTimeout {
-                    key: key.to_string(),
-                    after_ms: timeout.as_millis(),
-                };
+                let error = Error::WaitTimeout { key: key.to_string(), after_ms: timeout.as_millis() };
                 waiter.ticket.answer(Err(error.into()));
             }
         });
@@ -86,11 +78,7 @@ pub fn tell_outage(client: &Client, error: &Error) {
     for head in client.queues.borrow().values().filter_map(|queue| queue.head()) {
         if told.insert(head.caller.instance) {
             let Endpoint { host, port, .. } = &*client.link.endpoint;
-            let event = Event::Outage {
-                host: host.clone(),
-                port: *port,
-                error: error.clone(),
-            };
+            let event = Event::Outage { host: host.clone(), port: *port, error: error.clone() };
             head.caller.report(head.settings.log_level, event);
         }
     }
@@ -107,10 +95,7 @@ pub fn forget_environment(client: &Client, environment: u64) {
 /// Lives as long as the queue has waiters.
 async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
     // Whatever ends this task, a panic included: the next waiter must find no queue that nobody serves.
-    let _guard = Closing {
-        client: Rc::clone(&client),
-        key: Arc::clone(&queue.key),
-    };
+    let _guard = Closing { client: Rc::clone(&client), key: Arc::clone(&queue.key) };
     let mut watched = false;
     let mut looks = Looks::default();
     while let Some(head) = queue.head() {
@@ -127,6 +112,7 @@ async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
                 }
             }
             Ok(Attempt::Held(sight)) => {
+                queue.was_tried(&head);
                 tell_attempt(&client, &head, &queue, &sight);
                 // A plain poll does not end the watch that an earlier look has begun.
                 let still_watched = sight.is_watched || watched;
@@ -161,11 +147,7 @@ async fn rest_until(queue: &Queue, changes: u64, rest: Duration) -> bool {
 
 /// About a second. Where the server tells of changes and many wait, longer: the poll is only the safety net.
 fn poll_interval(client: &Client, is_watched: bool) -> Duration {
-    let queues = if is_watched {
-        client.queues.borrow().len()
-    } else {
-        0
-    };
+    let queues = if is_watched { client.queues.borrow().len() } else { 0 };
     let queues = u32::try_from(queues).unwrap_or(u32::MAX);
     let stretched = POLL.max(POLL / MOST_POLLS_A_SECOND * queues);
     stretched.mul_f64(0.9 + fastrand::f64() / 5.0)
@@ -193,23 +175,10 @@ impl Looks {
 fn tell_attempt(client: &Client, head: &Head, queue: &Queue, sight: &Sight) {
     let level = head.settings.log_level;
     if let Some(reason) = client.link.take_why_no_pushes() {
-        head.caller.report(
-            level,
-            Event::PollingOnly {
-                endpoint: client.link.endpoint.to_string(),
-                reason,
-            },
-        );
+        head.caller.report(level, Event::PollingOnly { endpoint: client.link.endpoint.to_string(), reason });
     }
     let (resource, key) = (head.resource.clone(), Arc::clone(&queue.key));
-    head.caller.report(
-        level,
-        Event::Attempted {
-            resource,
-            key,
-            holder: sight.holder.clone(),
-        },
-    );
+    head.caller.report(level, Event::Attempted { resource, key, holder: sight.holder.clone() });
 }
 
 /// A failure that waiting does not mend. What is wrong with the connection is wrong for every waiter; what redis said

@@ -11,23 +11,14 @@ fn a_lock_is_one_key_with_an_unguessable_value_and_a_ttl() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let first = asker.lock(&server.settings(30_000), "report").unwrap();
-    assert_eq!(
-        server.value_of("reservation-report").as_deref(),
-        Some(&*first.value)
-    );
+    assert_eq!(server.value_of("reservation-report").as_deref(), Some(&*first.value));
     let token = first.value.strip_prefix("worker-1-").unwrap();
-    assert!(
-        token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        "{token}"
-    );
+    assert!(token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
     let ttl: i64 = server.run(&["PTTL", "reservation-report"]);
     assert!((29_000..=30_000).contains(&ttl), "{ttl}");
     assert!(first.is_certain());
 
-    assert!(
-        asker.lock(&server.settings(30_000), "report").is_none(),
-        "it is held, by whomever"
-    );
+    assert!(asker.lock(&server.settings(30_000), "report").is_none(), "it is held, by whomever");
     assert_eq!(asker.release(&[&first]).unwrap(), 1);
     assert!(!first.is_certain());
     assert_eq!(server.value_of("reservation-report"), None);
@@ -78,9 +69,7 @@ fn waiters_of_one_process_are_served_in_order() {
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
     let mut holding = asker.lock(&settings, "turn").unwrap();
-    let calls: Vec<u64> = (0..5)
-        .map(|_| asker.start_wait(&settings, "turn", None))
-        .collect();
+    let calls: Vec<u64> = (0..5).map(|_| asker.start_wait(&settings, "turn", None)).collect();
     for _ in &calls {
         asker.core.submit(Request::Release {
             ticket: crate::outlet::Ticket::new(0, asker.caller.clone()),
@@ -106,10 +95,7 @@ fn a_wait_ends_by_its_timeout_or_by_being_cancelled_and_leaves_nothing_behind() 
     let settings = server.settings(30_000);
     server.run::<()>(&["SET", "reservation-busy", "somebody"]);
     asker.start_wait(&settings, "busy", Some(Duration::from_millis(50)));
-    assert_eq!(
-        asker.answer().unwrap_err().error.code(),
-        "ERR_RESERVATION_TIMEOUT"
-    );
+    assert_eq!(asker.answer().unwrap_err().error.code(), "ERR_RESERVATION_TIMEOUT");
 
     let call = asker.start_wait(&settings, "busy", None);
     let settings_of_wait = std::sync::Arc::new(settings.clone());
@@ -133,9 +119,7 @@ fn what_an_environment_held_is_no_longer_renewed_once_it_has_ended() {
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(1_000);
     let holding = asker.lock(&settings, "left").unwrap();
-    asker.core.submit(Request::Leave {
-        environment: asker.caller.environment,
-    });
+    asker.core.submit(Request::Leave { environment: asker.caller.environment });
     until("the key lapses", || server.value_of("reservation-left").is_none());
     assert!(!holding.is_certain());
     assert!(asker.events_so_far().is_empty(), "nobody is left to be told");

@@ -19,10 +19,7 @@ fn a_lock_outlives_its_ttl_for_as_long_as_it_is_held() {
     for _ in 0..9 {
         asker.event(|event| matches!(event, Event::Extended { .. }));
         assert!(holding.is_certain());
-        assert_eq!(
-            server.value_of("reservation-long").as_deref(),
-            Some(&*holding.value)
-        );
+        assert_eq!(server.value_of("reservation-long").as_deref(), Some(&*holding.value));
     }
 }
 
@@ -32,9 +29,7 @@ fn a_deleted_key_is_a_loss_and_is_not_created_again() {
     let asker = Asker::new(&Core::start().unwrap());
     let holding = asker.lock(&server.settings(1_000), "gone").unwrap();
     server.run::<()>(&["DEL", "reservation-gone"]);
-    let Event::Lost { loss, quiet, .. } = asker.event(is_lost) else {
-        unreachable!()
-    };
+    let Event::Lost { loss, quiet, .. } = asker.event(is_lost) else { unreachable!() };
     assert_eq!(
         loss.to_error().to_string(),
         format!("Worker {} lost reservation for reservation-gone", holding.value)
@@ -52,9 +47,7 @@ fn a_stolen_key_is_a_loss_that_names_the_thief_and_leaves_him_the_key() {
     let asker = Asker::new(&Core::start().unwrap());
     let holding = asker.lock(&server.settings(1_000), "stolen").unwrap();
     server.run::<()>(&["SET", "reservation-stolen", "thief", "PX", "60000"]);
-    let Event::Lost { loss, .. } = asker.event(is_lost) else {
-        unreachable!()
-    };
+    let Event::Lost { loss, .. } = asker.event(is_lost) else { unreachable!() };
     assert_eq!(
         loss.to_error().to_string(),
         format!("Worker {} lost reservation-stolen to thief", holding.value)
@@ -85,9 +78,7 @@ fn a_server_that_hangs_costs_the_lease_at_its_deadline_and_not_before() {
     assert!(matches!(asker.event(is_lost), Event::Lost { quiet: false, .. }));
     assert!(!holding.is_certain());
     server.resume();
-    until("what was told lost is deleted", || {
-        server.value_of("reservation-hung").is_none()
-    });
+    until("what was told lost is deleted", || server.value_of("reservation-hung").is_none());
 }
 
 #[test]
@@ -99,10 +90,7 @@ fn an_interval_longer_than_the_ttl_ends_quietly_and_the_release_tells() {
     let holding = asker.lock(&settings, "quiet").unwrap();
     assert!(matches!(asker.event(is_lost), Event::Lost { quiet: true, .. }));
     assert_eq!(holding.phase(), Phase::Lapsed);
-    assert_eq!(
-        asker.release(&[&holding]).unwrap_err().error.code(),
-        "ERR_RESERVATION_LOST"
-    );
+    assert_eq!(asker.release(&[&holding]).unwrap_err().error.code(), "ERR_RESERVATION_LOST");
     assert_eq!(asker.release(&[&holding]).unwrap(), 0);
 }
 

@@ -33,24 +33,12 @@ impl Server {
         std::fs::create_dir_all(&folder).unwrap();
         let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
         let process = Command::new(program)
-            .args([
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--port",
-                &port.to_string(),
-                "--dir",
-            ])
+            .args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string(), "--dir"])
             .arg(&folder)
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is needed for these tests; `npm test` installs it");
-        let server = Self {
-            port,
-            process,
-            folder,
-        };
+        let server = Self { port, process, folder };
         until("the server answers", || {
             redis::Client::open(("127.0.0.1", port))
                 .and_then(|client| client.get_connection())
@@ -62,10 +50,7 @@ impl Server {
 
     /// Runs a command beside the core.
     pub fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut connection = redis::Client::open(("127.0.0.1", self.port))
-            .unwrap()
-            .get_connection()
-            .unwrap();
+        let mut connection = redis::Client::open(("127.0.0.1", self.port)).unwrap().get_connection().unwrap();
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query(&mut connection).unwrap()
@@ -85,26 +70,16 @@ impl Server {
     }
 
     fn signal(&self, signal: &str) {
-        let status = Command::new("kill")
-            .args([signal, &self.process.id().to_string()])
-            .status();
+        let status = Command::new("kill").args([signal, &self.process.id().to_string()]).status();
         assert!(status.unwrap().success());
     }
 
     pub fn settings(&self, ttl_ms: u64) -> Settings {
         let ttl = Duration::from_millis(ttl_ms);
         Settings {
-            endpoint: Endpoint {
-                host: "127.0.0.1".into(),
-                port: self.port,
-                password: Secret::default(),
-            },
+            endpoint: Endpoint { host: "127.0.0.1".into(), port: self.port, password: Secret::default() },
             owner: "worker-1".into(),
-            terms: Terms {
-                ttl,
-                interval: Some(Terms::default_interval(ttl)),
-                max_hold: None,
-            },
+            terms: Terms { ttl, interval: Some(Terms::default_interval(ttl)), max_hold: None },
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             command_timeout: Settings::default_command_timeout(ttl),
             log_level: LogLevel::Info,
@@ -121,20 +96,13 @@ impl Drop for Server {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(
-            start.elapsed() < PATIENCE,
-            "waited {PATIENCE:?} in vain until {what}"
-        );
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -177,11 +145,7 @@ impl Asker {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         Self {
             core: core.clone(),
-            caller: Caller {
-                outlet: Arc::new(Channel { answers, events }),
-                instance: id,
-                environment: id,
-            },
+            caller: Caller { outlet: Arc::new(Channel { answers, events }), instance: id, environment: id },
             answers: told_answers,
             events: told_events,
         }
@@ -213,11 +177,7 @@ impl Asker {
 
     pub fn start_lock(&self, settings: &Settings, resource: &str) {
         let settings = Arc::new(settings.clone());
-        self.core.submit(Request::Lock {
-            ticket: self.ticket(),
-            settings,
-            resource: resource.into(),
-        });
+        self.core.submit(Request::Lock { ticket: self.ticket(), settings, resource: resource.into() });
     }
 
     /// The call's number.
@@ -225,12 +185,7 @@ impl Asker {
         let ticket = self.ticket();
         let call = ticket.call;
         let settings = Arc::new(settings.clone());
-        self.core.submit(Request::Wait {
-            ticket,
-            settings,
-            resource: resource.into(),
-            timeout,
-        });
+        self.core.submit(Request::Wait { ticket, settings, resource: resource.into(), timeout });
         call
     }
 
@@ -245,10 +200,7 @@ impl Asker {
 
     pub fn release(&self, holdings: &[&Arc<Holding>]) -> Result<usize, Box<CallFailure>> {
         let holdings = holdings.iter().map(|&holding| Arc::clone(holding)).collect();
-        self.core.submit(Request::Release {
-            ticket: self.ticket(),
-            holdings,
-        });
+        self.core.submit(Request::Release { ticket: self.ticket(), holdings });
         match self.answer()? {
             Answer::Released(released) => Ok(released),
             other => panic!("{other:?}"),
@@ -257,11 +209,7 @@ impl Asker {
 
     pub fn renew(&self, holdings: &[&Arc<Holding>], ttl: Duration) -> Result<(), Box<CallFailure>> {
         let holdings = holdings.iter().map(|&holding| Arc::clone(holding)).collect();
-        self.core.submit(Request::Renew {
-            ticket: self.ticket(),
-            holdings,
-            ttl,
-        });
+        self.core.submit(Request::Renew { ticket: self.ticket(), holdings, ttl });
         self.answer().map(drop)
     }
 }

@@ -22,11 +22,8 @@ struct Proxy {
 impl Proxy {
     fn start(server: &Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Self {
-            port: listener.local_addr().unwrap().port(),
-            mute: Arc::default(),
-            cuts: Arc::default(),
-        };
+        let proxy =
+            Self { port: listener.local_addr().unwrap().port(), mute: Arc::default(), cuts: Arc::default() };
         let (to, mute, cuts) = (server.port, Arc::clone(&proxy.mute), Arc::clone(&proxy.cuts));
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -53,8 +50,7 @@ impl Proxy {
 }
 
 fn pump(mut from: TcpStream, mut to: TcpStream, mute: Arc<AtomicBool>, cuts: Arc<AtomicUsize>) {
-    from.set_read_timeout(Some(std::time::Duration::from_millis(5)))
-        .unwrap();
+    from.set_read_timeout(Some(std::time::Duration::from_millis(5))).unwrap();
     let born = cuts.load(Ordering::Relaxed);
     thread::spawn(move || {
         let mut buffer = [0; 16_384];
@@ -128,9 +124,7 @@ fn a_server_that_hangs_is_a_timeout_and_leaves_no_lock_that_nobody_knows() {
     server.resume();
     // The SET lies in the server's socket and runs first of all; then it is settled.
     until("the late SET is settled", || {
-        server
-            .run::<String>(&["INFO", "commandstats"])
-            .contains("cmdstat_set:calls=2")
+        server.run::<String>(&["INFO", "commandstats"]).contains("cmdstat_set:calls=2")
             && server.value_of("reservation-a").is_none()
     });
     assert!(asker.lock(&settings, "a").is_some());
@@ -152,9 +146,7 @@ fn a_set_whose_reply_was_lost_is_found_by_its_token() {
     proxy.mute.store(false, Ordering::Relaxed);
     proxy.cuts.fetch_add(1, Ordering::Relaxed);
 
-    let Answer::Acquired(holding) = asker.answer().unwrap() else {
-        panic!("not acquired")
-    };
+    let Answer::Acquired(holding) = asker.answer().unwrap() else { panic!("not acquired") };
     assert_eq!(
         server.value_of("reservation-a").as_deref(),
         Some(&*holding.value),
@@ -177,9 +169,5 @@ fn a_release_whose_reply_was_lost_counts_as_done_when_the_key_is_gone() {
     assert_eq!(&*failure.failed[0], "reservation-a");
     assert_eq!(server.value_of("reservation-a"), None, "it did run");
     proxy.mute.store(false, Ordering::Relaxed);
-    assert_eq!(
-        asker.release(&[&holding]).unwrap(),
-        1,
-        "no loss: we did it ourselves"
-    );
+    assert_eq!(asker.release(&[&holding]).unwrap(), 1, "no loss: we did it ourselves");
 }

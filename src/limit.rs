@@ -1,0 +1,56 @@
+//! The time that one call may spend on redis, and the pauses between its tries.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::backoff::Backoff;
+
+/// Counts from a call's first command: connecting has a limit of its own.
+#[derive(Debug)]
+pub struct Limit {
+    each: Duration,
+    is_endless: bool,
+    end: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Limit {
+    /// For a call that has `whole` for all its tries.
+    #[must_use]
+    pub fn new(whole: Duration) -> Self {
+        Self { each: whole, is_endless: false, end: None, backoff: Backoff::default() }
+    }
+
+    /// For a call that tries for ever; `each` is the limit of one command.
+    #[must_use]
+    pub fn endless(each: Duration) -> Self {
+        Self { is_endless: true, ..Self::new(each) }
+    }
+
+    /// How long the next command may take.
+    pub fn remaining(&mut self) -> Duration {
+        if self.is_endless {
+            return self.each;
+        }
+        let end = *self.end.get_or_insert_with(|| Instant::now() + self.each);
+        end.saturating_duration_since(Instant::now())
+    }
+
+    /// True once there is no time for another try.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        !self.is_endless && self.end.is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// Pauses before another try. False, and at once, if the time would be over by then: what the last try met is the
+    /// answer.
+    pub async fn pause(&mut self) -> bool {
+        let delay = self.backoff.next_delay();
+        if !self.is_endless && self.remaining() <= delay {
+            return false;
+        }
+        sleep(delay).await;
+        true
+    }
+}
