@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, ServerError, Value};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::command::{Comparison, Script, ScriptCall, comparison_of};
 use crate::error::Error;
@@ -17,6 +17,12 @@ use crate::settings::Settings;
 
 /// The most commands in one pipeline: small enough that the first replies are handled while the next are on their way.
 const LARGEST_BATCH: usize = 500;
+
+/// A timer that rings this much after its time was kept from it.
+const LATE: Duration = Duration::from_millis(20);
+
+/// How long an answer that may already be there is then waited for.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// Why a command has no reply that could be used.
 #[derive(Debug)]
@@ -114,8 +120,15 @@ impl Live {
     /// # Errors
     /// The refusal, or why there is no reply.
     pub async fn reply(&self, pending: Pending, limit: Duration) -> Result<Value, Trouble> {
-        let Pending { reply, sent } = pending;
-        match timeout_at(sent + limit, reply).await {
+        let Pending { mut reply, sent } = pending;
+        let end = sent + limit;
+        let mut answer = timeout_at(end, &mut reply).await;
+        // A timer that rings late says that this process was stopped, or starved, and nothing about redis: its answer
+        // may lie in the socket, where nobody had the time to read it.
+        if answer.is_err() && end.elapsed() > LATE {
+            answer = timeout(GRACE, &mut reply).await;
+        }
+        match answer {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Trouble::Dropped),
             Err(_) => {
