@@ -236,8 +236,9 @@ fn code_of(text: &str) -> &str {
         "WRONGTYPE",
     ];
     let code = text.split(' ').next().unwrap_or_default();
-    // Redis 7.0 words a command, or a key, that a script may not touch as an `ERR` of its own.
-    if code == "ERR" && text.contains("The user executing the script can't") {
+    // Redis 6.2 and 7.0 word a command or a key that a script may not touch as an `ERR` of their own, Valkey as another.
+    let is_forbidden = ["The user executing the script can't", "ACL failure in script"];
+    if code == "ERR" && is_forbidden.iter().any(|words| text.contains(words)) {
         return "NOPERM";
     }
     if code == "ERR" && text.contains("unning script") {
@@ -265,6 +266,10 @@ mod tests {
             ("WRONGPASS invalid username-password pair or user is disabled.", Class::Denied),
             (
                 "ERR The user executing the script can't run this command or subcommand script: 5b, on @user_script:4.",
+                Class::Denied,
+            ),
+            (
+                "ERR ACL failure in script: User default has no permissions to run the 'get' command",
                 Class::Denied,
             ),
             ("ERR syntax error", Class::Final),
