@@ -58,7 +58,7 @@ pub async fn lock(client: Rc<Client>, ticket: Ticket, settings: Arc<Settings>, r
             return heartbeat::keep(&client, sent, ticket);
         }
         Ok(Attempt::Held(_)) => {
-            Ok(Answer::Taken { holder: holder_for_log(&client, &settings, &key).await, key })
+            Ok(Answer::Taken { holder: Box::pin(holder_for_log(&client, &settings, &key)).await, key })
         }
         Ok(Attempt::TooLate) => Ok(Answer::Taken { holder: None, key }),
         Err(error) => Err(error.into()),
@@ -108,9 +108,9 @@ pub async fn acquire(
         let taking = live.send(command::take(key, &sent.value, settings.terms.ttl));
         let trouble = match live.reply(taking, remaining).await {
             Ok(reply) if command::was_taken(&reply) => return Ok(in_time(client, sent)),
-            Ok(_) => return Ok(Attempt::Held(see(client, &live, look, remaining).await)),
+            Ok(_) => return Ok(Attempt::Held(Box::pin(see(client, &live, look, remaining)).await)),
             Err(Trouble::Refused(error)) if is_wrong_type(&error) => {
-                return Ok(Attempt::Held(see(client, &live, look, remaining).await));
+                return Ok(Attempt::Held(Box::pin(see(client, &live, look, remaining)).await));
             }
             Err(trouble) => trouble,
         };
@@ -119,7 +119,7 @@ pub async fn acquire(
         match trouble {
             Trouble::Refused(_) if is_worth_a_retry(&error, purpose) && limit.pause().await => {}
             Trouble::Refused(_) => return Err(error),
-            Trouble::Dropped => match settle(client, &live, sent, purpose).await? {
+            Trouble::Dropped => match Box::pin(settle(client, &live, sent, purpose)).await? {
                 Some(attempt) => return Ok(attempt),
                 None if limit.is_over() => return Err(error),
                 None => {}

@@ -143,6 +143,18 @@ impl Link {
         patience: Patience,
         connect_timeout: Duration,
     ) -> Result<Rc<Live>, Error> {
+        match self.current() {
+            Some(live) => Ok(live),
+            // In a box of its own, so that the many calls which find the connection up carry no room for this.
+            None => Box::pin(self.bring_up(patience, connect_timeout)).await,
+        }
+    }
+
+    async fn bring_up(
+        self: &Rc<Self>,
+        patience: Patience,
+        connect_timeout: Duration,
+    ) -> Result<Rc<Live>, Error> {
         let asked = Instant::now();
         let mut seen = self.attempts.get();
         loop {

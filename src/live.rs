@@ -174,7 +174,7 @@ impl Live {
     ) -> Result<Comparison, Trouble> {
         let reply = match self.reply(pending, limit).await {
             Err(Trouble::Refused(error)) if error.kind() == Some(redis::ServerErrorKind::NoScript) => {
-                self.ask(script.by_source(call), limit).await
+                Box::pin(self.ask(script.by_source(call), limit)).await
             }
             reply => reply,
         };
