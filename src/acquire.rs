@@ -107,7 +107,8 @@ pub async fn acquire(
         };
         let taking = live.send(command::take(key, &sent.value, settings.terms.ttl));
         let trouble = match live.reply(taking, remaining).await {
-            Ok(reply) if command::was_taken(&reply) => return Ok(in_time(client, sent)),
+            Ok(reply) if command::was_taken(&reply) == Some(true) => return Ok(in_time(client, sent)),
+            Ok(reply) if command::was_taken(&reply).is_none() => live.is_garbled(),
             Ok(_) => return Ok(Attempt::Held(Box::pin(see(client, &live, look, remaining)).await)),
             Err(Trouble::Refused(error)) if is_wrong_type(&error) => {
                 return Ok(Attempt::Held(Box::pin(see(client, &live, look, remaining)).await));
@@ -115,7 +116,7 @@ pub async fn acquire(
             Err(trouble) => trouble,
         };
         let error = trouble.to_error(settings, "SET", key);
-        leave_if_useless(client, &live, &error);
+        client.link.leave_if_useless(&live, &error);
         match trouble {
             Trouble::Refused(_) if is_worth_a_retry(&error, purpose) && limit.pause().await => {}
             Trouble::Refused(_) => return Err(error),
@@ -180,13 +181,6 @@ fn is_worth_a_retry(error: &Error, purpose: Purpose) -> bool {
         Class::Later | Class::Reconnect => true,
         Class::OutOfMemory => purpose != Purpose::Lock,
         _ => false,
-    }
-}
-
-/// A demoted or overcrowded server is left; the next attempt looks up the name again.
-pub fn leave_if_useless(client: &Client, live: &Rc<Live>, error: &Error) {
-    if error.class() == Class::Reconnect {
-        client.link.leave(live);
     }
 }
 

@@ -36,8 +36,8 @@ pub fn environment(env: &Env) -> Result<Rc<Environment>> {
     env.add_env_cleanup_hook(id, |id| {
         // The thread's own storage may be gone before the last hook runs.
         let ended = ENVIRONMENTS.try_with(|all| all.borrow_mut().remove(&id));
-        if let Ok(Some(environment)) = ended {
-            environment.close();
+        if let (Ok(Some(environment)), Ok(core)) = (ended, core()) {
+            core.submit(environment.close());
         }
     })?;
     Ok(environment)

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Cmd, ServerError, Value};
+use redis::{Cmd, Value};
 
 /// A script that runs inside redis, so that comparing and changing are one step.
 #[derive(Debug)]
@@ -129,10 +129,14 @@ pub fn kill(client_id: i64) -> Cmd {
     command
 }
 
-/// True if [`take`] took the key, false if it exists.
+/// True if [`take`] took the key, false if it exists; `None` for what is no reply to a SET.
 #[must_use]
-pub fn was_taken(reply: &Value) -> bool {
-    matches!(reply, Value::Okay)
+pub fn was_taken(reply: &Value) -> Option<bool> {
+    match reply {
+        Value::Okay => Some(true),
+        Value::Nil => Some(false),
+        _ => None,
+    }
 }
 
 /// The string in a reply to [`read`].
@@ -155,17 +159,14 @@ pub fn duration_of(reply: &Value) -> Option<Duration> {
     }
 }
 
-/// What a script's reply means; its error where it is neither an answer nor a key of another type.
-///
-/// # Errors
-/// The error reply, as it came.
-pub fn comparison_of(reply: Result<Value, ServerError>) -> Result<Comparison, ServerError> {
+/// What a script's reply means; `None` for what none of the scripts replies.
+#[must_use]
+pub fn comparison_of(reply: &Value) -> Option<Comparison> {
     match reply {
-        Ok(Value::Int(_)) => Ok(Comparison::Ours),
-        Ok(Value::Nil) => Ok(Comparison::Gone),
-        Ok(other) => Ok(Comparison::Other(text_of(&other))),
-        Err(error) if crate::error::is_wrong_type(&error) => Ok(Comparison::Other(None)),
-        Err(error) => Err(error),
+        Value::Int(1) => Some(Comparison::Ours),
+        Value::Nil => Some(Comparison::Gone),
+        Value::BulkString(_) => Some(Comparison::Other(text_of(reply))),
+        _ => None,
     }
 }
 

@@ -13,7 +13,6 @@ use napi::bindgen_prelude::{
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Result, Status, sys};
 
-use crate::bridge;
 use crate::core::Request;
 use crate::holding::{Holding, Phase};
 use crate::instance::{Instance, next_id};
@@ -97,14 +96,13 @@ impl Environment {
         Ok(environment)
     }
 
-    /// The environment has ended: what is pending is forgotten, what is held is no longer renewed.
-    pub fn close(&self) {
+    /// The environment has ended: what is pending is forgotten. Gives the request by which the core forgets the rest.
+    #[must_use]
+    pub fn close(&self) -> Request {
         self.mailbox.close();
         self.calls.borrow_mut().clear();
         self.instances.borrow_mut().clear();
-        if let Ok(core) = bridge::core() {
-            core.submit(Request::Leave { environment: self.id });
-        }
+        Request::Leave { environment: self.id }
     }
 
     /// Notes down a call of an instance. Its object stays alive, and so does the event loop, until it is answered.

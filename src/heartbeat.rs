@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::acquire::leave_if_useless;
 use crate::backoff::jittered;
 use crate::client::Client;
 use crate::clock::Moment;
@@ -136,7 +135,7 @@ fn renew(client: &Rc<Client>, ids: &[u64]) {
                 Ok(None) => tell_extended(&client, id),
                 Ok(Some(loss)) => lose(&client, id, loss),
                 Err(error) => {
-                    leave_if_useless(&client, &live, &error);
+                    client.link.leave_if_useless(&live, &error);
                     failed(&client, id, error, Some(Moment::now().after(jittered(RETRY))));
                 }
             }
@@ -300,7 +299,7 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Op
             Ok(loss) => break loss,
             Err(error) => error,
         };
-        leave_if_useless(client, &live, &error);
+        client.link.leave_if_useless(&live, &error);
         // An extend may run twice. What passes, or broke with the connection, is tried again while there is time.
         let is_worth_a_retry = matches!(error.class(), Class::Later | Class::Reconnect | Class::Unknown);
         if !is_worth_a_retry || !limit.pause().await {

@@ -194,10 +194,13 @@ impl Link {
         }
     }
 
-    /// Leaves a connection whose server is of no use (demoted, say), if it is still the same one.
-    pub fn leave(&self, live: &Rc<Live>) {
-        live.close();
-        self.broke(live.generation);
+    /// Leaves a connection whose server is of no use (demoted, or without room for us), if it is still the same one. The
+    /// next attempt looks up the name again.
+    pub fn leave_if_useless(&self, live: &Rc<Live>, error: &Error) {
+        if error.class() == Class::Reconnect {
+            live.close();
+            self.broke(live.generation);
+        }
     }
 
     fn still_connecting(&self, waited: Duration) -> Error {

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::command::{Comparison, Script, ScriptCall, comparison_of};
-use crate::error::Error;
+use crate::error::{Error, is_wrong_type};
 use crate::settings::Settings;
 
 /// The most commands in one pipeline: small enough that the first replies are handled while the next are on their way.
@@ -132,7 +132,7 @@ impl Live {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Trouble::Dropped),
             Err(_) => {
-                self.suspect(sent);
+                self.suspect(end, limit);
                 Err(Trouble::TimedOut)
             }
         }
@@ -178,12 +178,19 @@ impl Live {
             }
             reply => reply,
         };
-        let reply = match reply {
-            Ok(value) => Ok(value),
-            Err(Trouble::Refused(error)) => Err(error),
-            Err(trouble) => return Err(trouble),
-        };
-        comparison_of(reply).map_err(Trouble::Refused)
+        match reply {
+            Ok(value) => comparison_of(&value).ok_or_else(|| self.is_garbled()),
+            // A key that is no string is somebody else's.
+            Err(Trouble::Refused(error)) if is_wrong_type(&error) => Ok(Comparison::Other(None)),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// A reply came that nobody sends: bytes were lost or changed on the way, and whose reply any of the next ones is, is
+    /// unknown. The connection is given up; what was asked is as open as where no reply came.
+    pub fn is_garbled(&self) -> Trouble {
+        self.close();
+        Trouble::Dropped
     }
 
     /// Ends the connection. Commands that are under way are answered with [`Trouble::Dropped`].
@@ -191,10 +198,11 @@ impl Live {
         self.driver.abort();
     }
 
-    /// A command that was sent at `sent` has timed out. If nothing at all was heard since, the server hangs or the
-    /// link is dead without having been closed: every command is better off on another connection.
-    fn suspect(&self, sent: Instant) {
-        if self.heard.get() < sent {
+    /// A command has timed out at `end`, after `limit`. If nothing was heard for the second half of that time, the server
+    /// hangs, or the link is dead without having been closed, or a reply was lost and each one is taken for that of
+    /// another: every command is better off on another connection.
+    fn suspect(&self, end: Instant, limit: Duration) {
+        if self.heard.get() + limit / 2 < end {
             self.close();
         }
     }

@@ -4,7 +4,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::acquire::leave_if_useless;
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::command::{Comparison, HAND_OVER, RELEASE, Script, ScriptCall};
@@ -173,7 +172,7 @@ async fn compare_and_free(
             *unknown = true;
             origin = Some(Origin::of(&live));
         }
-        leave_if_useless(client, &live, &error);
+        client.link.leave_if_useless(&live, &error);
         let is_worth_a_retry = match trouble {
             Trouble::Refused(_) => {
                 matches!(error.class(), Class::Later | Class::Reconnect) && limit.pause().await
