@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use crate::clock::Moment;
 use crate::endpoint::Endpoint;
 use crate::holding::Holding;
-use crate::lease::Lease;
+use crate::lease::{Lease, Step};
 use crate::link::Link;
 use crate::outlet::Caller;
 use crate::queue::Queue;
@@ -37,12 +38,23 @@ pub struct Reservation {
     scheduled: Option<Moment>,
 }
 
+/// When the heartbeat looks at a reservation again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// When it was going to.
+    AsPlanned,
+    /// Then, and not when it was going to.
+    At(Moment),
+    /// Not by itself.
+    Never,
+}
+
 /// One endpoint's state. Owned by the one thread that runs the core, so nothing here is locked.
 pub struct Client {
     /// The connection that all of it goes through.
     pub link: Rc<Link>,
     /// What is held, by [`Holding::id`].
-    held: RefCell<HashMap<u64, Reservation>>,
+    held: RefCell<FxHashMap<u64, Reservation>>,
     schedule: RefCell<Schedule>,
     /// Rung when the first entry of the schedule is earlier than the heartbeat's sleep.
     pub earlier: Notify,
@@ -111,12 +123,18 @@ impl Client {
         self.held.borrow_mut().get_mut(&id).map(look)
     }
 
-    /// Plans when the heartbeat looks at a reservation again, instead of what was planned; `None` is never.
-    pub fn plan(&self, id: u64, when: Option<Moment>) {
+    /// Looks at a reservation, may change it, and plans when the heartbeat looks at it again.
+    pub fn update(&self, id: u64, change: impl FnOnce(&mut Reservation) -> Next) {
         let mut held = self.held.borrow_mut();
-        let Some(reservation) = held.get_mut(&id) else {
-            return;
+        let Some(reservation) = held.get_mut(&id) else { return };
+        let when = match change(reservation) {
+            Next::AsPlanned => return,
+            Next::At(when) => Some(when),
+            Next::Never => None,
         };
+        if reservation.scheduled == when {
+            return;
+        }
         let mut schedule = self.schedule.borrow_mut();
         if let Some(before) = reservation.scheduled.take() {
             schedule.remove(before, id);
@@ -131,20 +149,26 @@ impl Client {
 
     /// Takes a reservation out, for good.
     pub fn take(&self, id: u64) -> Option<Reservation> {
-        self.plan(id, None);
+        self.update(id, |_| Next::Never);
         self.held.borrow_mut().remove(&id)
     }
 
-    /// The reservations that need attention at `now`; their entries in the schedule are used up.
-    pub fn take_due(&self, now: Moment) -> Vec<u64> {
+    /// The reservations that need attention at `now`, and what for; their entries in the schedule are used up.
+    pub fn take_due(&self, now: Moment) -> Vec<(u64, Step)> {
         let due = self.schedule.borrow_mut().take_due(now);
         let mut held = self.held.borrow_mut();
-        for id in &due {
-            if let Some(reservation) = held.get_mut(id) {
-                reservation.scheduled = None;
-            }
-        }
-        due
+        let step = |id| {
+            let reservation = held.get_mut(&id)?;
+            reservation.scheduled = None;
+            Some((id, reservation.lease.step(now)))
+        };
+        due.into_iter().filter_map(step).collect()
+    }
+
+    /// True while nothing is held, and so nothing can need attention.
+    #[must_use]
+    pub fn holds_nothing(&self) -> bool {
+        self.held.borrow().is_empty()
     }
 
     /// When the heartbeat has to look again.

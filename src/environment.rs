@@ -2,7 +2,6 @@
 //! and the delivery of what the core answers. Everything here runs on the environment's own thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, OnceLock};
@@ -12,6 +11,7 @@ use napi::bindgen_prelude::{
 };
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Result, Status, sys};
+use rustc_hash::FxHashMap;
 
 use crate::core::Request;
 use crate::holding::{Holding, Phase};
@@ -57,9 +57,9 @@ pub struct Environment {
     slots: ObjectRef<false>,
     free: RefCell<Vec<u32>>,
     next_slot: Cell<u32>,
-    calls: RefCell<HashMap<u64, Pending>>,
+    calls: RefCell<FxHashMap<u64, Pending>>,
     next_call: Cell<u64>,
-    instances: RefCell<HashMap<u64, Rc<Instance>>>,
+    instances: RefCell<FxHashMap<u64, Rc<Instance>>>,
     waker: Arc<OnceLock<Waker>>,
 }
 

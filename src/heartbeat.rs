@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::backoff::jittered;
-use crate::client::Client;
+use crate::client::{Client, Next, Reservation};
 use crate::clock::Moment;
 use crate::command::{Comparison, EXTEND, ScriptCall};
 use crate::error::{Class, Error};
@@ -40,7 +40,7 @@ pub fn keep(client: &Rc<Client>, sent: Sent, ticket: Ticket) {
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
     let holding = Arc::new(Holding::new(id, sent.key, sent.value, sent.settings, lease.certain_until()));
     client.keep(Arc::clone(&holding), lease, ticket.caller.clone());
-    plan(client, id);
+    client.update(id, |reservation| next_of(reservation));
     watch(client);
     ticket.answer(Ok(Answer::Acquired(holding)));
 }
@@ -52,48 +52,71 @@ pub fn watch(client: &Rc<Client>) {
     }
 }
 
-/// The heartbeat of one endpoint. Runs while anything is scheduled.
+/// The heartbeat of one endpoint. Runs while anything is held.
 async fn beat(client: Rc<Client>) {
     loop {
         let now = Moment::now();
         let mut renewals = Vec::new();
-        for id in client.take_due(now) {
-            match client.with(id, |reservation| reservation.lease.step(now)) {
-                Some(Step::Renew) => renewals.push(id),
-                Some(Step::Sleep(until)) => client.plan(id, Some(until)),
-                Some(Step::Expired) => run_out(&client, id, false),
-                Some(Step::HeldTooLong) => run_out(&client, id, true),
-                None => {}
+        for (id, step) in client.take_due(now) {
+            match step {
+                Step::Renew => renewals.push(id),
+                Step::Sleep(until) => client.update(id, |_| Next::At(until)),
+                Step::Expired => run_out(&client, id, false),
+                Step::HeldTooLong => run_out(&client, id, true),
             }
         }
         if !renewals.is_empty() {
             renew(&client, &renewals);
         }
-        let Some(next) = client.next_due() else {
+        if client.holds_nothing() {
             client.beating.set(false);
             return;
-        };
+        }
+        let pause = client.next_due().map_or(LONGEST_SLEEP, |next| Moment::now().until(next));
         tokio::select! {
-            () = sleep(Moment::now().until(next).min(LONGEST_SLEEP)) => {}
+            () = sleep(pause.min(LONGEST_SLEEP)) => {}
             () = client.earlier.notified() => {}
         }
     }
 }
 
-/// Plans the next look at a reservation from its lease.
-fn plan(client: &Client, id: u64) {
-    let when = client.with(id, |reservation| match reservation.lease.step(Moment::now()) {
+/// When a reservation needs attention next.
+fn next_of(reservation: &Reservation) -> Next {
+    let now = Moment::now();
+    Next::At(match reservation.lease.step(now) {
         Step::Sleep(until) => until,
-        Step::Renew | Step::Expired | Step::HeldTooLong => Moment::now(),
-    });
-    client.plan(id, when);
+        Step::Renew | Step::Expired | Step::HeldTooLong => now,
+    })
 }
 
 /// After a reconnect: asks at once whether everything is still ours.
 pub fn validate_all(client: &Client) {
     for id in client.find(|one| one.holding.phase() == Phase::Held && !one.lease.terms.never_renews()) {
-        client.with(id, |reservation| reservation.lease.postpone(Some(Moment::ZERO)));
-        plan(client, id);
+        client.update(id, |reservation| {
+            reservation.lease.postpone(Some(Moment::ZERO));
+            next_of(reservation)
+        });
+    }
+}
+
+/// One extend that is on its way.
+struct Extension {
+    holding: Arc<Holding>,
+    call: ScriptCall,
+    pending: Pending,
+    /// The moment before it was sent.
+    sent: Moment,
+}
+
+impl Extension {
+    fn send(live: &Rc<Live>, holding: Arc<Holding>, ttl: Duration, sent: Moment) -> Self {
+        let call = ScriptCall {
+            key: Arc::clone(&holding.key),
+            value: Arc::clone(&holding.value),
+            ttl: Some(ttl),
+            next: None,
+        };
+        Self { pending: live.send(EXTEND.by_hash(&call)), holding, call, sent }
     }
 }
 
@@ -112,27 +135,25 @@ fn renew(client: &Rc<Client>, ids: &[u64]) {
         return;
     };
     let sent = Moment::now();
-    let mut pending = Vec::with_capacity(ids.len());
+    let mut extensions = Vec::with_capacity(ids.len());
     for &id in ids {
-        let Some((holding, call)) = client.with(id, |reservation| {
-            // Until the answer is in, the next look is at the deadline.
-            reservation.lease.postpone(None);
+        client.update(id, |reservation| {
             let holding = Arc::clone(&reservation.holding);
-            let call = call_of(&holding, reservation.lease.terms.ttl);
-            (holding, call)
-        }) else {
-            continue;
-        };
-        plan(client, id);
-        pending.push((holding, live.send(EXTEND.by_hash(&call)), call));
+            let answer_by = sent.after(holding.settings.command_timeout);
+            extensions.push(Extension::send(&live, holding, reservation.lease.terms.ttl, sent));
+            reservation.lease.postpone(None);
+            // Nothing more is due before the answer is in, or its time is up, unless the lease ends before that.
+            let end = reservation.lease.certain_until();
+            if end <= answer_by { Next::At(end) } else { Next::Never }
+        });
     }
     let client = Rc::clone(client);
     tokio::task::spawn_local(async move {
-        for (holding, pending, call) in pending {
-            let (id, limit) = (holding.id, holding.settings.command_timeout);
-            let found = renewed(&client, &live, pending, &holding, &call, limit, sent).await;
+        for extension in extensions {
+            let (id, limit) = (extension.holding.id, extension.holding.settings.command_timeout);
+            let found = renewed(&client, &live, extension, limit, true).await;
             match found {
-                Ok(None) => tell_extended(&client, id),
+                Ok(None) => {}
                 Ok(Some(loss)) => lose(&client, id, loss),
                 Err(error) => {
                     client.link.leave_if_useless(&live, &error);
@@ -143,48 +164,34 @@ fn renew(client: &Rc<Client>, ids: &[u64]) {
     });
 }
 
-fn tell_extended(client: &Client, id: u64) {
-    client.with(id, |reservation| {
-        let holding = Arc::clone(&reservation.holding);
-        reservation.caller.report(
-            holding.settings.log_level,
-            Event::Extended { ttl: reservation.lease.terms.ttl, holding },
-        );
-    });
-}
-
-fn call_of(holding: &Holding, ttl: Duration) -> ScriptCall {
-    ScriptCall {
-        key: Arc::clone(&holding.key),
-        value: Arc::clone(&holding.value),
-        ttl: Some(ttl),
-        next: None,
-    }
-}
-
 /// Takes in the answer to one extend. `Ok(None)`: renewed, or no longer ours to renew; `Ok(Some)`: lost.
 async fn renewed(
     client: &Client,
     live: &Rc<Live>,
-    pending: Pending,
-    holding: &Holding,
-    call: &ScriptCall,
+    extension: Extension,
     limit: Duration,
-    sent: Moment,
+    is_told: bool,
 ) -> Result<Option<Loss>, Error> {
-    let id = holding.id;
-    let found = live.compared(pending, &EXTEND, call, limit).await;
+    let Extension { holding, call, pending, sent } = extension;
+    let found = live.compared(pending, &EXTEND, &call, limit).await;
     let holder = match found {
         Ok(Comparison::Ours) => {
-            client.with(id, |reservation| {
+            client.update(holding.id, |reservation| {
+                let ttl = call.ttl.unwrap_or(reservation.lease.terms.ttl);
                 reservation.complained = false;
-                reservation.lease.terms.ttl = call.ttl.unwrap_or(reservation.lease.terms.ttl);
+                reservation.lease.terms.ttl = ttl;
                 reservation.lease.renew(sent);
+                if reservation.holding.phase() != Phase::Held {
+                    return Next::AsPlanned;
+                }
                 reservation.holding.extend(reservation.lease.certain_until());
+                if is_told {
+                    let holding = Arc::clone(&reservation.holding);
+                    let level = holding.settings.log_level;
+                    reservation.caller.report(level, Event::Extended { holding, ttl });
+                }
+                next_of(reservation)
             });
-            if is_held(client, id) {
-                plan(client, id);
-            }
             return Ok(None);
         }
         Ok(Comparison::Gone) => None,
@@ -197,7 +204,7 @@ async fn renewed(
             });
         }
     };
-    Ok(Some(Loss { key: Arc::clone(&call.key), value: Arc::clone(&call.value), holder }))
+    Ok(Some(Loss { key: call.key, value: call.value, holder }))
 }
 
 fn is_held(client: &Client, id: u64) -> bool {
@@ -211,16 +218,15 @@ fn failed(client: &Client, id: u64, error: Error, retry: Option<Moment>) {
         return;
     }
     let is_up = client.link.current().is_some();
-    client.with(id, |reservation| {
+    client.update(id, |reservation| {
         reservation.lease.postpone(if is_up { retry } else { None });
         if !std::mem::replace(&mut reservation.complained, true) {
             let key = Arc::clone(&reservation.holding.key);
-            reservation
-                .caller
-                .report(reservation.holding.settings.log_level, Event::ExtendFailed { key, error });
+            let level = reservation.holding.settings.log_level;
+            reservation.caller.report(level, Event::ExtendFailed { key, error });
         }
+        next_of(reservation)
     });
-    plan(client, id);
 }
 
 /// Redis has said that a reservation is not ours any more.
@@ -278,13 +284,13 @@ fn sent_of(holding: &Holding) -> Sent {
 /// # Errors
 /// Why redis could not be asked.
 pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Option<Loss>, Error> {
-    let Some((holding, call)) = client.with(id, |reservation| {
+    let Some(holding) = client.with(id, |reservation| {
         // A shorter ttl counts from now on, since redis may apply it and its answer be lost; a longer one only once
         // redis has confirmed it.
         let terms = &mut reservation.lease.terms;
         terms.ttl = terms.ttl.min(ttl);
         reservation.holding.extend(reservation.lease.certain_until());
-        (Arc::clone(&reservation.holding), call_of(&reservation.holding, ttl))
+        Arc::clone(&reservation.holding)
     }) else {
         return Ok(None);
     };
@@ -293,9 +299,8 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Op
     let loss = loop {
         let live = client.link.live(Patience::Call, settings.connect_timeout).await?;
         let remaining = limit.remaining();
-        let sent = Moment::now();
-        let pending = live.send(EXTEND.by_hash(&call));
-        let error = match renewed(client, &live, pending, &holding, &call, remaining, sent).await {
+        let extension = Extension::send(&live, Arc::clone(&holding), ttl, Moment::now());
+        let error = match renewed(client, &live, extension, remaining, false).await {
             Ok(loss) => break loss,
             Err(error) => error,
         };

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::client::Client;
+use crate::client::{Client, Next};
 use crate::clock::Moment;
 use crate::command::{Comparison, HAND_OVER, RELEASE, Script, ScriptCall};
 use crate::error::{Class, Error};
@@ -50,7 +50,7 @@ pub async fn release(client: Rc<Client>, holding: Arc<Holding>) -> Outcome {
         None => return tell_what_lapsed(&holding),
     }
     holding.give_up();
-    client.plan(holding.id, None);
+    client.update(holding.id, |_| Next::Never);
     let mut unknown = holding.phase() == Phase::ReleaseUnknown;
     let heir = heir_of(&client, &holding.key);
     match compare_and_free(&client, &holding, heir.as_ref(), &mut unknown).await {
@@ -73,13 +73,12 @@ pub async fn release(client: Rc<Client>, holding: Arc<Holding>) -> Outcome {
             if unknown {
                 holding.enter(Phase::ReleaseUnknown);
             }
-            let end = client.with(holding.id, |reservation| {
+            // It is not renewed again: its caller is done with it.
+            client.update(holding.id, |reservation| {
                 reservation.releasing = false;
                 reservation.lease.postpone(None);
-                reservation.lease.certain_until()
+                Next::At(reservation.lease.certain_until())
             });
-            // It is not renewed again: its caller is done with it.
-            client.plan(holding.id, end);
             heartbeat::watch(&client);
             Outcome::Failed(Arc::clone(&holding.key), error)
         }
