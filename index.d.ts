@@ -60,7 +60,8 @@ declare class ReserveResource extends EventEmitter {
   identifier: string | number;
 
   /** The logger that lines go through, made at its first read; another may be put in its place. */
-  logger: ReserveResource.LoggerLike;
+  get logger(): ReserveResource.Logger;
+  set logger(logger: ReserveResource.LoggerLike);
 
   /** True while at least one resource is held and the lease of each is certain at this very instant. */
   readonly held: boolean;
@@ -221,11 +222,10 @@ declare namespace ReserveResource {
    * Where lines go. A function gets each line as one string of JSON. A logger gets `(title, event)`. Any other object is
    * merged into every line, which goes to `console.log`. `false` is silence. `KAYVEE_LOG_LEVEL` is the threshold.
    */
-  export type Log =
-    ((line: string) => void) | KayveeLike | InfoErrorLogger | { readonly [field: string]: unknown } | false;
+  export type Log = ((line: string) => void) | KayveeLike | InfoErrorLogger | object | false;
 
   /** What may be put in place of `logger`. */
-  export type LoggerLike = Logger | KayveeLike;
+  export type LoggerLike = Logger | KayveeLike | InfoErrorLogger;
 
   /** The logger of an instance, with kayvee's methods. */
   export interface Logger {

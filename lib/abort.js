@@ -14,7 +14,7 @@ function on_abort(signal, react) {
     entry = {
       reactions,
       listener() {
-        for (const reaction of Array.from(reactions)) reaction();
+        for (const reaction of reactions) reaction();
       },
     };
     heard.set(signal, entry);
@@ -37,9 +37,11 @@ function reason_of(signal, for_callback) {
   return reason || !for_callback ? reason : abort_error(reason);
 }
 
+/** Aborts for the first reason that there is; a signal keeps that one. */
 function abort(controller, reason) {
-  controller.abort(reason);
   const { signal } = controller;
+  if (signal.aborted) return;
+  controller.abort(reason);
   if (signal.reason !== reason)
     Object.defineProperty(signal, 'reason', { value: reason, configurable: true });
 }

@@ -2,7 +2,7 @@
 'use strict';
 
 const { on_abort, reason_of } = require('./abort');
-const { resource_name, wait_options_from } = require('./arguments');
+const { key_of, resource_name, wait_options_from } = require('./arguments');
 const { Call } = require('./context');
 const { from_native } = require('./errors');
 const log = require('./log');
@@ -10,15 +10,13 @@ const { beat, is_overridden } = require('./loss');
 const { native_for } = require('./native');
 const { state_of } = require('./state');
 
-const PREFIX = 'reservation-';
-
 function lock(instance, resource, callback) {
   const call = new Call('lock', callback, true);
   if (call.answered) return call.promise;
   let key;
   try {
     const name = resource_name(resource);
-    key = PREFIX + name;
+    key = key_of(name);
     const state = state_of(instance);
     prepare(instance, state).lock(name, (error, got, _key, val_or_holder) => {
       if (error != null) call.run(refuse, instance, call, resource, key, from_native(error));
@@ -26,7 +24,7 @@ function lock(instance, resource, callback) {
       else call.run(not_locked, instance, call, resource, key, val_or_holder);
     });
   } catch (error) {
-    call.later(refuse, instance, call, resource, key, error);
+    call.later(refuse, instance, call, resource, key, from_native(error));
   }
   return call.promise;
 }
@@ -50,11 +48,11 @@ function wait_until_lock(instance, resource, options, callback) {
   let key;
   try {
     const name = resource_name(resource);
-    key = PREFIX + name;
+    key = key_of(name);
     const { timeout, signal } = wait_options_from(options);
     const state = state_of(instance);
     if (signal !== undefined && signal.aborted) {
-      call.later(() => call.fail(reason_of(signal, call.callback !== null)));
+      call.later(give_up, { call, signal });
     } else if (state.native !== null && state.native.is_held(name)) {
       call.later(waited, instance, call, resource, key);
     } else {
@@ -66,7 +64,7 @@ function wait_until_lock(instance, resource, options, callback) {
       );
     }
   } catch (error) {
-    call.later(refuse, instance, call, resource, key, error);
+    call.later(refuse, instance, call, resource, key, from_native(error));
   }
   return call.promise;
 }
@@ -74,28 +72,32 @@ function wait_until_lock(instance, resource, options, callback) {
 function enqueue(instance, state, wait, timeout) {
   const { call, name, signal } = wait;
   const native = prepare(instance, state);
-  wait.id = native.wait_until_lock(
-    name,
-    (error, key, val) => call.run(woken, instance, state, wait, error, val),
-    timeout,
-  );
+  if (signal !== undefined) {
+    // Before the wait begins: a signal that cannot be listened to must not leave one behind that nobody can end.
+    wait.forget = on_abort(signal, () => {
+      wait.aborted = true;
+      if (wait.id !== undefined) native.cancel_wait(wait.id);
+    });
+  }
   if (state.waits === null) state.waits = new Map();
   let others = state.waits.get(name);
   if (others === undefined) state.waits.set(name, (others = new Set()));
   others.add(wait);
-  if (signal === undefined) return;
-  wait.forget = on_abort(signal, () => {
-    wait.aborted = true;
-    native.cancel_wait(wait.id);
-  });
+  try {
+    const answer = (error, _key, val) => call.run(woken, instance, state, wait, error, val);
+    wait.id = native.wait_until_lock(name, answer, timeout);
+  } catch (error) {
+    leave(state, wait);
+    throw error;
+  }
+  if (wait.aborted) native.cancel_wait(wait.id);
 }
 
 /** The native side is done with a wait, in whatever way. */
 function woken(instance, state, wait, error, val) {
-  const { call, resource, name, key, signal } = wait;
+  const { call, resource, name, key } = wait;
   leave(state, wait);
-  if (error == null && wait.aborted && !call.answered) {
-    // Too late for the lock to be wanted, too early for the abort to be heard: it is given back unseen.
+  if (error == null && wait.aborted) {
     give_back(state, wait);
   } else if (error == null) {
     hold(instance, state, call, key, val);
@@ -103,18 +105,25 @@ function woken(instance, state, wait, error, val) {
     log.info(instance, 'reservation-attempt', { resource, lock_status: true });
     waited(instance, call, resource, key);
     answer_other_waits(instance, state, name, key);
-  } else if (error.code !== 'ABORTED') {
+  } else if (wait.aborted) {
+    give_up(wait);
+  } else if (!call.answered) {
     refuse(instance, call, resource, key, from_native(error));
-  } else if (signal !== undefined && wait.aborted) {
-    call.fail(reason_of(signal, call.callback !== null));
-  } else {
-    call.fail(from_native(error));
   }
 }
 
-function give_back(state, { call, name, signal }) {
-  // Whether it succeeds or not, there is nothing more to tell: where it does not, the ttl frees the key.
-  state.native.release(name, () => call.run(() => call.fail(reason_of(signal, call.callback !== null))));
+function give_up({ call, signal }) {
+  call.fail(reason_of(signal, call.callback !== null));
+}
+
+/** Acquired too late for the lock to be wanted, too early for the abort to be heard: it goes back unseen. */
+function give_back(state, wait) {
+  try {
+    // Whether it succeeds or not, there is nothing more to tell: where it does not, the ttl frees the key.
+    state.native.release(wait.name, () => wait.call.run(give_up, wait));
+  } catch (_) {
+    give_up(wait);
+  }
 }
 
 function waited(instance, call, resource, key) {

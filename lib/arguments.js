@@ -7,6 +7,7 @@ const { make_error, describe } = require('./errors');
 // 278 years: what is longer means "for ever", and this still fits every clock that counts in nanoseconds.
 const LONGEST = Math.pow(2, 43);
 
+const RESOURCES = 'Pass a string, a number, or an object whose String(resource) is a name.';
 const CONSTRUCTOR_OPTIONS = ['connect_timeout', 'command_timeout', 'max_hold'];
 const WAIT_OPTIONS = ['timeout', 'signal'];
 
@@ -18,29 +19,40 @@ function wrong_value(message) {
   return make_error('ERR_INVALID_ARG_VALUE', message);
 }
 
+// Half of a surrogate pair, or a whole one.
+const SURROGATE = /[\ud800-\udfff]/;
+
 /** The name that a resource goes by: its text, if that text means something. */
 function resource_name(resource) {
-  if (typeof resource === 'string' && resource !== '' && resource !== '[object Object]') return resource;
-  const kind = typeof resource;
-  const remedy = 'Pass a string, a number, or an object whose String(resource) is a name.';
-  if (resource == null || kind === 'function' || kind === 'symbol') {
-    throw wrong_type(`resource cannot be ${describe(resource)}. ${remedy}`);
-  }
-  let name;
-  try {
-    name = String(resource);
-  } catch (cause) {
-    throw wrong_type(`resource cannot be ${describe(resource)}: it has no text. ${remedy}`, cause);
-  }
+  const name = typeof resource === 'string' ? resource : text_of_resource(resource);
   if (name === '') {
-    throw wrong_value(`resource cannot be empty: ${describe(resource)} gives an empty name. ${remedy}`);
+    throw wrong_value(`resource cannot be empty: ${describe(resource)} gives an empty name. ${RESOURCES}`);
   }
   // Every object of a kind has this same text, so all of them would share one lock. A promise is one of them:
   // somebody forgot to await it.
-  if (name === '[object Object]' || (kind === 'object' && /^\[object [^\]]*\]$/.test(name))) {
-    throw wrong_type(`resource cannot be ${describe(resource)}: its text is ${name}. ${remedy}`);
+  if (name === '[object Object]' || (typeof resource === 'object' && /^\[object [^\]]*\]$/.test(name))) {
+    throw wrong_type(`resource cannot be ${describe(resource)}: its text is ${name}. ${RESOURCES}`);
   }
-  return name;
+  // Keys are UTF-8, in which half a pair becomes U+FFFD: known by that name here as well, what redis and the native
+  // side say of it is recognised.
+  return SURROGATE.test(name) ? Buffer.from(name).toString() : name;
+}
+
+function text_of_resource(resource) {
+  const kind = typeof resource;
+  if (resource == null || kind === 'function' || kind === 'symbol') {
+    throw wrong_type(`resource cannot be ${describe(resource)}. ${RESOURCES}`);
+  }
+  try {
+    return String(resource);
+  } catch (cause) {
+    throw wrong_type(`resource cannot be ${describe(resource)}: it has no text. ${RESOURCES}`, cause);
+  }
+}
+
+/** The key in redis of a resource: the same in every package that speaks this protocol. */
+function key_of(name) {
+  return `reservation-${name}`;
 }
 
 /** A number from a number or from its text, as environment variables bring it; NaN for anything else. */
@@ -199,6 +211,7 @@ function distance(from, to) {
 
 module.exports = {
   resource_name,
+  key_of,
   lock_ttl_from,
   heartbeat_from,
   host_from,

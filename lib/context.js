@@ -50,19 +50,23 @@ class Call {
     setImmediate(() => this.run(code, ...parameters));
   }
 
-  /** Success: the callback gets (null, ...values), the promise the first value. Only the first answer counts. */
+  /**
+   * Success: the callback gets (null, ...values), the promise the first value. Only the first answer counts. To be called
+   * within `run` or `later`, so that the callback is in its context already.
+   */
   succeed(...values) {
     if (this.answered) return;
     this.answered = true;
     if (this.callback === null) this.resolve(values[0]);
-    else this.run(this.callback, null, ...values);
+    else guarded(this.callback, [null, ...values]);
   }
 
+  /** Failure, likewise. */
   fail(error) {
     if (this.answered) return;
     this.answered = true;
     if (this.callback === null) this.reject(error);
-    else this.run(this.callback, error);
+    else guarded(this.callback, [error]);
   }
 }
 

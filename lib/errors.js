@@ -54,6 +54,7 @@ const CLASS_OF_CODE = {
   ERR_RESERVATION_NOT_HELD: ReservationNotHeldError,
   ERR_RESERVATION_TIMEOUT: ReservationTimeoutError,
   ERR_NATIVE_LOAD: NativeLoadError,
+  ERR_TOO_MANY_CALLS: ReservationError,
 };
 
 const classes = {
@@ -83,7 +84,10 @@ function make_error(code, message, details) {
 
 /** What the native side sent instead of an error ({ code, message, … }) as an error; an error stays itself. */
 function from_native(plain) {
-  if (plain == null || plain instanceof Error) return plain;
+  if (plain == null) return plain;
+  // What the native side throws, it throws for one reason: a call too many.
+  if (plain.code === 'QueueFull') return make_error('ERR_TOO_MANY_CALLS', plain.message);
+  if (plain instanceof Error) return plain;
   const { cause } = plain;
   if (cause == null || cause instanceof Error) return make_error(plain.code, plain.message, plain);
   const inner = new Error(cause.message);

@@ -29,6 +29,11 @@ const HANDLERS = {
     log.error(instance, 'redis-error', { host, port, err: from_native(err) });
   },
 
+  // The server does not say when a key changes: a wait there is as quick as its poll.
+  'waiting-by-polling'(instance, _state, { endpoint, reason }) {
+    log.warn(instance, 'waiting-by-polling', { endpoint, reason });
+  },
+
   'log-lines-dropped'(instance, _state, { count }) {
     log.warn(instance, 'log-lines-dropped', { count });
   },

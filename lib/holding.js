@@ -10,7 +10,7 @@ const NONE = new Map();
 
 class Holding {
   constructor() {
-    // key -> { key, val, call }, the call being the one that took it.
+    // key -> { key, val, call, … }, the call being the one that took it.
     this.leases = new Map();
     // The same leases by age, so that the latest is found without a walk; those given back stay until they surface.
     this.by_age = [];
@@ -29,7 +29,7 @@ class Holding {
   add(instance, key, val, call) {
     const former = this.leases.get(key);
     if (former !== undefined) former.given_up = true;
-    const lease = { key, val, call, given_up: false };
+    const lease = { key, val, call, releasing: false, given_up: false };
     this.leases.set(key, lease);
     this.by_age.push(lease);
     // Taken anew by the same caller, who has gone on: the old loss is no news any more.

@@ -39,7 +39,12 @@ function tell(instance, state, lease, error, quiet) {
   if (quiet || is_overridden(instance)) {
     state.holding.keep_untold(key, error);
     // The subclass's own renewal would have found it: let it, now that its timer may have stopped.
-    if (is_overridden(instance)) call.later(beat, instance, state, lease);
+    // A renewal that was under way may tell it before that.
+    if (is_overridden(instance)) {
+      call.later(() => {
+        if (state.holding.untold.has(key)) beat(instance, state, lease);
+      });
+    }
     return false;
   }
   told.add(error);

@@ -2,7 +2,7 @@
 // lines, and the losses that they find.
 'use strict';
 
-const { resource_name } = require('./arguments');
+const { key_of, resource_name } = require('./arguments');
 const { Call } = require('./context');
 const { classes, from_native, make_error } = require('./errors');
 const log = require('./log');
@@ -10,7 +10,6 @@ const loss = require('./loss');
 const { native_for } = require('./native');
 const { peek } = require('./state');
 
-const PREFIX = 'reservation-';
 const NONE = new Set();
 
 /** `parameters` are ([resource,] callback), as given. */
@@ -18,6 +17,7 @@ function release(instance, parameters) {
   const named = typeof parameters[0] !== 'function' && (parameters.length > 1 || parameters[0] != null);
   const call = new Call('release', named ? parameters[1] : parameters[0], false);
   if (call.answered) return call.promise;
+  let asked = [];
   try {
     const name = named ? resource_name(parameters[0]) : null;
     const state = peek(instance);
@@ -25,28 +25,27 @@ function release(instance, parameters) {
       call.later(() => call.succeed(0));
       return call.promise;
     }
-    const { leases } = state.holding;
-    const key = PREFIX + name;
-    const asked = name === null ? Array.from(leases.values()) : leases.has(key) ? [leases.get(key)] : [];
+    const key = name === null ? null : key_of(name);
+    asked = take_for_release(state.holding, key);
     state.native.release(name, (error, released) => {
-      call.run(
-        released_by,
-        instance,
-        state,
-        call,
-        name === null ? null : key,
-        asked,
-        from_native(error),
-        released,
-      );
+      call.run(released_by, instance, state, call, key, asked, from_native(error), released);
     });
   } catch (error) {
+    for (const lease of asked) lease.releasing = false;
     call.later(() => call.fail(error));
   }
   return call.promise;
 }
 
-/** The answer to a release of `key` (null: of everything); `asked` is what was known to be held when it was called. */
+/** What this release is to free: not what another one, still under way, frees already. */
+function take_for_release({ leases }, key) {
+  const wanted = key === null ? Array.from(leases.values()) : leases.has(key) ? [leases.get(key)] : [];
+  const asked = wanted.filter((lease) => !lease.releasing);
+  for (const lease of asked) lease.releasing = true;
+  return asked;
+}
+
+/** The answer to a release of `key` (null: of everything); `asked` is what it was to free. */
 function released_by(instance, state, call, key, asked, error, count) {
   const { holding } = state;
   const lost = lost_leases(holding, error);
@@ -58,8 +57,9 @@ function released_by(instance, state, call, key, asked, error, count) {
   holding.drop(instance, gone);
   for (const lease of gone) log.info(instance, 'reservation-released', { key: lease.key });
   if (failed.size > 0) log.connection_trouble(instance, error);
-  for (const { key: failed_key, val } of failed) {
-    log.error(instance, 'reservation-release-failed', { key: failed_key, val });
+  for (const lease of failed) {
+    lease.releasing = false;
+    log.error(instance, 'reservation-release-failed', { key: lease.key, val: lease.val });
   }
   const answer = settle(instance, state, key, lost, failed, error, released);
   if (answer === null) call.succeed(released);
@@ -144,11 +144,12 @@ function not_held() {
 function renewed(instance, state, call, succeed, error, beating) {
   const { holding } = state;
   const lost = lost_leases(holding, error);
+  const only_loss = error instanceof classes.ReservationLostError;
   const nothing_held = error instanceof classes.ReservationNotHeldError;
-  if (error == null || error instanceof classes.ReservationLostError) {
+  if (error == null || only_loss) {
     const duration = `${instance.lock_ttl}s`;
     for (const lease of holding.leases.values()) {
-      if (lost.has(lease)) continue;
+      if (lost.has(lease) || lease.releasing) continue;
       log.info(instance, 'reservation-extended', { key: lease.key, duration, val: lease.val });
     }
   } else if (!nothing_held) {
@@ -157,7 +158,7 @@ function renewed(instance, state, call, succeed, error, beating) {
   }
   // What was lost before, and is told only now, says more than that nothing is held.
   const found = settle(instance, state, null, lost, NONE, nothing_held ? null : error, undefined);
-  const answer = found === null && nothing_held ? error : found;
+  const answer = found === null && (nothing_held || (only_loss && holding.size === 0)) ? not_held() : found;
   if (answer === null) {
     succeed(call);
     return;

@@ -10,7 +10,7 @@ use napi::bindgen_prelude::{
     FromNapiValue, Function, JsObjectValue, JsValue, Null, Object, ObjectRef, Unknown,
 };
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
-use napi::{Env, Result, Status, sys};
+use napi::{Env, Error, Result, Status, sys};
 use rustc_hash::FxHashMap;
 
 use crate::core::Request;
@@ -23,6 +23,10 @@ use crate::settings::Settings;
 
 /// How many letters are delivered before the event loop has a turn.
 const LARGEST_DELIVERY: usize = 256;
+
+/// How many calls of one environment may be pending. Each takes a few kilobytes; beyond this a program that calls
+/// faster than redis answers is told so, rather than growing until the system ends it.
+const MOST_CALLS: usize = 250_000;
 
 /// Slots of the array that keeps JavaScript values alive: the two functions of a delivery come first.
 const DELIVER: u32 = 0;
@@ -114,6 +118,13 @@ impl Environment {
         kind: Kind,
         callback: Function,
     ) -> Result<Ticket> {
+        // What is held must always be releasable.
+        if !matches!(kind, Kind::On(_)) && self.calls.borrow().len() >= MOST_CALLS {
+            let sentence = format!(
+                "{MOST_CALLS} calls are waiting for redis already: wait for some of their callbacks before you make more"
+            );
+            return Err(Error::new(Status::QueueFull, sentence));
+        }
         let slots = self.slots.get_value(env)?;
         let slot = self.put(slots, raw(env, callback)?)?;
         let id = self.next_call.get();
@@ -318,7 +329,7 @@ fn deliver_function<'env>(env: &'env Env, environment: &Rc<Environment>) -> Resu
         let env = context.env;
         let delivered = catch_unwind(AssertUnwindSafe(|| environment.deliver(env)));
         let more = delivered.unwrap_or_else(|_| {
-            Err(napi::Error::from_reason(
+            Err(Error::from_reason(
                 "redis-reservation panicked while it delivered an answer; please report it",
             ))
         })?;

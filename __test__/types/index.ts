@@ -39,6 +39,12 @@ new ReserveResource('w', '', 0, 0, 1, false);
 new ReserveResource('w', '', 0, 0, 1, (line: string) => void line);
 new ReserveResource('w', '', 0, 0, 1, console);
 new ReserveResource('w', '', 0, 0, 1, { job: 'nightly', run: 7 });
+interface Metadata {
+  job: string;
+}
+const metadata: Metadata = { job: 'nightly' };
+new ReserveResource('w', '', 0, 0, 1, metadata);
+new ReserveResource('w', '', 0, 0, 1, (line) => line.length);
 new ReserveResource('w', '', 0, 0, 1, {
   infoD: (title: string, event: ReserveResource.LogEvent) => void [title, event.source],
   errorD: (title: string) => void title,
@@ -119,8 +125,10 @@ new ReservationError();
 
 // Loggers.
 reservation.logger = { infoD: () => {}, errorD: () => {} };
-(reservation.logger as ReserveResource.Logger).setLogLevel('error');
-(reservation.logger as ReserveResource.Logger).setOutput(console.error);
+reservation.logger = console;
+reservation.logger.setLogLevel('error');
+reservation.logger.setOutput(console.error);
+reservation.logger.globals.team = 'x';
 
 // The connection's handle.
 reservation._init_redis().ref().unref().end();

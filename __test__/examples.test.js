@@ -1,0 +1,226 @@
+// The examples and the documents are true: every example runs, and what the README and the map name is what there is.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { execFile } = require('node:child_process');
+const fs = require('node:fs');
+const path = require('node:path');
+const { test } = require('node:test');
+const { promisify } = require('node:util');
+const ReserveResource = require('../index.js');
+const { startChild, root } = require('./support/child');
+const { removeAtEnd } = require('./support/reaper');
+const { startServer } = require('./support/server');
+const { until, watchWhile } = require('./support/wait');
+
+const key = 'reservation-nightly-report';
+
+/** The lines of an example that ran to its end, without those of its log, on a server that it left free. */
+async function linesOf(t, file, options = {}) {
+  const server = await startServer(t);
+  const child = startChild(t, file, { ...options, env: server.environment });
+  const ended = await child.exit({ timeout: 20000 });
+  assert.deepEqual(ended, { code: 0, signal: null }, child.stderr);
+  assert.equal(child.stderr, '');
+  const held = await server.client().keys('reservation-*');
+  assert.deepEqual(held, [], 'everything was released');
+  return child.stdout.split('\n').filter((line) => line && !line.startsWith('{'));
+}
+
+/** A folder inside the package, so that code in it finds the package by its name. Gone at the end. */
+function makeFolder() {
+  const cache = path.join(root, '.cache');
+  fs.mkdirSync(cache, { recursive: true });
+  const folder = fs.mkdtempSync(path.join(cache, 'examples-'));
+  removeAtEnd(folder);
+  return folder;
+}
+
+test('callbacks', async (t) => {
+  assert.deepEqual(await linesOf(t, 'examples/callbacks.js'), ['the job runs']);
+});
+
+test('promises', async (t) => {
+  assert.deepEqual(await linesOf(t, 'examples/promises.js'), ['the job runs']);
+});
+
+test('what is held elsewhere is not run twice', async (t) => {
+  const server = await startServer(t);
+  await server.command('SET', key, 'somebody');
+  for (const file of ['examples/callbacks.js', 'examples/promises.js']) {
+    const child = startChild(t, file, { env: server.environment });
+    await child.line('somebody else runs it');
+    assert.equal((await child.exit()).code, 0);
+  }
+});
+
+for (const coffee of [1, 2]) {
+  test(`CoffeeScript ${coffee}`, async (t) => {
+    const lines = await linesOf(t, 'examples/worker.coffee', { coffee });
+    assert.deepEqual(lines, ['the job runs', 'the lock is free']);
+  });
+}
+
+test('a CoffeeScript worker waits for what is held', async (t) => {
+  const server = await startServer(t);
+  await server.command('SET', key, 'somebody');
+  const child = startChild(t, 'examples/worker.coffee', { env: server.environment });
+  await child.line('Reservation already held');
+  await server.command('DEL', key);
+  await child.line(`got ${key}`);
+  await child.line('the lock is free');
+  assert.equal((await child.exit()).code, 0);
+});
+
+test('TypeScript compiles strictly, and runs', async (t) => {
+  const folder = makeFolder();
+  const options = ['--strict', '--esModuleInterop', '--target', 'es2022', '--types', 'node'];
+  const modules = ['--module', 'node16', '--moduleResolution', 'node16'];
+  const places = ['--rootDir', root, '--outDir', folder, path.join(root, 'examples', 'typescript.ts')];
+  const compiler = require.resolve('typescript/bin/tsc');
+  await promisify(execFile)(process.execPath, [compiler, ...options, ...modules, ...places], { cwd: root });
+  const lines = await linesOf(t, path.join(folder, 'examples', 'typescript.js'));
+  assert.deepEqual(lines, [`got ${key}`, 'the job runs, aborted: false', 'freed 1']);
+});
+
+test('waiting with an end', async (t) => {
+  const lines = await linesOf(t, 'examples/waiting.js');
+  assert.deepEqual(lines, ['ERR_RESERVATION_TIMEOUT', 'the worker is shutting down', key]);
+});
+
+test('a loss stops the job', async (t) => {
+  const server = await startServer(t);
+  const child = startChild(t, 'examples/loss.js', { env: server.environment });
+  await child.line('step 2');
+  await server.command('SET', key, 'a thief');
+  await child.line(/^Worker worker-name-\S+ lost reservation-nightly-report to a thief$/);
+  await child.line('stopped early, held: false');
+  assert.deepEqual(await child.exit(), { code: 0, signal: null });
+  assert.equal(await server.client().get(key), 'a thief');
+});
+
+test('several resources', async (t) => {
+  const lines = await linesOf(t, 'examples/several-resources.js');
+  assert.deepEqual(lines, ['both: true true', 'one: false true', 'freed 1']);
+});
+
+test('of several resources all are had, or none', async (t) => {
+  const server = await startServer(t);
+  await server.command('SET', 'reservation-account-7', 'somebody');
+  const child = startChild(t, 'examples/several-resources.js', { env: server.environment });
+  await child.line('one of the accounts is in use');
+  assert.equal((await child.exit()).code, 0);
+  assert.deepEqual(await server.client().keys('*'), ['reservation-account-7']);
+});
+
+test('a job that blocks its event loop: its key is never missing', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const child = startChild(t, 'examples/blocking-job.js', { env: server.environment });
+  await child.line('blocked');
+  const { seen } = await watchWhile(
+    () => child.line('held: true'),
+    () => client.exists(key),
+  );
+  // The last look may be that of a key which was released meanwhile.
+  assert.ok(seen.length > 20);
+  assert.deepEqual([...new Set(seen.slice(0, -1))], [1]);
+  assert.deepEqual(await child.exit(), { code: 0, signal: null });
+  await until(async () => !(await client.exists(key)), { what: 'the release' });
+});
+
+test('a fencing check', async (t) => {
+  const lines = await linesOf(t, 'examples/fencing.js');
+  assert.deepEqual(lines, ['slow: ERR_RESERVATION_LOST', 'slow writes: false', 'next writes: true']);
+});
+
+test('every example is at most 40 lines, and is tested here', () => {
+  const tests = fs.readFileSync(__filename, 'utf8');
+  for (const name of fs.readdirSync(path.join(root, 'examples'))) {
+    const lines = read(`examples/${name}`).split('\n').length - 1;
+    assert.ok(lines <= 40, `${name} has ${lines} lines`);
+    assert.ok(tests.includes(`examples/${name}`) || tests.includes(`'${name}'`), `${name} has no test`);
+    assert.ok(readme.includes(`(examples/${name})`), `the README does not name ${name}`);
+  }
+});
+
+const readme = read('README.md');
+
+for (const [language, extension] of [
+  ['coffee', 'coffee'],
+  ['js', 'js'],
+]) {
+  test(`the first ${language} of the README runs as it stands`, async (t) => {
+    const [, code] = readme.match(new RegExp(`\`\`\`${language}\n([^]*?)\`\`\``));
+    const file = path.join(makeFolder(), `first.${extension}`);
+    fs.writeFileSync(file, code);
+    assert.deepEqual(await linesOf(t, file), ['the job runs']);
+  });
+}
+
+test('the README names every error, option, line and method', () => {
+  const names = Object.getOwnPropertyNames(ReserveResource).filter((name) => /Error$/.test(name));
+  const methods = Object.keys(ReserveResource.prototype);
+  const codes = read('lib/errors.js').match(/\bERR_\w+/g);
+  const options = read('lib/arguments.js').match(/(?<=_OPTIONS = \[).*(?=\])/g);
+  const own = options.flatMap((list) => list.match(/\w+/g));
+  const titles = ['acquire', 'endpoint', 'events', 'log', 'loss', 'native', 'release'].flatMap((file) =>
+    Array.from(
+      read(`lib/${file}.js`).matchAll(/(?:info|warn|error)\((?:instance, )?['"]([a-z-]+)['"]/g),
+      (hit) => hit[1],
+    ),
+  );
+  assert.ok(
+    names.length >= 10 && methods.length >= 8 && codes.length >= 10 && own.length >= 5 && titles.length >= 12,
+  );
+  const missing = [...names, ...methods, ...codes, ...own, ...titles].filter(
+    (name) => !readme.includes(name),
+  );
+  assert.deepEqual(missing, []);
+});
+
+test('the map names every file of src and lib', () => {
+  const map = read('docs/architecture.md');
+  const files = ['src', 'lib'].flatMap((folder) =>
+    fs
+      .readdirSync(path.join(root, folder), { withFileTypes: true })
+      .map((entry) => [folder, entry.name].join('/')),
+  );
+  assert.deepEqual(
+    files.filter((file) => !map.includes(file)),
+    [],
+  );
+  const named = new Set(map.match(/\b(?:src|lib)\/\w+\.(?:rs|js)\b/g));
+  assert.deepEqual(
+    [...named].filter((file) => !fs.existsSync(path.join(root, file))),
+    [],
+  );
+});
+
+test('the links between the documents lead somewhere', () => {
+  const documents = ['README.md', 'CONTRIBUTING.md', 'docs/architecture.md', 'docs/guarantees.md'];
+  const dead = [];
+  for (const document of documents) {
+    for (const [, link] of read(document).matchAll(/\]\((?!https?:)([^)\s]+)\)/g)) {
+      const [file, anchor] = link.split('#');
+      const target = file ? path.join(path.dirname(document), file) : document;
+      const exists = fs.existsSync(path.join(root, target));
+      if (!exists || (anchor && !anchorsOf(target).includes(anchor))) dead.push(`${document}: ${link}`);
+    }
+  }
+  assert.deepEqual(dead, []);
+});
+
+/** The anchors that a document's headings get. */
+function anchorsOf(document) {
+  return Array.from(read(document).matchAll(/^#+ (.*)$/gm), ([, heading]) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\w\- ]/g, '')
+      .replace(/ /g, '-'),
+  );
+}
+
+function read(file) {
+  return fs.readFileSync(path.join(root, file), 'utf8');
+}

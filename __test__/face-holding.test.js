@@ -1,0 +1,146 @@
+// What an instance shows of what it holds: the names, the signal and its periods, the timer for subclasses. The leases
+// here are made by hand; real ones are in the tests with redis.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+const { Call } = require('../lib/context');
+const { Holding } = require('../lib/holding');
+
+function make() {
+  const instance = { _lost_reservation: false };
+  const holding = new Holding();
+  const call = new Call('lock', () => {}, true);
+  return {
+    instance,
+    holding,
+    add: (key) => holding.add(instance, key, `value of ${key}`, call),
+    drop: (...keys) =>
+      holding.drop(
+        instance,
+        keys.map((key) => holding.leases.get(key)),
+      ),
+    lose: (key, error) => holding.lose(instance, holding.leases.get(key), error),
+  };
+}
+
+test('_reserve_key and _reserve_val name the latest that is still held, and are gone with the last', () => {
+  const { instance, add, drop } = make();
+  for (const key of ['a', 'b', 'c', 'd']) add(key);
+  assert.deepEqual([instance._reserve_key, instance._reserve_val], ['d', 'value of d']);
+  drop('b');
+  assert.equal(instance._reserve_key, 'd');
+  drop('d');
+  assert.equal(instance._reserve_key, 'c');
+  add('a');
+  assert.equal(instance._reserve_key, 'a');
+  drop('a');
+  assert.equal(instance._reserve_key, 'c');
+  drop('c');
+  assert.deepEqual(Object.keys(instance), ['_lost_reservation']);
+});
+
+test('leases that come and go under others leave nothing behind', () => {
+  const { holding, add, drop } = make();
+  add('kept');
+  for (let i = 0; i < 1000; i++) {
+    add(`k${i + 1}`);
+    if (i > 0) drop(`k${i}`);
+  }
+  assert.equal(holding.size, 2);
+  assert.ok(holding.by_age.length < 30, `${holding.by_age.length}`);
+});
+
+test('an instance that cannot be written to breaks nothing', () => {
+  const { holding, instance, add, drop } = make();
+  Object.freeze(instance);
+  add('a');
+  assert.equal(holding.size, 1);
+  drop('a');
+  assert.equal(holding.size, 0);
+});
+
+test('signal: one for each period, aborted by the first loss in it', () => {
+  const { holding, instance, add, drop, lose } = make();
+  assert.equal(holding.signal(), undefined);
+  add('a');
+  const first = holding.signal();
+  add('b');
+  assert.equal(holding.signal(), first);
+  drop('a', 'b');
+  assert.equal(holding.signal(), undefined);
+  assert.equal(first.aborted, false);
+
+  add('a');
+  const second = holding.signal();
+  assert.notEqual(second, first);
+  add('b');
+  const reason = new Error('lost a');
+  lose('a', reason);
+  assert.equal(second.aborted, true);
+  assert.equal(second.reason, reason);
+  assert.equal(instance._lost_reservation, true);
+  lose('b', new Error('lost b'));
+  assert.equal(second.reason, reason);
+  assert.equal(holding.signal(), undefined);
+});
+
+test('signal: asked for only after a loss, while something is still held, it is aborted already', () => {
+  const { holding, instance, add, lose } = make();
+  add('a');
+  add('b');
+  const reason = new Error('lost');
+  lose('a', reason);
+  assert.equal(holding.signal().reason, reason);
+  assert.equal(instance._reserve_key, 'b');
+  add('c');
+  assert.equal(instance._lost_reservation, false);
+});
+
+test('the timer beats at each interval while anything is held', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const { holding, add, drop } = make();
+  let beats = 0;
+  let interval = 100;
+  add('a');
+  holding.start_timer(
+    () => interval,
+    () => (beats += 1),
+  );
+  t.mock.timers.tick(99);
+  assert.equal(beats, 0);
+  t.mock.timers.tick(1);
+  assert.equal(beats, 1);
+  interval = 50;
+  t.mock.timers.tick(100);
+  assert.equal(beats, 2);
+  t.mock.timers.tick(50);
+  assert.equal(beats, 3);
+  drop('a');
+  t.mock.timers.tick(1000);
+  assert.equal(beats, 3);
+});
+
+test('the timer takes intervals that no timer of node’s takes, and none at all', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const month = 30 * 24 * 3600 * 1000;
+  let beats = 0;
+  const { holding, add } = make();
+  add('a');
+  holding.start_timer(
+    () => month,
+    () => (beats += 1),
+  );
+  // In the pieces in which it is slept: a mocked timer that is set in mid-tick counts from that tick's end.
+  const longest = Math.pow(2, 31) - 1;
+  t.mock.timers.tick(longest);
+  t.mock.timers.tick(month - longest - 1);
+  assert.equal(beats, 0);
+  t.mock.timers.tick(1);
+  assert.equal(beats, 1);
+
+  const never = make();
+  never.add('a');
+  never.holding.start_timer(() => Infinity, assert.fail);
+  t.mock.timers.tick(12 * month);
+});

@@ -1,0 +1,137 @@
+// The loader: what it says when the native part is absent, broken, or for another system. Run on copies of the package
+// that have no .node file of their own.
+'use strict';
+
+const assert = require('node:assert/strict');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const { test } = require('node:test');
+const { platform_name } = require('../lib/load');
+const { startChild } = require('./support/child');
+
+const root = path.resolve(__dirname, '..');
+const platform = platform_name();
+
+/** A copy of what is published, without the native part, as an installed package. */
+function install(t) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'reservation-load-'));
+  t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+  const installed = path.join(folder, 'node_modules', 'redis-reservation');
+  fs.mkdirSync(installed, { recursive: true });
+  for (const name of ['index.js', 'lib', 'package.json']) {
+    fs.cpSync(path.join(root, name), path.join(installed, name), { recursive: true });
+  }
+  return { folder, installed };
+}
+
+/** What two calls and a release answer there. */
+async function attempt(t, folder, { env = {}, before = '' } = {}) {
+  const code = `${before}
+    const ReserveResource = require('redis-reservation');
+    const reservation = new ReserveResource('w', '127.0.0.1', 1, 0, 2, false);
+    const told = (error) => ({ code: error.code, message: error.message, name: error.name, cause: error.cause && error.cause.code });
+    (async () => {
+      const first = await reservation.lock('r').catch(told);
+      const second = await reservation.wait_until_lock('r').catch(told);
+      process.send({ first, second, released: await reservation.release(), held: reservation.held });
+      process.disconnect();
+    })();`;
+  const child = startChild(t, { code }, { cwd: folder, env: { REDIS_RESERVATION_NATIVE: '', ...env } });
+  const answers = await child.message();
+  assert.equal((await child.exited).code, 0, child.stderr);
+  assert.equal(child.stderr, '');
+  assert.deepEqual(answers.second, answers.first);
+  assert.equal(answers.released, 0);
+  assert.equal(answers.held, false);
+  assert.equal(answers.first.code, 'ERR_NATIVE_LOAD');
+  assert.equal(answers.first.name, 'NativeLoadError');
+  return answers.first;
+}
+
+test('nothing installed: the callback is told every file and package that was tried, and what to do', async (t) => {
+  const { folder, installed } = install(t);
+  const { message, cause } = await attempt(t, folder);
+  assert.ok(message.includes(`could not be loaded on ${platform}, Node ${process.version}`), message);
+  assert.ok(
+    message.includes(`${fs.realpathSync(installed)}/redis-reservation.${platform}.node: not there`),
+    message,
+  );
+  assert.ok(message.includes(`redis-reservation-${platform}: not there`), message);
+  assert.ok(message.includes(`Install the package redis-reservation-${platform}`), message);
+  assert.equal(cause, 'MODULE_NOT_FOUND');
+});
+
+test('a source checkout is told to build', async (t) => {
+  const { folder, installed } = install(t);
+  fs.writeFileSync(path.join(installed, 'Cargo.toml'), '');
+  const { message } = await attempt(t, folder);
+  assert.match(message, /run `npm run build`/);
+});
+
+test('a file that the system refuses: its own words', async (t) => {
+  const { folder, installed } = install(t);
+  fs.writeFileSync(path.join(installed, `redis-reservation.${platform}.node`), 'no library');
+  const { message, cause } = await attempt(t, folder);
+  assert.ok(message.includes(`redis-reservation.${platform}.node: `), message);
+  assert.doesNotMatch(message, new RegExp(`${platform}\\.node: not there`));
+  assert.match(message, /this system refuses it/);
+  assert.equal(cause, 'ERR_DLOPEN_FAILED');
+});
+
+test('a platform package that lacks its file says so, not that the package is absent', async (t) => {
+  const { folder } = install(t);
+  const other = path.join(folder, 'node_modules', `redis-reservation-${platform}`);
+  fs.mkdirSync(other);
+  fs.writeFileSync(path.join(other, 'index.js'), 'module.exports = require("./gone.node");');
+  const { message } = await attempt(t, folder);
+  assert.ok(message.includes(`redis-reservation-${platform}: Cannot find module './gone.node'`), message);
+});
+
+test('the platform package is found', async (t) => {
+  const { folder } = install(t);
+  const other = path.join(folder, 'node_modules', `redis-reservation-${platform}`);
+  fs.mkdirSync(other);
+  const built = path.join(root, `redis-reservation.${platform}.node`);
+  fs.writeFileSync(path.join(other, 'index.js'), `module.exports = require(${JSON.stringify(built)});`);
+  const code = `
+    const ReserveResource = require('redis-reservation');
+    new ReserveResource('w', '127.0.0.1', 1, 0, 2, false).lock('r', (error) => process.send(error.code));
+    setTimeout(() => process.disconnect(), 2000).unref();
+    process.once('message', () => process.disconnect());`;
+  const child = startChild(t, { code }, { cwd: folder });
+  assert.equal(await child.message(), 'ERR_REDIS_CONNECTION');
+  child.process.send('enough');
+  assert.equal((await child.exited).code, 0, child.stderr);
+});
+
+test('a platform without a build is told which have one', async (t) => {
+  const { folder } = install(t);
+  const before = "Object.defineProperty(process, 'platform', { value: 'sunos' });";
+  const { message } = await attempt(t, folder, { before });
+  assert.match(message, /could not be loaded on sunos-/);
+  assert.match(message, /no build for this platform.*linux-x64-gnu/);
+});
+
+test('REDIS_RESERVATION_NATIVE names the one file to load', async (t) => {
+  const { folder } = install(t);
+  const absent = await attempt(t, folder, { env: { REDIS_RESERVATION_NATIVE: 'gone.node' } });
+  assert.ok(absent.message.includes(`${fs.realpathSync(folder)}/gone.node: not there`), absent.message);
+  assert.match(absent.message, /REDIS_RESERVATION_NATIVE names that file/);
+  fs.writeFileSync(path.join(folder, 'other.js'), 'exports.something = 1;');
+  const other = await attempt(t, folder, { env: { REDIS_RESERVATION_NATIVE: 'other.js' } });
+  assert.match(other.message, /not the native part of this package/);
+});
+
+test('requiring the package and constructing loads nothing native', async (t) => {
+  const { folder } = install(t);
+  const code = `
+    const ReserveResource = require('redis-reservation');
+    const reservation = new ReserveResource('w');
+    reservation._init_redis();
+    process.send([reservation.held, reservation.is_held('r'), typeof reservation.signal]);
+    process.disconnect();`;
+  const child = startChild(t, { code }, { cwd: folder });
+  assert.deepEqual(await child.message(), [false, false, 'undefined']);
+  assert.equal((await child.exited).code, 0, child.stderr);
+});

@@ -1,0 +1,73 @@
+// What the fault tests share: children with reservations of their own, and looks at what passes between a client and
+// its server while something is wrong with it.
+'use strict';
+
+const { startChild } = require('./child');
+const { commandCalls } = require('./commands');
+const { until } = require('./wait');
+
+/** As long as it takes: what is waited for with it is a fact, and the machine may be busy with something else. */
+const patient = { timeout: 20000 };
+
+/**
+ * A child process that runs this code, with ReserveResource, make(interval, ttl, options) and
+ * report(error, ...values), which sends what a callback got: `{ code, message, lost }` or `{ values }`.
+ */
+function runChild(t, server, code, options = {}) {
+  const preamble = `
+    const ReserveResource = require('./index.js');
+    const make = (interval = 500, ttl = 30, options = undefined, log = false) =>
+      new ReserveResource('me', process.env.REDIS_HOST, process.env.REDIS_PORT, interval, ttl, log, '', options);
+    const report = (error, ...values) =>
+      process.send(error ? { code: error.code, message: error.message, lost: error.lost } : { values });
+    `;
+  const env = { ...server.environment, ...options.env };
+  return startChild(t, { code: preamble + code }, { ...options, env });
+}
+
+/** The bytes of a SET of this key, or of a script called for it, as they pass through a proxy. */
+const setOf = (key) => new RegExp(`\\r\\nSET\\r\\n\\$\\d+\\r\\n${key}\\r\\n`);
+const scriptFor = (key) => new RegExp(`\\r\\nEVALSHA\\r\\n[^]*\\r\\n${key}\\r\\n`);
+
+/** Resolves once a request that matches has come to the proxy, which passes it on as it does all others. */
+function requestSeen(proxy, matches) {
+  return new Promise((resolve) => {
+    proxy.set('up', {
+      onRequest: {
+        matches: (chunk) => chunk.toString('latin1').search(matches) >= 0,
+        act: () => {
+          resolve();
+          return 'forward';
+        },
+      },
+    });
+  });
+}
+
+/** The links that are open now go dead without a word; those that are made from now on are well. */
+function loseOpenLinks(proxy) {
+  proxy.lose();
+  proxy.rules = { up: {}, down: {} };
+}
+
+/** Resolves once this many more commands of that name were run by the server. */
+async function ran(client, name, times = 1) {
+  const before = (await commandCalls(client))[name] || 0;
+  await until(async () => ((await commandCalls(client))[name] || 0) >= before + times, {
+    ...patient,
+    what: `${times} × ${name}`,
+  });
+}
+
+/** Resolves once this much time has passed since `start`, where the time itself is what a test is about. */
+async function passed(start, ms) {
+  await until(() => performance.now() - start >= ms, { timeout: ms + 5000, what: `${ms} ms` });
+}
+
+/** How often redis has refused something with this code, or answered it with any error of that kind. */
+async function refusals(client, code) {
+  const found = new RegExp(`errorstat_${code}:count=(\\d+)`).exec(await client.info('errorstats'));
+  return found ? Number(found[1]) : 0;
+}
+
+module.exports = { patient, runChild, setOf, scriptFor, requestSeen, loseOpenLinks, ran, passed, refusals };
