@@ -117,21 +117,21 @@ test('refused arguments and fields open no connection', async (t) => {
     Number(/total_connections_received:(\d+)/.exec(await client.info('stats'))[1]);
   const before = await connections();
   const { calls } = await countCommands(client, async () => {
-    const calls = [];
+    const refusals = [];
     for (const resource of [undefined, null, '', {}, () => {}, Symbol('s'), [], Buffer.alloc(0)]) {
       const reservation = makeReservation(t, server);
-      calls.push(reservation.lock(resource), reservation.wait_until_lock(resource));
+      refusals.push(reservation.lock(resource), reservation.wait_until_lock(resource));
     }
     for (const ttl of [undefined, 0, -1, NaN, Infinity, 'soon', {}]) {
       const reservation = makeReservation(t, server);
       reservation.lock_ttl = ttl;
-      calls.push(reservation.lock('job'), reservation.wait_until_lock('job'));
+      refusals.push(reservation.lock('job'), reservation.wait_until_lock('job'));
     }
     const misspelled = makeReservation(t, server, { options: { conect_timeout: 100 } });
-    calls.push(misspelled.lock('job'), misspelled.wait_until_lock('job'));
-    calls.push(makeReservation(t, server).wait_until_lock('job', { timeuot: 5 }));
-    calls.push(makeReservation(t, server).lock('job', 'not a function'));
-    for (const { status } of await Promise.allSettled(calls)) assert.equal(status, 'rejected');
+    refusals.push(misspelled.lock('job'), misspelled.wait_until_lock('job'));
+    refusals.push(makeReservation(t, server).wait_until_lock('job', { timeuot: 5 }));
+    refusals.push(makeReservation(t, server).lock('job', 'not a function'));
+    for (const { status } of await Promise.allSettled(refusals)) assert.equal(status, 'rejected');
   });
   delete calls.info;
   assert.deepEqual(calls, {});

@@ -151,7 +151,8 @@ test('intervals of 2^31 ms and more do not flood', async (t) => {
   const longs = [2 ** 31 - 1, 2 ** 31, 2 ** 31 + 5, 2 ** 32 + 1, 99 * 86400 * 1000].map((interval) =>
     makeReservation(t, server, { interval, ttl }),
   );
-  for (const [index, reservation] of longs.entries()) assert.equal(await reservation.lock(`long ${index}`), true);
+  for (const [index, reservation] of longs.entries())
+    assert.equal(await reservation.lock(`long ${index}`), true);
   const log = keepLog();
   const short = makeReservation(t, server, { interval: 200, ttl, log });
   await short.lock('short');
@@ -181,7 +182,8 @@ test('each of several resources has its own heartbeat', async (t) => {
   const reservation = makeReservation(t, server, { interval: 400, ttl: 1.5, log });
   const names = ['a', 'b', 'c'];
   for (const name of names) await reservation.lock(name);
-  const count = (name) => log.of('reservation-extended').filter((event) => event.key === `reservation-${name}`).length;
+  const count = (name) =>
+    log.of('reservation-extended').filter((event) => event.key === `reservation-${name}`).length;
   // Six renewals each take longer than the ttl.
   await until(() => names.every((name) => count(name) >= 6), { timeout: 10000, what: 'renewals of all' });
   assert.equal(await client.exists(...names.map((name) => `reservation-${name}`)), 3);

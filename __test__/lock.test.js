@@ -208,9 +208,14 @@ test('a failed lock leaves no names behind', async (t) => {
 test('held, is_held and signal from the acquisition to the release', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server);
-  assert.deepEqual([reservation.held, reservation.is_held('a'), reservation.signal], [false, false, undefined]);
+  assert.deepEqual(
+    [reservation.held, reservation.is_held('a'), reservation.signal],
+    [false, false, undefined],
+  );
   const atCallback = await new Promise((resolve) => {
-    reservation.lock('a', () => resolve([reservation.held, reservation.is_held('a'), reservation.is_held('b')]));
+    reservation.lock('a', () =>
+      resolve([reservation.held, reservation.is_held('a'), reservation.is_held('b')]),
+    );
   });
   assert.deepEqual(atCallback, [true, true, false]);
   const { signal } = reservation;
@@ -218,7 +223,10 @@ test('held, is_held and signal from the acquisition to the release', async (t) =
   await reservation.lock('b');
   assert.equal(reservation.signal, signal, 'one for the whole period');
   await reservation.release();
-  assert.deepEqual([reservation.held, reservation.is_held('a'), reservation.signal], [false, false, undefined]);
+  assert.deepEqual(
+    [reservation.held, reservation.is_held('a'), reservation.signal],
+    [false, false, undefined],
+  );
   assert.equal(signal.aborted, false, 'a release is no loss');
   await reservation.lock('a');
   assert.notEqual(reservation.signal, signal, 'another period, another signal');
@@ -237,7 +245,10 @@ test('a callback that throws is an uncaught exception, and harms nobody else', a
     })));
     Promise.all(answered).then(() => make().lock('job 4')).then((got) => process.send({ seen, got }));`;
   const { seen, got } = await startChild(t, { code }, { env: server.environment }).message();
-  assert.deepEqual(seen.sort(), [1, 2, 3].map((number) => `thrown by caller ${number}`));
+  assert.deepEqual(
+    seen.sort(),
+    [1, 2, 3].map((number) => `thrown by caller ${number}`),
+  );
   assert.equal(got, true);
 });
 

@@ -6,7 +6,14 @@ const { AsyncLocalStorage } = require('node:async_hooks');
 const { test } = require('node:test');
 const { startChild } = require('./support/child');
 const { commandCalls } = require('./support/commands');
-const { ReserveResource, makeReservation, ask, askError, keepLog, keepLosses } = require('./support/reservation');
+const {
+  ReserveResource,
+  makeReservation,
+  ask,
+  askError,
+  keepLog,
+  keepLosses,
+} = require('./support/reservation');
 const { startServer } = require('./support/server');
 const { until, within } = require('./support/wait');
 
@@ -14,7 +21,10 @@ const key = 'reservation-job';
 
 /** The ways in which a reservation is lost, and what the message says of it. */
 const ways = {
-  stolen: [(client) => client.set(key, 'thief-1', 'EX', 600), (val) => `Worker ${val} lost ${key} to thief-1`],
+  stolen: [
+    (client) => client.set(key, 'thief-1', 'EX', 600),
+    (val) => `Worker ${val} lost ${key} to thief-1`,
+  ],
   lapsed: [(client) => client.pexpire(key, 1), (val) => `Worker ${val} lost reservation for ${key}`],
   deleted: [(client) => client.del(key), (val) => `Worker ${val} lost reservation for ${key}`],
   flushed: [(client) => client.flushall(), (val) => `Worker ${val} lost reservation for ${key}`],
@@ -43,13 +53,19 @@ for (const [way, [take, sentence]] of Object.entries(ways)) {
     assert.equal(error.message, sentence(val));
     assert.deepEqual([signal.aborted, signal.reason], [true, error]);
     assert.deepEqual(heldWhenTold, [false]);
-    assert.deepEqual([reservation.held, reservation.is_held('job'), reservation.signal], [false, false, undefined]);
+    assert.deepEqual(
+      [reservation.held, reservation.is_held('job'), reservation.signal],
+      [false, false, undefined],
+    );
     assert.equal(reservation._lost_reservation, true);
     assert.equal('_reserve_key' in reservation || '_reserve_val' in reservation, false);
     const lines = log.of('reservation-lost').map(({ level, key: name, val: value }) => [level, name, value]);
     assert.deepEqual(lines, [['error', key, val]]);
     assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0], 'already told');
-    assert.equal((await askError((done) => reservation.ensure_reservation(done))).code, 'ERR_RESERVATION_NOT_HELD');
+    assert.equal(
+      (await askError((done) => reservation.ensure_reservation(done))).code,
+      'ERR_RESERVATION_NOT_HELD',
+    );
 
     await client.del(key);
     assert.equal(await reservation.lock('job'), true);
@@ -194,6 +210,24 @@ test('of several, the lost one is told and the others are kept', async (t) => {
   assert.equal(losses.length, 1);
 });
 
+test('several that are lost at once are told one by one', async (t) => {
+  const server = await startServer(t);
+  const reservation = makeReservation(t, server, { interval: 200 });
+  const losses = keepLosses(reservation);
+  const names = Array.from({ length: 20 }, (_, index) => `job ${index}`);
+  await Promise.all(names.map((name) => reservation.lock(name)));
+  const { signal } = reservation;
+  await server.client().flushall();
+  await until(() => losses.length >= names.length, { what: 'all losses' });
+  assert.deepEqual(
+    new Set(losses.map((error) => error.key)),
+    new Set(names.map((name) => `reservation-${name}`)),
+  );
+  assert.deepEqual([signal.aborted, reservation.signal], [true, undefined]);
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0]);
+  assert.equal(losses.length, names.length);
+});
+
 test('ensure_reservation tells what is held, what is lost and what never was', async (t) => {
   const server = await startServer(t);
   const client = server.client();
@@ -234,7 +268,10 @@ test('ensure_reservation renews everything and reports the first failure', async
   assert.equal(error.code, 'ERR_RESERVATION_LOST');
   assert.ok(error.message.endsWith(`lost reservation for ${key}`), error.message);
   for (const name of ['a', 'z']) assert.ok((await client.pttl(`reservation-${name}`)) > 20000, name);
-  assert.deepEqual(['a', 'job', 'z'].map((name) => reservation.is_held(name)), [true, false, true]);
+  assert.deepEqual(
+    ['a', 'job', 'z'].map((name) => reservation.is_held(name)),
+    [true, false, true],
+  );
 });
 
 test('an interval of the ttl or more: warned of once, ends quietly at its deadline', async (t) => {
@@ -252,6 +289,7 @@ test('an interval of the ttl or more: warned of once, ends quietly at its deadli
   assert.deepEqual([heard.held, signal.reason], [false, losses[0]]);
   assert.deepEqual(await ask((done) => heard.release(done)), [null, 0], 'told by the listener');
   assert.equal((await commandCalls(client)).pexpire, undefined, 'never renewed');
+  heard.lock_ttl = 2; // still shorter than the interval
   await until(async () => await heard.lock('heard'), { what: 'a second lock' });
   const warnings = log.events.filter(({ level }) => level === 'warning');
   assert.equal(warnings.length, 1, JSON.stringify(warnings));

@@ -42,7 +42,10 @@ test('release(resource) frees that one alone', async (t) => {
   assert.deepEqual(await ask((done) => reservation.release('two', done)), [null, 1]);
   assert.deepEqual((await client.keys('*')).sort(), ['reservation-3', 'reservation-one']);
   assert.equal(await reservation.release(3), 1, 'by what it was called, or by another name for the same');
-  assert.deepEqual(['one', 'two', '3'].map((name) => reservation.is_held(name)), [true, false, false]);
+  assert.deepEqual(
+    ['one', 'two', '3'].map((name) => reservation.is_held(name)),
+    [true, false, false],
+  );
   assert.equal(await reservation.release('two'), 0);
   assert.equal(await reservation.release(), 1);
   assert.equal(await client.dbsize(), 0);

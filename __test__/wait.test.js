@@ -87,15 +87,40 @@ test('however many wait for one key, only one of them asks redis', async (t) => 
   const client = server.client();
   await client.set('reservation-job', 'other', 'EX', 600);
   const controller = new AbortController();
+  let waits;
   const { calls } = await countCommands(client, async () => {
-    const waits = Array.from({ length: 30 }, () =>
+    waits = Array.from({ length: 30 }, () =>
       assert.rejects(makeReservation(t, server).wait_until_lock('job', { signal: controller.signal })),
     );
     await tried(client, 3);
-    controller.abort();
-    await Promise.all(waits);
   });
   assert.ok(calls.set >= 3 && calls.set <= 8, `${calls.set} tries`);
+  controller.abort();
+  await within(2000, Promise.all(waits));
+});
+
+test('a deletion by anybody wakes the waiter in milliseconds', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server);
+  await reservation.lock('warm-up');
+  const times = [];
+  for (let round = 0; round < 9; round += 1) {
+    await client.set('reservation-job', 'other', 'EX', 600);
+    const before = (await commandCalls(client)).set;
+    const waiting = reservation.wait_until_lock('job');
+    await until(async () => (await commandCalls(client)).set > before, { what: 'the first try' });
+    const start = performance.now();
+    if (round % 3 === 0) await client.del('reservation-job');
+    else if (round % 3 === 1) await client.unlink('reservation-job');
+    else await client.pexpire('reservation-job', 1);
+    await within(5000, waiting);
+    times.push(performance.now() - start);
+    assert.equal(await reservation.release('job'), 1);
+  }
+  times.sort((one, other) => one - other);
+  // A poll each second would find it after half a second on average.
+  assert.ok(times[4] < 150, `median ${times[4]} ms of ${times.map(Math.round)}`);
 });
 
 test('a timeout ends the wait, and only that wait', async (t) => {
@@ -198,7 +223,10 @@ test('what this instance holds already comes at once: nothing is sent, nothing n
   const reservation = makeReservation(t, server);
   await reservation.lock('job');
   const { calls } = await countCommands(client, async () => {
-    assert.deepEqual(await ask((done) => reservation.wait_until_lock('job', done)), [null, 'reservation-job']);
+    assert.deepEqual(await ask((done) => reservation.wait_until_lock('job', done)), [
+      null,
+      'reservation-job',
+    ]);
     assert.equal(await reservation.wait_until_lock('job', { timeout: 10 }), 'reservation-job');
   });
   assert.deepEqual(calls, {});

@@ -68,6 +68,10 @@ class Holding {
     this.untold.set(key, error);
   }
 
+  is_untold(key) {
+    return this.untold !== null && this.untold.has(key);
+  }
+
   /** The losses among `keys` (all for null) that nobody was told of, as key -> error; from now on they count as told. */
   take_untold(keys) {
     if (this.untold === null) return NONE;

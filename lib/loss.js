@@ -42,7 +42,7 @@ function tell(instance, state, lease, error, quiet) {
     // A renewal that was under way may tell it before that.
     if (is_overridden(instance)) {
       call.later(() => {
-        if (state.holding.untold.has(key)) beat(instance, state, lease);
+        if (state.holding.is_untold(key)) beat(instance, state, lease);
       });
     }
     return false;

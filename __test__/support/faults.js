@@ -25,6 +25,13 @@ function runChild(t, server, code, options = {}) {
   return startChild(t, { code: preamble + code }, { ...options, env });
 }
 
+/** A wait that ends with the test at the latest: one that is left over would keep the process of the tests alive. */
+function wait(t, reservation, resource) {
+  const waiting = reservation.wait_until_lock(resource, { signal: t.signal });
+  waiting.catch(() => {});
+  return waiting;
+}
+
 /** The bytes of a SET of this key, or of a script called for it, as they pass through a proxy. */
 const setOf = (key) => new RegExp(`\\r\\nSET\\r\\n\\$\\d+\\r\\n${key}\\r\\n`);
 const scriptFor = (key) => new RegExp(`\\r\\nEVALSHA\\r\\n[^]*\\r\\n${key}\\r\\n`);
@@ -70,4 +77,4 @@ async function refusals(client, code) {
   return found ? Number(found[1]) : 0;
 }
 
-module.exports = { patient, runChild, setOf, scriptFor, requestSeen, loseOpenLinks, ran, passed, refusals };
+module.exports = { patient, runChild, wait, setOf, scriptFor, requestSeen, loseOpenLinks, ran, passed, refusals };

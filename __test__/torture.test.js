@@ -1,0 +1,18 @@
+// A torture run of 20 seconds: every fault at random, the whole history checked. Longer ones: `npm run torture -- --help`.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+const { describe } = require('./torture/figures');
+const { torture } = require('./torture/report');
+
+test('a history of 20 seconds of faults has nothing wrong in it', async (t) => {
+  const seed = 20240613;
+  t.diagnostic(`seed ${seed}`);
+  const { violations, figures, text } = await torture({ seed, seconds: 20 });
+  assert.equal(violations.length, 0, text);
+  // A run in which hardly anything happened proves nothing.
+  const { acquisitions, faults, 'guarded writes': writes } = figures.counts;
+  assert.ok(acquisitions >= 20 && faults >= 10 && writes >= 20, describe(figures));
+  for (const line of describe(figures).split('\n')) t.diagnostic(line.trim());
+});
