@@ -82,6 +82,8 @@ pub struct ScriptCall {
 pub enum Comparison {
     /// The value was ours, and the change is made.
     Ours,
+    /// The value was ours, and the key was freed because it could not be handed over.
+    Freed,
     /// The key is gone.
     Gone,
     /// Somebody else's value, or (`None`) a key that is no string.
@@ -164,6 +166,7 @@ pub fn duration_of(reply: &Value) -> Option<Duration> {
 pub fn comparison_of(reply: &Value) -> Option<Comparison> {
     match reply {
         Value::Int(1) => Some(Comparison::Ours),
+        Value::Int(2) => Some(Comparison::Freed),
         Value::Nil => Some(Comparison::Gone),
         Value::BulkString(_) => Some(Comparison::Other(text_of(reply))),
         _ => None,

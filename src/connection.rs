@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use crate::command;
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error, class_of, words_of};
+use crate::greeting::{Greeting, Heard};
 
 /// A connection that has passed its handshake.
 pub struct Opened {
@@ -67,7 +68,8 @@ async fn shake_hands(
     protocol: ProtocolVersion,
     with_password: bool,
 ) -> Result<Opened, Error> {
-    let stream = reach(endpoint).await?;
+    let greeting = Greeting::default();
+    let stream = Heard::new(reach(endpoint).await?, greeting.clone());
     let mut login = RedisConnectionInfo::default()
         .set_protocol(protocol)
         .set_lib_name("redis-reservation", env!("CARGO_PKG_VERSION"));
@@ -84,12 +86,12 @@ async fn shake_hands(
     }
     let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config)
         .await
-        .map_err(|error| handshake_error(endpoint, &error))?;
+        .map_err(|error| handshake_error(endpoint, &greeting, &error))?;
     let mut driver: Pin<Box<dyn Future<Output = ()>>> = Box::pin(driver);
 
     let (client_id, tracking) = tokio::select! {
-        result = prepare(&connection) => result.map_err(|error| handshake_error(endpoint, &error))?,
-        () = &mut driver => return Err(closed_in_handshake(endpoint)),
+        result = prepare(&connection) => result.map_err(|error| handshake_error(endpoint, &greeting, &error))?,
+        () = &mut driver => return Err(broken_off(endpoint, &greeting, "the server closed the connection")),
     };
     if let Value::ServerError(error) = tracking {
         pushes = Err(words_of(&error));
@@ -173,33 +175,39 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-fn handshake_error(endpoint: &Endpoint, error: &RedisError) -> Error {
+fn handshake_error(endpoint: &Endpoint, greeting: &Greeting, error: &RedisError) -> Error {
     if error.is_io_error() || matches!(error.kind(), redis::ErrorKind::Parse) {
-        return Error::Connection {
-            endpoint: endpoint.to_string(),
-            detail: format!("handshake: {error}"),
-            reason: "ECONNRESET",
-        };
+        return broken_off(endpoint, greeting, &error.to_string());
     }
-    let text = match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) if !detail.starts_with(code) => format!("{code} {detail}"),
-        (_, Some(detail)) => detail.to_owned(),
-        (Some(code), None) => code.to_owned(),
-        (None, None) => error.to_string(),
-    };
+    refused(
+        endpoint,
+        match (error.code(), error.detail()) {
+            (Some(code), Some(detail)) if !detail.starts_with(code) => format!("{code} {detail}"),
+            (_, Some(detail)) => detail.to_owned(),
+            (Some(code), None) => code.to_owned(),
+            (None, None) => error.to_string(),
+        },
+    )
+}
+
+/// The connection broke during the handshake. If the server said why, that is the reason.
+fn broken_off(endpoint: &Endpoint, greeting: &Greeting, how: &str) -> Error {
+    match greeting.refusal() {
+        Some(text) => refused(endpoint, text),
+        None => Error::Connection {
+            endpoint: endpoint.to_string(),
+            detail: format!("handshake: {how}"),
+            reason: "ECONNRESET",
+        },
+    }
+}
+
+fn refused(endpoint: &Endpoint, text: String) -> Error {
     match class_of(&text) {
         Class::Denied => Error::Denied { endpoint: endpoint.to_string(), text },
         class => {
             Error::Reply { endpoint: endpoint.to_string(), command: "HELLO", key: String::new(), text, class }
         }
-    }
-}
-
-fn closed_in_handshake(endpoint: &Endpoint) -> Error {
-    Error::Connection {
-        endpoint: endpoint.to_string(),
-        detail: "the server closed the connection during the handshake".into(),
-        reason: "ECONNRESET",
     }
 }
 

@@ -175,7 +175,7 @@ async fn renewed(
     let Extension { holding, call, pending, sent } = extension;
     let found = live.compared(pending, &EXTEND, &call, limit).await;
     let holder = match found {
-        Ok(Comparison::Ours) => {
+        Ok(Comparison::Ours | Comparison::Freed) => {
             client.update(holding.id, |reservation| {
                 let ttl = call.ttl.unwrap_or(reservation.lease.terms.ttl);
                 reservation.complained = false;

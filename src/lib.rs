@@ -9,7 +9,7 @@
 //! - [`waiting`], [`release`], [`heartbeat`], [`acquire`]: what is done with a lock.
 //! - [`settlement`]: what a lost reply left open.
 //! - [`client`]: the state of one endpoint, made of [`queue`], [`schedule`] and [`link`].
-//! - [`link`], [`live`], [`connection`]: a connection that heals, one that is up, how one is made.
+//! - [`link`], [`live`], [`connection`], [`greeting`]: a connection that heals, one that is up, how one is made.
 //! - [`outlet`], [`holding`], [`settings`]: what both threads see.
 //! - [`command`], [`lease`], [`backoff`], [`endpoint`], [`clock`], [`error`]: values and arithmetic.
 
@@ -24,6 +24,7 @@ pub mod core;
 pub mod endpoint;
 mod environment;
 pub mod error;
+pub mod greeting;
 pub mod heartbeat;
 pub mod holding;
 mod instance;

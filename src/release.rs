@@ -62,7 +62,7 @@ pub async fn release(client: Rc<Client>, holding: Arc<Holding>) -> Outcome {
                 (_, _) => plainly_freed(&client, &holding.key),
             }
             match found {
-                Comparison::Ours => Outcome::Released,
+                Comparison::Ours | Comparison::Freed => Outcome::Released,
                 // An earlier release of it, whose answer was lost, has done it.
                 _ if unknown => Outcome::Released,
                 Comparison::Gone => Outcome::Lost(loss_of(&holding, None)),

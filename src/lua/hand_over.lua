@@ -1,12 +1,17 @@
 -- Gives a key that holds our value to the next waiter of the same process, with its value and its ttl.
 -- KEYS[1] key; ARGV[1] our value; ARGV[2] ttl in milliseconds; ARGV[3] the next holder's value.
--- 1: handed over; nil: the key is gone; a string: who holds it now; an error of GET or SET, as redis worded it.
+-- 1: handed over; 2: deleted, since redis refused to set it (no memory, no permission); nil: the key is gone; a string:
+-- who holds it now; an error of GET or DEL, as redis worded it.
 local holder = redis.pcall('get', KEYS[1])
-if holder == ARGV[1] then
-  local reply = redis.pcall('set', KEYS[1], ARGV[3], 'PX', ARGV[2])
-  if reply.err then
-    return reply
-  end
+if holder ~= ARGV[1] then
+  return holder
+end
+local reply = redis.pcall('set', KEYS[1], ARGV[3], 'PX', ARGV[2])
+if not reply.err then
   return 1
 end
-return holder
+reply = redis.pcall('del', KEYS[1])
+if type(reply) == 'table' then
+  return reply
+end
+return 2
