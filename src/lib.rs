@@ -33,7 +33,7 @@ pub mod lease;
 pub mod limit;
 pub mod link;
 pub mod live;
-mod mailbox;
+pub mod mailbox;
 pub mod outlet;
 pub mod queue;
 pub mod release;

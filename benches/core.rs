@@ -1,0 +1,109 @@
+//! Micro-benchmarks of what runs once an operation and knows no redis: a regression shows here first. `cargo bench`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use divan::{Bencher, black_box};
+use redis_reservation::clock::Moment;
+use redis_reservation::command::{self, RELEASE, ScriptCall};
+use redis_reservation::endpoint::{Endpoint, Secret};
+use redis_reservation::lease::{Lease, Terms};
+use redis_reservation::mailbox::Mailbox;
+use redis_reservation::outlet::{Answer, Caller, Outlet, Ticket};
+use redis_reservation::queue::{Queue, Waiter};
+use redis_reservation::schedule::Schedule;
+use redis_reservation::settings::{LogLevel, Settings};
+
+fn main() {
+    divan::main();
+}
+
+fn at(milliseconds: u64) -> Moment {
+    Moment::ZERO.after(Duration::from_millis(milliseconds))
+}
+
+/// One heartbeat of a reservation among `held`: out of the schedule, and in again an interval later.
+#[divan::bench(args = [1, 1_000, 100_000])]
+fn schedule_moves_one(bencher: Bencher, held: u64) {
+    let mut schedule = Schedule::default();
+    for id in 0..held {
+        schedule.insert(at(id), id);
+    }
+    let mut next = 0;
+    bencher.bench_local(|| {
+        schedule.remove(at(next), next % held);
+        schedule.insert(at(next + held), next % held);
+        next += 1;
+    });
+}
+
+/// A lease's answer to "what now", asked at every look.
+#[divan::bench]
+fn lease_steps(bencher: Bencher) {
+    let terms = Terms {
+        ttl: Duration::from_secs(30),
+        interval: Some(Duration::from_secs(10)),
+        max_hold: Some(Duration::from_secs(60)),
+    };
+    let lease = Lease::begin(terms, at(0));
+    bencher.bench_local(|| black_box(&lease).step(black_box(at(5_000))));
+}
+
+/// Answers put in by the core and taken out by an environment, `batch` at a time.
+#[divan::bench(args = [1, 256])]
+fn mailbox_carries(bencher: Bencher, batch: u64) {
+    let mailbox = Mailbox::new(Box::new(|| {}));
+    bencher.counter(batch).bench_local(|| {
+        for call in 0..batch {
+            mailbox.answer(call, Ok(Answer::Renewed));
+        }
+        black_box(mailbox.take(256));
+    });
+}
+
+/// A waiter that joins behind `waiting` others, and the head that leaves.
+#[divan::bench(args = [1, 1_000, 100_000])]
+fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
+    let caller = Caller { outlet: Arc::new(Mailbox::new(Box::new(|| {}))), instance: 1, environment: 1 };
+    let ttl = Duration::from_secs(30);
+    let settings = Arc::new(Settings {
+        endpoint: Endpoint { host: "127.0.0.1".into(), port: 6379, password: Secret::default() },
+        owner: "worker-4711".into(),
+        terms: Terms { ttl, interval: None, max_hold: None },
+        connect_timeout: ttl,
+        command_timeout: ttl,
+        log_level: LogLevel::Silent,
+    });
+    let queue = Queue::new("reservation-nightly-report".into());
+    let join = |call| {
+        queue.join(Waiter {
+            ticket: Ticket::new(call, caller.clone()),
+            settings: Arc::clone(&settings),
+            resource: "nightly-report".into(),
+            has_tried: false,
+        });
+    };
+    (0..waiting).for_each(join);
+    let mut next = 0;
+    bencher.bench_local(|| {
+        join(next + waiting);
+        let waiter = queue.leave(1, next).expect("the head");
+        waiter.ticket.answer(Ok(Answer::Renewed));
+        next += 1;
+    });
+}
+
+/// The bytes of a lock and of its release.
+#[divan::bench]
+fn commands_are_packed(bencher: Bencher) {
+    let call = ScriptCall {
+        key: Arc::from("reservation-nightly-report"),
+        value: Arc::from("worker-4711-0123456789abcdef0123456789abcdef"),
+        ttl: None,
+        next: None,
+    };
+    bencher.bench_local(|| {
+        let lock = command::take(&call.key, &call.value, Duration::from_secs(30));
+        (lock.get_packed_command(), RELEASE.by_hash(&call).get_packed_command())
+    });
+}
