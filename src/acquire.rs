@@ -97,6 +97,7 @@ pub async fn acquire(
             value: settings.new_value()?.into(),
             settings: Arc::clone(settings),
             when: Moment::now(),
+            hand_overs: 0,
             origin: None,
         };
         // Handed in without a pause between them, so nothing else is written between them: the watch is on what the

@@ -30,6 +30,8 @@ pub struct Reservation {
     pub lease: Lease,
     /// Who is told of a loss.
     pub caller: Caller,
+    /// How often in a row the key had gone from holder to holder inside this process when it came here.
+    pub hand_overs: u32,
     /// A release is under way: nobody else may end it.
     pub releasing: bool,
     /// A failed renewal was already told; the next one of the same outage is not.
@@ -111,10 +113,17 @@ impl Client {
     }
 
     /// Adds what was just acquired.
-    pub fn keep(&self, holding: Arc<Holding>, lease: Lease, caller: Caller) {
+    pub fn keep(&self, holding: Arc<Holding>, lease: Lease, caller: Caller, hand_overs: u32) {
         let id = holding.id;
-        let reservation =
-            Reservation { holding, lease, caller, releasing: false, complained: false, scheduled: None };
+        let reservation = Reservation {
+            holding,
+            lease,
+            caller,
+            hand_overs,
+            releasing: false,
+            complained: false,
+            scheduled: None,
+        };
         self.held.borrow_mut().insert(id, reservation);
     }
 

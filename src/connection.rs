@@ -17,6 +17,7 @@ use crate::command;
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error, class_of, words_of};
 use crate::greeting::{Greeting, Heard};
+use crate::live::HAND_IN_ROOM;
 
 /// A connection that has passed its handshake.
 pub struct Opened {
@@ -77,7 +78,10 @@ async fn shake_hands(
         login = login.set_password(password);
     }
     // Limits are set per command, by whoever sends it: the crate's own would cut every command at 500 ms.
-    let mut config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+    let mut config = AsyncConnectionConfig::new()
+        .set_response_timeout(None)
+        .set_connection_timeout(None)
+        .set_pipeline_buffer_size(HAND_IN_ROOM);
     let mut pushes = Err("the server speaks RESP2 only".to_owned());
     if protocol.supports_resp3() {
         let (sender, receiver) = unbounded_channel();

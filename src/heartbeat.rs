@@ -37,9 +37,10 @@ pub fn keep(client: &Rc<Client>, sent: Sent, ticket: Ticket) {
         return;
     }
     let lease = Lease::begin(sent.settings.terms, sent.when);
+    let hand_overs = sent.hand_overs;
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
     let holding = Arc::new(Holding::new(id, sent.key, sent.value, sent.settings, lease.certain_until()));
-    client.keep(Arc::clone(&holding), lease, ticket.caller.clone());
+    client.keep(Arc::clone(&holding), lease, ticket.caller.clone(), hand_overs);
     client.update(id, |reservation| next_of(reservation));
     watch(client);
     ticket.answer(Ok(Answer::Acquired(holding)));
@@ -274,6 +275,7 @@ fn sent_of(holding: &Holding) -> Sent {
         value: Arc::clone(&holding.value),
         settings: Arc::clone(&holding.settings),
         when: Moment::now(),
+        hand_overs: 0,
         origin: None,
     }
 }

@@ -3,12 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, ServerError, Value};
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::command::{Comparison, Script, ScriptCall, comparison_of};
@@ -17,6 +18,9 @@ use crate::settings::Settings;
 
 /// The most commands in one pipeline: small enough that the first replies are handled while the next are on their way.
 const LARGEST_BATCH: usize = 500;
+
+/// How many batches may wait to be written. More than memory has room for: nobody waits to hand in, so nobody overtakes.
+pub const HAND_IN_ROOM: usize = 1 << 20;
 
 /// A timer that rings this much after its time was kept from it.
 const LATE: Duration = Duration::from_millis(20);
@@ -110,7 +114,8 @@ impl Live {
         self.outbox.borrow_mut().push((command, sender));
         if !self.flush_is_due.replace(true) {
             let live = Rc::clone(self);
-            tokio::task::spawn_local(async move { live.flush() });
+            // Unconstrained: a turn that has done much would be told to come back later, and out of order.
+            tokio::task::spawn_local(unconstrained(async move { live.flush() }));
         }
         Pending { reply, sent: Instant::now() }
     }
@@ -212,9 +217,12 @@ impl Live {
         let mut commands = std::mem::take(&mut *self.outbox.borrow_mut()).into_iter();
         while commands.len() > 0 {
             let batch: Vec<_> = commands.by_ref().take(LARGEST_BATCH).collect();
-            // A task each: the next batch is written without waiting for this one's replies. Tasks of one thread
-            // run in the order in which they were made, so commands leave in the order in which they were handed in.
-            tokio::task::spawn_local(Rc::clone(self).exchange(batch));
+            // Handed in here and now, so that commands leave in the order in which they came; the replies are waited
+            // for in a task of their own. There is always room (`HAND_IN_ROOM`), so the first poll hands in.
+            let mut exchange = Box::pin(Rc::clone(self).exchange(batch));
+            if exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                tokio::task::spawn_local(exchange);
+            }
         }
     }
 

@@ -40,8 +40,6 @@ pub struct Queue {
     changes: Cell<u64>,
     /// Told of every attempt that was answered.
     answered: Notify,
-    /// How often in a row the key went from holder to holder inside this process.
-    pub hand_overs: Cell<u32>,
 }
 
 /// What the task that serves a queue needs to know of its head.
@@ -67,7 +65,6 @@ impl Queue {
             woken: Notify::new(),
             changes: Cell::new(0),
             answered: Notify::new(),
-            hand_overs: Cell::new(0),
         }
     }
 

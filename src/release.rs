@@ -43,23 +43,25 @@ struct Heir {
 
 /// Releases one reservation.
 pub async fn release(client: Rc<Client>, holding: Arc<Holding>) -> Outcome {
-    let is_mine = client.with(holding.id, |reservation| !std::mem::replace(&mut reservation.releasing, true));
-    match is_mine {
-        Some(true) => {}
-        Some(false) => return Outcome::Nothing,
+    let mine = client.with(holding.id, |reservation| {
+        (!std::mem::replace(&mut reservation.releasing, true)).then_some(reservation.hand_overs)
+    });
+    let hand_overs = match mine {
+        Some(Some(hand_overs)) => hand_overs,
+        Some(None) => return Outcome::Nothing,
         None => return tell_what_lapsed(&holding),
-    }
+    };
     holding.give_up();
     client.update(holding.id, |_| Next::Never);
     let mut unknown = holding.phase() == Phase::ReleaseUnknown;
-    let heir = heir_of(&client, &holding.key);
+    let heir = heir_of(&client, &holding.key, hand_overs);
     match compare_and_free(&client, &holding, heir.as_ref(), &mut unknown).await {
         Ok(found) => {
             client.take(holding.id);
             holding.enter(Phase::Over);
             match (&found, heir) {
                 (Comparison::Ours, Some(heir)) => hand_over(&client, heir),
-                (_, _) => plainly_freed(&client, &holding.key),
+                (_, _) => plainly_freed(&client, &holding.key, hand_overs),
             }
             match found {
                 Comparison::Ours | Comparison::Freed => Outcome::Released,
@@ -86,17 +88,18 @@ pub async fn release(client: Rc<Client>, holding: Arc<Holding>) -> Outcome {
 }
 
 /// The head of the local queue, unless it is the turn of other processes.
-fn heir_of(client: &Client, key: &Arc<str>) -> Option<Heir> {
-    let queue = client.queues.borrow().get(key).cloned()?;
-    if queue.hand_overs.get() >= MOST_HAND_OVERS {
+fn heir_of(client: &Client, key: &Arc<str>, hand_overs: u32) -> Option<Heir> {
+    if hand_overs >= MOST_HAND_OVERS {
         return None;
     }
+    let queue = client.queues.borrow().get(key).cloned()?;
     let head = queue.head()?;
     let sent = Sent {
         key: Arc::clone(key),
         value: head.settings.new_value().ok()?.into(),
         settings: Arc::clone(&head.settings),
         when: Moment::now(),
+        hand_overs: hand_overs + 1,
         origin: None,
     };
     Some(Heir { queue, head, sent })
@@ -104,7 +107,6 @@ fn heir_of(client: &Client, key: &Arc<str>) -> Option<Heir> {
 
 fn hand_over(client: &Rc<Client>, heir: Heir) {
     let Heir { queue, head, sent } = heir;
-    queue.hand_overs.set(queue.hand_overs.get() + 1);
     let is_certain = Moment::now() < Lease::begin(sent.settings.terms, sent.when).certain_until();
     let waiter = is_certain.then(|| queue.leave(head.caller.environment, head.call)).flatten();
     match waiter {
@@ -116,12 +118,12 @@ fn hand_over(client: &Rc<Client>, heir: Heir) {
 
 /// The key is free, or somebody else's. Where the server tells of it, the local waiters hear of it with all others and
 /// have no start over them.
-fn plainly_freed(client: &Client, key: &str) {
+fn plainly_freed(client: &Client, key: &str, hand_overs: u32) {
     let Some(queue) = client.queues.borrow().get(key).cloned() else {
         return;
     };
     let is_told = client.link.current().is_some_and(|live| live.tells_changes.get());
-    if queue.hand_overs.replace(0) < MOST_HAND_OVERS || !is_told {
+    if hand_overs < MOST_HAND_OVERS || !is_told {
         queue.changed();
     }
 }

@@ -48,6 +48,8 @@ pub struct Sent {
     pub settings: Arc<Settings>,
     /// The moment before.
     pub when: Moment,
+    /// How often in a row the key had gone from holder to holder inside this process when this was sent.
+    pub hand_overs: u32,
     /// The connection whose reply is missing; `None` where redis did answer.
     pub origin: Option<Origin>,
 }

@@ -96,15 +96,14 @@ pub fn forget_environment(client: &Client, environment: u64) {
 async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
     // Whatever ends this task, a panic included: the next waiter must find no queue that nobody serves.
     let _guard = Closing { client: Rc::clone(&client), key: Arc::clone(&queue.key) };
-    let mut watched = false;
+    let mut watch: Option<Watch> = None;
     let mut looks = Looks::default();
     while let Some(head) = queue.head() {
         let changes = queue.changes();
-        let purpose = Purpose::Wait { look: !watched };
+        let purpose = Purpose::Wait { look: watch.is_none() };
         match acquire(&client, &head.settings, &queue.key, purpose).await {
             Ok(Attempt::Acquired(sent)) => {
-                watched = false;
-                queue.hand_overs.set(0);
+                watch = None;
                 match queue.leave(head.caller.environment, head.call) {
                     Some(waiter) => heartbeat::keep(&client, sent, waiter.ticket),
                     // It was cancelled while redis said yes.
@@ -114,22 +113,45 @@ async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
             Ok(Attempt::Held(sight)) => {
                 queue.was_tried(&head);
                 tell_attempt(&client, &head, &queue, &sight);
-                // A plain poll does not end the watch that an earlier look has begun.
-                let still_watched = sight.is_watched || watched;
-                let poll = poll_interval(&client, still_watched);
-                let rest = sight.time_left.map_or(poll, |left| poll.min(left));
-                let was_woken = rest_until(&queue, changes, rest).await;
-                watched = still_watched && queue.changes() == changes && (was_woken || rest == poll);
-                if was_woken && !watched {
+                // A plain poll neither begins a watch nor ends the one that an earlier look has begun.
+                let seen = watch.take().unwrap_or_else(|| Watch::begin(&sight));
+                let was_woken = rest_until(&queue, changes, seen.rest(&client)).await;
+                if queue.changes() == changes && !seen.is_over() {
+                    watch = seen.is_told.then_some(seen);
+                } else if was_woken {
                     looks.space_out().await;
                 }
             }
-            Ok(Attempt::TooLate) => watched = false,
+            Ok(Attempt::TooLate) => watch = None,
             Err(error) => {
-                watched = false;
+                watch = None;
                 fail(&queue, &head, &error);
             }
         }
+    }
+}
+
+/// What is known of a key that somebody holds, until it changes.
+struct Watch {
+    /// The server will tell when it does.
+    is_told: bool,
+    /// When its ttl is over. Redis need not tell that in time: it finds expired keys by chance.
+    end: Option<Instant>,
+}
+
+impl Watch {
+    fn begin(sight: &Sight) -> Self {
+        Self { is_told: sight.is_watched, end: sight.time_left.map(|left| Instant::now() + left) }
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// Until the next poll, or the end of the ttl if that comes first.
+    fn rest(&self, client: &Client) -> Duration {
+        let poll = poll_interval(client, self.is_told);
+        self.end.map_or(poll, |end| poll.min(end.saturating_duration_since(Instant::now())))
     }
 }
 
