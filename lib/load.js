@@ -4,10 +4,14 @@
 'use strict';
 
 const fs = require('fs');
+const { createRequire } = require('module');
 const path = require('path');
 const { make_error } = require('./errors');
 
 const OVERRIDE = 'REDIS_RESERVATION_NATIVE';
+
+// The package's folder. A bundle that is an ES module has no __dirname; its own folder is then not known either.
+const HERE = typeof __dirname === 'string' ? path.join(__dirname, '..') : process.cwd();
 
 // Each platform's file beside index.js, as a build or a bundle leaves it, then the platform's own package. Every name
 // stands in a plain require inside a try, which is what bundlers look for: the first to follow it, the second to
@@ -164,7 +168,8 @@ function load() {
   if (override) {
     const file = path.resolve(override);
     try {
-      found = require(file);
+      // Not by `require`: bundlers warn of a name that they cannot read, and ES module bundles have none.
+      found = createRequire(file)(file);
     } catch (error) {
       attempts.push([file, error]);
     }
@@ -204,7 +209,7 @@ function failure_message(platform, attempts, override) {
   if (attempts.length > 0) lines.push('Tried:');
   for (const attempt of attempts) {
     const [name, error] = attempt;
-    const place = name.endsWith('.node') ? path.resolve(__dirname, '..', name) : name;
+    const place = name.endsWith('.node') ? path.resolve(HERE, name) : name;
     // The rest of node's message is a list of files that required this one.
     const reason = String((error && error.message) || error).split('\nRequire stack')[0];
     lines.push(`  ${place}: ${is_absent(attempt) ? 'not there' : reason}`);
@@ -214,8 +219,7 @@ function failure_message(platform, attempts, override) {
 
 function remedy(platform, attempts, override) {
   if (override) return `${OVERRIDE} names that file, so nothing else was tried. Correct or unset it.`;
-  if (fs.existsSync(path.join(__dirname, '..', 'Cargo.toml')))
-    return 'This is a source checkout: run `npm run build`.';
+  if (fs.existsSync(path.join(HERE, 'Cargo.toml'))) return 'This is a source checkout: run `npm run build`.';
   if (attempts.length === 0) {
     return `There is no build for this platform. There is one for: ${Object.keys(PLATFORMS).join(', ')}.`;
   }

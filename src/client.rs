@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::clock::Moment;
 use crate::endpoint::Endpoint;
@@ -64,6 +65,8 @@ pub struct Client {
     pub beating: Cell<bool>,
     /// A task that mends the connection is running.
     pub healing: Cell<bool>,
+    /// Keys that the waiters of this process leave to those of others, and until when.
+    turns_of_others: RefCell<HashMap<Arc<str>, Instant>>,
     /// Who waits, by key.
     pub queues: RefCell<HashMap<Arc<str>, Rc<Queue>>>,
 }
@@ -79,6 +82,7 @@ impl Client {
             earlier: Notify::new(),
             beating: Cell::new(false),
             healing: Cell::new(false),
+            turns_of_others: RefCell::default(),
             queues: RefCell::default(),
         })
     }
@@ -110,6 +114,18 @@ impl Client {
         for queue in self.queues.borrow().values() {
             queue.changed();
         }
+    }
+
+    /// It is the turn of other processes at a key until `end`.
+    pub fn start_turn_of_others(&self, key: &Arc<str>, end: Instant) {
+        let mut turns = self.turns_of_others.borrow_mut();
+        turns.retain(|_, end| *end > Instant::now());
+        turns.insert(Arc::clone(key), end);
+    }
+
+    /// The end of the turn of other processes at a key, if there is one.
+    pub fn turn_of_others(&self, key: &str) -> Option<Instant> {
+        self.turns_of_others.borrow().get(key).copied().filter(|end| *end > Instant::now())
     }
 
     /// Adds what was just acquired.

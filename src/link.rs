@@ -1,6 +1,7 @@
 //! The one connection that all calls to an endpoint share: made when it is needed, made again when it breaks.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -71,8 +72,10 @@ pub struct Link {
     failure: RefCell<Option<Error>>,
     attempts: Cell<u64>,
     generation: Cell<u64>,
-    /// Why the server does not tell of changed keys, if it does not.
+    /// Why the server does not tell of changed keys, if it does not and nobody has been told.
     why_no_pushes: RefCell<Option<String>>,
+    /// The reasons that somebody has been told.
+    reasons_told: RefCell<HashSet<String>>,
     /// Who is told the news.
     watcher: RefCell<Option<Watcher>>,
 }
@@ -90,6 +93,7 @@ impl Link {
             attempts: Cell::new(0),
             generation: Cell::new(0),
             why_no_pushes: RefCell::default(),
+            reasons_told: RefCell::default(),
             watcher: RefCell::default(),
         })
     }
@@ -123,6 +127,12 @@ impl Link {
     /// Notes that the server refuses to tell of changed keys after all.
     pub fn set_why_no_pushes(&self, live: &Live, reason: String) {
         if live.tells_changes.replace(false) {
+            self.note_why_no_pushes(reason);
+        }
+    }
+
+    fn note_why_no_pushes(&self, reason: String) {
+        if self.reasons_told.borrow_mut().insert(reason.clone()) {
             *self.why_no_pushes.borrow_mut() = Some(reason);
         }
     }
@@ -232,7 +242,7 @@ impl Link {
             Live::new(generation, opened.client_id, tells_changes, opened.connection, driver.abort_handle());
         match opened.pushes {
             Ok(pushes) => self.listen(pushes),
-            Err(reason) => *self.why_no_pushes.borrow_mut() = Some(reason),
+            Err(reason) => self.note_why_no_pushes(reason),
         }
         let link: Weak<Self> = Rc::downgrade(self);
         tokio::task::spawn_local(async move {

@@ -17,6 +17,7 @@ use crate::live::Trouble;
 use crate::outlet::Loss;
 use crate::queue::{Head, Queue};
 use crate::settlement::{self, Origin, Sent};
+use crate::waiting;
 
 /// What became of one reservation that was to be released.
 pub enum Outcome {
@@ -116,16 +117,14 @@ fn hand_over(client: &Rc<Client>, heir: Heir) {
     }
 }
 
-/// The key is free, or somebody else's. Where the server tells of it, the local waiters hear of it with all others and
-/// have no start over them.
-fn plainly_freed(client: &Client, key: &str, hand_overs: u32) {
-    let Some(queue) = client.queues.borrow().get(key).cloned() else {
-        return;
-    };
+/// The key is free, or somebody else's.
+fn plainly_freed(client: &Client, key: &Arc<str>, hand_overs: u32) {
+    // Where the server tells of it, others can be quick enough to use their turn.
     let is_told = client.link.current().is_some_and(|live| live.tells_changes.get());
-    if hand_overs < MOST_HAND_OVERS || !is_told {
-        queue.changed();
+    if hand_overs >= MOST_HAND_OVERS && is_told {
+        waiting::give_others_a_turn(client, key);
     }
+    client.changed(key);
 }
 
 /// It is no longer kept. If its time ran out and nobody was told, this release is what tells.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::acquire::{Attempt, Purpose, Sight, acquire};
 use crate::client::Client;
@@ -29,8 +29,17 @@ const MOST_POLLS_A_SECOND: u32 = 1_000;
 /// Looks at a key that follow one another this closely and find it held are spaced out.
 const CLOSE: Duration = Duration::from_millis(20);
 
-/// The longest that a look is held back.
-const LONGEST_PAUSE: Duration = Duration::from_millis(8);
+/// The longest that a look is held back while the key does change.
+const LONGEST_PAUSE: Duration = Duration::from_millis(3);
+
+/// How long this process leaves a key alone when it is the turn of others: longer than they hold back a look.
+const TURN_OF_OTHERS: Duration = Duration::from_millis(5);
+
+/// A look in vain is held back this long at least, once enough have been.
+const SHORTEST_IN_VAIN: Duration = Duration::from_millis(64);
+
+/// Two ends of a ttl this close are one: each was counted from when its answer came.
+const SAME: Duration = Duration::from_millis(20);
 
 /// Joins the queue for a resource. It is left when the lock is had, when `timeout` is over, or by [`cancel`].
 pub fn wait(
@@ -92,6 +101,12 @@ pub fn forget_environment(client: &Client, environment: u64) {
     }
 }
 
+/// The key was just freed for everybody after it had gone round in this process for long enough: whoever waits for it
+/// here, now or in a moment, lets the waiters of other processes go first.
+pub fn give_others_a_turn(client: &Client, key: &Arc<str>) {
+    client.start_turn_of_others(key, Instant::now() + TURN_OF_OTHERS);
+}
+
 /// Lives as long as the queue has waiters.
 async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
     // Whatever ends this task, a panic included: the next waiter must find no queue that nobody serves.
@@ -99,6 +114,11 @@ async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
     let mut watch: Option<Watch> = None;
     let mut looks = Looks::default();
     while let Some(head) = queue.head() {
+        if let Some(end) = client.turn_of_others(&queue.key) {
+            sleep_until(end).await;
+            watch = None;
+            continue;
+        }
         let changes = queue.changes();
         let purpose = Purpose::Wait { look: watch.is_none() };
         match acquire(&client, &head.settings, &queue.key, purpose).await {
@@ -114,12 +134,16 @@ async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
                 queue.was_tried(&head);
                 tell_attempt(&client, &head, &queue, &sight);
                 // A plain poll neither begins a watch nor ends the one that an earlier look has begun.
-                let seen = watch.take().unwrap_or_else(|| Watch::begin(&sight));
+                let seen = watch.take().unwrap_or_else(|| {
+                    let seen = Watch::begin(&sight);
+                    looks.found(sight, seen.end);
+                    seen
+                });
                 let was_woken = rest_until(&queue, changes, seen.rest(&client)).await;
                 if queue.changes() == changes && !seen.is_over() {
                     watch = seen.is_told.then_some(seen);
                 } else if was_woken {
-                    looks.space_out().await;
+                    looks.space_out(&client).await;
                 }
             }
             Ok(Attempt::TooLate) => watch = None,
@@ -175,23 +199,54 @@ fn poll_interval(client: &Client, is_watched: bool) -> Duration {
     stretched.mul_f64(0.9 + fastrand::f64() / 5.0)
 }
 
-/// Keeps a key that changes hands a thousand times a second (the holders of another process, say) from costing a look
-/// each time: the first looks are immediate, those that follow closely and find it held wait a little.
+/// Spaces out looks that follow one another closely. The first ones are immediate.
+///
+/// A key that changes hands a thousand times a second (between the holders of another process, say) is not worth a look
+/// each time. And where the server's tracking table is too small for all watched keys, each look ends the watch of
+/// another key, whose look ends a third: pushes that tell of no change are answered later and later.
 #[derive(Default)]
 struct Looks {
     in_a_row: u32,
+    in_vain: u32,
     last: Option<Instant>,
+    holder: Option<String>,
+    end: Option<Instant>,
 }
 
 impl Looks {
-    async fn space_out(&mut self) {
+    /// A look found this holder, whose ttl ends then.
+    fn found(&mut self, sight: Sight, end: Option<Instant>) {
+        let same_end = match (self.end, end) {
+            (Some(before), Some(now)) => before.max(now) - before.min(now) < SAME,
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        let is_news = self.last.is_none() || !same_end || self.holder != sight.holder;
+        self.in_vain = if is_news { 0 } else { self.in_vain + 1 };
+        self.holder = sight.holder;
+        self.end = end;
+    }
+
+    async fn space_out(&mut self, client: &Client) {
         let is_close = self.last.is_some_and(|last| last.elapsed() < CLOSE);
         self.in_a_row = if is_close { self.in_a_row + 1 } else { 0 };
-        if self.in_a_row > 2 {
-            sleep(Duration::from_millis(1 << (self.in_a_row - 3).min(3)).min(LONGEST_PAUSE)).await;
+        let busy = doubled(self.in_a_row).min(LONGEST_PAUSE);
+        let vain = doubled(self.in_vain).min(longest_in_vain(client));
+        if !busy.max(vain).is_zero() {
+            sleep(busy.max(vain)).await;
         }
         self.last = Some(Instant::now());
     }
+}
+
+/// Looks in vain are held back until all of one connection are as rare as its polls may be.
+fn longest_in_vain(client: &Client) -> Duration {
+    let queues = u32::try_from(client.queues.borrow().len()).unwrap_or(u32::MAX);
+    (Duration::from_secs(1) / MOST_POLLS_A_SECOND * queues).clamp(SHORTEST_IN_VAIN, POLL)
+}
+
+/// Nothing for the first two, then 1, 2, 4 … ms.
+fn doubled(times: u32) -> Duration {
+    times.checked_sub(3).map_or(Duration::ZERO, |power| Duration::from_millis(1 << power.min(10)))
 }
 
 fn tell_attempt(client: &Client, head: &Head, queue: &Queue, sight: &Sight) {
