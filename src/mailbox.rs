@@ -64,10 +64,13 @@ impl Mailbox {
         Self { inner: Mutex::default(), bell }
     }
 
-    /// Takes out at most `most` letters. True if there are more, in which case whoever took these comes again.
+    /// Takes out at most `most` letters, and none after an answer from the first loss on: an `await` goes on only when
+    /// all that was taken is delivered, and whoever awaits a lock must have it before it is told that it is lost.
+    /// True if there are more, in which case whoever took these comes again.
     pub fn take(&self, most: usize) -> (Vec<Letter>, bool) {
         let mut inner = self.lock();
-        let count = inner.letters.len().min(most);
+        let count = inner.letters.iter().take(most).zip(1..).find_map(ends_before_loss()).unwrap_or(most);
+        let count = inner.letters.len().min(count);
         let mut letters: Vec<Letter> = inner.letters.drain(..count).collect();
         inner.lines -= letters.iter().filter(|letter| is_line(letter)).count();
         let more = !inner.letters.is_empty();
@@ -114,6 +117,19 @@ impl Mailbox {
     /// Nothing panics while it holds the lock, so a poisoned one is as good as any.
     fn lock(&self) -> MutexGuard<'_, Contents> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For each letter and how many come up to it: how many come before it, if it is a loss after an answer.
+fn ends_before_loss() -> impl FnMut((&Letter, usize)) -> Option<usize> {
+    let mut answered = false;
+    move |(letter, count)| match letter {
+        Letter::Answer { .. } => {
+            answered = true;
+            None
+        }
+        Letter::Event { event: Event::Lost { .. }, .. } if answered => Some(count - 1),
+        _ => None,
     }
 }
 
@@ -186,6 +202,29 @@ mod tests {
         assert!(matches!(letters.last(), Some(Letter::LinesDropped { instance: 7, count: 2_000 })));
         mailbox.report(7, line());
         assert_eq!(mailbox.take(usize::MAX).0.len(), 1, "there is room again");
+    }
+
+    #[test]
+    fn a_loss_is_not_taken_out_together_with_an_answer_before_it() {
+        let (mailbox, _) = mailbox();
+        let lost = || {
+            let holding = crate::tests::support::holding("reservation-a");
+            let loss = crate::outlet::Loss {
+                key: Arc::clone(&holding.key),
+                value: Arc::clone(&holding.value),
+                holder: None,
+            };
+            Event::Lost { holding, loss, quiet: false }
+        };
+        mailbox.report(7, lost());
+        mailbox.answer(1, Ok(Answer::Renewed));
+        mailbox.report(7, line());
+        mailbox.report(7, lost());
+        mailbox.report(7, lost());
+        let (letters, more) = mailbox.take(10);
+        assert_eq!((letters.len(), more), (3, true));
+        let (letters, more) = mailbox.take(10);
+        assert_eq!((letters.len(), more), (2, false));
     }
 
     #[test]

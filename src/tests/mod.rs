@@ -2,5 +2,5 @@
 
 mod locks;
 mod losses;
-mod support;
+pub mod support;
 mod trouble;

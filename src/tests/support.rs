@@ -75,15 +75,7 @@ impl Server {
     }
 
     pub fn settings(&self, ttl_ms: u64) -> Settings {
-        let ttl = Duration::from_millis(ttl_ms);
-        Settings {
-            endpoint: Endpoint { host: "127.0.0.1".into(), port: self.port, password: Secret::default() },
-            owner: "worker-1".into(),
-            terms: Terms { ttl, interval: Some(Terms::default_interval(ttl)), max_hold: None },
-            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
-            command_timeout: Settings::default_command_timeout(ttl),
-            log_level: LogLevel::Info,
-        }
+        settings_for(self.port, Duration::from_millis(ttl_ms))
     }
 }
 
@@ -92,6 +84,24 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A reservation as a caller sees it, of a server that nobody asks.
+pub fn holding(key: &str) -> Arc<Holding> {
+    let ttl = Duration::from_secs(1);
+    let settings = Arc::new(settings_for(1, ttl));
+    Arc::new(Holding::new(1, key.into(), "worker-1-token".into(), settings, crate::clock::Moment::ZERO))
+}
+
+fn settings_for(port: u16, ttl: Duration) -> Settings {
+    Settings {
+        endpoint: Endpoint { host: "127.0.0.1".into(), port, password: Secret::default() },
+        owner: "worker-1".into(),
+        terms: Terms { ttl, interval: Some(Terms::default_interval(ttl)), max_hold: None },
+        connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+        command_timeout: Settings::default_command_timeout(ttl),
+        log_level: LogLevel::Info,
     }
 }
 
