@@ -13,6 +13,7 @@ use crate::lease::Lease;
 use crate::limit::Limit;
 use crate::link::Patience;
 use crate::live::{Live, Pending, Trouble};
+use crate::outbox::Lane;
 use crate::outlet::{Answer, Ticket};
 use crate::settings::{LogLevel, Settings};
 use crate::settlement::{self, Origin, Sent};
@@ -106,7 +107,8 @@ pub async fn acquire(
             Purpose::Wait { look: true } if live.tells_changes.get() => Some(Look::start(&live, key)),
             _ => None,
         };
-        let taking = live.send(command::take(key, &sent.value, settings.terms.ttl));
+        let lane = if look.is_some() { Lane::Joined } else { Lane::Regular };
+        let taking = live.send(lane, command::take(key, &sent.value, settings.terms.ttl));
         let trouble = match live.reply(taking, remaining).await {
             Ok(reply) if command::was_taken(&reply) == Some(true) => return Ok(in_time(client, sent)),
             Ok(reply) if command::was_taken(&reply).is_none() => live.is_garbled(),
@@ -146,9 +148,9 @@ struct Look {
 impl Look {
     fn start(live: &Rc<Live>, key: &str) -> Self {
         Self {
-            watch: live.send(command::watch_next()),
-            read: live.send(command::read(key)),
-            time_left: live.send(command::time_left(key)),
+            watch: live.send(Lane::Regular, command::watch_next()),
+            read: live.send(Lane::Joined, command::read(key)),
+            time_left: live.send(Lane::Joined, command::time_left(key)),
         }
     }
 }

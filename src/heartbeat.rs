@@ -17,6 +17,7 @@ use crate::lease::{Lease, Step};
 use crate::limit::Limit;
 use crate::link::Patience;
 use crate::live::{Live, Pending, Trouble};
+use crate::outbox::Lane;
 use crate::outlet::{Answer, Event, Loss, Ticket};
 use crate::settlement::{self, Sent};
 
@@ -117,7 +118,7 @@ impl Extension {
             ttl: Some(ttl),
             next: None,
         };
-        Self { pending: live.send(EXTEND.by_hash(&call)), holding, call, sent }
+        Self { pending: live.send(Lane::Urgent, EXTEND.by_hash(&call)), holding, call, sent }
     }
 }
 

@@ -9,7 +9,7 @@
 //! - [`waiting`], [`release`], [`heartbeat`], [`acquire`]: what is done with a lock.
 //! - [`settlement`]: what a lost reply left open.
 //! - [`client`]: the state of one endpoint, made of [`queue`], [`schedule`] and [`link`].
-//! - [`link`], [`live`], [`connection`], [`greeting`]: a connection that heals, one that is up, how one is made.
+//! - [`link`], [`live`] with its [`outbox`], [`connection`], [`greeting`]: a connection that heals, one that is up, how one is made.
 //! - [`outlet`], [`holding`], [`settings`]: what both threads see.
 //! - [`command`], [`lease`], [`backoff`], [`endpoint`], [`clock`], [`error`]: values and arithmetic.
 
@@ -34,6 +34,7 @@ pub mod limit;
 pub mod link;
 pub mod live;
 pub mod mailbox;
+pub mod outbox;
 pub mod outlet;
 pub mod queue;
 pub mod release;

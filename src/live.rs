@@ -14,13 +14,19 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::command::{Comparison, Script, ScriptCall, comparison_of};
 use crate::error::{Error, is_wrong_type};
+use crate::outbox::{Lane, Outbox};
 use crate::settings::Settings;
 
 /// The most commands in one pipeline: small enough that the first replies are handled while the next are on their way.
 const LARGEST_BATCH: usize = 500;
 
-/// How many batches may wait to be written. More than memory has room for: nobody waits to hand in, so nobody overtakes.
-pub const HAND_IN_ROOM: usize = 1 << 20;
+/// How many commands may be written before the first is answered, give or take a batch: enough to keep redis busy, and
+/// so few that what is urgent is not long behind them.
+const MOST_UNDER_WAY: usize = 4_000;
+
+/// The crate's room for batches that wait to be written. One for each that there can be: nobody waits to hand in, so
+/// nobody overtakes.
+pub const HAND_IN_ROOM: usize = MOST_UNDER_WAY + LARGEST_BATCH;
 
 /// A timer that rings this much after its time was kept from it.
 const LATE: Duration = Duration::from_millis(20);
@@ -76,9 +82,11 @@ pub struct Live {
     /// The server tells when a watched key changes. Turned off where it turns out to refuse.
     pub tells_changes: Cell<bool>,
     connection: MultiplexedConnection,
-    /// What was handed in during this turn of the runtime.
-    outbox: RefCell<Vec<(Cmd, Reply)>>,
+    /// What was handed in and is not written yet.
+    outbox: RefCell<Outbox<Reply>>,
     flush_is_due: Cell<bool>,
+    /// How many commands are written and not answered.
+    under_way: Cell<usize>,
     /// When the last reply came: a command that timed out since then was not the only one to wait.
     heard: Cell<Instant>,
     /// Aborting the task that moves the bytes closes the socket.
@@ -103,21 +111,27 @@ impl Live {
             connection,
             outbox: RefCell::default(),
             flush_is_due: Cell::new(false),
+            under_way: Cell::new(0),
             heard: Cell::new(Instant::now()),
             driver,
         }
     }
 
-    /// Hands in a command. It is written before this turn of the runtime ends, with all others of the turn.
-    pub fn send(self: &Rc<Self>, command: Cmd) -> Pending {
+    /// Hands in a command. It is written before this turn of the runtime ends, with all others of the turn, unless so
+    /// much is under way that it waits for its lane's turn.
+    pub fn send(self: &Rc<Self>, lane: Lane, command: Cmd) -> Pending {
         let (sender, reply) = oneshot::channel();
-        self.outbox.borrow_mut().push((command, sender));
+        self.outbox.borrow_mut().push(lane, command, sender);
+        self.see_to_flush();
+        Pending { reply, sent: Instant::now() }
+    }
+
+    fn see_to_flush(self: &Rc<Self>) {
         if !self.flush_is_due.replace(true) {
             let live = Rc::clone(self);
             // Unconstrained: a turn that has done much would be told to come back later, and out of order.
             tokio::task::spawn_local(unconstrained(async move { live.flush() }));
         }
-        Pending { reply, sent: Instant::now() }
     }
 
     /// The reply to a command, within `limit` of its having been handed in.
@@ -148,7 +162,7 @@ impl Live {
     /// # Errors
     /// The refusal, or why there is no reply.
     pub async fn ask(self: &Rc<Self>, command: Cmd, limit: Duration) -> Result<Value, Trouble> {
-        let pending = self.send(command);
+        let pending = self.send(Lane::Regular, command);
         self.reply(pending, limit).await
     }
 
@@ -158,11 +172,12 @@ impl Live {
     /// The refusal, or why there is no reply.
     pub async fn compare(
         self: &Rc<Self>,
+        lane: Lane,
         script: &Script,
         call: &ScriptCall,
         limit: Duration,
     ) -> Result<Comparison, Trouble> {
-        let pending = self.send(script.by_hash(call));
+        let pending = self.send(lane, script.by_hash(call));
         self.compared(pending, script, call, limit).await
     }
 
@@ -214,19 +229,30 @@ impl Live {
 
     fn flush(self: &Rc<Self>) {
         self.flush_is_due.set(false);
-        let mut commands = std::mem::take(&mut *self.outbox.borrow_mut()).into_iter();
-        while commands.len() > 0 {
-            let batch: Vec<_> = commands.by_ref().take(LARGEST_BATCH).collect();
+        while self.under_way.get() < MOST_UNDER_WAY {
+            let batch = self.outbox.borrow_mut().take(LARGEST_BATCH, |reply| !reply.is_closed());
+            if batch.is_empty() {
+                return;
+            }
+            let size = batch.len();
+            self.under_way.set(self.under_way.get() + size);
             // Handed in here and now, so that commands leave in the order in which they came; the replies are waited
             // for in a task of their own. There is always room (`HAND_IN_ROOM`), so the first poll hands in.
-            let mut exchange = Box::pin(Rc::clone(self).exchange(batch));
+            let live = Rc::clone(self);
+            let mut exchange = Box::pin(async move {
+                live.exchange(batch).await;
+                live.under_way.set(live.under_way.get() - size);
+                if !live.outbox.borrow().is_empty() {
+                    live.see_to_flush();
+                }
+            });
             if exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
                 tokio::task::spawn_local(exchange);
             }
         }
     }
 
-    async fn exchange(self: Rc<Self>, batch: Vec<(Cmd, Reply)>) {
+    async fn exchange(&self, batch: Vec<(Cmd, Reply)>) {
         let mut pipeline = Pipeline::with_capacity(batch.len());
         let mut replies = Vec::with_capacity(batch.len());
         for (command, reply) in batch {

@@ -1,9 +1,10 @@
 //! The waiters of one process for one key: first come, first served, whichever instance they came from.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use crate::outlet::{Caller, Ticket};
@@ -29,11 +30,31 @@ impl Waiter {
     }
 }
 
+/// The waiters in the order in which they came.
+#[derive(Default)]
+struct Line {
+    /// By a number that counts up; so one that leaves from the middle costs no walk.
+    by_arrival: BTreeMap<u64, Waiter>,
+    /// The numbers, by environment and call.
+    arrivals: FxHashMap<(u64, u64), u64>,
+    next: u64,
+}
+
+impl Line {
+    fn first(&self) -> Option<&Waiter> {
+        self.by_arrival.first_key_value().map(|(_, waiter)| waiter)
+    }
+
+    fn first_mut(&mut self) -> Option<&mut Waiter> {
+        self.by_arrival.first_entry().map(std::collections::btree_map::OccupiedEntry::into_mut)
+    }
+}
+
 /// The local queue for one key. Only its head asks redis.
 pub struct Queue {
     /// The key.
     pub key: Arc<str>,
-    waiters: RefCell<VecDeque<Waiter>>,
+    waiters: RefCell<Line>,
     woken: Notify,
     /// How often the key has changed, as far as we were told. A change can be told before the answer arrives that it
     /// makes worthless: whoever looks at the key compares this with what it was before.
@@ -70,13 +91,17 @@ impl Queue {
 
     /// Joins at the end.
     pub fn join(&self, waiter: Waiter) {
-        self.waiters.borrow_mut().push_back(waiter);
+        let mut line = self.waiters.borrow_mut();
+        let arrival = line.next;
+        line.next += 1;
+        line.arrivals.insert((waiter.ticket.caller.environment, waiter.ticket.call), arrival);
+        line.by_arrival.insert(arrival, waiter);
     }
 
     /// Who is first.
     #[must_use]
     pub fn head(&self) -> Option<Head> {
-        self.waiters.borrow().front().map(|waiter| Head {
+        self.waiters.borrow().first().map(|waiter| Head {
             call: waiter.ticket.call,
             caller: waiter.ticket.caller.clone(),
             settings: Arc::clone(&waiter.settings),
@@ -86,7 +111,7 @@ impl Queue {
 
     /// An attempt of the head was answered: it was held.
     pub fn was_tried(&self, head: &Head) {
-        if let Some(waiter) = self.waiters.borrow_mut().front_mut()
+        if let Some(waiter) = self.waiters.borrow_mut().first_mut()
             && waiter.is_call(head.caller.environment, head.call)
         {
             waiter.has_tried = true;
@@ -101,7 +126,7 @@ impl Queue {
         let is_due = self
             .waiters
             .borrow()
-            .front()
+            .first()
             .is_some_and(|waiter| waiter.is_call(environment, call) && !waiter.has_tried);
         if is_due {
             answered.await;
@@ -110,24 +135,27 @@ impl Queue {
 
     /// Takes one out: the head when it is served, any when it leaves. `None` if it left before.
     pub fn leave(&self, environment: u64, call: u64) -> Option<Waiter> {
-        let mut waiters = self.waiters.borrow_mut();
-        let position = waiters.iter().position(|waiter| {
-            waiter.ticket.call == call && waiter.ticket.caller.environment == environment
-        })?;
-        if position == 0 {
+        let mut line = self.waiters.borrow_mut();
+        let arrival = line.arrivals.remove(&(environment, call))?;
+        let waiter = line.by_arrival.remove(&arrival);
+        if line.by_arrival.first_key_value().is_none_or(|(&first, _)| first > arrival) {
             // Whoever is first now may have been asleep with its own settings.
             self.woken.notify_one();
         }
-        waiters.remove(position)
+        waiter
     }
 
     /// Takes all out that fit.
     pub fn leave_all(&self, fits: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
-        let mut waiters = self.waiters.borrow_mut();
-        let (gone, stay) = std::mem::take(&mut *waiters).into_iter().partition(|waiter| fits(waiter));
-        *waiters = stay;
+        let mut line = self.waiters.borrow_mut();
+        let (gone, stay): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut line.by_arrival).into_iter().partition(|(_, waiter)| fits(waiter));
+        line.by_arrival = stay;
+        for waiter in gone.values() {
+            line.arrivals.remove(&(waiter.ticket.caller.environment, waiter.ticket.call));
+        }
         self.woken.notify_one();
-        Vec::from(gone as VecDeque<Waiter>)
+        gone.into_values().collect()
     }
 
     /// The head has changed: whoever serves the queue looks at once.

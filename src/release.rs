@@ -14,6 +14,7 @@ use crate::lease::Lease;
 use crate::limit::Limit;
 use crate::link::Patience;
 use crate::live::Trouble;
+use crate::outbox::Lane;
 use crate::outlet::Loss;
 use crate::queue::{Head, Queue};
 use crate::settlement::{self, Origin, Sent};
@@ -159,7 +160,7 @@ async fn compare_and_free(
             Ok(live) => live,
             Err(error) => break error,
         };
-        let trouble = match live.compare(script, &call, limit.remaining()).await {
+        let trouble = match live.compare(Lane::Urgent, script, &call, limit.remaining()).await {
             // The first try has done it, whose answer was lost.
             Ok(Comparison::Other(Some(holder))) if call.next.as_deref() == Some(&*holder) => {
                 return Ok(Comparison::Ours);

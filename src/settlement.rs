@@ -17,6 +17,7 @@ use crate::command::{self, Comparison, RELEASE, ScriptCall};
 use crate::error::{Error, is_wrong_type};
 use crate::link::Patience;
 use crate::live::{Live, Trouble};
+use crate::outbox::Lane;
 use crate::settings::Settings;
 
 /// Between two looks at a key that may still be set by a connection which could not be killed.
@@ -89,7 +90,8 @@ pub fn discard(client: &Rc<Client>, sent: Sent) {
                 return;
             };
             let closed = make_sure_it_is_closed(&live, &sent).await;
-            match live.compare(&RELEASE, &call, settings.command_timeout).await {
+            // Not urgent: it must not overtake the SET that it undoes.
+            match live.compare(Lane::Regular, &RELEASE, &call, settings.command_timeout).await {
                 Ok(found) => {
                     if found == Comparison::Ours {
                         client.changed(&sent.key);

@@ -5,4 +5,10 @@ local holder = redis.pcall('get', KEYS[1])
 if holder == ARGV[1] then
   return redis.pcall('pexpire', KEYS[1], ARGV[2])
 end
+-- A server that was demoted answers from a copy that is no authority on what we hold. GETEX reads as well, but only a
+-- master may be asked.
+local authority = redis.pcall('getex', KEYS[1])
+if type(authority) == 'table' and authority.err and string.find(authority.err, 'READONLY') then
+  return authority
+end
 return holder

@@ -4,6 +4,11 @@
 -- who holds it now; an error of GET or DEL, as redis worded it.
 local holder = redis.pcall('get', KEYS[1])
 if holder ~= ARGV[1] then
+  -- Only a master's word counts, see extend.lua.
+  local authority = redis.pcall('getex', KEYS[1])
+  if type(authority) == 'table' and authority.err and string.find(authority.err, 'READONLY') then
+    return authority
+  end
   return holder
 end
 local reply = redis.pcall('set', KEYS[1], ARGV[3], 'PX', ARGV[2])

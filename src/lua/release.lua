@@ -5,4 +5,9 @@ local holder = redis.pcall('get', KEYS[1])
 if holder == ARGV[1] then
   return redis.pcall('del', KEYS[1])
 end
+-- Only a master's word counts, see extend.lua.
+local authority = redis.pcall('getex', KEYS[1])
+if type(authority) == 'table' and authority.err and string.find(authority.err, 'READONLY') then
+  return authority
+end
 return holder
