@@ -6,10 +6,12 @@ const { test } = require('node:test');
 const { describe } = require('./torture/figures');
 const { torture } = require('./torture/report');
 
-test('a history of 20 seconds of faults has nothing wrong in it', async (t) => {
+const skip = process.platform === 'win32' && 'there are no signals to stop a process with';
+
+test('a history of 20 seconds of faults has nothing wrong in it', { skip }, async (t) => {
   const seed = 20240613;
   t.diagnostic(`seed ${seed}`);
-  const { violations, figures, text } = await torture({ seed, seconds: 20 });
+  const { violations, figures, text } = await torture({ seed, seconds: 20, keys: 4, pace: 0.6 });
   assert.equal(violations.length, 0, text);
   // A run in which hardly anything happened proves nothing.
   const { acquisitions, faults, 'guarded writes': writes } = figures.counts;

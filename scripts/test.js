@@ -8,7 +8,13 @@ const { setup } = require('./setup');
 const { root, run } = require('./setup/run');
 
 // What measures times or fills a core: each of these has the machine to itself.
-const quiet = ['heartbeat.test.js', 'original.test.js', 'torture.test.js', 'faults/loop.test.js'];
+const quiet = [
+  'heartbeat.test.js',
+  'original.test.js',
+  'torture.test.js',
+  'faults/bounds.test.js',
+  'faults/loop.test.js',
+];
 
 const testFolder = path.join(root, '__test__');
 

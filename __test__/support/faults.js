@@ -77,4 +77,21 @@ async function refusals(client, code) {
   return found ? Number(found[1]) : 0;
 }
 
-module.exports = { patient, runChild, wait, setOf, scriptFor, requestSeen, loseOpenLinks, ran, passed, refusals };
+/** Forbids all subcommands of CLIENT but these, in a way that every server understands. */
+async function allowOnlyClient(client, ...subcommands) {
+  await client.acl('SETUSER', 'default', '-client', ...subcommands.map((name) => `+client|${name}`));
+}
+
+module.exports = {
+  patient,
+  runChild,
+  wait,
+  setOf,
+  scriptFor,
+  requestSeen,
+  loseOpenLinks,
+  ran,
+  passed,
+  refusals,
+  allowOnlyClient,
+};

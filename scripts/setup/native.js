@@ -97,4 +97,4 @@ function requireCargo() {
   );
 }
 
-module.exports = { buildNative, binaryName };
+module.exports = { buildNative, binaryName, requireCargo };

