@@ -1,0 +1,160 @@
+// Bounds: what a hundred thousand calls at once cost while redis is away or hangs, what they may not cost the leases of
+// the same process, and where the limit is. Runs alone: it fills a core and measures memory.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+const { commandCalls } = require('../support/commands');
+const { patient, runChild } = require('../support/faults');
+const { startServer } = require('../support/server');
+const { until } = require('../support/wait');
+
+const key = 'reservation-job';
+const calls = 100000;
+
+/** In the child: resident memory after a collection, in MB. */
+const memory = `
+  const memory = () => { global.gc(); return Math.round(process.memoryUsage().rss / 1048576); };`;
+
+for (const [what, stop, codes, again] of [
+  ['away', (server) => server.kill(), ['ERR_REDIS_CONNECTION'], (server) => server.start()],
+  // Once one has waited in vain the connection is given up, and the rest have lost theirs.
+  [
+    'hung',
+    (server) => server.pause(),
+    ['ERR_REDIS_TIMEOUT', 'ERR_REDIS_CONNECTION'],
+    (server) => server.resume(),
+  ],
+]) {
+  test(`100,000 calls while redis is ${what}: an error each, once, in bounded memory, and no key of them later`, async (t) => {
+    const server = await startServer(t);
+    const source = `${memory}
+      const count = ${calls};
+      const reservation = make(60000, 600, { command_timeout: 2000, connect_timeout: 2000 });
+      setInterval(() => {}, 1000);
+      process.once('message', () => {
+        let answered = 0;
+        let wrong = 0;
+        const start = memory();
+        for (let index = 0; index < count; index += 1) {
+          reservation.lock('job ' + index, (error, got) => {
+            answered += 1;
+            if (!error || !${JSON.stringify(codes)}.includes(error.code) || got !== undefined) wrong += 1;
+            if (answered === count) setImmediate(() => {
+              process.send({ answered, wrong, grown: memory() - start });
+              process.once('message', () => reservation.lock('after', report));
+            });
+          });
+        }
+      });
+      reservation.lock('warm-up', () => reservation.release(report));`;
+    const child = runChild(t, server, source, { execArgv: ['--expose-gc'] });
+    assert.deepEqual(await child.message(), { values: [1] });
+    await stop(server);
+    child.send('go');
+    const { grown, ...facts } = await child.message(() => true, { timeout: 60000 });
+    assert.deepEqual(facts, { answered: calls, wrong: 0 });
+    t.diagnostic(`grown by ${grown} MB`);
+    assert.ok(grown < 400, `grown by ${grown} MB`);
+    await again(server);
+    const client = server.client();
+    if (what === 'hung') {
+      // As many as the sockets had room for.
+      await until(async () => (await commandCalls(client)).set > 100, { ...patient, what: 'late SETs' });
+    }
+    child.send('go');
+    assert.deepEqual(await child.message(() => true, { timeout: 60000 }), { values: [true] });
+    await until(async () => (await client.dbsize()) === 1, {
+      timeout: 60000,
+      interval: 100,
+      what: 'no orphans',
+    });
+    assert.deepEqual(await client.keys('*'), ['reservation-after']);
+  });
+}
+
+/** In the child: a lease of two seconds that the rest of the process may not cost. */
+const steady = `
+  const steady = make(300, 2);
+  const losses = [];
+  steady.on('lost', ({ message }) => losses.push(message));`;
+
+test('a burst of 200,000 calls does not starve the heartbeats', async (t) => {
+  const server = await startServer(t);
+  const code = `${steady}
+    const count = 200000;
+    const reservation = make(60000, 600);
+    steady.lock('steady', () => {
+      let answered = 0;
+      let wrong = 0;
+      for (let index = 0; index < count; index += 1) {
+        reservation.lock('job ' + index, async (error, got) => {
+          answered += 1;
+          if (error || !got) wrong += 1;
+          if (answered < count) return;
+          const released = await reservation.release();
+          process.send({ wrong, released, losses, held: steady.held });
+        });
+      }
+    });`;
+  const child = runChild(t, server, code);
+  assert.deepEqual(await child.message(() => true, { timeout: 120000 }), {
+    wrong: 0,
+    released: 200000,
+    losses: [],
+    held: true,
+  });
+});
+
+test('100,000 waiters that leave last to first do not starve the heartbeats', async (t) => {
+  const server = await startServer(t);
+  await server.command('SET', key, 'other');
+  const code = `${steady}
+    const reservation = make(60000, 600);
+    steady.lock('steady', async () => {
+      const controllers = Array.from({ length: ${calls} }, () => new AbortController());
+      const waits = controllers.map(({ signal }) =>
+        reservation.wait_until_lock('job', { signal }).catch(({ name }) => name));
+      await steady.ensure_reservation();
+      for (const controller of controllers.reverse()) controller.abort();
+      const ends = new Set(await Promise.all(waits));
+      process.send({ ends: [...ends], losses, held: steady.held });
+    });`;
+  const child = runChild(t, server, code);
+  assert.deepEqual(await child.message(() => true, { timeout: 120000 }), {
+    ends: ['AbortError'],
+    losses: [],
+    held: true,
+  });
+});
+
+test('the 250,001st pending call is refused at once; releases are not, and there is room again later', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  await client.set(key, 'other');
+  const code = `${steady}
+    const controller = new AbortController();
+    const reservation = make(60000, 600);
+    const answer = async (promise) => promise.catch(({ code, name }) => code || name);
+    steady.lock('steady', async () => {
+      const waits = Array.from({ length: 250000 }, () =>
+        answer(reservation.wait_until_lock('job', { signal: controller.signal })));
+      const refused = await Promise.all([
+        answer(reservation.lock('other')),
+        answer(reservation.wait_until_lock('job')),
+        answer(reservation.wait_until_lock('other')),
+      ]);
+      const served = [await steady.ensure_reservation(), steady.held, await steady.release()];
+      controller.abort(Object.assign(new Error('enough'), { code: 'ENOUGH' }));
+      const ends = new Set(await Promise.all(waits));
+      process.send({ refused, served, ends: [...ends], later: await answer(reservation.lock('other')), losses });
+    });`;
+  const child = runChild(t, server, code);
+  assert.deepEqual(await child.message(() => true, { timeout: 120000 }), {
+    refused: ['ERR_TOO_MANY_CALLS', 'ERR_TOO_MANY_CALLS', 'ERR_TOO_MANY_CALLS'],
+    served: [null, true, 1], // undefined, as JSON has it
+    ends: ['ENOUGH'],
+    later: true,
+    losses: [],
+  });
+});

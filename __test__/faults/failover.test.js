@@ -1,0 +1,127 @@
+// Servers that change their role: a failover of a pair and back, a demotion to a replica of somebody else, an
+// asynchronous failover that forgets. What a demoted server says of a key is no proof of anything.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+const { patient, wait, ran, passed, refusals } = require('../support/faults');
+const { makeReservation, askError, keepLosses } = require('../support/reservation');
+const { startServer } = require('../support/server');
+const { until, within } = require('../support/wait');
+
+const key = 'reservation-job';
+
+const isInSync = async (replica) => /master_link_status:up/.test(await replica.info('replication'));
+
+/** A server with a replica of its own, in step with it. */
+async function startPair(t) {
+  const args = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1'];
+  const [first, second] = await Promise.all([startServer(t, { args }), startServer(t, { args })]);
+  const [one, two] = [first.client(), second.client()];
+  await two.replicaof(first.host, first.port);
+  await until(() => isInSync(two), { ...patient, what: 'the replica' });
+  return { first, second, one, two };
+}
+
+test('a failover and back: what is held is unknown meanwhile, and kept', async (t) => {
+  const { first, second, one, two } = await startPair(t);
+  const holder = makeReservation(t, first, { interval: 200, ttl: 20 });
+  const losses = keepLosses(holder);
+  await holder.lock('job');
+  await ran(one, 'pexpire', 1);
+  await until(() => two.exists(key), { ...patient, what: 'its copy' });
+  const waiting = wait(t, makeReservation(t, first), 'job');
+
+  await two.replicaof('NO', 'ONE');
+  await one.replicaof(second.host, second.port);
+  await until(() => isInSync(one), { ...patient, what: 'the demotion' });
+  const before = await refusals(one, 'READONLY');
+  await until(async () => (await refusals(one, 'READONLY')) >= before + 3, { ...patient, what: 'refusals' });
+  assert.deepEqual([holder.held, losses], [true, []]);
+  const error = await within(
+    20000,
+    askError((done) => makeReservation(t, first, { options: { command_timeout: 500 } }).lock('other', done)),
+  );
+  assert.deepEqual([error.code, /READONLY/.test(error.message)], ['ERR_REDIS_REPLY', true]);
+
+  await one.replicaof('NO', 'ONE');
+  await ran(one, 'pexpire', 2);
+  assert.deepEqual([holder.held, losses], [true, []]);
+  assert.equal(await holder.release(), 1);
+  assert.equal(await within(20000, waiting), key);
+});
+
+test('demoted to the replica of a server that knows nothing: unknown until the deadline, then lost', async (t) => {
+  const server = await startServer(t);
+  const stranger = await startServer(t, { args: ['--repl-diskless-sync-delay', '0'] });
+  const client = server.client();
+  const options = { command_timeout: 500 };
+  const [holder, lasting] = [3, 60].map((ttl) => makeReservation(t, server, { interval: 200, ttl, options }));
+  const losses = [holder, lasting].map(keepLosses);
+  await holder.lock('job');
+  await lasting.lock('lasting');
+  await ran(client, 'pexpire', 2);
+  const start = performance.now();
+  await client.replicaof(stranger.host, stranger.port);
+  await until(async () => (await isInSync(client)) && !(await client.exists(key)), {
+    ...patient,
+    what: 'the demotion',
+  });
+  const gone = performance.now() - start;
+  assert.ok(gone < 2000, `in time for what is to be seen: ${gone} ms`);
+  await passed(start, 2200);
+  assert.deepEqual([holder.held, lasting.held, losses], [true, true, [[], []]], 'a replica is no authority');
+  await until(() => losses[0].length > 0, { ...patient, what: 'the loss' });
+  const after = performance.now() - start;
+  assert.ok(after >= 2500 && after < 5000, `at the deadline: ${after} ms`);
+  const failing = makeReservation(t, server, { ttl: 60, options });
+  assert.match(
+    String(
+      await within(
+        20000,
+        failing.lock('other').catch((error) => error),
+      ),
+    ),
+    /READONLY/,
+  );
+  assert.match(
+    String(
+      await within(
+        20000,
+        lasting.release().catch((error) => error),
+      ),
+    ),
+    /READONLY/,
+  );
+  // Promoted, it is one; and what it does not have is lost, or was released before.
+  await client.replicaof('NO', 'ONE');
+  const error = await within(
+    20000,
+    askError((done) => lasting.release(done)),
+  );
+  assert.equal(error.code, 'ERR_RESERVATION_LOST');
+  assert.deepEqual(
+    losses.map((list) => list.length),
+    [1, 0],
+  );
+});
+
+test('a failover that forgets: the loss is told at the first renewal on the new server', async (t) => {
+  const { first, second, one, two } = await startPair(t);
+  const holder = makeReservation(t, first, { interval: 200, ttl: 20 });
+  const losses = keepLosses(holder);
+  // The copy never gets it: its link is cut before.
+  await two.replicaof('NO', 'ONE');
+  await holder.lock('job');
+  await ran(one, 'pexpire', 1);
+  await first.kill();
+  await second.kill();
+  // The address now leads to the server that was the replica.
+  second.port = first.port;
+  await second.start();
+  await until(() => losses.length > 0, { ...patient, what: 'the loss' });
+  assert.match(losses[0].message, new RegExp(` lost reservation for ${key}$`));
+  assert.deepEqual([holder.held, await holder.release()], [false, 0]);
+  assert.equal(await holder.lock('job'), true);
+  assert.equal(await second.command('EXISTS', key), 1);
+});

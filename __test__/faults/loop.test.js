@@ -1,0 +1,200 @@
+// A blocked event loop: nothing is lost meanwhile, a loss shows at once, and what piles up is delivered in order and in
+// bounded memory. Runs alone: it fills a core and measures memory.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+const { commandCalls } = require('../support/commands');
+const { patient, runChild, ran, passed } = require('../support/faults');
+const { startServer } = require('../support/server');
+const { until, watchWhile } = require('../support/wait');
+
+const key = 'reservation-job';
+const calls = 100000;
+
+/** In the child: nothing else runs until the parent writes a byte. */
+const block = `const block = () => require('node:fs').readSync(0, Buffer.alloc(1));`;
+const unblock = (child) => child.process.stdin.write('x');
+
+test('blocked for three times the ttl: what is held is kept, and so is what came while it was blocked', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  await client.set('reservation-waited', 'other', 'PX', 700);
+  const code = `${block}
+    const reservation = make(400, 2);
+    const late = make(400, 2);
+    reservation.on('lost', ({ message }) => process.send({ lost: message }));
+    late.on('lost', ({ message }) => process.send({ lost: message }));
+    reservation.lock('job', () => {
+      const answers = [];
+      const answered = (name) => (error, value) => {
+        answers.push([name, error, value, late.held, late.is_held(name)]);
+        if (answers.length === 2) process.send({ answers, held: reservation.held });
+      };
+      late.lock('locked', answered('locked'));
+      late.wait_until_lock('waited', answered('waited'));
+      process.send({ blocked: true }, () => {
+        block();
+        const { held } = reservation;
+        process.send({ held, answers: answers.length });
+      });
+    });`;
+  const child = runChild(t, server, code);
+  await child.message({ blocked: true });
+  const names = [key, 'reservation-locked', 'reservation-waited'];
+  await until(async () => (await client.get('reservation-waited'))?.startsWith('me-'), {
+    ...patient,
+    what: 'the wait',
+  });
+  const start = performance.now();
+  const { seen } = await watchWhile(
+    () => passed(start, 6000),
+    () => client.exists(...names),
+    25,
+  );
+  assert.ok(seen.length > 60 && seen.every((count) => count === 3), `all the time: ${seen}`);
+  unblock(child);
+  assert.deepEqual(await child.message(), { held: true, answers: 0 });
+  assert.deepEqual(await child.message(), {
+    answers: [
+      ['locked', null, true, true, true],
+      ['waited', null, 'reservation-waited', true, true],
+    ],
+    held: true,
+  });
+  assert.equal(child.messages.all.length, 3, 'no loss');
+});
+
+test('a loss while blocked: held is false on the first line after it, and it is told once', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const code = `${block}
+    const lost = make(100, 30);
+    const kept = make(100, 30);
+    let losses = 0;
+    for (const one of [lost, kept]) one.on('lost', ({ key }) => { losses += 1; process.send({ lost: key }); });
+    process.on('message', () => process.send({ losses }));
+    Promise.all([lost.lock('job'), kept.lock('kept')]).then(() => {
+      const { signal } = lost;
+      process.send({ blocked: lost.held && kept.held }, () => {
+        block();
+        const first = [lost.held, lost.is_held('job'), kept.held, signal.aborted, losses];
+        process.send({ first });
+      });
+    });`;
+  const child = runChild(t, server, code);
+  await child.message({ blocked: true });
+  await client.set(key, 'thief-1');
+  // The heartbeat of what is lost stops; that of the other goes on.
+  await ran(client, 'pexpire', 5);
+  unblock(child);
+  assert.deepEqual(await child.message(), { first: [false, false, true, false, 0] });
+  assert.deepEqual(await child.message(), { lost: key });
+  await ran(client, 'pexpire', 5);
+  child.send('count');
+  assert.deepEqual(await child.message(), { losses: 1 });
+  assert.equal(await client.get(key), 'thief-1');
+});
+
+/** In the child: resident memory after a collection, in MB. */
+const memory = `
+  const memory = () => { global.gc(); return Math.round(process.memoryUsage().rss / 1048576); };`;
+
+test('100,000 locks, then a busy loop: answered in order, once each, and the memory comes back', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const code = `${block}${memory}
+    const count = ${calls};
+    const reservation = make(60000, 600);
+    async function round() {
+      let answered = 0;
+      let wrong = 0;
+      let last = -1;
+      let late = 0;
+      const all = new Promise((resolve) => {
+        for (let index = 0; index < count; index += 1) {
+          reservation.lock('job ' + index, (error, got) => {
+            if (error || !got) wrong += 1;
+            if (index < last) late += 1;
+            last = index;
+            answered += 1;
+            if (answered === count) resolve();
+          });
+        }
+      });
+      process.send({ blocked: true });
+      block();
+      const before = answered;
+      const peak = process.memoryUsage().rss / 1048576;
+      await all;
+      // Twice answered calls would show within a turn or two.
+      await new Promise(setImmediate);
+      const { held } = reservation;
+      const released = await reservation.release();
+      await new Promise(setImmediate);
+      process.send({ before, answered, wrong, late, held, released, peak, after: memory() });
+    }
+    reservation.lock('warm-up', () => reservation.release(async () => {
+      process.send({ start: memory() });
+      await round();
+      await round();
+    }));`;
+  const child = runChild(t, server, code, { execArgv: ['--expose-gc'] });
+  const { start } = await child.message();
+  const rounds = [];
+  for (let round = 0; round < 2; round += 1) {
+    await child.message({ blocked: true }, { timeout: 30000 });
+    await until(async () => (await client.dbsize()) === calls, {
+      timeout: 60000,
+      interval: 100,
+      what: 'all keys',
+    });
+    unblock(child);
+    const { peak, after, ...facts } = await child.message(() => true, { timeout: 60000 });
+    assert.deepEqual(facts, { before: 0, answered: calls, wrong: 0, late: 0, held: true, released: calls });
+    assert.equal(await client.dbsize(), 0);
+    rounds.push({ peak: Math.round(peak), after });
+  }
+  const numbers = JSON.stringify({ start, rounds });
+  t.diagnostic(`resident MB: ${numbers}`);
+  // At most 4 kB for a call that waits for its delivery, and nothing that stays.
+  assert.ok(rounds[0].peak - start < 400, numbers);
+  assert.ok(rounds[1].peak < rounds[0].peak * 1.2 + 20, numbers);
+  assert.ok(rounds[1].after < rounds[0].after * 1.2 + 20, numbers);
+});
+
+test('lines that pile up: a thousand are kept, one line counts the rest', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const code = `${block}
+    const lines = [];
+    const reservation = make(10, 600, undefined, (line) => lines.push(JSON.parse(line)));
+    const names = Array.from({ length: 200 }, (_, index) => 'job ' + index);
+    Promise.all(names.map((name) => reservation.lock(name))).then(() => {
+      const of = (title) => lines.filter((line) => line.title === title);
+      process.send({ blocked: true }, () => {
+        const before = of('reservation-extended').length;
+        block();
+        setImmediate(function look() {
+          const dropped = of('log-lines-dropped');
+          if (dropped.length === 0) return setImmediate(look);
+          const last = lines.findIndex(({ title }) => title === 'log-lines-dropped');
+          const kept = lines.slice(0, last).filter(({ title }) => title === 'reservation-extended').length - before;
+          setTimeout(() => process.send({ before, kept, dropped: of('log-lines-dropped') }), 100);
+        });
+      });
+    });`;
+  const child = runChild(t, server, code);
+  await child.message({ blocked: true });
+  await ran(client, 'pexpire', 5000);
+  const { pexpire } = await commandCalls(client);
+  server.pause(); // so that there are no more of them while we look
+  unblock(child);
+  const { before, kept, dropped } = await child.message(() => true, patient);
+  server.resume();
+  assert.equal(dropped.length, 1, JSON.stringify(dropped));
+  assert.equal(dropped[0].level, 'warning');
+  assert.ok(kept >= 900 && kept <= 1000, `${kept} kept`);
+  const told = before + kept + dropped[0].count;
+  assert.ok(Math.abs(told - pexpire) <= 600, `${told} told of ${pexpire}`);
+});
