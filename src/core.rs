@@ -24,6 +24,9 @@ use crate::waiting;
 /// The most requests that are taken in before their commands are written.
 const LARGEST_TURN: usize = 512;
 
+/// The most releases of one call that are under way at once.
+const MOST_AT_ONCE: usize = 4_000;
+
 /// What the core is asked to do.
 pub enum Request {
     /// One attempt at a lock.
@@ -195,23 +198,15 @@ impl Desk {
 
     async fn release(self: Rc<Self>, ticket: Ticket, holdings: Vec<Arc<Holding>>) {
         let mut releases = Releases::default();
-        let mut tasks = Vec::with_capacity(holdings.len());
-        for holding in holdings {
-            let client = self.client(&holding.settings.endpoint);
-            tasks.push(tokio::task::spawn_local(release::release(client, holding)));
-        }
-        for task in tasks {
-            match task.await {
-                Ok(Outcome::Released) => releases.released += 1,
-                Ok(Outcome::Lost(loss)) => releases.lost.push(loss),
-                Ok(Outcome::Failed(key, error)) => {
-                    releases.failed.push(key);
-                    releases.failure.get_or_insert(error);
-                }
-                Ok(Outcome::Nothing) => {}
-                Err(panic) => {
-                    releases.failure.get_or_insert(Error::Internal(panic.to_string()));
-                }
+        // In parts, so that what else is to be done has a turn between them.
+        for part in holdings.chunks(MOST_AT_ONCE) {
+            let mut tasks = Vec::with_capacity(part.len());
+            for holding in part {
+                let client = self.client(&holding.settings.endpoint);
+                tasks.push(tokio::task::spawn_local(release::release(client, Arc::clone(holding))));
+            }
+            for task in tasks {
+                releases.add(task.await.map_err(|panic| Error::Internal(panic.to_string())));
             }
         }
         ticket.answer(answer_to_release(releases));
@@ -261,6 +256,23 @@ struct Releases {
     lost: Vec<Loss>,
     failed: Vec<Arc<str>>,
     failure: Option<Error>,
+}
+
+impl Releases {
+    fn add(&mut self, outcome: Result<Outcome, Error>) {
+        match outcome {
+            Ok(Outcome::Released) => self.released += 1,
+            Ok(Outcome::Lost(loss)) => self.lost.push(loss),
+            Ok(Outcome::Failed(key, error)) => {
+                self.failed.push(key);
+                self.failure.get_or_insert(error);
+            }
+            Ok(Outcome::Nothing) => {}
+            Err(error) => {
+                self.failure.get_or_insert(error);
+            }
+        }
+    }
 }
 
 fn answer_to_release(releases: Releases) -> Result<Answer, Box<CallFailure>> {

@@ -220,8 +220,9 @@ pub fn class_of(text: &str) -> Class {
     }
 }
 
-/// The code of an error reply. Redis 6.2 wraps what a script met in an `ERR Error running script …` whose text holds
-/// the code (`… -READONLY You can't write …`), so a known code inside such a text counts.
+/// The code of an error reply. What a script met comes inside a text of its own: redis 6.2 begins that with
+/// `ERR Error running script …` or `@user_script: …`, and later versions word a command that the script may not run, or
+/// a key that it may not touch, without a code.
 fn code_of(text: &str) -> &str {
     const INSIDE_SCRIPTS: [&str; 10] = [
         "LOADING",
@@ -236,16 +237,17 @@ fn code_of(text: &str) -> &str {
         "WRONGTYPE",
     ];
     let code = text.split(' ').next().unwrap_or_default();
-    // Redis 6.2 and 7.0 word a command or a key that a script may not touch as an `ERR` of their own, Valkey as another.
-    let is_forbidden = ["The user executing the script can't", "ACL failure in script"];
-    if code == "ERR" && is_forbidden.iter().any(|words| text.contains(words)) {
+    let is_of_a_script = code.starts_with("@user_script") || (code == "ERR" && text.contains("script"));
+    if !is_of_a_script {
+        return code;
+    }
+    if ["The user executing the script can't", "ACL failure in script"]
+        .iter()
+        .any(|words| text.contains(words))
+    {
         return "NOPERM";
     }
-    if code == "ERR" && text.contains("unning script") {
-        let inside = text.split([' ', '-', ':']).find(|word| INSIDE_SCRIPTS.contains(word));
-        return inside.unwrap_or(code);
-    }
-    code
+    text.split([' ', '-', ':']).find(|word| INSIDE_SCRIPTS.contains(word)).unwrap_or(code)
 }
 
 #[cfg(test)]
@@ -283,6 +285,16 @@ mod tests {
         let wrapped = "ERR Error running script (call to f_6b1bf486c81ceb7edf3c093f4c48582e38c0e791): \
                        @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica.";
         assert_eq!(class_of(wrapped), Class::Reconnect);
+        for (text, class) in [
+            ("@user_script: 6: -MISCONF Redis is configured to save RDB snapshots", Class::Later),
+            (
+                "@user_script: 6: The user executing the script can't run this command or subcommand",
+                Class::Denied,
+            ),
+            ("ERR unknown command 'script', with args beginning with: 'LOAD'", Class::Final),
+        ] {
+            assert_eq!(class_of(text), class, "{text}");
+        }
         assert_eq!(
             class_of("ERR Error running script (call to f_0): @user_script:1: 'x' is nil"),
             Class::Final

@@ -118,7 +118,7 @@ impl Extension {
             ttl: Some(ttl),
             next: None,
         };
-        Self { pending: live.send(Lane::Urgent, EXTEND.by_hash(&call)), holding, call, sent }
+        Self { pending: live.send(Lane::Renewal, EXTEND.by_hash(&call)), holding, call, sent }
     }
 }
 

@@ -7,8 +7,10 @@ use redis::Cmd;
 /// How urgent a command is, and whether it may be parted from the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// Renewals and releases: a burst of locks must not cost a lease that is held.
-    Urgent,
+    /// Renewals: no burst of anything else must cost a lease that is held.
+    Renewal,
+    /// Releases: somebody may wait for the key.
+    Release,
     /// Everything else, in the order in which it came.
     Regular,
     /// Regular, and right behind the one before it.
@@ -24,13 +26,14 @@ struct Entry<Reply> {
 
 /// The commands of one connection that are not written yet.
 pub struct Outbox<Reply> {
-    urgent: VecDeque<Entry<Reply>>,
+    renewals: VecDeque<Entry<Reply>>,
+    releases: VecDeque<Entry<Reply>>,
     regular: VecDeque<Entry<Reply>>,
 }
 
 impl<Reply> Default for Outbox<Reply> {
     fn default() -> Self {
-        Self { urgent: VecDeque::new(), regular: VecDeque::new() }
+        Self { renewals: VecDeque::new(), releases: VecDeque::new(), regular: VecDeque::new() }
     }
 }
 
@@ -38,24 +41,30 @@ impl<Reply> Outbox<Reply> {
     /// Puts a command in.
     pub fn push(&mut self, lane: Lane, command: Cmd, reply: Reply) {
         let entry = Entry { command, reply, is_joined: lane == Lane::Joined };
-        if lane == Lane::Urgent { self.urgent.push_back(entry) } else { self.regular.push_back(entry) }
+        match lane {
+            Lane::Renewal => self.renewals.push_back(entry),
+            Lane::Release => self.releases.push_back(entry),
+            Lane::Regular | Lane::Joined => self.regular.push_back(entry),
+        }
     }
 
     /// True if there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.urgent.is_empty() && self.regular.is_empty()
+        self.renewals.is_empty() && self.releases.is_empty() && self.regular.is_empty()
     }
 
     /// Takes out the next batch of about `most`: the urgent ones first, and joined ones together. Those whose reply
     /// nobody waits for any more are dropped: what has timed out here never reaches redis.
     pub fn take(&mut self, most: usize, is_wanted: impl Fn(&Reply) -> bool) -> Vec<(Cmd, Reply)> {
-        let mut batch = Vec::with_capacity(most.min(self.urgent.len() + self.regular.len()));
-        while batch.len() < most
-            && let Some(entry) = self.urgent.pop_front()
-        {
-            if is_wanted(&entry.reply) {
-                batch.push((entry.command, entry.reply));
+        let mut batch = Vec::new();
+        for lane in [&mut self.renewals, &mut self.releases] {
+            while batch.len() < most
+                && let Some(entry) = lane.pop_front()
+            {
+                if is_wanted(&entry.reply) {
+                    batch.push((entry.command, entry.reply));
+                }
             }
         }
         while let Some(entry) = self.regular.front()
@@ -81,12 +90,16 @@ mod tests {
     #[test]
     fn urgent_ones_go_first_and_each_lane_keeps_its_order() {
         let mut outbox = Outbox::default();
-        for (lane, name) in
-            [(Lane::Regular, 1), (Lane::Urgent, 2), (Lane::Regular, 3), (Lane::Urgent, 4), (Lane::Regular, 5)]
-        {
+        for (lane, name) in [
+            (Lane::Regular, 1),
+            (Lane::Release, 2),
+            (Lane::Regular, 3),
+            (Lane::Renewal, 4),
+            (Lane::Regular, 5),
+        ] {
             outbox.push(lane, Cmd::new(), name);
         }
-        assert_eq!(names(&outbox.take(3, |_| true)), [2, 4, 1]);
+        assert_eq!(names(&outbox.take(3, |_| true)), [4, 2, 1]);
         assert_eq!(names(&outbox.take(3, |_| true)), [3, 5]);
         assert!(outbox.is_empty());
     }
@@ -98,7 +111,7 @@ mod tests {
             outbox.push(lane, Cmd::new(), name);
         }
         outbox.push(Lane::Regular, Cmd::new(), 5);
-        outbox.push(Lane::Urgent, Cmd::new(), 6);
+        outbox.push(Lane::Release, Cmd::new(), 6);
         assert_eq!(names(&outbox.take(3, |&name| name != 6)), [1, 2, 3, 4]);
         assert_eq!(names(&outbox.take(3, |_| true)), [5]);
     }

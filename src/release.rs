@@ -160,7 +160,7 @@ async fn compare_and_free(
             Ok(live) => live,
             Err(error) => break error,
         };
-        let trouble = match live.compare(Lane::Urgent, script, &call, limit.remaining()).await {
+        let trouble = match live.compare(Lane::Release, script, &call, limit.remaining()).await {
             // The first try has done it, whose answer was lost.
             Ok(Comparison::Other(Some(holder))) if call.next.as_deref() == Some(&*holder) => {
                 return Ok(Comparison::Ours);
