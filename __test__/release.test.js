@@ -1,213 +1,234 @@
-// What would be published: the files of the tarball, the packages of a release, the check of binaries, the version.
+// release(): what it frees, what it counts, what it tells of losses, and that it can be called again when redis failed.
 'use strict';
 
 const assert = require('node:assert/strict');
-const { execFile, execFileSync } = require('node:child_process');
-const fs = require('node:fs');
-const os = require('node:os');
-const path = require('node:path');
 const { test } = require('node:test');
-const { promisify } = require('node:util');
-const { platform_name } = require('../lib/load');
-const { checkBinary } = require('../scripts/binary/check');
-const { readElf } = require('../scripts/binary/elf');
-const { linkedCrates, notices } = require('../scripts/release/notices');
-const { newestEntry } = require('../scripts/release/changelog');
-const { makePackages } = require('../scripts/release/packages');
-const { targets, binaryName, packageName } = require('../scripts/release/targets');
-const { packInto } = require('../scripts/setup/pack');
-const { root } = require('./support/child');
+const { startChild } = require('./support/child');
+const { commandCalls, countCommands } = require('./support/commands');
+const { makeReservation, ask, askError, keepLosses } = require('./support/reservation');
+const { startServer } = require('./support/server');
+const { until } = require('./support/wait');
 
-const manifest = require('../package.json');
-const here = platform_name();
-const run = promisify(execFile);
-// Those of every platform would ask cargo for crates that are not needed here.
-const noticesOf = (target) => `what is linked for ${target}`;
-
-function makeFolder(t) {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'reservation-release-'));
-  t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
-
-/** Every file below a folder, by its path in it. */
-function filesIn(folder) {
-  const entries = fs.readdirSync(folder, { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile());
-  return files
-    .map((entry) => path.relative(folder, path.join(entry.path, entry.name)).replaceAll(path.sep, '/'))
-    .sort();
-}
-
-const face = [
-  'CHANGELOG.md',
-  'LICENSE',
-  'README.md',
-  'index.d.ts',
-  'index.js',
-  ...fs.readdirSync(path.join(root, 'lib')).map((name) => `lib/${name}`),
-  'package.json',
-];
-
-test('the tarball of a checkout has the face, the binary of this platform, and nothing else', (t) => {
-  const installed = packInto(makeFolder(t));
-  // A checkout may have been built for several platforms; this one's must be there.
-  const files = filesIn(installed).filter((name) => !name.endsWith('.node') || name === binaryName(here));
-  assert.deepEqual(files, [...face, binaryName(here)].sort());
-  const text = fs.readFileSync(path.join(installed, 'package.json'), 'utf8');
-  assert.equal(JSON.parse(text).optionalDependencies, undefined, 'a checkout needs no other package');
+test('nothing held gives (null, 0)', async (t) => {
+  const server = await startServer(t);
+  const reservation = makeReservation(t, server);
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0], 'never used');
+  assert.deepEqual(await ask((done) => reservation.release('job', done)), [null, 0]);
+  await reservation.lock('job');
+  await reservation.release();
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0], 'released before');
+  assert.equal(await reservation.release(), 0);
 });
 
-test('a release: the main package has no binary and names one package for each platform', (t) => {
-  const [from, to] = [makeFolder(t), path.join(makeFolder(t), 'release')];
-  for (const { platform } of targets) fs.writeFileSync(path.join(from, binaryName(platform)), platform);
-  const folders = makePackages({ from, to, noticesOf, repository: 'somebody/redis-reservation' });
-  assert.equal(folders.length, 9);
-  const main = folders.at(-1); // published last
-  assert.deepEqual(filesIn(main), face.slice().sort());
-  const own = JSON.parse(fs.readFileSync(path.join(main, 'package.json'), 'utf8'));
-  assert.equal(own.scripts, undefined);
-  assert.equal(own.devDependencies, undefined);
-  assert.deepEqual(own.exports, manifest.exports);
-  assert.deepEqual(own.engines, manifest.engines);
-  assert.equal(own.repository.url, 'git+https://github.com/somebody/redis-reservation.git');
-  const wanted = targets.map(({ platform }) => [packageName(platform), manifest.version]);
-  assert.deepEqual(own.optionalDependencies, Object.fromEntries(wanted));
+test('what is held is deleted and counted', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server);
+  await reservation.lock('job');
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 1]);
+  assert.equal(await client.dbsize(), 0);
+
+  await reservation.lock('one');
+  await reservation.lock('two');
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 2]);
+  assert.equal(await client.dbsize(), 0);
 });
 
-test('a package of a platform says for which system it is, as npm understands it', (t) => {
-  const [from, to] = [makeFolder(t), path.join(makeFolder(t), 'release')];
-  for (const { platform } of targets) fs.writeFileSync(path.join(from, binaryName(platform)), platform);
-  makePackages({ from, to, noticesOf });
-  const seen = targets.map(({ platform }) => {
-    const folder = path.join(to, packageName(platform));
-    const files = ['LICENSE', 'README.md', 'THIRD-PARTY.txt', 'package.json', binaryName(platform)];
-    assert.deepEqual(filesIn(folder), files.sort());
-    const {
-      os: systems,
-      cpu,
-      libc,
-      main,
-      version,
-      scripts,
-    } = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
-    assert.deepEqual([main, version, scripts], [binaryName(platform), manifest.version, undefined]);
-    return [platform, ...systems, ...cpu, ...(libc || [])].join(' ');
-  });
-  assert.deepEqual(seen, [
-    'linux-x64-gnu linux x64 glibc',
-    'linux-arm64-gnu linux arm64 glibc',
-    'linux-x64-musl linux x64 musl',
-    'linux-arm64-musl linux arm64 musl',
-    'darwin-x64 darwin x64',
-    'darwin-arm64 darwin arm64',
-    'win32-x64-msvc win32 x64',
-    'win32-arm64-msvc win32 arm64',
-  ]);
-});
-
-test('the loader, the build and the release agree on the names of platforms', () => {
-  const loader = fs.readFileSync(path.join(root, 'lib', 'load.js'), 'utf8');
-  for (const { platform } of targets) {
-    assert.ok(loader.includes(`'../${binaryName(platform)}'`), binaryName(platform));
-    assert.ok(loader.includes(`'${packageName(platform)}'`), packageName(platform));
-  }
-  assert.equal(Array.from(loader.matchAll(/require\('redis-reservation-/g)).length, targets.length);
-});
-
-test('a release without one of its binaries is not made', (t) => {
-  const from = makeFolder(t);
-  assert.throws(() => makePackages({ from, to: path.join(from, 'to') }), /lacks .*linux-x64-gnu/);
-});
-
-test(
-  'the binary: small enough, and an addon that needs nothing unusual',
-  { skip: process.platform !== 'linux' },
-  () => {
-    const file = path.join(root, binaryName(here));
-    // Built here, it may need this system's C library; a release may not.
-    assert.deepEqual(checkBinary(file, { floor: '999' }).complaints, []);
-    assert.match(checkBinary(file, { limit: 1000 }).complaints.join(), /more than 1000/);
-    if (here.endsWith('-gnu')) {
-      assert.match(
-        checkBinary(file, { floor: '2.1' }).complaints.join(),
-        /needs glibc 2\.\d+, newer than 2\.1/,
-      );
-    }
-  },
-);
-
-test('what is no addon is told from one', { skip: process.platform !== 'linux' }, (t) => {
-  const file = path.join(makeFolder(t), 'node.node');
-  fs.copyFileSync('/bin/sh', file);
-  assert.match(checkBinary(file, { floor: '999' }).complaints.join(), /no Node-API addon/);
-  assert.equal(readElf(Buffer.alloc(100)), null);
-});
-
-test('the reader of binaries agrees with objdump', { skip: !hasObjdump() }, () => {
-  const file = path.join(root, binaryName(here));
-  const text = execFileSync('objdump', ['-p', file], { encoding: 'utf8' });
-  const { needed, versions } = readElf(fs.readFileSync(file));
+test('release(resource) frees that one alone', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server);
+  for (const name of ['one', 'two', '3']) await reservation.lock(name);
+  assert.deepEqual(await ask((done) => reservation.release('two', done)), [null, 1]);
+  assert.deepEqual((await client.keys('*')).sort(), ['reservation-3', 'reservation-one']);
+  assert.equal(await reservation.release(3), 1, 'by what it was called, or by another name for the same');
   assert.deepEqual(
-    needed,
-    Array.from(text.matchAll(/NEEDED\s+(\S+)/g), ([, name]) => name),
+    ['one', 'two', '3'].map((name) => reservation.is_held(name)),
+    [true, false, false],
   );
-  const seen = Array.from(text.matchAll(/^\s+0x\w+ 0x\w+ \d+ (\S+)$/gm), ([, name]) => name);
-  assert.deepEqual(versions.map(({ version }) => version).sort(), seen.sort());
+  assert.equal(await reservation.release('two'), 0);
+  assert.equal(await reservation.release(), 1);
+  assert.equal(await client.dbsize(), 0);
 });
 
-function hasObjdump() {
-  try {
-    execFileSync('objdump', ['--version'], { stdio: 'ignore' });
-    return process.platform === 'linux';
-  } catch {
-    return false;
+test('a released resource can be locked again, by anyone', async (t) => {
+  const server = await startServer(t);
+  const [one, other] = [makeReservation(t, server), makeReservation(t, server)];
+  for (let round = 0; round < 10; round += 1) {
+    assert.equal(await one.lock('job'), true);
+    assert.equal(await other.lock('job'), false);
+    assert.equal(await one.release(), 1);
+    assert.equal(await other.lock('job'), true);
+    assert.equal(await other.release(), 1);
   }
-}
-
-test('the licences of all linked crates are known, allowed, and come along', () => {
-  const { target } = targets.find(({ platform }) => platform === here);
-  const allowed = fs.readFileSync(path.join(root, 'deny.toml'), 'utf8').match(/^allow = \[([^\]]*)\]/m)[1];
-  const isAllowed = (license) => allowed.includes(`"${license}"`);
-  // `A OR B`: one of them; `A AND B`: both.
-  const isGood = (license) =>
-    license
-      .replace(/[()]/g, '')
-      .split(/ AND /)
-      .every((part) => part.split(/ OR |\//).some(isAllowed));
-  const crates = linkedCrates(target);
-  assert.ok(crates.length > 10 && crates.some(({ name }) => name === 'redis'));
-  const refused = crates.filter(({ license }) => !license || !isGood(license));
-  assert.deepEqual(refused, []);
-  const text = notices(target);
-  for (const { name, version } of crates) assert.ok(text.includes(`${name} ${version} (`), name);
-  assert.match(text, /Redistributions in binary form must reproduce/);
 });
 
-test('the version is that of the newest entry of the changelog, everywhere', async () => {
-  const { version } = newestEntry(fs.readFileSync(path.join(root, 'CHANGELOG.md'), 'utf8'));
-  const { stdout } = await run(process.execPath, ['scripts/version.js'], { cwd: root });
-  assert.ok(stdout.startsWith(`${version}, `), stdout);
+test("a thief's key is left alone; the loss is told with what was released and what was not", async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server);
+  await reservation.lock('mine');
+  await reservation.lock('stolen');
+  const { _reserve_val: value, signal } = reservation;
+  await client.set('reservation-stolen', 'thief-1', 'EX', 600);
+  const error = await askError((done) => reservation.release(done));
+  assert.equal(error.code, 'ERR_RESERVATION_LOST');
+  assert.equal(error.message, `Worker ${value} lost reservation-stolen to thief-1`);
+  assert.equal(error.released, 1);
+  assert.deepEqual(error.lost, ['reservation-stolen']);
+  assert.equal(await client.get('reservation-stolen'), 'thief-1');
+  assert.ok((await client.pttl('reservation-stolen')) > 500000, 'nor is its ttl touched');
+  assert.equal(await client.exists('reservation-mine'), 0);
+  assert.equal(signal.reason, error);
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0], 'told once');
 });
 
-test('a release wants a date and the tag of its version', async () => {
-  const failure = await run(process.execPath, ['scripts/version.js', '--release', 'v0.0.1'], {
-    cwd: root,
-  }).catch((error) => error);
-  assert.equal(failure.code, 1);
-  assert.match(failure.stderr, /the tag is v0\.0\.1/);
+test('a key that is gone or of another type is a loss, too', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server);
+  const losses = keepLosses(reservation);
+  for (const take of [
+    () => client.del('reservation-job'),
+    () => client.flushall(),
+    () => client.multi().del('reservation-job').rpush('reservation-job', 'thief').exec(),
+  ]) {
+    await client.del('reservation-job');
+    await reservation.lock('job');
+    const { _reserve_val: value } = reservation;
+    await take();
+    const error = await reservation.release().catch((caught) => caught);
+    assert.equal(error.code, 'ERR_RESERVATION_LOST');
+    assert.equal(error.message, `Worker ${value} lost reservation for reservation-job`);
+    assert.deepEqual([error.released, error.lost], [0, ['reservation-job']]);
+    assert.equal(await reservation.release(), 0);
+  }
+  assert.equal(await client.type('reservation-job'), 'list');
+  assert.deepEqual(losses, [], 'the release told it, so nobody else does');
 });
 
-test('the changelog: its newest entry, and what is wrong with one', () => {
-  const text =
-    '# Changelog\n\n## [1.2.3] - 2026-01-31\n\n### Added\n\n- One\n\n## [1.2.2] - 2026-01-01\n\n- Two\n';
-  assert.deepEqual(newestEntry(text), { version: '1.2.3', date: '2026-01-31', notes: '### Added\n\n- One' });
-  assert.equal(newestEntry('## [1.0.0] - unreleased\n\n- One\n').date, null);
-  assert.throws(() => newestEntry('# Changelog\n'), /has no/);
-  assert.throws(() => newestEntry('## 1.2.3\n\n- One\n'), /is not/);
-  assert.throws(() => newestEntry('## [1.2.3] - soon\n\n- One\n'), /is not/);
-  assert.throws(
-    () => newestEntry('## [1.2.3] - unreleased\n\n## [1.2.2] - 2026-01-01\n\n- Two\n'),
-    /says nothing/,
+test('a loss that was told before gives (null, 0)', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server, { interval: 100 });
+  const losses = keepLosses(reservation);
+  await reservation.lock('job');
+  await client.set('reservation-job', 'thief-1');
+  await until(() => losses.length > 0, { what: 'the loss' });
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0]);
+  assert.equal(await client.get('reservation-job'), 'thief-1');
+  assert.equal(losses.length, 1);
+});
+
+test('release(resource) tells the loss of that resource alone', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server);
+  await reservation.lock('one');
+  await reservation.lock('two');
+  await client.flushall();
+  for (const name of ['one', 'two']) {
+    const error = await askError((done) => reservation.release(name, done));
+    assert.deepEqual([error.code, error.lost], ['ERR_RESERVATION_LOST', [`reservation-${name}`]]);
+  }
+  assert.equal(await reservation.release(), 0);
+});
+
+test('two releases at once: one deletion, one answer each', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server);
+  await reservation.lock('job');
+  const { calls, value } = await countCommands(client, () =>
+    Promise.all([1, 2, 3].map(() => ask((done) => reservation.release(done)))),
   );
+  assert.deepEqual(
+    value.map(([error]) => error),
+    [null, null, null],
+  );
+  assert.equal(
+    value.reduce((sum, [, released]) => sum + released, 0),
+    1,
+  );
+  assert.equal(calls.del, 1);
+});
+
+test('redis unreachable: an error, then release may be called again', async (t) => {
+  const server = await startServer(t);
+  const reservation = makeReservation(t, server);
+  const losses = keepLosses(reservation);
+  await reservation.lock('job');
+  await reservation.lock('other');
+  await server.command('SAVE');
+  await server.kill();
+  const error = await askError((done) => reservation.release(done));
+  assert.equal(error.code, 'ERR_REDIS_CONNECTION');
+  assert.ok(error.message.includes(`${server.host}:${server.port}`), error.message);
+  await server.start();
+  const client = server.client();
+  assert.equal(await client.dbsize(), 2);
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 2]);
+  assert.equal(await client.dbsize(), 0);
+  assert.deepEqual(losses, []);
+});
+
+test('redis hung: an error within the command timeout, then release may be called again', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server, { options: { command_timeout: 300 } });
+  const losses = keepLosses(reservation);
+  await reservation.lock('job');
+  server.pause();
+  const start = performance.now();
+  const error = await askError((done) => reservation.release(done));
+  assert.equal(error.code, 'ERR_REDIS_TIMEOUT');
+  assert.ok(performance.now() - start < 3000);
+  server.resume();
+  // The first one's command may still have run: then the key was ours to the end, and this is no loss.
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 1]);
+  assert.equal(await client.exists('reservation-job'), 0);
+  assert.deepEqual(losses, []);
+});
+
+test('a reservation whose release failed is renewed no more than a released one', async (t) => {
+  const server = await startServer(t);
+  const reservation = makeReservation(t, server, { interval: 100, ttl: 2 });
+  const losses = keepLosses(reservation);
+  await reservation.lock('job');
+  await server.command('SAVE');
+  await server.kill();
+  await assert.rejects(reservation.release(), { code: 'ERR_REDIS_CONNECTION' });
+  await server.start();
+  // Either way it ends: nobody keeps a key for ever whose owner believes to have given it back.
+  const client = server.client();
+  await until(async () => !(await client.exists('reservation-job')), { what: 'a free key' });
+  assert.deepEqual(losses, []);
+  const [error, released] = await ask((done) => reservation.release(done));
+  if (error) assert.equal(error.code, 'ERR_RESERVATION_LOST');
+  else assert.ok(released <= 1);
+});
+
+test('a 1 ms heartbeat never renews what is being released', async (t) => {
+  const server = await startServer(t);
+  // In a process of its own: whatever is thrown there ends it with an error.
+  const code = `
+    const ReserveResource = require('./index.js');
+    const { REDIS_HOST, REDIS_PORT } = process.env;
+    async function work(name) {
+      const reservation = new ReserveResource('me', REDIS_HOST, REDIS_PORT, 1, 30, false);
+      for (let round = 0; round < 500; round += 1) {
+        if (!(await reservation.lock(name))) throw new Error('not locked in round ' + round);
+        if (round % 3 === 0) await reservation.ensure_reservation();
+        if ((await reservation.release()) !== 1) throw new Error('not released in round ' + round);
+        if (reservation.held) throw new Error('held after the release in round ' + round);
+      }
+    }
+    Promise.all([work('a'), work('b'), work('c')]).then(() => process.send('done'));`;
+  const child = startChild(t, { code }, { env: server.environment });
+  await child.message((message) => message === 'done', { timeout: 60000 });
+  assert.deepEqual(await child.exit(), { code: 0, signal: null });
+  assert.equal(child.stderr, '');
+  const client = server.client();
+  assert.equal(await client.dbsize(), 0);
+  assert.equal((await commandCalls(client)).del, 1500);
 });
