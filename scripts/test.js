@@ -12,6 +12,7 @@ const quiet = [
   'heartbeat.test.js',
   'original.test.js',
   'torture.test.js',
+  'waiting/price.test.js',
   'faults/bounds.test.js',
   'faults/loop.test.js',
 ];

@@ -1,0 +1,36 @@
+// The torture run and its checker find locks that are broken: the test of the test.
+'use strict';
+
+const assert = require('node:assert/strict');
+const path = require('node:path');
+const { describe, test } = require('node:test');
+const { torture } = require('./report');
+
+/** The rules that a broken lock breaks, in as many short runs as it takes to break all of `expected`. */
+async function findOut(name, expected, options) {
+  const subject = path.join(__dirname, 'broken', `${name}.js`);
+  const broken = new Set();
+  for (let seed = 1; seed <= 6 && !expected.every((rule) => broken.has(rule)); seed += 1) {
+    const { violations, text } = await torture({ seed, seconds: 4, keys: 1, pace: 0.2, subject, ...options });
+    for (const { rule } of violations) broken.add(rule);
+    if (violations.length > 0) assert.match(text, new RegExp(`^seed ${seed}: `));
+  }
+  for (const rule of expected) assert.ok(broken.has(rule), `"${rule}" is not among ${[...broken]}`);
+}
+
+const skip = process.platform === 'win32' && 'there are no signals to stop a process with';
+
+describe('the checker finds out', { concurrency: true, skip }, () => {
+  test('a lock that asks nobody', () =>
+    findOut('ignores', ['two at once', 'lost update', 'untrue answer'], {
+      workers: 2,
+      seconds: 2,
+      faults: [],
+    }));
+
+  test('a lock that keeps its losses to itself', () =>
+    findOut('stubborn', ['held too long', 'losses'], { workers: 2, faults: ['delete', 'takeover', 'wipe'] }));
+
+  test('a lock that compares nothing and doubts nothing', () =>
+    findOut('naive', ['held too long'], { workers: 2, faults: ['stop', 'delete'] }));
+});

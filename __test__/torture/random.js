@@ -1,0 +1,54 @@
+// Numbers that look random and are the same for the same seed, for everything that a torture run decides.
+'use strict';
+
+/**
+ * A source of numbers. `seed`: anything with a text. `fork(name)` gives another source that is also the same each time,
+ * so that what one part draws does not change what another gets.
+ */
+function makeRandom(seed) {
+  const text = String(seed);
+  let state = hash(text);
+  const random = {
+    /** In [0, 1). */
+    next() {
+      state = (state + 0x6d2b79f5) >>> 0;
+      let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+      mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+      return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
+    },
+    /** A whole number from `from` to `to`, both included. */
+    between(from, to) {
+      return from + Math.floor(random.next() * (to - from + 1));
+    },
+    /** True in that share of the cases. */
+    chance(share) {
+      return random.next() < share;
+    },
+    pick(list) {
+      return list[Math.floor(random.next() * list.length)];
+    },
+    /** One of the keys of `{ name: weight }`. */
+    weighted(weights) {
+      const entries = Object.entries(weights);
+      let left = random.next() * entries.reduce((sum, [, weight]) => sum + weight, 0);
+      for (const [name, weight] of entries) {
+        left -= weight;
+        if (left < 0) return name;
+      }
+      return entries[entries.length - 1][0];
+    },
+    fork(name) {
+      return makeRandom(`${text}/${name}`);
+    },
+  };
+  return random;
+}
+
+/** FNV-1a, 32 bits. */
+function hash(text) {
+  let value = 0x811c9dc5;
+  for (const byte of Buffer.from(text)) value = Math.imul(value ^ byte, 0x01000193) >>> 0;
+  return value;
+}
+
+module.exports = { makeRandom };

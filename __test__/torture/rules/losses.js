@@ -1,0 +1,82 @@
+// Losses: each is told, once, in time, never for nothing, and never besides a release.
+'use strict';
+
+const { longestWell, robbed, running, worker } = require('../model');
+const { about, ms } = require('./exclusion');
+
+function losses(model) {
+  const found = [];
+  const report = (hold, at, message) =>
+    found.push({ rule: 'losses', message: `${hold.op}: ${message}`, at, ...about(hold) });
+  for (const hold of model.holds) {
+    const { told, outcomes } = hold;
+    const releases = outcomes.filter(({ what }) => what === 'released');
+    if (told.length > 1)
+      report(hold, told[1].t, `its loss was told ${told.length} times (${told.map(({ by }) => by)})`);
+    if (releases.length > 1) report(hold, releases[1].t, 'it was released twice');
+    if (told.length > 0 && releases.length > 0)
+      report(hold, told[0].t, 'it was released, and its loss was told');
+    if (vanished(hold)) report(hold, outcomes[0].t, 'a release found nothing, and nobody was told of a loss');
+    const late = lateness(model, hold);
+    if (late !== null && late.ms > model.limits.late) {
+      const what = late.told ? 'told' : 'not told';
+      report(
+        hold,
+        late.at,
+        `its lease ended at ${ms(model, late.deadline)}, which was ${what} ${Math.round(late.ms)} ms later`,
+      );
+    }
+    if (told.length > 0 && told[0].t < hold.from)
+      report(hold, hold.from, 'its loss was told before its call was answered');
+    for (const { t } of told) {
+      if (isNeedless(model, hold, t)) report(hold, t, 'told lost, with nothing wrong anywhere');
+    }
+  }
+  for (const { t, w, key, val } of model.strangers) {
+    found.push({
+      rule: 'losses',
+      message: `${w} was told that it lost ${val}, which it never had`,
+      at: t,
+      key,
+      workers: [w],
+    });
+  }
+  return found;
+}
+
+function vanished({ releases, outcomes, told }) {
+  if (releases.length === 0 || told.length > 0) return false;
+  return releases.every(({ answer }) => answer) && outcomes.every(({ what }) => what === 'nothing');
+}
+
+/**
+ * How long after the end of its lease the loss of a hold was told (or how long it has not been told, at the end of the
+ * record), in ms in which its process was able to run; null if there is nothing to be told. The end is redis's: what the
+ * holder itself goes by is earlier by the time that the last renewal took to arrive.
+ */
+function lateness(model, hold) {
+  const [tenure] = hold.tenures;
+  if (!tenure || tenure.deadline === Infinity) return null;
+  const { deadline } = tenure;
+  const told = hold.told[0];
+  // Who has asked for the release is told by its answer.
+  if (hold.releases.some(({ at }) => at < deadline) || (told && told.by !== 'event' && told.by !== 'throw'))
+    return null;
+  if (['freed', 'handed over'].includes(tenure.end) && !told) return null;
+  const end = told ? told.t : Math.min(model.end, worker(model, hold.w).gone);
+  const released = Math.min(...hold.releases.map(({ at }) => at));
+  if (!told && released < end) return null;
+  if (end <= deadline) return told ? { ms: 0, deadline, at: end, told: true } : null;
+  return { ms: running(model, hold.w, [deadline, end]), deadline, at: end, told: Boolean(told) };
+}
+
+/** A lease that is renewed, in a time without faults, is not lost. */
+function isNeedless(model, hold, t) {
+  if (!hold.renews) return false;
+  const from = t - hold.ttl - model.limits.recovery(hold.call.patience);
+  if (robbed(model, hold.key, [hold.call.at, t])) return false;
+  const well = longestWell(model, hold.w, [from, t], 0);
+  return Boolean(well) && well[0] === from && well[1] >= t;
+}
+
+module.exports = { losses, lateness };

@@ -1,0 +1,67 @@
+// What the lock is there for: a counter in redis that is read, thought about, and written, while the lock is held.
+'use strict';
+
+const { setTimeout: sleep } = require('node:timers/promises');
+
+/**
+ * Two counters a key, for two promises.
+ *
+ * `plain`: written without a condition. Between the last look at `held` and redis's running the command there is a gap
+ * (a SIGSTOP, a slow link), and no lock on a server of its own can close it. So a write counts as certain only if the
+ * very same lease was still held *after* its answer: then it was held all the time, the gap included, and nobody else
+ * may have written between the read and it. A write that is not certain may come late and undo somebody else's: the
+ * value names who wrote it, so the checker can tell.
+ *
+ * `fenced`: written only if, in the same instant and inside redis, the lock's key still holds our value. Here no pause
+ * matters, and no update may ever be lost; and if the lease was held before and after, the fence must have been open.
+ */
+const counters = {
+  plain: (key) => `counter:plain:${key}`,
+  fenced: (key) => `counter:fenced:${key}`,
+};
+
+const FENCE = `
+  local holder = redis.call('get', KEYS[1])
+  local old = redis.call('get', KEYS[2])
+  local open = holder == ARGV[1]
+  if open then redis.call('set', KEYS[2], ARGV[2]) end
+  return { open and 1 or 0, old, holder }`;
+
+let sections = 0;
+
+/** One read–sleep–write under `hold`, all of it recorded. */
+async function writeGuarded(instance, hold) {
+  const { worker, random, record } = instance;
+  const { op, key, val } = hold;
+  const mode = random.pick(['plain', 'fenced']);
+  const counter = counters[mode](key);
+  sections += 1;
+  const section = `${op}.s${sections}`;
+  const rest = random.pick([0, random.between(1, 20), random.between(20, 150)]);
+  if (!instance.sample(hold)) return;
+  try {
+    const read = await worker.data.get(counter);
+    record('read', { op, section, key, mode, read });
+    if (rest > 0) await sleep(rest);
+    // Told of a loss meanwhile, or not certain any more: hands off.
+    if (instance.holds.get(key) !== hold || !instance.sample(hold)) return;
+    const next = `${Number.parseInt(read || '0', 10) + 1}:${section}`;
+    record('write', { op, section, key, mode, read, next });
+    const written = await write(worker.data, mode, counter, `reservation-${key}`, val, next);
+    const held = instance.holds.get(key) === hold && instance.sample(hold);
+    record('written', { op, section, key, mode, read, next, ...written, held });
+  } catch (error) {
+    // Whether it was written is not known.
+    record('write-failed', { op, section, message: error.message });
+    await sleep(20);
+  }
+}
+
+/** What the counter was before, and whether it was written. */
+async function write(data, mode, counter, lock, val, next) {
+  if (mode === 'plain') return { old: await data.getset(counter, next), done: true };
+  const [open, old, holder] = await data.eval(FENCE, 2, lock, counter, String(val), next);
+  return { old, done: open === 1, holder };
+}
+
+module.exports = { writeGuarded, counters };

@@ -1,0 +1,153 @@
+// The queue of one process for one key: first come, first served, whoever leaves it and how.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+const { runChild } = require('../support/faults');
+const { startServer } = require('../support/server');
+const { until } = require('../support/wait');
+const { key, startPeer, tries, tried, median, show, now } = require('./kit');
+
+/**
+ * In a process: 200 waiters, each an instance of its own; some leave while they wait, by timeout or abort, some before
+ * anybody was served and some in the midst of it. Sends the order in which the others were served.
+ */
+const crowd = `
+  const { setTimeout: sleep } = require('node:timers/promises');
+  const holder = make(300000, 600);
+  const served = [];
+  const left = [];
+  async function one(number, controllers) {
+    const instance = make(300000, 600);
+    const options = {};
+    if (number % 5 === 1) options.timeout = 50 + number;
+    if (number % 5 === 3) {
+      const controller = new AbortController();
+      controllers.push(controller);
+      options.signal = controller.signal;
+    }
+    try {
+      await instance.wait_until_lock('job', options);
+    } catch (error) {
+      left.push([number, error.name]);
+      return;
+    }
+    served.push(number);
+    await sleep(1);
+    await instance.release();
+  }
+  async function main() {
+    await holder.lock('job');
+    const [early, late] = [[], []];
+    const calls = Array.from({ length: 200 }, (_, number) => one(number, number % 2 ? early : late));
+    process.send('waiting');
+    await sleep(400); // all timeouts are over
+    early.forEach((controller) => controller.abort());
+    await sleep(20);
+    await holder.release();
+    // In the midst of the serving.
+    await sleep(20);
+    late.forEach((controller) => controller.abort());
+    await Promise.all(calls);
+    process.send({ served, left });
+    process.disconnect();
+  }
+  main();`;
+
+test('200 waiters are served in order; those who leave are left out', async (t) => {
+  const server = await startServer(t);
+  const child = runChild(t, server, crowd);
+  const { served, left } = await child.message(({ served: some }) => some, { timeout: 20000 });
+  assert.deepEqual(
+    served,
+    [...served].sort((one, other) => one - other),
+  );
+  assert.equal(served.length + left.length, 200);
+  assert.ok(
+    left.every(([number, name]) => number % 5 === { ReservationTimeoutError: 1, AbortError: 3 }[name]),
+    `nobody else has left: ${left}`,
+  );
+  // All timeouts, the aborts before anybody was served, and some of those in the midst of it.
+  assert.ok(left.length > 60, `${left.length} have left`);
+  await until(async () => (await server.client().dbsize()) === 0, { what: 'a free key' });
+  assert.deepEqual(await child.exit(), { code: 0, signal: null }, child.stderr);
+});
+
+/** Five in the queue for a key that the client holds. */
+async function five(t) {
+  const server = await startServer(t);
+  const client = server.client();
+  const peer = await startPeer(t, server);
+  await client.set(key, 'somebody', 'EX', 600);
+  const earlier = await tries(client);
+  const waits = [];
+  for (let number = 0; number < 5; number += 1) {
+    waits.push(peer.start(`waiter ${number}`, 'wait_until_lock', 'job', { abortable: true }));
+  }
+  await tried(client, earlier);
+  return { server, client, peer, waits };
+}
+
+test('the rest are served without a delay when one leaves from the middle, and then the first', async (t) => {
+  const { client, peer, waits } = await five(t);
+  for (const number of [2, 0]) {
+    peer.abort(waits[number].id);
+    assert.equal((await waits[number].answer).error, 'AbortError');
+  }
+  const times = [];
+  let freed = now();
+  await client.del(key);
+  for (const number of [1, 3, 4]) {
+    const { at, error, val } = await waits[number].answer;
+    assert.deepEqual([error, await client.get(key)], [null, val]);
+    times.push(at - freed);
+    freed = now();
+    await peer.callOf(`waiter ${number}`, 'release');
+  }
+  assert.ok(median(times) < 100 && Math.max(...times) < 700, show(times));
+  assert.equal(await client.exists(key), 0);
+});
+
+test('the first leaves at the moment in which the key is freed: the second has it', async (t) => {
+  const times = [];
+  for (let round = 0; round < 5; round += 1) {
+    const { client, peer, waits } = await five(t);
+    const freed = now();
+    peer.abort(waits[0].id);
+    await client.del(key);
+    // It may have been the first one's before the abort.
+    if ((await waits[0].answer).error === null) await peer.callOf('waiter 0', 'release');
+    const { at, error } = await waits[1].answer;
+    assert.equal(error, null);
+    times.push(at - freed);
+  }
+  assert.ok(median(times) < 200, show(times));
+});
+
+test('all leave, and nobody asks redis any more', async (t) => {
+  const { client, peer, waits } = await five(t);
+  for (const { id } of waits) peer.abort(id);
+  for (const { answer } of waits) assert.equal((await answer).error, 'AbortError');
+  const before = await tries(client);
+  await client.del(key);
+  const start = now();
+  await until(() => now() - start > 1300, { what: 'more than a poll' });
+  assert.equal(await tries(client), before);
+  assert.equal(await client.exists(key), 0);
+});
+
+test('one who comes when the queue has just ended begins another one', async (t) => {
+  const server = await startServer(t);
+  const peer = await startPeer(t, server);
+  const start = now();
+  for (let round = 0; round < 200; round += 1) {
+    // The last waiter is served, and its lock is freed, while the next one joins.
+    const waiting = peer.callOf(`waiter ${round % 3}`, 'wait_until_lock', 'job');
+    assert.equal((await waiting).error, null);
+    const next = peer.callOf(`waiter ${(round + 1) % 3}`, 'wait_until_lock', 'job');
+    await peer.callOf(`waiter ${round % 3}`, 'release');
+    assert.equal((await next).error, null);
+    await peer.callOf(`waiter ${(round + 1) % 3}`, 'release');
+  }
+  assert.ok(now() - start < 20 * 900, 'woken, not polled');
+});
