@@ -1,0 +1,55 @@
+// redlock 5 beta (on ioredis, one server) as a contender. It waits by polling, every 200 ms give or take 100 unless told.
+'use strict';
+
+const { connect } = require('./ioredis');
+
+const id = 'redlock';
+
+async function open({ host, port, ttl, heartbeat, poll }) {
+  const { default: Redlock } = require('redlock');
+  const client = await connect({ host, port });
+  const often = poll === undefined ? {} : { retryDelay: poll, retryJitter: 0 };
+  // Patience is for acquiring only: a release that finds the lock gone would be tried for ever.
+  const patience = { retryCount: -1, ...often };
+  const redlock = new Redlock([client], often);
+  return {
+    make(resource) {
+      const keys = [`redlock-${resource}`];
+      if (heartbeat !== undefined)
+        return renewed(redlock, keys, ttl, { ...patience, automaticExtensionThreshold: ttl - heartbeat });
+      let lock;
+      const wait = async () => {
+        lock = await redlock.acquire(keys, ttl, patience);
+        return lock;
+      };
+      return { acquire: wait, wait, release: () => lock.release() };
+    },
+    close: async () => client.disconnect(),
+  };
+}
+
+/** Only using() renews: it is held for as long as the promise of its routine is pending. */
+function renewed(redlock, keys, ttl, settings) {
+  let end;
+  let ended;
+  const wait = () =>
+    new Promise((resolve, reject) => {
+      const routine = () =>
+        new Promise((release) => {
+          end = release;
+          resolve(true);
+        });
+      ended = redlock.using(keys, ttl, settings, routine);
+      ended.catch(reject);
+    });
+  return {
+    acquire: wait,
+    wait,
+    release() {
+      end();
+      return ended;
+    },
+  };
+}
+
+module.exports = { id, label: 'redlock 5 beta', safe: true, waits: true, renews: true, open };

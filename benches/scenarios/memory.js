@@ -1,0 +1,113 @@
+// Scenario: the memory of a lock that is held, and of one who waits: what the process grows by, by each of many.
+'use strict';
+
+async function round({ entry, start, server }) {
+  const { held = 20000, waiting = 2000 } = entry;
+  const how = { execArgv: ['--expose-gc'] };
+  const settings = { ttl: 1800000, heartbeat: 600000 };
+  const holder = await start(settings, how);
+  await holder.call('hold', 'warm-', 2000);
+  const shell = await holder.call('shell');
+  const before = await holder.call('memory');
+  await holder.call('hold', 'held-', held);
+  const after = await holder.call('memory');
+  const gross = (after.all - before.all) / held - shell;
+  const heap = (after.heap - before.heap) / held - shell;
+  const text = await lengths(server);
+  if (!entry.waits) return { held: gross, heap, net: gross - text, text };
+  const waiter = await start(settings, how);
+  const crowd = await grow(waiter, 'wait', 'warm-1', waiting);
+  return {
+    held: gross,
+    heap,
+    net: gross - text,
+    text,
+    crowd: crowd.all - shell,
+    crowdHeap: crowd.heap - shell,
+  };
+}
+
+/** What each of so many more adds; the first tenth is not counted, for it brings what all share. */
+async function grow(worker, method, resource, count) {
+  await worker.call(method, resource, Math.ceil(count / 10));
+  const before = await worker.call('memory');
+  await worker.call(method, resource, count);
+  const after = await worker.call('memory');
+  return { all: (after.all - before.all) / count, heap: (after.heap - before.heap) / count };
+}
+
+/** The bytes of a key and its value, by one of them. */
+async function lengths(server) {
+  const keys = await server.client.keys('*held-1*');
+  return keys[0].length + (await server.client.strlen(keys[0]));
+}
+
+const worker = {
+  async hold(context, prefix, count) {
+    const session = await context.session();
+    const locks = [];
+    while (locks.length < count) {
+      const some = Array.from({ length: 500 }, (_, index) =>
+        session.make(`${prefix}${locks.length + index}`),
+      );
+      await Promise.all(some.map((lock) => lock.acquire()));
+      locks.push(...some);
+    }
+    (context.kept.all ??= []).push(locks);
+  },
+
+  async wait(context, resource, count) {
+    const session = await context.session();
+    const locks = Array.from({ length: count }, () => session.make(resource));
+    for (const lock of locks) lock.wait();
+    (context.kept.all ??= []).push(locks);
+  },
+
+  /** What the bench itself keeps for each: an object of three functions, which is nobody's but the bench's. */
+  async shell({ settledMemory }) {
+    const count = 20000;
+    const before = await settledMemory();
+    const make = (resource) => ({ acquire: () => resource, wait: () => resource, release: () => resource });
+    const kept = Array.from({ length: count }, (_, index) => make(`shell-${index}`));
+    const after = await settledMemory();
+    return kept.length && (after.heap - before.heap) / count;
+  },
+
+  memory({ settledMemory }) {
+    return settledMemory();
+  },
+};
+
+module.exports = {
+  title: 'memory of each lock that is held, and of each waiter',
+  rounds: 3,
+  entries: [
+    { id: 'ours', held: 50000, waiting: 20000, waits: true },
+    { id: 'ours', key: 'shared', label: 'one instance for all', held: 50000, settings: { shared: true } },
+    'original',
+    'redlock',
+    { id: 'redis-semaphore', waits: true, waiting: 1000 },
+    { id: 'simple-redis-mutex', waits: true },
+    'redlock-universal',
+    'redis-kit',
+  ],
+  measures: [
+    { key: 'net', label: 'held, less', unit: 'key, value', best: 'low' },
+    { key: 'held', label: 'held', unit: 'bytes', best: 'low' },
+    { key: 'heap', label: 'of it', unit: 'JS', best: 'low' },
+    { key: 'text', label: 'key and', unit: 'value', best: 'low' },
+    { key: 'crowd', label: 'waiting', unit: 'bytes', best: 'low' },
+    { key: 'crowdHeap', label: 'of it', unit: 'JS', best: 'low' },
+    { key: 'peak', label: 'peak', unit: 'MB', best: 'low', hidden: true },
+  ],
+  aims: [
+    {
+      text: 'held, bytes beside key and value (< 400)',
+      value: ({ figure }) => figure('ours', 'net'),
+      atMost: 400,
+    },
+    { text: 'waiting, bytes (< 600)', value: ({ figure }) => figure('ours', 'crowd'), atMost: 600 },
+  ],
+  round,
+  worker,
+};
