@@ -4,14 +4,16 @@
 //! the top down; each part knows those below it and none above:
 //!
 //! - [`reserve_resource`]: the class that JavaScript sees.
-//! - [`bridge`]: carries calls to the core and answers back, in batches. The only parts that know Node.
+//! - [`bridge`], [`environment`], [`instance`], [`javascript`]: carry calls to the core and answers back, in batches
+//!   through a [`mailbox`]. With the class above, the only parts that know Node.
 //! - [`core`]: the thread; hands each request to the part that serves it.
 //! - [`waiting`], [`release`], [`heartbeat`], [`acquire`]: what is done with a lock.
 //! - [`settlement`]: what a lost reply left open.
 //! - [`client`]: the state of one endpoint, made of [`queue`], [`schedule`] and [`link`].
-//! - [`link`], [`live`] with its [`outbox`], [`connection`], [`greeting`]: a connection that heals, one that is up, how one is made.
+//! - [`link`], [`live`] with its [`outbox`], [`connection`], [`greeting`]: a connection that heals, one that is up, how
+//!   one is made.
 //! - [`outlet`], [`holding`], [`settings`]: what both threads see.
-//! - [`command`], [`lease`], [`backoff`], [`endpoint`], [`clock`], [`error`]: values and arithmetic.
+//! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`clock`], [`error`]: values and arithmetic.
 
 pub mod acquire;
 pub mod backoff;
