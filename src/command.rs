@@ -123,11 +123,30 @@ pub fn watch_next() -> Cmd {
     command
 }
 
-/// `CLIENT KILL ID id`: ends a connection of ours that may still hold a command.
+/// A connection as the server knows it. Its number alone may be a stranger's after a restart, which counts from 1 again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The server's number for it: they only grow while a server lives.
+    pub number: i64,
+    /// The address that the server sees.
+    pub address: String,
+}
+
+impl Identity {
+    /// From a reply to [`CLIENT INFO`](https://redis.io/docs/latest/commands/client-info/): `id=3 addr=127.0.0.1:50686 …`.
+    #[must_use]
+    pub fn from_reply(reply: &Value) -> Option<Self> {
+        let text = text_of(reply)?;
+        let field = |name: &str| text.split(' ').find_map(|field| field.strip_prefix(name));
+        Some(Self { number: field("id=")?.parse().ok()?, address: field("addr=")?.to_owned() })
+    }
+}
+
+/// `CLIENT KILL ID number ADDR address`: ends a connection of ours that may still hold a command, and no other.
 #[must_use]
-pub fn kill(client_id: i64) -> Cmd {
+pub fn kill(connection: &Identity) -> Cmd {
     let mut command = redis::cmd("CLIENT");
-    command.arg("KILL").arg("ID").arg(client_id);
+    command.arg("KILL").arg("ID").arg(connection.number).arg("ADDR").arg(&connection.address);
     command
 }
 
@@ -146,7 +165,7 @@ pub fn was_taken(reply: &Value) -> Option<bool> {
 pub fn text_of(reply: &Value) -> Option<String> {
     match reply {
         Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        Value::SimpleString(text) => Some(text.clone()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
         _ => None,
     }
 }

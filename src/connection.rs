@@ -13,7 +13,7 @@ use redis::{
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::command;
+use crate::command::{self, Identity};
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error, class_of, words_of};
 use crate::greeting::{Greeting, Heard};
@@ -25,8 +25,8 @@ pub struct Opened {
     pub connection: MultiplexedConnection,
     /// Moves the bytes. Ends when the connection does; dropping it closes the socket.
     pub driver: Pin<Box<dyn Future<Output = ()>>>,
-    /// The server's number for this connection, by which it can be killed later.
-    pub client_id: Option<i64>,
+    /// What the server knows this connection by, so that it can be killed later.
+    pub identity: Option<Identity>,
     /// What the server says without being asked, where it tells of changed keys; else the reason why it does not.
     pub pushes: Result<UnboundedReceiver<PushInfo>, String>,
 }
@@ -93,34 +93,31 @@ async fn shake_hands(
         .map_err(|error| handshake_error(endpoint, &greeting, &error))?;
     let mut driver: Pin<Box<dyn Future<Output = ()>>> = Box::pin(driver);
 
-    let (client_id, tracking) = tokio::select! {
+    let (information, tracking) = tokio::select! {
         result = prepare(&connection) => result.map_err(|error| handshake_error(endpoint, &greeting, &error))?,
         () = &mut driver => return Err(broken_off(endpoint, &greeting, "the server closed the connection")),
     };
     if let Value::ServerError(error) = tracking {
         pushes = Err(words_of(&error));
     }
-    let client_id = match client_id {
-        Value::Int(id) => Some(id),
-        Value::ServerError(error) => {
-            match Error::from_reply(&endpoint.to_string(), "CLIENT ID", "", &error) {
-                // A server that does not know CLIENT ID, or forbids it, is no worse a lock server for it.
-                Error::Denied { text, .. } if text.starts_with("NOPERM") => None,
-                Error::Reply { class: Class::Final, .. } => None,
-                error => return Err(error),
-            }
+    if let Value::ServerError(error) = &information {
+        match Error::from_reply(&endpoint.to_string(), "CLIENT INFO", "", error) {
+            // A server that does not know CLIENT INFO, or forbids it, is no worse a lock server for it.
+            Error::Denied { text, .. } if text.starts_with("NOPERM") => {}
+            Error::Reply { class: Class::Final, .. } => {}
+            error => return Err(error),
         }
-        _ => None,
-    };
-    Ok(Opened { connection, driver, client_id, pushes })
+    }
+    let identity = Identity::from_reply(&information);
+    Ok(Opened { connection, driver, identity, pushes })
 }
 
-/// Asks for our number, to be told of keys that change, and makes the scripts known: one round trip. OPTIN, so that
+/// Asks what we are known by, to be told of keys that change, and makes the scripts known: one round trip. OPTIN, so that
 /// only the keys that are read for it are watched; and never NOLOOP, under which our own write ends a watch unseen. A
 /// refused SCRIPT LOAD is no matter: the first use of a script that the server does not know sends its source.
 async fn prepare(connection: &MultiplexedConnection) -> Result<(Value, Value), RedisError> {
     let mut pipeline = Pipeline::with_capacity(5);
-    pipeline.cmd("CLIENT").arg("ID");
+    pipeline.cmd("CLIENT").arg("INFO");
     pipeline.cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN");
     for script in [&command::EXTEND, &command::RELEASE, &command::HAND_OVER] {
         pipeline.add_command(script.load());

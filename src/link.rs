@@ -239,7 +239,7 @@ impl Link {
         let driver = tokio::task::spawn_local(opened.driver);
         let tells_changes = opened.pushes.is_ok();
         let live =
-            Live::new(generation, opened.client_id, tells_changes, opened.connection, driver.abort_handle());
+            Live::new(generation, opened.identity, tells_changes, opened.connection, driver.abort_handle());
         match opened.pushes {
             Ok(pushes) => self.listen(pushes),
             Err(reason) => self.note_why_no_pushes(reason),

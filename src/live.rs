@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::command::{Comparison, Script, ScriptCall, comparison_of};
+use crate::command::{Comparison, Identity, Script, ScriptCall, comparison_of};
 use crate::error::{Error, is_wrong_type};
 use crate::outbox::{Lane, Outbox};
 use crate::settings::Settings;
@@ -75,8 +75,8 @@ pub struct Pending {
 pub struct Live {
     /// Counts the connections of an endpoint, so that a reply's owner knows whether it is still the same one.
     pub generation: u64,
-    /// The server's number for it.
-    pub client_id: Option<i64>,
+    /// What the server knows it by.
+    pub identity: Option<Identity>,
     /// When it came up.
     pub since: Instant,
     /// The server tells when a watched key changes. Turned off where it turns out to refuse.
@@ -98,14 +98,14 @@ impl Live {
     #[must_use]
     pub fn new(
         generation: u64,
-        client_id: Option<i64>,
+        identity: Option<Identity>,
         tells_changes: bool,
         connection: MultiplexedConnection,
         driver: AbortHandle,
     ) -> Self {
         Self {
             generation,
-            client_id,
+            identity,
             since: Instant::now(),
             tells_changes: Cell::new(tells_changes),
             connection,

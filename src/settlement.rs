@@ -1,7 +1,7 @@
 //! Ends in a known state what a lost or late reply left open: a key of ours that nobody knows is found, or deleted.
 //!
 //! A SET can reach redis after everything that is sent later on another connection: it sits in the old socket until
-//! redis reads it. So the old connection is killed first (`CLIENT KILL ID`), and only then is the key looked at. Where
+//! redis reads it. So the old connection is killed first (`CLIENT KILL`), and only then is the key looked at. Where
 //! that is refused, the compare-and-delete is repeated until the SET's own ttl has run out.
 
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::backoff::{Backoff, jittered};
 use crate::client::Client;
 use crate::clock::Moment;
-use crate::command::{self, Comparison, RELEASE, ScriptCall};
+use crate::command::{self, Comparison, Identity, RELEASE, ScriptCall};
 use crate::error::{Error, is_wrong_type};
 use crate::link::Patience;
 use crate::live::{Live, Trouble};
@@ -24,17 +24,17 @@ use crate::settings::Settings;
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// The connection that a command was sent on, for after it broke.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Origin {
     generation: u64,
-    client_id: Option<i64>,
+    identity: Option<Identity>,
 }
 
 impl Origin {
     /// Remembers a connection.
     #[must_use]
     pub fn of(live: &Live) -> Self {
-        Self { generation: live.generation, client_id: live.client_id }
+        Self { generation: live.generation, identity: live.identity.clone() }
     }
 }
 
@@ -109,15 +109,15 @@ pub fn discard(client: &Rc<Client>, sent: Sent) {
 
 /// True once nothing that was sent on the connection of `sent` can run after what is sent now on `live`.
 async fn make_sure_it_is_closed(live: &Rc<Live>, sent: &Sent) -> bool {
-    let Some(origin) = sent.origin else { return true };
+    let Some(origin) = &sent.origin else { return true };
     // The same connection answers in order.
     if origin.generation == live.generation {
         return true;
     }
-    match (origin.client_id, live.client_id) {
-        // Numbers only grow while a server lives, so it was started again, and what its sockets held is gone with
-        // it. The old number may by now be somebody else's.
-        (Some(old), Some(new)) if new <= old => true,
+    match (&origin.identity, &live.identity) {
+        // Numbers only grow while a server lives, so it was started again, and what its sockets held is gone with it.
+        (Some(old), Some(new)) if new.number <= old.number => true,
+        // Whether there was such a connection does not matter: now there is none.
         (Some(old), _) => live.ask(command::kill(old), sent.settings.command_timeout).await.is_ok(),
         (None, _) => false,
     }

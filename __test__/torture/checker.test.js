@@ -38,6 +38,17 @@ keeps(
     .ends(2000),
 );
 
+keeps(
+  'a script that only looks at what somebody else holds',
+  story()
+    .locks(100, 'a.1')
+    .script(500, 'b.9', 'getex')
+    .renew(1000, 'a.1')
+    .held('a.1', 2500)
+    .releases(2600, 'a.2', 'a.1')
+    .ends(4000),
+);
+
 // Two at once.
 
 breaks(

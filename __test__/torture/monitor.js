@@ -25,7 +25,7 @@ const reading = new Set([
 ]);
 
 class Monitor {
-  /** `record(event, fields, t)` gets what was seen; `keys` are the resources. `onBroken`: the record has a hole. */
+  /** `record(event, fields, t)` gets what was seen; `keys` are the resources. `onBroken(pid)`: the record has a hole. */
   constructor(server, keys, record, onBroken) {
     this.onBroken = onBroken;
     this.server = server;
@@ -39,6 +39,7 @@ class Monitor {
   /** Begins to listen, and records what each key holds then. To be called before anybody else gets at the server. */
   async attach() {
     const { server } = this;
+    const { pid } = server;
     this.wanted = true;
     const socket = net.connect({ port: server.port, host: server.host });
     this.socket = socket;
@@ -50,8 +51,8 @@ class Monitor {
     });
     socket.on('error', () => {});
     socket.on('close', () => {
-      // A moment later, so that the end of a server that ended by itself is known.
-      if (this.wanted && this.socket === socket) setTimeout(() => this.onBroken(), 200);
+      // A moment later, so that it is known if the server ended by itself.
+      if (this.wanted && this.socket === socket) setTimeout(() => this.onBroken(pid), 200);
     });
     await within(5000, once(socket, 'connect'), 'a connection for MONITOR');
     const listening = new Promise((resolve) => {
@@ -101,6 +102,8 @@ class Monitor {
     const [name, ...args] = wordsOf(text);
     const command = name.toLowerCase();
     if (reading.has(command)) return;
+    // Without options it only reads.
+    if (command === 'getex' && args.length === 1) return;
     const script = command === 'evalsha' || command === 'eval';
     // A script with more than one key is the workers' own, for what the lock guards.
     if (script && args[1] !== '1') return;

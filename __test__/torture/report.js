@@ -11,7 +11,10 @@ const MOST_SHOWN = 3;
 
 /** Runs with the options of run.js: `{ history, violations, figures, text }`, `text` being the offences for people. */
 async function torture(options) {
-  const history = await run(options);
+  const history = await run(options).catch((error) => {
+    error.message += `\nThe run did not come to its end. Again: ${commandFor(options)}`;
+    throw error;
+  });
   const { violations, model } = check(history);
   return { history, violations, figures: figuresOf(model), text: offences(history, violations, options) };
 }

@@ -72,17 +72,23 @@ class Arena {
   async open() {
     this.server = await startServer(null, { args: PERSISTENT });
     this.direct = this.server.client();
-    this.monitor = new Monitor(this.server, this.keys, this.recorder('redis'), () => this.hasBroken());
+    this.monitor = new Monitor(this.server, this.keys, this.recorder('redis'), (pid) => this.hasBroken(pid));
     await this.monitor.attach();
     await Promise.all(this.slots.map((slot) => this.openSlot(slot)));
   }
 
-  /** MONITOR's connection ended when nobody had ended it: the record has a hole, and there is no judging it. */
-  hasBroken() {
+  /**
+   * MONITOR's connection ended when nobody had ended it: the record has a hole, and there is no judging it. If redis
+   * still runs, somebody has killed a connection that was not its own (as by `CLIENT KILL ID` with the number of one
+   * that was on the server before it was started again).
+   */
+  hasBroken(pid) {
     const { process: program, output } = this.server;
-    const state = program ? `exit code ${program.exitCode}, signal ${program.signalCode}` : 'ended by us';
+    const stillRuns =
+      program && program.pid === pid && program.exitCode === null && program.signalCode === null;
+    const state = stillRuns ? 'redis still runs, so somebody has killed it' : 'redis has ended by itself';
     this.troubles.push(
-      new Error(`MONITOR's connection broke; redis: ${state}; it said:\n${output.slice(-2000)}`),
+      new Error(`MONITOR's connection broke: ${state}. Redis said:\n${output.slice(-2000)}`),
     );
   }
 

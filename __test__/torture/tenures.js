@@ -5,6 +5,9 @@
 /** How near to a key's end, in ms, a SET NX may or may not find it: redis counts whole milliseconds. */
 const EDGE = 2;
 
+/** What a script does to a key only once it has found its value there. */
+const onlyIfFound = ['set', 'pexpire', 'del'];
+
 /** The ends of a tenure that its holder had no part in. */
 const robberies = ['deleted', 'taken over', 'flushed', 'wiped'];
 
@@ -40,9 +43,13 @@ function valuesThatScriptsFound(events) {
   let script = null;
   for (const event of events) {
     if (event.e === 'script') script = event;
-    else if (event.e === 'command' && event.inner && script) found.push(script.value);
+    else if (script && isProof(event)) found.push(script.value);
   }
   return found;
+}
+
+function isProof({ e, inner, command }) {
+  return e === 'command' && inner && onlyIfFound.includes(command);
 }
 
 class Timeline {
@@ -55,7 +62,7 @@ class Timeline {
   }
 
   apply({ t, command, args, inner }, found) {
-    if (inner) this.correct(t, found);
+    if (inner && onlyIfFound.includes(command)) this.correct(t, found);
     if (command === 'set') this.set(t, args[0], ttlOf(args), args.some(isNX), inner);
     if (command === 'pexpire' || command === 'expire') {
       this.extend(t, Number(args[0]) * (command === 'expire' ? 1000 : 1));

@@ -11,10 +11,10 @@ const { key, startPeer, tries, tried, show, now } = require('./kit');
 /** Title -> how the server is started, and what is forbidden to whoever connects from then on. */
 const refusals = {
   'CLIENT TRACKING is forbidden by ACL': {
-    rules: ['-client', '+client|id', '+client|kill', '+client|caching'],
+    rules: ['-client', '+client|info', '+client|kill', '+client|caching'],
   },
   'CLIENT CACHING is forbidden by ACL': {
-    rules: ['-client', '+client|id', '+client|kill', '+client|tracking'],
+    rules: ['-client', '+client|info', '+client|kill', '+client|tracking'],
   },
   'CLIENT is renamed away': { args: ['--rename-command', 'CLIENT', ''] },
   'HELLO is renamed away, so there is only RESP2': { args: ['--rename-command', 'HELLO', ''] },
