@@ -24,19 +24,23 @@ use crate::settlement;
 const POLL: Duration = Duration::from_secs(1);
 
 /// Polls of one connection while the server tells of changes: the polls of 100,000 waiters are only the safety net.
-const MOST_POLLS_A_SECOND: u32 = 1_000;
+/// With what is not a poll they stay below 1,000.
+const MOST_POLLS_A_SECOND: u32 = 900;
 
 /// Looks at a key that follow one another this closely and find it held are spaced out.
 const CLOSE: Duration = Duration::from_millis(20);
 
 /// The longest that a look is held back while the key does change.
-const LONGEST_PAUSE: Duration = Duration::from_millis(3);
+const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
 /// How long this process leaves a key alone when it is the turn of others: longer than they hold back a look.
-const TURN_OF_OTHERS: Duration = Duration::from_millis(5);
+const TURN_OF_OTHERS: Duration = Duration::from_millis(6);
 
 /// A look in vain is held back this long at least, once enough have been.
 const SHORTEST_IN_VAIN: Duration = Duration::from_millis(64);
+
+/// The runtime's timers ring up to this late.
+const TIMER: Duration = Duration::from_millis(1);
 
 /// Two ends of a ttl this close are one: each was counted from when its answer came.
 const SAME: Duration = Duration::from_millis(20);
@@ -172,10 +176,10 @@ impl Watch {
         self.end.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Until the next poll, or the end of the ttl if that comes first.
+    /// Until the next poll, or just before the end of the ttl if that comes first: the last stretch is tried through.
     fn rest(&self, client: &Client) -> Duration {
         let poll = poll_interval(client, self.is_told);
-        self.end.map_or(poll, |end| poll.min(end.saturating_duration_since(Instant::now())))
+        self.end.map_or(poll, |end| poll.min(end.saturating_duration_since(Instant::now() + TIMER)))
     }
 }
 
