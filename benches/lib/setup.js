@@ -5,9 +5,10 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { spawnSync } = require('node:child_process');
+const { binaryName, requireCargo } = require('../../scripts/setup/native');
 const { installPackages } = require('../../scripts/setup/packages');
 const { provideRedisServer } = require('../../scripts/setup/redis-server');
-const { root, cache, SetupError, say, npm } = require('../../scripts/setup/run');
+const { root, cache, SetupError, say, run, ask, npm } = require('../../scripts/setup/run');
 
 const folder = path.join(root, 'benches');
 
@@ -48,20 +49,31 @@ function readPackages(file) {
 }
 
 /**
- * The package as it is published, beside the one that tests and people use: what lies in the root is mostly a build for
- * development. Cargo sees by itself whether there is anything to do.
+ * A copy of the package with a release build in it. Not `npm run build`, which would put its binary under those who test
+ * or use the package in the root just now. Cargo sees by itself whether there is anything to do.
  */
 function buildRelease() {
+  requireCargo();
+  say('building for release, if there is anything new (the first time takes some minutes)');
+  if (!run('cargo', ['build', '--lib', '--release', '--locked'])) {
+    throw new SetupError('The release build failed; what the compiler said stands above.');
+  }
   const place = path.join(cache, 'bench-package');
   fs.rmSync(place, { recursive: true, force: true });
   fs.mkdirSync(place, { recursive: true });
   for (const name of ['index.js', 'lib', 'package.json']) {
     fs.cpSync(path.join(root, name), path.join(place, name), { recursive: true });
   }
-  say('building for release, if there is anything new (the first time takes some minutes)');
-  const built = npm(['run', '--silent', 'build', '--', '--output-dir', place]);
-  if (!built) throw new SetupError('The release build failed; what the compiler said stands above.');
+  const metadata = JSON.parse(ask('cargo', ['metadata', '--format-version=1', '--no-deps']));
+  const library = path.join(metadata.target_directory, 'release', libraryName());
+  fs.copyFileSync(library, path.join(place, binaryName()));
   return place;
+}
+
+/** What cargo calls it. */
+function libraryName() {
+  if (process.platform === 'win32') return 'redis_reservation.dll';
+  return `libredis_reservation.${process.platform === 'darwin' ? 'dylib' : 'so'}`;
 }
 
 /** Where the figures come from: they mean nothing without. */

@@ -5,8 +5,8 @@ const { setTimeout: sleep } = require('node:timers/promises');
 
 const TTL = 10000;
 const INTERVAL = 1000;
-const SECONDS = 4;
-const LOOKS = 8;
+const SECONDS = 3;
+const LOOKS = 6;
 const SAMPLE = 400;
 
 async function round({ entry, start, server }) {
