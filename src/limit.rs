@@ -6,6 +6,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 
+/// The last try has a quarter of the whole time for itself, but no more than this.
+const LONGEST_LAST_TRY: Duration = Duration::from_millis(250);
+
 /// Counts from a call's first command: connecting has a limit of its own.
 #[derive(Debug)]
 pub struct Limit {
@@ -43,12 +46,16 @@ impl Limit {
         !self.is_endless && self.end.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Pauses before another try. False, and at once, if the time would be over by then: what the last try met is the
-    /// answer.
+    /// Pauses before another try. False, and at once, if there is no time for one: what the last try met is a better
+    /// answer than that another had not enough of it.
     pub async fn pause(&mut self) -> bool {
-        let delay = self.backoff.next_delay();
-        if !self.is_endless && self.remaining() <= delay {
-            return false;
+        let mut delay = self.backoff.next_delay();
+        if !self.is_endless {
+            let spare = self.remaining().saturating_sub((self.each / 4).min(LONGEST_LAST_TRY));
+            if spare.is_zero() {
+                return false;
+            }
+            delay = delay.min(spare);
         }
         sleep(delay).await;
         true
