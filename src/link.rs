@@ -207,8 +207,8 @@ impl Link {
     /// Leaves a connection whose server is of no use (demoted, or without room for us), if it is still the same one. The
     /// next attempt looks up the name again.
     pub fn leave_if_useless(&self, live: &Rc<Live>, error: &Error) {
+        // It is not closed: it ends when the last of the commands that are under way on it has its answer.
         if error.class() == Class::Reconnect {
-            live.close();
             self.broke(live.generation);
         }
     }
