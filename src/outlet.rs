@@ -211,3 +211,24 @@ impl Drop for Ticket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::{Letter, Mailbox};
+
+    #[test]
+    fn a_task_that_panics_answers_its_call_with_an_error() {
+        let mailbox = Arc::new(Mailbox::new(Box::new(|| {})));
+        let outlet: Arc<Mailbox> = Arc::clone(&mailbox);
+        let ticket = Ticket::new(7, Caller { outlet, instance: 1, environment: 1 });
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _ticket = ticket;
+            panic!("a fault of this library");
+        }));
+        assert!(panic.is_err());
+        let (letters, _) = mailbox.take(10);
+        let [Letter::Answer { call: 7, answer: Err(failure) }] = &letters[..] else { panic!("no answer") };
+        assert_eq!(failure.error.code(), "ERR_INTERNAL");
+    }
+}

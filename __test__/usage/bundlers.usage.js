@@ -56,7 +56,7 @@ const bundlers = {
               rules: [{ test: /\.node$/, loader: 'node-loader', options: { name: '[name].[ext]' } }],
             },
             // The files and packages of the other platforms, which are not there; and the override's file.
-            ignoreWarnings: [{ module: /redis-reservation/, message: /Can't resolve|Critical dependency/ }],
+            ignoreWarnings: [{ module: /redis-reservation/, message: /Can't resolve/ }],
           }),
       resolveLoader: { modules: [provideTool('webpack')] },
     });
