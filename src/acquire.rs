@@ -90,8 +90,15 @@ pub async fn acquire(
         Purpose::Lock => Limit::new(settings.command_timeout),
         Purpose::Wait { .. } => Limit::endless(settings.command_timeout),
     };
+    let mut refusal = None;
     loop {
         let live = client.link.live(patience_of(client, purpose), settings.connect_timeout).await?;
+        // The connection that the last refusal cost may have taken the time that was left.
+        if !limit.has_time()
+            && let Some(refusal) = refusal.take()
+        {
+            return Err(refusal);
+        }
         let remaining = limit.remaining();
         let sent = Sent {
             key: Arc::clone(key),
@@ -121,7 +128,9 @@ pub async fn acquire(
         let error = trouble.to_error(settings, "SET", key);
         client.link.leave_if_useless(&live, &error);
         match trouble {
-            Trouble::Refused(_) if is_worth_a_retry(&error, purpose) && limit.pause().await => {}
+            Trouble::Refused(_) if is_worth_a_retry(&error, purpose) && limit.pause().await => {
+                refusal = Some(error);
+            }
             Trouble::Refused(_) => return Err(error),
             Trouble::Dropped => match Box::pin(settle(client, &live, sent, purpose)).await? {
                 Some(attempt) => return Ok(attempt),

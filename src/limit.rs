@@ -46,6 +46,11 @@ impl Limit {
         !self.is_endless && self.end.is_some_and(|end| Instant::now() >= end)
     }
 
+    /// True while there is time for a try that redis can answer.
+    pub fn has_time(&mut self) -> bool {
+        self.is_endless || self.remaining() > (self.each / 8).min(LONGEST_LAST_TRY)
+    }
+
     /// Pauses before another try. False, and at once, if there is no time for one: what the last try met is a better
     /// answer than that another had not enough of it.
     pub async fn pause(&mut self) -> bool {
