@@ -158,11 +158,6 @@ impl Queue {
         gone.into_values().collect()
     }
 
-    /// The head has changed: whoever serves the queue looks at once.
-    pub fn wake(&self) {
-        self.woken.notify_one();
-    }
-
     /// The key has changed, or may have: what was read of it is worthless.
     pub fn changed(&self) {
         self.changes.set(self.changes.get() + 1);
@@ -175,7 +170,7 @@ impl Queue {
         self.changes.get()
     }
 
-    /// Until the next [`Queue::wake`]; at once if there was one since the last.
+    /// Until the key or the head has changed; at once if one did since the last.
     pub async fn woken(&self) {
         self.woken.notified().await;
     }
