@@ -6,7 +6,7 @@ use std::time::Duration;
 use divan::{Bencher, black_box};
 use redis_reservation::clock::Moment;
 use redis_reservation::command::{self, RELEASE, ScriptCall};
-use redis_reservation::endpoint::{Endpoint, Secret};
+use redis_reservation::endpoint::{Endpoint, Host, Login, Place};
 use redis_reservation::lease::{Lease, Terms};
 use redis_reservation::mailbox::Mailbox;
 use redis_reservation::outlet::{Answer, Caller, Outlet, Ticket};
@@ -67,7 +67,14 @@ fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
     let caller = Caller { outlet: Arc::new(Mailbox::new(Box::new(|| {}))), instance: 1, environment: 1 };
     let ttl = Duration::from_secs(30);
     let settings = Arc::new(Settings {
-        endpoint: Endpoint { host: "127.0.0.1".into(), port: 6379, password: Secret::default() },
+        endpoint: Endpoint {
+            place: Place::Server(Host { name: "127.0.0.1".into(), port: 6379 }),
+            login: Login::default(),
+            tls: None,
+        }
+        .shared(),
+        key_prefix: "reservation-".into(),
+        min_replicas: 0,
         owner: "worker-4711".into(),
         terms: Terms { ttl, interval: None, max_hold: None },
         connect_timeout: ttl,

@@ -18,6 +18,9 @@ use crate::outlet::{Answer, Ticket};
 use crate::settings::{LogLevel, Settings};
 use crate::settlement::{self, Origin, Sent};
 
+/// The longest that a server is asked to wait for its replicas: until then it answers nothing else that we ask.
+const LONGEST_REPLICATION: Duration = Duration::from_millis(500);
+
 /// Who wants the key, which decides what is retried and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -53,7 +56,7 @@ pub struct Sight {
 
 /// Serves a `lock`.
 pub async fn lock(client: Rc<Client>, ticket: Ticket, settings: Arc<Settings>, resource: String) {
-    let key: Arc<str> = Settings::key_of(&resource).into();
+    let key: Arc<str> = settings.key_of(&resource).into();
     let result = match acquire(&client, &settings, &key, Purpose::Lock).await {
         Ok(Attempt::Acquired(sent)) => {
             return heartbeat::keep(&client, sent, ticket);
@@ -91,6 +94,9 @@ pub async fn acquire(
         Purpose::Wait { .. } => Limit::endless(settings.command_timeout),
     };
     let mut refusal = None;
+    // Redis holds up everything on a connection while it waits for replicas: such locks take turns, so that a renewal
+    // waits for one of them at most.
+    let _turn = if settings.min_replicas > 0 { Some(client.replication.lock().await) } else { None };
     loop {
         let live = client.link.live(patience_of(client, purpose), settings.connect_timeout).await?;
         // The connection that the last refusal cost may have taken the time that was left.
@@ -111,13 +117,32 @@ pub async fn acquire(
         // Handed in without a pause between them, so nothing else is written between them: the watch is on what the
         // SET finds.
         let look = match purpose {
-            Purpose::Wait { look: true } if live.tells_changes.get() => Some(Look::start(&live, key)),
+            Purpose::Wait { look: true }
+                if live.tells_changes.get() && !refusal.as_ref().is_some_and(Error::is_redirection) =>
+            {
+                Some(Look::start(&live, key))
+            }
             _ => None,
         };
         let lane = if look.is_some() { Lane::Joined } else { Lane::Regular };
         let taking = live.send(lane, command::take(key, &sent.value, settings.terms.ttl));
+        let replication = (settings.min_replicas > 0).then(|| Replication::start(&live, settings, remaining));
         let trouble = match live.reply(taking, remaining).await {
-            Ok(reply) if command::was_taken(&reply) == Some(true) => return Ok(in_time(client, sent)),
+            Ok(reply) if command::was_taken(&reply) == Some(true) => {
+                let error = match replication {
+                    None => return Ok(in_time(client, sent)),
+                    Some(replication) => match Box::pin(replication.end(&live, settings, key)).await {
+                        Ok(()) => return Ok(in_time(client, sent)),
+                        Err(error) => error,
+                    },
+                };
+                settlement::discard(client, sent);
+                if !is_worth_a_retry(&error, purpose) || !limit.pause().await {
+                    return Err(error);
+                }
+                refusal = Some(error);
+                continue;
+            }
             Ok(reply) if command::was_taken(&reply).is_none() => live.is_garbled(),
             Ok(_) => return Ok(Attempt::Held(Box::pin(see(client, &live, look, remaining)).await)),
             Err(Trouble::Refused(error)) if is_wrong_type(&error) => {
@@ -128,10 +153,12 @@ pub async fn acquire(
         let error = trouble.to_error(settings, "SET", key);
         client.link.leave_if_useless(&live, &error);
         match trouble {
-            Trouble::Refused(_) if is_worth_a_retry(&error, purpose) && limit.pause().await => {
+            Trouble::Refused(_) | Trouble::Unsent(_)
+                if is_worth_a_retry(&error, purpose) && limit.pause().await =>
+            {
                 refusal = Some(error);
             }
-            Trouble::Refused(_) => return Err(error),
+            Trouble::Refused(_) | Trouble::Unsent(_) => return Err(error),
             Trouble::Dropped => match Box::pin(settle(client, &live, sent, purpose)).await? {
                 Some(attempt) => return Ok(attempt),
                 None if limit.is_over() => return Err(error),
@@ -161,6 +188,37 @@ impl Look {
             read: live.send(Lane::Joined, command::read(key)),
             time_left: live.send(Lane::Joined, command::time_left(key)),
         }
+    }
+}
+
+/// The question how many replicas have what was just set, sent right behind it.
+struct Replication {
+    asked: Pending,
+    limit: Duration,
+}
+
+impl Replication {
+    /// The answers must be back within `remaining`.
+    fn start(live: &Rc<Live>, settings: &Settings, remaining: Duration) -> Self {
+        let limit = (remaining / 2).min(LONGEST_REPLICATION);
+        Self { asked: live.send(Lane::Joined, command::replicated(settings.min_replicas, limit)), limit }
+    }
+
+    async fn end(self, live: &Rc<Live>, settings: &Settings, key: &str) -> Result<(), Error> {
+        let reached = match live.reply(self.asked, settings.command_timeout).await {
+            Ok(reply) => command::number_of(&reply).unwrap_or_default(),
+            Err(trouble) => return Err(trouble.to_error(settings, "WAIT", key)),
+        };
+        if reached >= settings.min_replicas.into() {
+            return Ok(());
+        }
+        Err(Error::TooFewReplicas {
+            endpoint: Arc::clone(&settings.endpoint),
+            key: key.to_owned(),
+            reached,
+            wanted: settings.min_replicas,
+            after_ms: self.limit.as_millis(),
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use crate::clock::Moment;
@@ -65,6 +65,8 @@ pub struct Client {
     pub beating: Cell<bool>,
     /// A task that mends the connection is running.
     pub healing: Cell<bool>,
+    /// Held by the one lock that waits for replicas.
+    pub replication: Mutex<()>,
     /// Keys that the waiters of this process leave to those of others, and until when.
     turns_of_others: RefCell<HashMap<Arc<str>, Instant>>,
     /// Who waits, by key.
@@ -74,14 +76,15 @@ pub struct Client {
 impl Client {
     /// A client that opens nothing yet.
     #[must_use]
-    pub fn new(endpoint: Endpoint) -> Rc<Self> {
+    pub fn new(endpoint: Arc<Endpoint>) -> Rc<Self> {
         Rc::new(Self {
-            link: Link::new(Rc::new(endpoint)),
+            link: Link::new(endpoint),
             held: RefCell::default(),
             schedule: RefCell::default(),
             earlier: Notify::new(),
             beating: Cell::new(false),
             healing: Cell::new(false),
+            replication: Mutex::const_new(()),
             turns_of_others: RefCell::default(),
             queues: RefCell::default(),
         })

@@ -150,6 +150,30 @@ pub fn kill(connection: &Identity) -> Cmd {
     command
 }
 
+/// `WAIT replicas milliseconds`: until so many replicas have
+/// [what this connection has written](https://redis.io/docs/latest/commands/wait/), or the time is over.
+#[must_use]
+pub fn replicated(replicas: u32, limit: Duration) -> Cmd {
+    let mut command = redis::cmd("WAIT");
+    command.arg(replicas).arg(milliseconds(limit));
+    command
+}
+
+/// The key that a command is about; `None` for one that is about its connection.
+#[must_use]
+pub fn key_of(command: &Cmd) -> Option<&[u8]> {
+    let mut words = command.args_iter().map(|word| match word {
+        redis::Arg::Simple(word) => word,
+        _ => &[],
+    });
+    match words.next()? {
+        b"CLIENT" | b"WAIT" => None,
+        // The script, and the number of its keys.
+        b"EVAL" | b"EVALSHA" => words.nth(2),
+        _ => words.next(),
+    }
+}
+
 /// True if [`take`] took the key, false if it exists; `None` for what is no reply to a SET.
 #[must_use]
 pub fn was_taken(reply: &Value) -> Option<bool> {
@@ -192,7 +216,37 @@ pub fn comparison_of(reply: &Value) -> Option<Comparison> {
     }
 }
 
+/// The number in a reply to [`replicated`].
+#[must_use]
+pub fn number_of(reply: &Value) -> Option<i64> {
+    match reply {
+        Value::Int(number) => Some(*number),
+        _ => None,
+    }
+}
+
 /// At least one: redis refuses a ttl of 0.
 fn milliseconds(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_a_command_is_found() {
+        let call = ScriptCall { key: "k".into(), value: "v".into(), ttl: None, next: None };
+        for command in [
+            take("k", "v", Duration::from_secs(1)),
+            read("k"),
+            time_left("k"),
+            EXTEND.by_hash(&call),
+            RELEASE.by_source(&call),
+        ] {
+            assert_eq!(key_of(&command), Some(&b"k"[..]));
+        }
+        assert_eq!(key_of(&watch_next()), None);
+        assert_eq!(key_of(&replicated(1, Duration::from_secs(1))), None);
+    }
 }

@@ -1,11 +1,11 @@
 //! The one thread that owns every lock of the process: takes requests in, hands each to the part that serves it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
@@ -81,7 +81,7 @@ pub enum Request {
         /// Whom to answer.
         ticket: Ticket,
         /// Which.
-        endpoint: Endpoint,
+        endpoint: Arc<Endpoint>,
     },
     /// An environment has ended: nothing of it is renewed or waits any more.
     Leave {
@@ -120,7 +120,8 @@ impl Core {
 
 #[derive(Default)]
 struct Desk {
-    clients: RefCell<HashMap<Endpoint, Rc<Client>>>,
+    /// By the address of their endpoint, of which there is one copy in the process.
+    clients: RefCell<FxHashMap<*const Endpoint, Rc<Client>>>,
 }
 
 impl Desk {
@@ -145,7 +146,8 @@ impl Desk {
                 waiting::wait(&client, ticket, settings, resource, timeout);
             }
             Request::CancelWait { settings, resource, environment, call } => {
-                waiting::cancel(&self.client(&settings.endpoint), &resource, environment, call);
+                let key = settings.key_of(&resource);
+                waiting::cancel(&self.client(&settings.endpoint), key, environment, call);
             }
             Request::Release { ticket, holdings } => {
                 tokio::task::spawn_local(Rc::clone(self).release(ticket, holdings));
@@ -154,7 +156,7 @@ impl Desk {
                 tokio::task::spawn_local(Rc::clone(self).renew(ticket, holdings, ttl));
             }
             Request::Disconnect { ticket, endpoint } => {
-                let client = self.clients.borrow().get(&endpoint).cloned();
+                let client = self.clients.borrow().get(&Arc::as_ptr(&endpoint)).cloned();
                 if let Some(client) = client.filter(|client| !client.needs_connection()) {
                     client.link.close();
                 }
@@ -170,11 +172,11 @@ impl Desk {
     }
 
     /// The client of an endpoint, made at its first use.
-    fn client(&self, endpoint: &Endpoint) -> Rc<Client> {
-        if let Some(client) = self.clients.borrow().get(endpoint) {
+    fn client(&self, endpoint: &Arc<Endpoint>) -> Rc<Client> {
+        if let Some(client) = self.clients.borrow().get(&Arc::as_ptr(endpoint)) {
             return Rc::clone(client);
         }
-        let client = Client::new(endpoint.clone());
+        let client = Client::new(Arc::clone(endpoint));
         let watched = Rc::downgrade(&client);
         client.link.watch(move |news| {
             let Some(client) = watched.upgrade() else { return };
@@ -192,7 +194,7 @@ impl Desk {
                 News::AllChanged => client.all_changed(),
             }
         });
-        self.clients.borrow_mut().insert(endpoint.clone(), Rc::clone(&client));
+        self.clients.borrow_mut().insert(Arc::as_ptr(endpoint), Rc::clone(&client));
         client
     }
 

@@ -1,19 +1,24 @@
-//! Which redis is meant: host, port and credentials. Equal endpoints share one connection.
+//! Which redis is meant: where it is, and how to log in to it. Equal endpoints share one connection.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-/// A password. It can be compared and sent, but never printed.
+use crate::tls::Tls;
+
+/// A password, or a key. It can be compared and sent, but never printed.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a password; the empty string means that there is none.
+    /// Wraps a secret; the empty string means that there is none.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The password, if there is one. For the handshake alone.
+    /// The secret, if there is one. For the handshake alone.
     #[must_use]
     pub fn reveal(&self) -> Option<&str> {
         (!self.0.is_empty()).then_some(self.0.as_str())
@@ -26,20 +31,147 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A redis server and how to log in to it.
+/// A host name or an address, and a TCP port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// A host name or an address.
-    pub host: String,
-    /// A TCP port.
+pub struct Host {
+    /// A host name, or an IPv4 or IPv6 address without brackets.
+    pub name: String,
+    /// The port.
     pub port: u16,
-    /// The password of redis's `default` user.
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.contains(':') {
+            write!(formatter, "[{}]:{}", self.name, self.port)
+        } else {
+            write!(formatter, "{}:{}", self.name, self.port)
+        }
+    }
+}
+
+/// Where redis is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// One server.
+    Server(Host),
+    /// One server, behind a unix socket.
+    Socket(String),
+    /// Whichever server these sentinels say is the master of this name.
+    Sentinels {
+        /// The sentinels.
+        sentinels: Vec<Host>,
+        /// What they call it.
+        name: String,
+        /// What they themselves ask for.
+        password: Secret,
+    },
+    /// A cluster, of which these nodes are known.
+    Cluster(Vec<Host>),
+}
+
+/// What CLIENT LIST shows us as when nothing else is said.
+pub const DEFAULT_CLIENT_NAME: &str = "redis-reservation";
+
+/// As whom we log in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Login {
+    /// The user; `None` is redis's `default`.
+    pub user: Option<String>,
+    /// Its password.
     pub password: Secret,
+    /// The number of the database.
+    pub database: u32,
+    /// What CLIENT LIST shows us as.
+    pub client_name: String,
+    /// The one protocol that is spoken; `None` is RESP3 where the server has it, else RESP2.
+    pub protocol: Option<Protocol>,
+}
+
+/// A version of [redis's protocol](https://redis.io/docs/latest/develop/reference/protocol-spec/).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Redis's oldest: the server cannot tell of changes, so waiters poll.
+    Resp2,
+    /// Since redis 6.
+    Resp3,
+}
+
+/// A redis, and how to log in to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where.
+    pub place: Place,
+    /// As whom.
+    pub login: Login,
+    /// Over TLS, if that is set.
+    pub tls: Option<Tls>,
+}
+
+// As the derived one would, but without the texts of the certificates: what differs in nothing else is rare.
+impl Hash for Endpoint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.place.hash(state);
+        self.login.hash(state);
+        self.tls.is_some().hash(state);
+    }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}", self.host, self.port)
+        match &self.place {
+            Place::Server(host) => write!(formatter, "{host}"),
+            Place::Socket(path) => formatter.write_str(path),
+            Place::Sentinels { sentinels, name, .. } => {
+                write!(formatter, "{name} (sentinels {})", listed(sentinels))
+            }
+            Place::Cluster(nodes) => write!(formatter, "cluster {}", listed(nodes)),
+        }
+    }
+}
+
+fn listed(hosts: &[Host]) -> String {
+    hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// All endpoints that were ever used: as many as a process has, and few.
+static KNOWN: LazyLock<Mutex<HashSet<Arc<Endpoint>>>> = LazyLock::new(Mutex::default);
+
+impl Endpoint {
+    /// The one copy of this endpoint in the process. Two calls share a connection if they share this.
+    #[must_use]
+    pub fn shared(self) -> Arc<Self> {
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(endpoint) = known.get(&self) {
+            return Arc::clone(endpoint);
+        }
+        let endpoint = Arc::new(self);
+        known.insert(Arc::clone(&endpoint));
+        endpoint
+    }
+
+    /// The user as redis calls it.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.login.user.as_deref().unwrap_or("default")
+    }
+
+    /// Host and port as log lines and errors show them: of the server, or of the first one that leads to it.
+    #[must_use]
+    pub fn address(&self) -> (&str, u16) {
+        match &self.place {
+            Place::Server(host) => (&host.name, host.port),
+            Place::Socket(path) => (path, 0),
+            Place::Sentinels { sentinels: hosts, .. } | Place::Cluster(hosts) => {
+                hosts.first().map_or(("", 0), |host| (&host.name, host.port))
+            }
+        }
+    }
+
+    /// True for a cluster: several connections, whose answers keep no order among them.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.place, Place::Cluster(_))
     }
 }
 
@@ -47,12 +179,42 @@ impl fmt::Display for Endpoint {
 mod tests {
     use super::*;
 
+    fn endpoint(place: Place) -> Endpoint {
+        let login = Login { password: Secret::new("hunter2".into()), ..Login::default() };
+        Endpoint { place, login, tls: None }
+    }
+
+    fn host(name: &str, port: u16) -> Host {
+        Host { name: name.into(), port }
+    }
+
     #[test]
     fn nothing_that_prints_an_endpoint_prints_its_password() {
-        let endpoint =
-            Endpoint { host: "example".into(), port: 6379, password: Secret::new("hunter2".into()) };
-        assert_eq!(format!("{endpoint}"), "example:6379");
-        assert!(!format!("{endpoint:?}").contains("hunter2"));
-        assert!(!format!("{endpoint:#?}").contains("hunter2"));
+        let sentinels = Place::Sentinels {
+            sentinels: vec![host("a", 1), host("b", 2)],
+            name: "main".into(),
+            password: Secret::new("hunter2".into()),
+        };
+        for (place, shown) in [
+            (Place::Server(host("example", 6379)), "example:6379"),
+            (Place::Server(host("::1", 6379)), "[::1]:6379"),
+            (Place::Socket("/run/redis.sock".into()), "/run/redis.sock"),
+            (sentinels, "main (sentinels a:1, b:2)"),
+            (Place::Cluster(vec![host("a", 1), host("b", 2)]), "cluster a:1, b:2"),
+        ] {
+            let endpoint = endpoint(place);
+            assert_eq!(format!("{endpoint}"), shown);
+            assert!(!format!("{endpoint:?}").contains("hunter2"));
+            assert!(!format!("{endpoint:#?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn equal_endpoints_are_one_and_others_are_not() {
+        let first = endpoint(Place::Server(host("shared", 1))).shared();
+        let again = endpoint(Place::Server(host("shared", 1))).shared();
+        let other = Endpoint { login: Login::default(), ..(*first).clone() }.shared();
+        assert!(Arc::ptr_eq(&first, &again));
+        assert!(!Arc::ptr_eq(&first, &other));
     }
 }

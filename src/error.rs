@@ -1,6 +1,11 @@
 //! Everything that can go wrong, as one enum: the sentence a user reads, its stable code, and what may be tried next.
 
+use std::sync::Arc;
+
 use redis::ServerError;
+
+use crate::advice::rule_for;
+use crate::endpoint::Endpoint;
 
 /// What a refusal or a broken connection means for whoever asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +30,8 @@ pub enum Error {
     /// No connection could be made.
     #[error("Redis connection to {endpoint} failed - {detail}")]
     Connection {
-        /// `host:port`, as the caller gave it.
-        endpoint: String,
+        /// Which redis, as the caller named it.
+        endpoint: Arc<Endpoint>,
         /// What the system said, in Node's wording: `connect ECONNREFUSED 127.0.0.1:6379`.
         detail: String,
         /// The system's name of the error, such as `ECONNREFUSED`.
@@ -35,8 +40,8 @@ pub enum Error {
     /// The connection broke after the command was sent.
     #[error("Redis connection to {endpoint} was lost before {command} of {key} was answered")]
     Dropped {
-        /// `host:port`.
-        endpoint: String,
+        /// Which redis.
+        endpoint: Arc<Endpoint>,
         /// The redis command.
         command: &'static str,
         /// The key it was about.
@@ -45,8 +50,8 @@ pub enum Error {
     /// No answer within the command's time limit.
     #[error("{endpoint} did not answer {command} of {key} within {after_ms} ms{consequence}")]
     Timeout {
-        /// `host:port`.
-        endpoint: String,
+        /// Which redis.
+        endpoint: Arc<Endpoint>,
         /// The redis command.
         command: &'static str,
         /// The key it was about.
@@ -57,18 +62,18 @@ pub enum Error {
         consequence: &'static str,
     },
     /// The server refused our credentials, or refused the command to them.
-    #[error("Auth error: {text} (user 'default' at {endpoint})")]
+    #[error("Auth error: {text} (user '{user}' at {endpoint}){rule}", user = endpoint.user(), rule = rule_for(text, endpoint.user()))]
     Denied {
-        /// `host:port`.
-        endpoint: String,
+        /// Which redis.
+        endpoint: Arc<Endpoint>,
         /// Redis's own words.
         text: String,
     },
     /// Any other error reply.
     #[error("{command} of {key} at {endpoint} was refused: {text}")]
     Reply {
-        /// `host:port`.
-        endpoint: String,
+        /// Which redis.
+        endpoint: Arc<Endpoint>,
         /// The redis command.
         command: &'static str,
         /// The key it was about; empty during a handshake.
@@ -77,6 +82,23 @@ pub enum Error {
         text: String,
         /// What the refusal means.
         class: Class,
+    },
+    /// The key was taken, but too few replicas have it: it was given back.
+    #[error(
+        "{key} reached {reached} of the {wanted} replicas of {endpoint} that it must (min_replicas) within {after_ms} ms; \
+         it was given back"
+    )]
+    TooFewReplicas {
+        /// Which redis.
+        endpoint: Arc<Endpoint>,
+        /// The key.
+        key: String,
+        /// How many replicas have confirmed it.
+        reached: i64,
+        /// How many should have.
+        wanted: u32,
+        /// The limit.
+        after_ms: u128,
     },
     /// The reservation is gone.
     #[error("{}", lost_sentence(key, value, holder.as_deref()))]
@@ -129,6 +151,7 @@ impl Error {
             Self::Timeout { .. } => "ERR_REDIS_TIMEOUT",
             Self::Denied { .. } => "ERR_REDIS_AUTH",
             Self::Reply { .. } => "ERR_REDIS_REPLY",
+            Self::TooFewReplicas { .. } => "ERR_TOO_FEW_REPLICAS",
             Self::Lost { .. } => "ERR_RESERVATION_LOST",
             Self::NotHeld => "ERR_RESERVATION_NOT_HELD",
             Self::WaitTimeout { .. } => "ERR_RESERVATION_TIMEOUT",
@@ -146,8 +169,15 @@ impl Error {
             Self::Dropped { .. } | Self::Timeout { .. } => Class::Unknown,
             Self::Denied { .. } => Class::Denied,
             Self::Reply { class, .. } => *class,
+            Self::TooFewReplicas { .. } => Class::Later,
             _ => Class::Final,
         }
+    }
+
+    /// True where a node of a cluster says that another one serves the key.
+    #[must_use]
+    pub fn is_redirection(&self) -> bool {
+        matches!(self, Self::Reply { text, .. } if matches!(code_of(text), "MOVED" | "ASK"))
     }
 
     /// The key that the failure is about, if it is about one.
@@ -157,6 +187,7 @@ impl Error {
             Self::Dropped { key, .. }
             | Self::Timeout { key, .. }
             | Self::Reply { key, .. }
+            | Self::TooFewReplicas { key, .. }
             | Self::Lost { key, .. }
             | Self::WaitTimeout { key, .. }
             | Self::Aborted { key } => (!key.is_empty()).then_some(key),
@@ -164,28 +195,35 @@ impl Error {
         }
     }
 
-    /// Host and port of the server it is about, if it is about one.
+    /// Host and port of the redis it is about, if it is about one.
     #[must_use]
     pub fn address(&self) -> Option<(&str, u16)> {
         let (Self::Connection { endpoint, .. }
         | Self::Dropped { endpoint, .. }
         | Self::Timeout { endpoint, .. }
         | Self::Denied { endpoint, .. }
-        | Self::Reply { endpoint, .. }) = self
+        | Self::Reply { endpoint, .. }
+        | Self::TooFewReplicas { endpoint, .. }) = self
         else {
             return None;
         };
-        let (host, port) = endpoint.rsplit_once(':')?;
-        Some((host, port.parse().ok()?))
+        Some(endpoint.address())
     }
 
     /// An error reply as one of ours.
     #[must_use]
-    pub fn from_reply(endpoint: &str, command: &'static str, key: &str, error: &ServerError) -> Self {
+    pub fn from_reply(
+        endpoint: &Arc<Endpoint>,
+        command: &'static str,
+        key: &str,
+        error: &ServerError,
+    ) -> Self {
         let text = words_of(error);
         match class_of(&text) {
-            Class::Denied => Self::Denied { endpoint: endpoint.to_owned(), text },
-            class => Self::Reply { endpoint: endpoint.to_owned(), command, key: key.to_owned(), text, class },
+            Class::Denied => Self::Denied { endpoint: Arc::clone(endpoint), text },
+            class => {
+                Self::Reply { endpoint: Arc::clone(endpoint), command, key: key.to_owned(), text, class }
+            }
         }
     }
 }
@@ -209,9 +247,9 @@ pub fn is_wrong_type(error: &ServerError) -> bool {
 #[must_use]
 pub fn class_of(text: &str) -> Class {
     match code_of(text) {
-        "LOADING" | "BUSY" | "MASTERDOWN" | "NOREPLICAS" | "MISCONF" | "TRYAGAIN" | "CLUSTERDOWN" => {
-            Class::Later
-        }
+        // The last two: of a slot that is just being moved to another node of a cluster.
+        "LOADING" | "BUSY" | "MASTERDOWN" | "NOREPLICAS" | "MISCONF" | "TRYAGAIN" | "CLUSTERDOWN"
+        | "MOVED" | "ASK" => Class::Later,
         "READONLY" => Class::Reconnect,
         "OOM" => Class::OutOfMemory,
         "NOAUTH" | "WRONGPASS" | "NOPERM" => Class::Denied,

@@ -128,7 +128,7 @@ fn renew(client: &Rc<Client>, ids: &[u64]) {
         // The one who mends the connection brings it up, and then all are validated.
         for &id in ids {
             let error = client.link.failure().unwrap_or_else(|| Error::Connection {
-                endpoint: client.link.endpoint.to_string(),
+                endpoint: Arc::clone(&client.link.endpoint),
                 detail: "the connection was lost".into(),
                 reason: "ECONNRESET",
             });
@@ -299,8 +299,15 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Op
     };
     let settings = &holding.settings;
     let mut limit = Limit::new(settings.command_timeout);
+    let mut refusal = None;
     let loss = loop {
         let live = client.link.live(Patience::Call, settings.connect_timeout).await?;
+        // The connection that the last refusal cost may have taken the time that was left.
+        if !limit.has_time()
+            && let Some(refusal) = refusal.take()
+        {
+            return Err(refusal);
+        }
         let remaining = limit.remaining();
         let extension = Extension::send(&live, Arc::clone(&holding), ttl, Moment::now());
         let error = match renewed(client, &live, extension, remaining, false).await {
@@ -313,6 +320,7 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Op
         if !is_worth_a_retry || !limit.pause().await {
             return Err(error);
         }
+        refusal = Some(error);
     };
     if loss.is_some() && is_held(client, id) && client.take(id).is_some() {
         holding.enter(Phase::Over);

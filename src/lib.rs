@@ -16,10 +16,12 @@
 //! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`clock`], [`error`]: values and arithmetic.
 
 pub mod acquire;
+pub mod advice;
 pub mod backoff;
 mod bridge;
 pub mod client;
 pub mod clock;
+pub mod cluster;
 pub mod command;
 pub mod connection;
 pub mod core;
@@ -36,14 +38,19 @@ pub mod limit;
 pub mod link;
 pub mod live;
 pub mod mailbox;
+pub mod opening;
 pub mod outbox;
 pub mod outlet;
 pub mod queue;
+pub mod reach;
 pub mod release;
 mod reserve_resource;
 pub mod schedule;
+pub mod sentinel;
 pub mod settings;
 pub mod settlement;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod waiting;
+pub mod wire;

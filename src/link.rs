@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{PushInfo, PushKind, Value};
@@ -12,10 +13,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::command::text_of;
-use crate::connection::{self, Opened};
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
 use crate::live::Live;
+use crate::opening::{self, Opened};
 
 /// How long a refused or unresolvable connection is retried for a call: the budget that 0.4.0 had.
 const REFUSED_BUDGET: Duration = Duration::from_millis(500);
@@ -63,7 +64,7 @@ enum State {
 /// The shared connection of one endpoint.
 pub struct Link {
     /// Where it leads.
-    pub endpoint: Rc<Endpoint>,
+    pub endpoint: Arc<Endpoint>,
     state: RefCell<State>,
     /// Told of every change of `state`.
     changed: Notify,
@@ -83,7 +84,7 @@ pub struct Link {
 impl Link {
     /// A link that opens nothing yet.
     #[must_use]
-    pub fn new(endpoint: Rc<Endpoint>) -> Rc<Self> {
+    pub fn new(endpoint: Arc<Endpoint>) -> Rc<Self> {
         Rc::new(Self {
             endpoint,
             state: RefCell::new(State::Down { retry_at: Instant::now() }),
@@ -208,14 +209,15 @@ impl Link {
     /// next attempt looks up the name again.
     pub fn leave_if_useless(&self, live: &Rc<Live>, error: &Error) {
         // It is not closed: it ends when the last of the commands that are under way on it has its answer.
-        if error.class() == Class::Reconnect {
+        // A cluster's nodes are left one by one, by its engine.
+        if error.class() == Class::Reconnect && live.keeps_order() {
             self.broke(live.generation);
         }
     }
 
     fn still_connecting(&self, waited: Duration) -> Error {
         Error::Connection {
-            endpoint: self.endpoint.to_string(),
+            endpoint: Arc::clone(&self.endpoint),
             detail: format!("no connection within {} ms (connect_timeout)", waited.as_millis()),
             reason: "ETIMEDOUT",
         }
@@ -225,7 +227,7 @@ impl Link {
         *self.state.borrow_mut() = State::Connecting;
         let link = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let result = connection::open(&link.endpoint, connect_timeout).await;
+            let result = opening::open(&link.endpoint, connect_timeout).await;
             match result {
                 Ok(opened) => link.came_up(opened),
                 Err(error) => link.failed(error),
@@ -238,8 +240,7 @@ impl Link {
         self.generation.set(generation);
         let driver = tokio::task::spawn_local(opened.driver);
         let tells_changes = opened.pushes.is_ok();
-        let live =
-            Live::new(generation, opened.identity, tells_changes, opened.connection, driver.abort_handle());
+        let live = Live::new(generation, opened.identity, tells_changes, opened.wire, driver.abort_handle());
         match opened.pushes {
             Ok(pushes) => self.listen(pushes),
             Err(reason) => self.note_why_no_pushes(reason),
@@ -302,9 +303,16 @@ impl Link {
         let link: Weak<Self> = Rc::downgrade(self);
         tokio::task::spawn_local(async move {
             while let Some(push) = pushes.recv().await {
-                let (Some(link), PushKind::Invalidate) = (link.upgrade(), push.kind) else {
-                    continue;
-                };
+                let Some(link) = link.upgrade() else { return };
+                match push.kind {
+                    PushKind::Invalidate => {}
+                    // A node of a cluster: what it was to tell of, it will not.
+                    PushKind::Disconnection if link.endpoint.is_cluster() => {
+                        link.tell(&News::AllChanged);
+                        continue;
+                    }
+                    _ => continue,
+                }
                 for part in push.data {
                     match part {
                         Value::Array(keys) => {

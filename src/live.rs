@@ -3,30 +3,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, ServerError, Value};
+use redis::{Cmd, ServerError, Value};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::cluster::Failure;
 use crate::command::{Comparison, Identity, Script, ScriptCall, comparison_of};
 use crate::error::{Error, is_wrong_type};
-use crate::outbox::{Lane, Outbox};
+use crate::outbox::{Entry, LARGEST_BATCH, Lane, MOST_UNDER_WAY, Outbox};
 use crate::settings::Settings;
-
-/// The most commands in one pipeline: small enough that the first replies are handled while the next are on their way.
-const LARGEST_BATCH: usize = 500;
-
-/// How many commands may be written before the first is answered, give or take a batch: enough to keep redis busy, and
-/// so few that what is urgent is not long behind them.
-const MOST_UNDER_WAY: usize = 4_000;
-
-/// The crate's room for batches that wait to be written. One for each that there can be: nobody waits to hand in, so
-/// nobody overtakes.
-pub const HAND_IN_ROOM: usize = MOST_UNDER_WAY + LARGEST_BATCH;
+use crate::wire::Wire;
 
 /// A timer that rings this much after its time was kept from it.
 const LATE: Duration = Duration::from_millis(20);
@@ -35,12 +26,14 @@ const LATE: Duration = Duration::from_millis(20);
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Why a command has no reply that could be used.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Trouble {
     /// An error reply.
     Refused(ServerError),
     /// The connection broke; whether the command ran is unknown.
     Dropped,
+    /// It was not sent: the node of a cluster that would serve it cannot be reached, for this reason.
+    Unsent(String),
     /// No reply in time; the command may still run.
     TimedOut,
 }
@@ -49,10 +42,14 @@ impl Trouble {
     /// The trouble as an error that names what was tried.
     #[must_use]
     pub fn to_error(&self, settings: &Settings, command: &'static str, key: &str) -> Error {
-        let (endpoint, key) = (settings.endpoint.to_string(), key.to_owned());
+        let (endpoint, key) = (Arc::clone(&settings.endpoint), key.to_owned());
         match self {
             Self::Refused(error) => Error::from_reply(&endpoint, command, &key, error),
             Self::Dropped => Error::Dropped { endpoint, command, key },
+            Self::Unsent(reason) => {
+                let detail = format!("{command} of {key}: {reason}");
+                Error::Connection { endpoint, detail, reason: "ECONNREFUSED" }
+            }
             Self::TimedOut => {
                 // One limit for a call, however many commands it took.
                 let after_ms = settings.command_timeout.as_millis();
@@ -81,7 +78,7 @@ pub struct Live {
     pub since: Instant,
     /// The server tells when a watched key changes. Turned off where it turns out to refuse.
     pub tells_changes: Cell<bool>,
-    connection: MultiplexedConnection,
+    wire: Wire,
     /// What was handed in and is not written yet.
     outbox: RefCell<Outbox<Reply>>,
     flush_is_due: Cell<bool>,
@@ -100,7 +97,7 @@ impl Live {
         generation: u64,
         identity: Option<Identity>,
         tells_changes: bool,
-        connection: MultiplexedConnection,
+        wire: Wire,
         driver: AbortHandle,
     ) -> Self {
         Self {
@@ -108,7 +105,7 @@ impl Live {
             identity,
             since: Instant::now(),
             tells_changes: Cell::new(tells_changes),
-            connection,
+            wire,
             outbox: RefCell::default(),
             flush_is_due: Cell::new(false),
             under_way: Cell::new(0),
@@ -213,6 +210,13 @@ impl Live {
         Trouble::Dropped
     }
 
+    /// True where all commands go to one server, which answers them in order. Nothing that was sent before can run after
+    /// what is sent now.
+    #[must_use]
+    pub fn keeps_order(&self) -> bool {
+        !self.wire.parts_batches()
+    }
+
     /// Ends the connection. Commands that are under way are answered with [`Trouble::Dropped`].
     pub fn close(&self) {
         self.driver.abort();
@@ -234,45 +238,69 @@ impl Live {
             if batch.is_empty() {
                 return;
             }
-            let size = batch.len();
-            self.under_way.set(self.under_way.get() + size);
-            // Handed in here and now, so that commands leave in the order in which they came; the replies are waited
-            // for in a task of their own. There is always room (`HAND_IN_ROOM`), so the first poll hands in.
-            let live = Rc::clone(self);
-            let mut exchange = Box::pin(async move {
-                live.exchange(batch).await;
-                live.under_way.set(live.under_way.get() - size);
-                if !live.outbox.borrow().is_empty() {
-                    live.see_to_flush();
+            self.under_way.set(self.under_way.get() + batch.len());
+            if self.wire.parts_batches() {
+                for unit in units_of(batch) {
+                    self.hand_in(unit);
                 }
-            });
-            if exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-                tokio::task::spawn_local(exchange);
+            } else {
+                self.hand_in(batch);
             }
         }
     }
 
-    async fn exchange(&self, batch: Vec<(Cmd, Reply)>) {
-        let mut pipeline = Pipeline::with_capacity(batch.len());
-        let mut replies = Vec::with_capacity(batch.len());
-        for (command, reply) in batch {
-            pipeline.add_command(command);
-            replies.push(reply);
-        }
-        let result = self.connection.clone().send_packed_commands(&pipeline, 0, replies.len()).await;
-        let Ok(values) = result else {
-            // Dropping the senders tells every caller that the connection broke.
-            return;
-        };
-        self.heard.set(Instant::now());
-        for (reply, value) in replies.into_iter().zip(values) {
-            // A receiver that is gone has given up waiting.
-            let _ = reply.send(match value {
-                Value::ServerError(error) => Err(Trouble::Refused(error)),
-                value => Ok(value),
-            });
+    /// Hands in commands here and now, so that they leave in the order in which they came; their replies are waited for
+    /// in a task of their own. There is always room (`HAND_IN_ROOM`), so the first poll hands in.
+    fn hand_in(self: &Rc<Self>, batch: Vec<Entry<Reply>>) {
+        let live = Rc::clone(self);
+        let mut exchange = Box::pin(async move {
+            let size = batch.len();
+            live.exchange(batch).await;
+            live.under_way.set(live.under_way.get() - size);
+            if !live.outbox.borrow().is_empty() {
+                live.see_to_flush();
+            }
+        });
+        if exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            tokio::task::spawn_local(exchange);
         }
     }
+
+    async fn exchange(&self, batch: Vec<Entry<Reply>>) {
+        let (commands, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|entry| (entry.command, entry.reply)).unzip();
+        let trouble = match self.wire.send(commands).await {
+            Ok(values) => {
+                self.heard.set(Instant::now());
+                for (reply, value) in replies.into_iter().zip(values) {
+                    // A receiver that is gone has given up waiting.
+                    let _ = reply.send(match value {
+                        Value::ServerError(error) => Err(Trouble::Refused(error)),
+                        value => Ok(value),
+                    });
+                }
+                return;
+            }
+            Err(Failure::Lost) => Trouble::Dropped,
+            Err(Failure::Refused(error)) => Trouble::Refused(error),
+            Err(Failure::Unsent(reason)) => Trouble::Unsent(reason),
+        };
+        for reply in replies {
+            let _ = reply.send(Err(trouble.clone()));
+        }
+    }
+}
+
+/// Parts a batch into what must not be parted.
+fn units_of(batch: Vec<Entry<Reply>>) -> Vec<Vec<Entry<Reply>>> {
+    let mut units: Vec<Vec<Entry<Reply>>> = Vec::with_capacity(batch.len());
+    for entry in batch {
+        match units.last_mut() {
+            Some(unit) if entry.is_joined => unit.push(entry),
+            _ => units.push(vec![entry]),
+        }
+    }
+    units
 }
 
 impl Drop for Live {

@@ -4,6 +4,17 @@ use std::collections::VecDeque;
 
 use redis::Cmd;
 
+/// The most commands in one pipeline: small enough that the first replies are handled while the next are on their way.
+pub const LARGEST_BATCH: usize = 500;
+
+/// How many commands may be written before the first is answered, give or take a batch: enough to keep redis busy, and
+/// so few that what is urgent is not long behind them.
+pub const MOST_UNDER_WAY: usize = 4_000;
+
+/// The crate's room for batches that wait to be written. One for each that there can be: nobody waits to hand in, so
+/// nobody overtakes.
+pub const HAND_IN_ROOM: usize = MOST_UNDER_WAY + LARGEST_BATCH;
+
 /// How urgent a command is, and whether it may be parted from the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
@@ -18,10 +29,13 @@ pub enum Lane {
 }
 
 /// One command and where its reply goes.
-struct Entry<Reply> {
-    command: Cmd,
-    reply: Reply,
-    is_joined: bool,
+pub struct Entry<Reply> {
+    /// The command.
+    pub command: Cmd,
+    /// Where its reply goes.
+    pub reply: Reply,
+    /// It must not be parted from the one before it.
+    pub is_joined: bool,
 }
 
 /// The commands of one connection that are not written yet.
@@ -56,14 +70,14 @@ impl<Reply> Outbox<Reply> {
 
     /// Takes out the next batch of about `most`: the urgent ones first, and joined ones together. Those whose reply
     /// nobody waits for any more are dropped: what has timed out here never reaches redis.
-    pub fn take(&mut self, most: usize, is_wanted: impl Fn(&Reply) -> bool) -> Vec<(Cmd, Reply)> {
+    pub fn take(&mut self, most: usize, is_wanted: impl Fn(&Reply) -> bool) -> Vec<Entry<Reply>> {
         let mut batch = Vec::new();
         for lane in [&mut self.renewals, &mut self.releases] {
             while batch.len() < most
                 && let Some(entry) = lane.pop_front()
             {
                 if is_wanted(&entry.reply) {
-                    batch.push((entry.command, entry.reply));
+                    batch.push(entry);
                 }
             }
         }
@@ -72,7 +86,7 @@ impl<Reply> Outbox<Reply> {
             && let Some(entry) = self.regular.pop_front()
         {
             if entry.is_joined || is_wanted(&entry.reply) {
-                batch.push((entry.command, entry.reply));
+                batch.push(entry);
             }
         }
         batch
@@ -83,8 +97,8 @@ impl<Reply> Outbox<Reply> {
 mod tests {
     use super::*;
 
-    fn names(batch: &[(Cmd, u32)]) -> Vec<u32> {
-        batch.iter().map(|(_, name)| *name).collect()
+    fn names(batch: &[Entry<u32>]) -> Vec<u32> {
+        batch.iter().map(|entry| entry.reply).collect()
     }
 
     #[test]

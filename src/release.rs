@@ -95,7 +95,8 @@ fn heir_of(client: &Client, key: &Arc<str>, hand_overs: u32) -> Option<Heir> {
         return None;
     }
     let queue = client.queues.borrow().get(key).cloned()?;
-    let head = queue.head()?;
+    // One that wants replicas to have its lock takes it by itself.
+    let head = queue.head().filter(|head| head.settings.min_replicas == 0)?;
     let sent = Sent {
         key: Arc::clone(key),
         value: head.settings.new_value().ok()?.into(),
@@ -155,11 +156,18 @@ async fn compare_and_free(
     let (script, call) = script_for(holding, heir);
     let mut limit = Limit::new(settings.command_timeout);
     let mut origin = None;
+    let mut refusal = None;
     let error = loop {
         let live = match client.link.live(Patience::Call, settings.connect_timeout).await {
             Ok(live) => live,
             Err(error) => break error,
         };
+        // The connection that the last refusal cost may have taken the time that was left.
+        if !limit.has_time()
+            && let Some(refusal) = refusal.take()
+        {
+            break refusal;
+        }
         let trouble = match live.compare(Lane::Release, script, &call, limit.remaining()).await {
             // The first try has done it, whose answer was lost.
             Ok(Comparison::Other(Some(holder))) if call.next.as_deref() == Some(&*holder) => {
@@ -169,13 +177,13 @@ async fn compare_and_free(
             Err(trouble) => trouble,
         };
         let error = trouble.to_error(settings, script.name, &holding.key);
-        if !matches!(trouble, Trouble::Refused(_)) {
+        if matches!(trouble, Trouble::Dropped | Trouble::TimedOut) {
             *unknown = true;
             origin = Some(Origin::of(&live));
         }
         client.link.leave_if_useless(&live, &error);
         let is_worth_a_retry = match trouble {
-            Trouble::Refused(_) => {
+            Trouble::Refused(_) | Trouble::Unsent(_) => {
                 matches!(error.class(), Class::Later | Class::Reconnect) && limit.pause().await
             }
             Trouble::Dropped => !limit.is_over(),
@@ -184,6 +192,7 @@ async fn compare_and_free(
         if !is_worth_a_retry {
             break error;
         }
+        refusal = Some(error);
     };
     if let (Some(heir), Some(origin)) = (heir, origin) {
         settlement::discard(client, Sent { origin: Some(origin), ..heir.sent.clone() });

@@ -11,15 +11,68 @@ use napi_derive::napi;
 
 use crate::bridge;
 use crate::core::Request;
-use crate::endpoint::{Endpoint, Secret};
+use crate::endpoint::{DEFAULT_CLIENT_NAME, Endpoint, Host, Login, Place, Protocol, Secret};
 use crate::environment::{Environment, Kind};
 use crate::instance::Instance;
 use crate::lease::Terms;
-use crate::settings::{DEFAULT_CONNECT_TIMEOUT, LogLevel, Settings};
+use crate::settings::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEY_PREFIX, LogLevel, Settings};
+use crate::tls::Tls;
+
+/// A host and its port.
+#[napi(object)]
+pub struct HostOption {
+    /// A name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u32,
+}
+
+/// How to encrypt, and whom to trust. Texts in PEM.
+#[napi(object)]
+pub struct TlsOptions {
+    /// Certificates of those who may vouch for a server.
+    pub ca: String,
+    /// Our certificate, with its chain.
+    pub cert: Option<String>,
+    /// Its key.
+    pub key: Option<String>,
+    /// Whose certificate the server must show, where that is not its host.
+    pub servername: Option<String>,
+    /// Whether a server's certificate is verified.
+    #[napi(js_name = "reject_unauthorized")]
+    pub reject_unauthorized: bool,
+}
 
 /// What may be set beside the seven arguments of 0.4.0. Times in milliseconds.
 #[napi(object)]
+#[derive(Default)]
 pub struct Options {
+    /// The user; redis's `default`.
+    pub username: Option<String>,
+    /// The number of the database; 0.
+    pub db: Option<u32>,
+    /// TLS; none.
+    pub tls: Option<TlsOptions>,
+    /// Sentinels to ask for the master; host and port are not used then.
+    pub sentinels: Option<Vec<HostOption>>,
+    /// The master's name among them.
+    pub name: Option<String>,
+    /// The sentinels' own password.
+    #[napi(js_name = "sentinel_password")]
+    pub sentinel_password: Option<String>,
+    /// Nodes of a cluster; host and port are not used then.
+    pub cluster: Option<Vec<HostOption>>,
+    /// What CLIENT LIST shows; `redis-reservation`.
+    #[napi(js_name = "client_name")]
+    pub client_name: Option<String>,
+    /// 2 or 3, the one protocol to speak; 3 where the server has it.
+    pub protocol: Option<u32>,
+    /// The start of every key; `reservation-`.
+    #[napi(js_name = "key_prefix")]
+    pub key_prefix: Option<String>,
+    /// How many replicas must have a lock; 0.
+    #[napi(js_name = "min_replicas")]
+    pub min_replicas: Option<u32>,
     /// How long a connect and its handshake may take; 5,000.
     #[napi(js_name = "connect_timeout")]
     pub connect_timeout: Option<f64>,
@@ -134,7 +187,7 @@ impl ReserveResource {
     /// Frees one resource, or all: `callback(err, released)`.
     #[napi(catch_unwind)]
     pub fn release(&self, env: Env, this: This, resource: Option<String>, callback: Function) -> Result<()> {
-        let key = resource.map(|resource| Settings::key_of(&resource));
+        let key = resource.map(|resource| self.settings.borrow().key_of(&resource));
         let holdings = self.instance.to_release(key.as_deref());
         for holding in &holdings {
             holding.give_up();
@@ -165,15 +218,22 @@ impl ReserveResource {
     /// This one is held, and certain at this very instant.
     #[napi(js_name = "is_held", catch_unwind)]
     pub fn is_held(&self, resource: String) -> bool {
-        self.instance.holds(&Settings::key_of(&resource))
+        self.instance.holds(&self.settings.borrow().key_of(&resource))
     }
 }
 
 #[allow(dead_code, reason = "called from JavaScript alone")]
 /// Closes the shared connection of an endpoint, if nothing needs it: `callback(err, 'OK')`.
 #[napi(catch_unwind)]
-pub fn disconnect(env: Env, host: String, port: u32, password: String, callback: Function) -> Result<()> {
-    let endpoint = Endpoint { host, port: port_of(port)?, password: Secret::new(password) };
+pub fn disconnect(
+    env: Env,
+    host: String,
+    port: u32,
+    password: String,
+    options: Option<Options>,
+    callback: Function,
+) -> Result<()> {
+    let endpoint = endpoint_of(host, port, password, &mut options.unwrap_or_default())?;
     let ticket =
         bridge::environment(&env)?.begin(&env, None::<&Object>, &Instance::new(), Kind::Plain, callback)?;
     bridge::core()?.submit(Request::Disconnect { ticket, endpoint });
@@ -201,14 +261,11 @@ fn settings_of(
     } else {
         Some(Terms::default_interval(ttl))
     };
-    let options = options.unwrap_or(Options {
-        connect_timeout: None,
-        command_timeout: None,
-        max_hold: None,
-        log_level: None,
-    });
+    let mut options = options.unwrap_or_default();
     Ok(Settings {
-        endpoint: Endpoint { host, port: port_of(port)?, password: Secret::new(password) },
+        endpoint: endpoint_of(host, port, password, &mut options)?,
+        key_prefix: options.key_prefix.unwrap_or_else(|| DEFAULT_KEY_PREFIX.to_owned()),
+        min_replicas: options.min_replicas.unwrap_or_default(),
         owner,
         terms: Terms { ttl, interval, max_hold: options.max_hold.map(milliseconds) },
         connect_timeout: options.connect_timeout.map_or(DEFAULT_CONNECT_TIMEOUT, milliseconds),
@@ -221,6 +278,45 @@ fn settings_of(
             _ => LogLevel::Info,
         },
     })
+}
+
+/// The endpoint that the arguments and options mean; what is used of the options is taken out of them.
+fn endpoint_of(host: String, port: u32, password: String, options: &mut Options) -> Result<Arc<Endpoint>> {
+    let place = match (options.sentinels.take(), options.cluster.take()) {
+        (Some(sentinels), _) => Place::Sentinels {
+            sentinels: hosts_of(sentinels)?,
+            name: options.name.take().unwrap_or_default(),
+            password: Secret::new(options.sentinel_password.take().unwrap_or_default()),
+        },
+        (None, Some(nodes)) => Place::Cluster(hosts_of(nodes)?),
+        (None, None) if host.starts_with('/') => Place::Socket(host),
+        (None, None) => Place::Server(Host { name: host, port: port_of(port)? }),
+    };
+    let login = Login {
+        user: options.username.take().filter(|user| !user.is_empty()),
+        password: Secret::new(password),
+        database: options.db.unwrap_or_default(),
+        client_name: options.client_name.take().unwrap_or_else(|| DEFAULT_CLIENT_NAME.to_owned()),
+        protocol: match options.protocol {
+            Some(2) => Some(Protocol::Resp2),
+            Some(3) => Some(Protocol::Resp3),
+            _ => None,
+        },
+    };
+    let tls = options.tls.take().map(|tls| {
+        let identity = tls.cert.zip(tls.key.map(Secret::new));
+        Tls::new(tls.ca, identity, tls.servername, tls.reject_unauthorized)
+    });
+    let endpoint = Endpoint { place, login, tls }.shared();
+    // Here, so that what cannot be read is told by the first call, and not by each attempt to connect.
+    if let Some(tls) = &endpoint.tls {
+        tls.config().map_err(invalid)?;
+    }
+    Ok(endpoint)
+}
+
+fn hosts_of(hosts: Vec<HostOption>) -> Result<Vec<Host>> {
+    hosts.into_iter().map(|one| Ok(Host { name: one.host, port: port_of(one.port)? })).collect()
 }
 
 fn port_of(port: u32) -> Result<u16> {

@@ -1,5 +1,6 @@
 //! What one call goes by: the endpoint, the worker's name and the limits, as the caller's fields were at that moment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
@@ -21,7 +22,11 @@ pub enum LogLevel {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Which redis.
-    pub endpoint: Endpoint,
+    pub endpoint: Arc<Endpoint>,
+    /// Before a resource's name in its key.
+    pub key_prefix: String,
+    /// How many replicas must have a lock before it counts; 0 asks none.
+    pub min_replicas: u32,
     /// The start of every value: `<by>-<identifier>`.
     pub owner: String,
     /// Ttl, renewal interval and longest hold.
@@ -34,8 +39,8 @@ pub struct Settings {
     pub log_level: LogLevel,
 }
 
-/// Before a resource's name in its key, as 0.4.0 and Clever's Go and Python packages have it.
-pub const KEY_PREFIX: &str = "reservation-";
+/// The prefix of keys when nothing else is said, as 0.4.0 and Clever's Go and Python packages have it.
+pub const DEFAULT_KEY_PREFIX: &str = "reservation-";
 
 /// How long a connect may take when nothing else is said.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,8 +55,8 @@ impl Settings {
 
     /// The key of a resource.
     #[must_use]
-    pub fn key_of(resource: &str) -> String {
-        format!("{KEY_PREFIX}{resource}")
+    pub fn key_of(&self, resource: &str) -> String {
+        format!("{}{resource}", self.key_prefix)
     }
 
     /// A value for one acquisition: the worker's name and a token that nobody can guess or repeat (128 random bits).

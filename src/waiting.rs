@@ -12,7 +12,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::acquire::{Attempt, Purpose, Sight, acquire};
 use crate::client::Client;
-use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
 use crate::heartbeat;
 use crate::outlet::{Event, Ticket};
@@ -53,7 +52,7 @@ pub fn wait(
     resource: String,
     timeout: Option<Duration>,
 ) {
-    let key: Arc<str> = Settings::key_of(&resource).into();
+    let key: Arc<str> = settings.key_of(&resource).into();
     let (environment, call) = (ticket.caller.environment, ticket.call);
     let existing = client.queues.borrow().get(&key).cloned();
     let queue = existing.unwrap_or_else(|| {
@@ -77,8 +76,7 @@ pub fn wait(
 }
 
 /// A waiter leaves. One that was answered before has nothing to leave.
-pub fn cancel(client: &Client, resource: &str, environment: u64, call: u64) {
-    let key = Settings::key_of(resource);
+pub fn cancel(client: &Client, key: String, environment: u64, call: u64) {
     let queue = client.queues.borrow().get(&*key).cloned();
     if let Some(waiter) = queue.and_then(|queue| queue.leave(environment, call)) {
         waiter.ticket.answer(Err(Error::Aborted { key }.into()));
@@ -90,8 +88,8 @@ pub fn tell_outage(client: &Client, error: &Error) {
     let mut told = HashSet::new();
     for head in client.queues.borrow().values().filter_map(|queue| queue.head()) {
         if told.insert(head.caller.instance) {
-            let Endpoint { host, port, .. } = &*client.link.endpoint;
-            let event = Event::Outage { host: host.clone(), port: *port, error: error.clone() };
+            let (host, port) = client.link.endpoint.address();
+            let event = Event::Outage { host: host.to_owned(), port, error: error.clone() };
             head.caller.report(head.settings.log_level, event);
         }
     }

@@ -9,11 +9,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::core::{Core, Request};
-use crate::endpoint::{Endpoint, Secret};
+use crate::endpoint::{Endpoint, Host, Login, Place};
 use crate::holding::Holding;
 use crate::lease::Terms;
 use crate::outlet::{Answer, CallFailure, Caller, Event, Outlet, Ticket};
-use crate::settings::{DEFAULT_CONNECT_TIMEOUT, LogLevel, Settings};
+use crate::settings::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEY_PREFIX, LogLevel, Settings};
 
 /// The longest that a test waits for something that is certain to come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -94,9 +94,17 @@ pub fn holding(key: &str) -> Arc<Holding> {
     Arc::new(Holding::new(1, key.into(), "worker-1-token".into(), settings, crate::clock::Moment::ZERO))
 }
 
+/// A plain server on this machine.
+pub fn endpoint_at(port: u16) -> Arc<Endpoint> {
+    let place = Place::Server(Host { name: "127.0.0.1".into(), port });
+    Endpoint { place, login: Login::default(), tls: None }.shared()
+}
+
 fn settings_for(port: u16, ttl: Duration) -> Settings {
     Settings {
-        endpoint: Endpoint { host: "127.0.0.1".into(), port, password: Secret::default() },
+        endpoint: endpoint_at(port),
+        key_prefix: DEFAULT_KEY_PREFIX.into(),
+        min_replicas: 0,
         owner: "worker-1".into(),
         terms: Terms { ttl, interval: Some(Terms::default_interval(ttl)), max_hold: None },
         connect_timeout: DEFAULT_CONNECT_TIMEOUT,

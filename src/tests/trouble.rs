@@ -44,7 +44,7 @@ impl Proxy {
 
     fn settings(&self, server: &Server, ttl_ms: u64) -> Settings {
         let mut settings = server.settings(ttl_ms);
-        settings.endpoint.port = self.port;
+        settings.endpoint = super::support::endpoint_at(self.port);
         settings
     }
 }

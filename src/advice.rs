@@ -1,0 +1,69 @@
+//! What to tell whoever may not do something: the rule that would let them, in the words of `ACL SETUSER`.
+
+/// Everything that a user of this library needs, as the rules of
+/// [ACL SETUSER](https://redis.io/docs/latest/commands/acl-setuser/); `{prefix}*` is the keys' pattern.
+const SCRIPT_COMMANDS: &str = "+get +getex +del +set +pexpire";
+
+/// What is to be added, as the end of an error's sentence; empty where a refusal is not one of permissions.
+#[must_use]
+pub fn rule_for(text: &str, user: &str) -> String {
+    let Some(rule) = missing_rule(text) else { return String::new() };
+    format!(". To allow it: ACL SETUSER {user} {rule}")
+}
+
+fn missing_rule(text: &str) -> Option<String> {
+    // A command inside a script: which one, not every version says.
+    if ["executing the script can't", "ACL failure in script"].iter().any(|words| text.contains(words)) {
+        return Some(SCRIPT_COMMANDS.to_owned());
+    }
+    if !text.starts_with("NOPERM") {
+        return None;
+    }
+    if text.contains("key") && !text.contains("the '") {
+        return Some("~reservation-* (or the pattern of your key_prefix)".to_owned());
+    }
+    let command = text.split('\'').nth(1)?;
+    match command.split(['|', ' ']).next()? {
+        "eval" | "evalsha" => Some(format!("+eval +evalsha {SCRIPT_COMMANDS}")),
+        _ => Some(format!("+{command}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_that_is_missing_is_named() {
+        for (text, rule) in [
+            (
+                "NOPERM this user has no permissions to run the 'set' command",
+                ". To allow it: ACL SETUSER worker +set",
+            ),
+            (
+                "NOPERM User worker has no permissions to run the 'client|kill' command",
+                ". To allow it: ACL SETUSER worker +client|kill",
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'evalsha' command or its subcommand",
+                ". To allow it: ACL SETUSER worker +eval +evalsha +get +getex +del +set +pexpire",
+            ),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: 5b",
+                ". To allow it: ACL SETUSER worker +get +getex +del +set +pexpire",
+            ),
+            (
+                "NOPERM this user has no permissions to access one of the keys used as arguments",
+                ". To allow it: ACL SETUSER worker ~reservation-* (or the pattern of your key_prefix)",
+            ),
+            (
+                "NOPERM No permissions to access a key",
+                ". To allow it: ACL SETUSER worker ~reservation-* (or the pattern of your key_prefix)",
+            ),
+            ("WRONGPASS invalid username-password pair or user is disabled.", ""),
+            ("NOAUTH Authentication required.", ""),
+        ] {
+            assert_eq!(rule_for(text, "worker"), rule, "{text}");
+        }
+    }
+}

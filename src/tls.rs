@@ -1,0 +1,167 @@
+//! TLS: what a caller said of it, and the configuration that is made of it once.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::endpoint::Secret;
+
+/// How a connection is encrypted, and whom it trusts.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The certificates, in PEM, of those who may vouch for a server.
+    pub authorities: Arc<str>,
+    /// Our own certificate with its chain, and its key, in PEM.
+    pub identity: Option<(String, Secret)>,
+    /// Whose certificate the server must show, where that is not the name of its host.
+    pub server_name: Option<String>,
+    /// Whether the server's certificate is looked at.
+    pub verifies: bool,
+    /// Made at the first use: some 150 certificates take milliseconds to read.
+    config: OnceLock<Arc<ClientConfig>>,
+}
+
+impl PartialEq for Tls {
+    fn eq(&self, other: &Self) -> bool {
+        (self.verifies, &self.identity, &self.server_name, &self.authorities)
+            == (other.verifies, &other.identity, &other.server_name, &other.authorities)
+    }
+}
+
+impl Eq for Tls {}
+
+impl Tls {
+    /// TLS as a caller wants it. Nothing is read yet.
+    #[must_use]
+    pub fn new(
+        authorities: String,
+        identity: Option<(String, Secret)>,
+        server_name: Option<String>,
+        verifies: bool,
+    ) -> Self {
+        Self { authorities: authorities.into(), identity, server_name, verifies, config: OnceLock::new() }
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    /// The sentence that says what cannot be used, beginning with the option's name.
+    pub fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        if let Some(config) = self.config.get() {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(self.make_config()?);
+        Ok(Arc::clone(self.config.get_or_init(|| config)))
+    }
+
+    fn make_config(&self) -> Result<ClientConfig, String> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("tls cannot be used: {error}"))?;
+        let builder = if self.verifies {
+            builder.with_root_certificates(self.roots()?)
+        } else {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        };
+        let Some((certificate, key)) = &self.identity else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let chain = certificates(certificate, "tls.cert")?;
+        let key = PrivateKeyDer::from_pem_slice(key.reveal().unwrap_or_default().as_bytes())
+            // The reason may quote what it read.
+            .map_err(|_| {
+                "tls.key must be an unencrypted private key in PEM; none was found in it".to_owned()
+            })?;
+        builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| format!("tls.cert and tls.key cannot be used together: {error}"))
+    }
+
+    /// Authorities that cannot be used are left out, as Node leaves them out, unless none is left.
+    fn roots(&self) -> Result<RootCertStore, String> {
+        let mut roots = RootCertStore::empty();
+        let (added, _) = roots.add_parsable_certificates(certificates(&self.authorities, "tls.ca")?);
+        if added == 0 {
+            return Err("tls.ca holds no certificate of an authority that could be used".to_owned());
+        }
+        Ok(roots)
+    }
+}
+
+fn certificates(pem: &str, option: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok).collect();
+    if found.is_empty() {
+        return Err(format!("{option} must be certificates in PEM; none was found in it"));
+    }
+    Ok(found)
+}
+
+/// Trusts whatever certificate it is shown: `rejectUnauthorized: false`. Signatures are verified all the same.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_named_and_never_quoted() {
+        let broken = Tls::new("no certificate".into(), None, None, true);
+        assert_eq!(
+            broken.config().err().as_deref(),
+            Some("tls.ca must be certificates in PEM; none was found in it")
+        );
+        let identity = Some(("no certificate".to_owned(), Secret::new("hunter2".into())));
+        let broken = Tls::new(String::new(), identity, None, false);
+        assert_eq!(
+            broken.config().err().as_deref(),
+            Some("tls.cert must be certificates in PEM; none was found in it")
+        );
+        assert!(!format!("{broken:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn who_trusts_anybody_needs_no_authorities() {
+        assert!(Tls::new(String::new(), None, None, false).config().is_ok());
+    }
+}

@@ -1,0 +1,50 @@
+//! Where a batch of commands meets the crate: the one connection to a server, or that to the nodes of a cluster.
+
+use redis::aio::MultiplexedConnection;
+use redis::cluster_async::ClusterConnection;
+use redis::{Cmd, Pipeline, Value};
+
+use crate::cluster::{self, Failure, Node};
+use crate::command::key_of;
+
+/// A way to redis.
+pub enum Wire {
+    /// One server.
+    Server(MultiplexedConnection),
+    /// The nodes of a cluster.
+    Cluster(ClusterConnection<Node>),
+}
+
+impl Wire {
+    /// True where commands that are handed in together may go to different servers: only those that must not be parted
+    /// are handed in together then.
+    #[must_use]
+    pub fn parts_batches(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+
+    /// Hands in a batch with its first poll, and waits for its replies: one for each command.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub async fn send(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, Failure> {
+        let count = commands.len();
+        let mut pipeline = Pipeline::with_capacity(count);
+        let key = match self {
+            Self::Server(_) => None,
+            Self::Cluster(_) => commands.iter().find_map(key_of).map(<[u8]>::to_vec),
+        };
+        for command in commands {
+            pipeline.add_command(command);
+        }
+        match self {
+            Self::Server(connection) => {
+                connection.clone().send_packed_commands(&pipeline, 0, count).await.map_err(|_| Failure::Lost)
+            }
+            // A command without a key is about a connection, of which there is more than one.
+            Self::Cluster(connection) => {
+                cluster::send(connection.clone(), &key.unwrap_or_default(), pipeline).await
+            }
+        }
+    }
+}
