@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
 
 use crate::command::{self, Identity};
-use crate::endpoint::{Endpoint, Host, Login, Protocol};
+use crate::endpoint::{Endpoint, Host, Login, Place, Protocol};
 use crate::error::{Class, Error, class_of, words_of};
 use crate::greeting::{Greeting, Heard};
 use crate::outbox::HAND_IN_ROOM;
@@ -175,9 +175,21 @@ fn broken_off(endpoint: &Arc<Endpoint>, greeting: &Greeting, how: &str) -> Error
         Some(text) => refused(endpoint, text),
         None => Error::Connection {
             endpoint: Arc::clone(endpoint),
-            detail: format!("handshake: {how}"),
+            detail: format!("handshake: {how}{}", hint(endpoint, how)),
             reason: "ECONNRESET",
         },
+    }
+}
+
+/// What a server that breaks off without a word may have wanted.
+fn hint(endpoint: &Endpoint, how: &str) -> &'static str {
+    match &endpoint.tls {
+        // With TLS 1.3 a server looks at a client's certificate when the client thinks that all is well.
+        Some(_) if how.contains("fatal alert") => {
+            "; does it want a certificate of its clients (tls.cert, tls.key)?"
+        }
+        None if !matches!(endpoint.place, Place::Socket(_)) => "; does it want TLS (options.tls)?",
+        _ => "",
     }
 }
 

@@ -10,10 +10,12 @@
 //! - [`waiting`], [`release`], [`heartbeat`], [`acquire`]: what is done with a lock.
 //! - [`settlement`]: what a lost reply left open.
 //! - [`client`]: the state of one endpoint, made of [`queue`], [`schedule`] and [`link`].
-//! - [`link`], [`live`] with its [`outbox`], [`connection`], [`greeting`]: a connection that heals, one that is up, how
+//! - [`link`], [`live`] with its [`outbox`] and [`wire`]: a connection that heals, one that is up, where its commands go.
+//! - [`opening`] by way of [`sentinel`] or [`cluster`] or neither, [`connection`] with its [`greeting`], [`reach`]: how
 //!   one is made.
 //! - [`outlet`], [`holding`], [`settings`]: what both threads see.
-//! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`clock`], [`error`]: values and arithmetic.
+//! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`tls`], [`clock`], [`error`], [`advice`]: values and
+//!   arithmetic.
 
 pub mod acquire;
 pub mod advice;

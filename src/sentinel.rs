@@ -92,6 +92,12 @@ fn why_not(endpoint: &Arc<Endpoint>, name: &str, error: RedisError) -> Error {
             reason: "ENOTFOUND",
         };
     }
+    if error.kind() == ErrorKind::AuthenticationFailed {
+        // The engine does not keep which of them it was.
+        let text = "WRONGPASS the sentinels, or the server that they named, refused the credentials \
+                    (sentinelPassword; username and password)";
+        return Error::Denied { endpoint, text: text.to_owned() };
+    }
     let text = error.to_string();
     match ServerError::try_from(error) {
         Ok(refusal) => Error::from_reply(&endpoint, "SENTINEL MASTERS", "", &refusal),
