@@ -38,15 +38,17 @@ function ping(server, options) {
 }
 
 test(
-  'a certificate is accepted by who trusts its authority, for its names and its time',
+  'a certificate is good for who trusts its authority, for its names and its time',
   { skip },
   async (t) => {
     const { ca, foreignCa } = certificates();
     const server = await startTlsServer(t);
     assert.equal(await ping(server, { ca: ca.cert }), 'PONG');
     assert.equal(await ping(server, { ca: ca.cert, host: '127.0.0.1' }), 'PONG');
-    assert.equal(await ping(server, { ca: foreignCa.cert }), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE');
-    assert.equal(await ping(server, {}), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE');
+    // The second where the server sends its authority along, which redis does by itself.
+    const untrusted = /^(UNABLE_TO_VERIFY_LEAF_SIGNATURE|SELF_SIGNED_CERT_IN_CHAIN)$/;
+    assert.match(await ping(server, { ca: foreignCa.cert }), untrusted);
+    assert.match(await ping(server, {}), untrusted);
     await server.useCertificate('expired');
     assert.equal(await ping(server, { ca: ca.cert }), 'CERT_HAS_EXPIRED');
     const other = await startTlsServer(t, { certificate: 'otherHost' });
@@ -55,21 +57,17 @@ test(
   },
 );
 
-test(
-  'a server that demands certificates of its clients serves those with a good one',
-  { skip },
-  async (t) => {
-    const { ca, client, foreignClient } = certificates();
-    const server = await startTlsServer(t, { clients: 'yes' });
-    const shown = ({ cert, key: secret }) => ({ ca: ca.cert, cert, key: secret });
-    assert.equal(await ping(server, shown(client)), 'PONG');
-    // TLS 1.3: the server's refusal may come as its alert or as a closed connection.
-    assert.match(await ping(server, { ca: ca.cert }), /CERTIFICATE_REQUIRED|ECONNRESET/);
-    assert.match(await ping(server, shown(foreignClient)), /UNKNOWN_CA|DECRYPT_ERROR|ECONNRESET/);
-    const lenient = await startTlsServer(t, { clients: 'optional' });
-    assert.equal(await ping(lenient, { ca: ca.cert }), 'PONG');
-  },
-);
+test('a server that demands certificates serves those who show a good one', { skip }, async (t) => {
+  const { ca, client, foreignClient } = certificates();
+  const server = await startTlsServer(t, { clients: 'yes' });
+  const shown = ({ cert, key: secret }) => ({ ca: ca.cert, cert, key: secret });
+  assert.equal(await ping(server, shown(client)), 'PONG');
+  // TLS 1.3: the server's refusal may come as its alert or as a closed connection.
+  assert.match(await ping(server, { ca: ca.cert }), /CERTIFICATE_REQUIRED|ECONNRESET/);
+  assert.match(await ping(server, shown(foreignClient)), /UNKNOWN_CA|DECRYPT_ERROR|ECONNRESET/);
+  const lenient = await startTlsServer(t, { clients: 'optional' });
+  assert.equal(await ping(lenient, { ca: ca.cert }), 'PONG');
+});
 
 test('a user may what its rules say, from the start or from when it is made', async (t) => {
   const server = await startNode(t, { acl });
