@@ -10,7 +10,7 @@ const { logger_for } = require('./lib/log');
 const { set_base } = require('./lib/loss');
 const { INSPECT, inspectable, serialisable } = require('./lib/print');
 const after = require('./lib/release');
-const { keep_options, peek } = require('./lib/state');
+const { keep_options, options_of, peek } = require('./lib/state');
 
 // `options` has a default so that `length` stays 7, what it was before there were options.
 function ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, password, options = undefined) {
@@ -60,7 +60,7 @@ ReserveResource.prototype._set_expiration = function _set_expiration(callback) {
 };
 
 ReserveResource.prototype._init_redis = function _init_redis() {
-  const handle = handle_for(this.host, this.port, this.password);
+  const handle = handle_for(this.host, this.port, this.password, options_of(this));
   // What somebody else put there stays; a handle of ours follows the fields.
   if (this._redis !== handle && (this._redis == null || is_handle(this._redis))) this._redis = handle;
   return this._redis;
@@ -178,6 +178,11 @@ Object.defineProperty(module.exports, 'ReservationNotHeldError', {
 });
 Object.defineProperty(module.exports, 'ReservationTimeoutError', {
   value: classes.ReservationTimeoutError,
+  writable: true,
+  configurable: true,
+});
+Object.defineProperty(module.exports, 'TooFewReplicasError', {
+  value: classes.TooFewReplicasError,
   writable: true,
   configurable: true,
 });

@@ -7,7 +7,7 @@ const { Call } = require('./context');
 const { from_native } = require('./errors');
 const log = require('./log');
 const { beat, is_overridden } = require('./loss');
-const { native_for } = require('./native');
+const { key_for, native_for } = require('./native');
 const { state_of } = require('./state');
 
 function lock(instance, resource, callback) {
@@ -16,7 +16,7 @@ function lock(instance, resource, callback) {
   let key;
   try {
     const name = resource_name(resource);
-    key = key_of(name);
+    key = key_for(instance, name);
     const state = state_of(instance);
     prepare(instance, state).lock(name, (error, got, _key, val_or_holder) => {
       if (error != null) call.run(refuse, instance, call, resource, key, from_native(error));
@@ -48,12 +48,12 @@ function wait_until_lock(instance, resource, options, callback) {
   let key;
   try {
     const name = resource_name(resource);
-    key = key_of(name);
+    key = key_for(instance, name);
     const { timeout, signal } = wait_options_from(options);
     const state = state_of(instance);
     if (signal !== undefined && signal.aborted) {
       call.later(give_up, { call, signal });
-    } else if (state.native !== null && state.native.is_held(name)) {
+    } else if (holds(state, name, key)) {
       call.later(waited, instance, call, resource, key);
     } else {
       enqueue(
@@ -67,6 +67,11 @@ function wait_until_lock(instance, resource, options, callback) {
     call.later(refuse, instance, call, resource, key, from_native(error));
   }
   return call.promise;
+}
+
+/** Whether the instance holds the resource already, under the key that it has now. */
+function holds({ native, settings }, name, key) {
+  return native !== null && native.is_held(name) && key_of(name, settings.key_prefix) === key;
 }
 
 function enqueue(instance, state, wait, timeout) {
@@ -175,7 +180,7 @@ function prepare(instance, state) {
 
 function refuse(instance, call, resource, key, error) {
   log.connection_trouble(instance, error);
-  // Without a key the resource was none, and there is no telling what is in it.
+  // Without a key the resource was none, or its key cannot be told: there is no telling what is in it.
   const data = key === undefined ? { err: error } : { resource, key, err: error };
   log.info(instance, 'reservation-failed', data);
   call.fail(error);

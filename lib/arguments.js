@@ -1,14 +1,16 @@
-// What a caller may pass, and what is made of it: turns loosely typed arguments, fields and options into the
-// strictly typed values that the native side takes, or throws the error that the caller's callback gets.
+// What a caller may pass as one argument, field or number, and what is made of it: turns loosely typed values into
+// strictly typed ones, or throws the error that the caller's callback gets. Options are in options.js, where redis is
+// in location.js.
 'use strict';
 
 const { make_error, describe } = require('./errors');
+const { refuse_unknown } = require('./names');
 
 // 278 years: what is longer means "for ever", and this still fits every clock that counts in nanoseconds.
 const LONGEST = Math.pow(2, 43);
 
 const RESOURCES = 'Pass a string, a number, or an object whose String(resource) is a name.';
-const CONSTRUCTOR_OPTIONS = ['connect_timeout', 'command_timeout', 'max_hold'];
+const DEFAULT_KEY_PREFIX = 'reservation-';
 const WAIT_OPTIONS = ['timeout', 'signal'];
 
 function wrong_type(message, cause) {
@@ -33,9 +35,15 @@ function resource_name(resource) {
   if (name === '[object Object]' || (typeof resource === 'object' && /^\[object [^\]]*\]$/.test(name))) {
     throw wrong_type(`resource cannot be ${describe(resource)}: its text is ${name}. ${RESOURCES}`);
   }
-  // Keys are UTF-8, in which half a pair becomes U+FFFD: known by that name here as well, what redis and the native
-  // side say of it is recognised.
-  return SURROGATE.test(name) ? Buffer.from(name).toString() : name;
+  return as_utf8(name);
+}
+
+/**
+ * Keys are UTF-8, in which half a pair becomes U+FFFD: known by that name here as well, what redis and the native side
+ * say of it is recognised.
+ */
+function as_utf8(text) {
+  return SURROGATE.test(text) ? Buffer.from(text).toString() : text;
 }
 
 function text_of_resource(resource) {
@@ -50,9 +58,9 @@ function text_of_resource(resource) {
   }
 }
 
-/** The key in redis of a resource: the same in every package that speaks this protocol. */
-function key_of(name) {
-  return `reservation-${name}`;
+/** The key in redis of a resource: with the default prefix the same in every package that speaks this protocol. */
+function key_of(name, prefix) {
+  return prefix + name;
 }
 
 /** A number from a number or from its text, as environment variables bring it; NaN for anything else. */
@@ -80,39 +88,28 @@ function heartbeat_from(value) {
   return Math.min(Math.max(interval, 1), LONGEST);
 }
 
-function host_from(value) {
-  if (!value) return '127.0.0.1';
-  if (typeof value !== 'string') {
-    throw wrong_type(`host must be a string; it is ${describe(value)}. Leave it out for 127.0.0.1.`);
-  }
-  if (/:\/\/|@/.test(value)) {
-    // Not shown: such a text often holds a password.
-    throw wrong_value(
-      'host must be a name or an address such as redis.example.com, not a URL. ' +
-        'Pass its parts as host, port and password.',
-    );
-  }
-  return value;
-}
-
-function port_from(value) {
-  if (!value) return 6379;
+/** A port; undefined where it is not given, for which the message promises `otherwise`. `field` is what it is called. */
+function port_from(value, field = 'port', otherwise = 6379) {
+  if (!value) return undefined;
   if (typeof value !== 'number' && typeof value !== 'string') {
-    throw wrong_type(`port must be a number or its text; it is ${describe(value)}. Leave it out for 6379.`);
+    throw wrong_type(
+      `${field} must be a number or its text; it is ${describe(value)}. Leave it out for ${otherwise}.`,
+    );
   }
   const port = number_from(value);
   if (Number.isInteger(port) && port >= 1 && port <= 65535) return port;
   throw wrong_value(
-    `port must be a whole number from 1 to 65535; it is ${describe(value)}. Leave it out for 6379.`,
+    `${field} must be a whole number from 1 to 65535; it is ${describe(value)}. Leave it out for ${otherwise}.`,
   );
 }
 
-function password_from(value) {
-  if (!value) return '';
+/** A password; undefined where it is not given. What it is stays out of every message. */
+function password_from(value, field = 'password') {
+  if (!value) return undefined;
   if (typeof value === 'string') return value;
   // 0.4.0 sent a number's text, and configuration files do hold such passwords.
   if (typeof value === 'number') return String(value);
-  throw wrong_type(`password must be a string; it is of type ${typeof value}. Leave it out for none.`);
+  throw wrong_type(`${field} must be a string; it is of type ${typeof value}. Leave it out for none.`);
 }
 
 /** The start of a lock's value: who holds it. */
@@ -140,35 +137,16 @@ function milliseconds_from(name, value, least) {
   );
 }
 
-function refuse_unknown(options, known, of_what) {
-  if (typeof options !== 'object') {
-    throw wrong_type(`the options of ${of_what} must be an object; they are ${describe(options)}.`);
-  }
-  for (const name of Object.keys(options)) {
-    if (known.indexOf(name) !== -1) continue;
-    throw wrong_value(
-      `${describe(name)} is not an option of ${of_what}. Did you mean ${nearest(name, known)}? ` +
-        `Its options are: ${known.join(', ')}.`,
-    );
-  }
-}
-
-/** The constructor's eighth argument as the native side takes it; null when it sets nothing. */
-function constructor_options_from(options) {
-  if (options == null) return null;
-  refuse_unknown(options, CONSTRUCTOR_OPTIONS, 'the constructor');
-  const checked = {};
-  for (const name of CONSTRUCTOR_OPTIONS) {
-    const value = milliseconds_from(name, options[name], 1);
-    if (value !== undefined) checked[name] = value;
-  }
-  return checked;
+/** Refuses options that are none. */
+function object_from(options, what) {
+  if (typeof options === 'object') return options;
+  throw wrong_type(`the options of ${what} must be an object; they are ${describe(options)}.`);
 }
 
 /** The second argument of wait_until_lock as { timeout, signal }, either undefined where it sets none. */
 function wait_options_from(options) {
   if (options == null) return { timeout: undefined, signal: undefined };
-  refuse_unknown(options, WAIT_OPTIONS, 'wait_until_lock');
+  refuse_unknown(object_from(options, 'wait_until_lock'), WAIT_OPTIONS, 'wait_until_lock');
   const timeout = milliseconds_from('timeout', options.timeout, 0);
   const signal = options.signal == null ? undefined : options.signal;
   // Any implementation will do: runtimes without AbortController get theirs from a package.
@@ -181,44 +159,21 @@ function wait_options_from(options) {
   return { timeout, signal };
 }
 
-/** The known name that takes the fewest edits to reach. */
-function nearest(name, known) {
-  const wanted = name.slice(0, 40).toLowerCase();
-  let best = known[0];
-  let fewest = Infinity;
-  for (const candidate of known) {
-    const edits = distance(wanted, candidate);
-    if (edits < fewest) {
-      fewest = edits;
-      best = candidate;
-    }
-  }
-  return best;
-}
-
-function distance(from, to) {
-  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= from.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= to.length; j++) {
-      const changed = row[j - 1] + (from[i - 1] === to[j - 1] ? 0 : 1);
-      next[j] = Math.min(changed, row[j] + 1, next[j - 1] + 1);
-    }
-    row = next;
-  }
-  return row[to.length];
-}
-
 module.exports = {
-  resource_name,
+  DEFAULT_KEY_PREFIX,
+  WAIT_OPTIONS,
+  as_utf8,
+  heartbeat_from,
   key_of,
   lock_ttl_from,
-  heartbeat_from,
-  host_from,
-  port_from,
-  password_from,
+  milliseconds_from,
+  number_from,
+  object_from,
   owner_from,
-  constructor_options_from,
+  password_from,
+  port_from,
+  resource_name,
   wait_options_from,
   wrong_type,
+  wrong_value,
 };

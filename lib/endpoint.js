@@ -1,11 +1,12 @@
-// `_redis`: what _init_redis() puts on an instance. One handle for each endpoint and credentials, which stands for
-// the connection that the whole process shares and opens nothing by itself.
+// `_redis`: what _init_redis() puts on an instance. One handle for each endpoint, credentials and options of a
+// connection, which stands for the one that the whole process shares and opens nothing by itself.
 'use strict';
 
-const { host_from, port_from, password_from } = require('./arguments');
 const { Call } = require('./context');
 const { from_native } = require('./errors');
 const { load, is_loaded } = require('./load');
+const { CONNECTION_OPTIONS, endpoint_from } = require('./location');
+const { is_trusted_by_node } = require('./trust');
 
 // Longest that a timer takes; it is only there to be counted by the event loop.
 const LONGEST_TIMER = Math.pow(2, 31) - 1;
@@ -41,20 +42,20 @@ class RedisHandle {
 }
 
 /** Closes the shared connection if nothing needs it; it is opened anew by the next call that does. */
-function disconnect_from(host, port, password) {
+function disconnect_from(find) {
   return function disconnect(call) {
     try {
-      const endpoint = [host_from(host), port_from(port), password_from(password)];
+      const { host, port, password, options } = find();
       // Nothing was ever sent, so there is nothing to close: not worth loading the native part for.
       if (!is_loaded()) {
         call.later(() => call.succeed('OK'));
         return;
       }
-      load().disconnect(endpoint[0], endpoint[1], endpoint[2], (error, reply) => {
+      load().disconnect(host, port, password, options, (error, reply) => {
         call.run(() => (error == null ? call.succeed(reply) : call.fail(from_native(error))));
       });
     } catch (error) {
-      call.later(() => call.fail(error));
+      call.later(() => call.fail(from_native(error)));
     }
   };
 }
@@ -66,35 +67,59 @@ const handles = new Map();
 let last_host;
 let last_port;
 let last_password;
+// The values of the options that matter to a connection; null for none.
+let last_options = null;
 let last_handle = null;
 
 /** The handle for an endpoint, given as the fields of an instance: not yet checked, never refused. */
-function handle_for(host, port, password) {
-  if (last_handle !== null && host === last_host && port === last_port && password === last_password) {
+function handle_for(host, port, password, options) {
+  if (
+    last_handle !== null &&
+    host === last_host &&
+    port === last_port &&
+    password === last_password &&
+    are_last(options)
+  ) {
     return last_handle;
   }
-  const handle = find_or_make(host, port, password);
+  const handle = find_or_make(host, port, password, options);
   last_host = host;
   last_port = port;
   last_password = password;
+  last_options = options == null ? null : CONNECTION_OPTIONS.map((name) => options[name]);
   last_handle = handle;
   return handle;
 }
 
-function find_or_make(host, port, password) {
-  let key;
+function are_last(options) {
+  if (options == null && last_options === null) return true;
+  for (let index = 0; index < CONNECTION_OPTIONS.length; index++) {
+    const value = options == null ? undefined : options[CONNECTION_OPTIONS[index]];
+    if (value !== (last_options === null ? undefined : last_options[index])) return false;
+  }
+  return true;
+}
+
+function find_or_make(host, port, password, options) {
+  let endpoint;
   try {
-    key = JSON.stringify([host_from(host), port_from(port), password_from(password)]);
+    endpoint = endpoint_from(host, port, password, options);
   } catch (_) {
     // Not an endpoint: quit() will say so. There is nothing to share.
-    return new RedisHandle(disconnect_from(host, port, password));
+    return new RedisHandle(disconnect_from(() => endpoint_from(host, port, password, options)));
   }
+  const key = JSON.stringify(endpoint, without_node_certificates);
   let handle = handles.get(key);
   if (handle === undefined) {
-    handle = new RedisHandle(disconnect_from(host, port, password));
+    handle = new RedisHandle(disconnect_from(() => endpoint));
     handles.set(key, handle);
   }
   return handle;
+}
+
+/** For the texts of endpoints: hundreds of certificates, always the same, are not written out. */
+function without_node_certificates(name, value) {
+  return name === 'ca' && is_trusted_by_node(value) ? null : value;
 }
 
 /** Whether `value` is a handle of ours, and not something that a caller put in its place. */

@@ -38,6 +38,8 @@ class RedisTimeoutError extends ReservationError {}
 class ReservationLostError extends ReservationError {}
 /** A renewal was asked for while nothing is held. */
 class ReservationNotHeldError extends ReservationError {}
+/** Too few replicas had the lock in time (`min_replicas`); it was given back. */
+class TooFewReplicasError extends ReservationError {}
 /** The `timeout` of a wait passed before the resource was free. */
 class ReservationTimeoutError extends ReservationError {}
 /** The native part of the package could not be loaded on this machine. */
@@ -53,6 +55,7 @@ const CLASS_OF_CODE = {
   ERR_RESERVATION_LOST: ReservationLostError,
   ERR_RESERVATION_NOT_HELD: ReservationNotHeldError,
   ERR_RESERVATION_TIMEOUT: ReservationTimeoutError,
+  ERR_TOO_FEW_REPLICAS: TooFewReplicasError,
   ERR_NATIVE_LOAD: NativeLoadError,
   ERR_TOO_MANY_CALLS: ReservationError,
 };
@@ -67,6 +70,7 @@ const classes = {
   ReservationLostError,
   ReservationNotHeldError,
   ReservationTimeoutError,
+  TooFewReplicasError,
   NativeLoadError,
 };
 
@@ -85,7 +89,8 @@ function make_error(code, message, details) {
 /** What the native side sent instead of an error ({ code, message, … }) as an error; an error stays itself. */
 function from_native(plain) {
   if (plain == null) return plain;
-  // What the native side throws, it throws for one reason: a call too many.
+  // What the native side throws, it throws for one of two reasons: a call too many, or what only it can read, such as a key.
+  if (plain.code === 'InvalidArg') return make_error('ERR_INVALID_ARG_VALUE', plain.message);
   if (plain.code === 'QueueFull') return make_error('ERR_TOO_MANY_CALLS', plain.message);
   if (plain instanceof Error) return plain;
   const { cause } = plain;

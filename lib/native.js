@@ -5,8 +5,12 @@
 const checked = require('./arguments');
 const { listener_for } = require('./events');
 const { load } = require('./load');
+const { key_prefix_from, location_from } = require('./location');
 const log = require('./log');
+const { CONSTRUCTOR_OPTIONS } = require('./options');
 const { options_of } = require('./state');
+
+const NOTHING = [];
 
 /** The native object, configured from the fields as they are now. Throws what the caller's callback should get. */
 function native_for(instance, state) {
@@ -18,19 +22,19 @@ function native_for(instance, state) {
     const { ReserveResource } = load();
     const listener = listener_for(instance, state);
     state.native = new ReserveResource(owner, host, port, heartbeat, ttl, listener, password, options);
-  } else if (!same_settings(settings, state.settings)) {
+  } else if (!alike(settings, state.settings)) {
     state.native.configure(owner, host, port, heartbeat, ttl, password, options);
   }
   state.fields = fields;
   state.settings = settings;
   warn_of_interval(instance, state);
+  warn_of_trust(instance, state);
   return state.native;
 }
 
 /** Everything that a caller may assign between two calls. */
 function read(instance) {
   const options = options_of(instance);
-  const given = typeof options === 'object' && options !== null ? options : {};
   return {
     by: instance.by,
     identifier: instance.identifier,
@@ -40,15 +44,18 @@ function read(instance) {
     lock_ttl: instance.lock_ttl,
     password: instance.password,
     options,
-    connect_timeout: given.connect_timeout,
-    command_timeout: given.command_timeout,
-    max_hold: given.max_hold,
+    // Their values as they are now; what is inside of one counts as unchanged while it is the same object.
+    given: options == null ? NOTHING : CONSTRUCTOR_OPTIONS.map((name) => options[name]),
     log_level: log.wanted_events(instance),
   };
 }
 
 function same(fields, former) {
   for (const name in fields) {
+    if (name === 'given') {
+      if (!fields.given.every((value, index) => Object.is(value, former.given[index]))) return false;
+      continue;
+    }
     if (!Object.is(fields[name], former[name])) return false;
     // An object's text may have changed while it is still the same object.
     if (name !== 'options' && typeof fields[name] === 'object' && fields[name] !== null) return false;
@@ -57,26 +64,26 @@ function same(fields, former) {
 }
 
 function settings_from(fields) {
-  const options = checked.constructor_options_from(fields.options) || {};
+  const location = location_from(fields.host, fields.port, fields.password, fields.options);
+  const { host, port, password, key_prefix, options } = location;
+  const owner = checked.owner_from(fields.by, fields.identifier);
+  const heartbeat = checked.heartbeat_from(fields.heartbeat_interval);
+  const ttl = checked.lock_ttl_from(fields.lock_ttl);
   options.log_level = fields.log_level;
-  return {
-    owner: checked.owner_from(fields.by, fields.identifier),
-    host: checked.host_from(fields.host),
-    port: checked.port_from(fields.port),
-    heartbeat: checked.heartbeat_from(fields.heartbeat_interval),
-    ttl: checked.lock_ttl_from(fields.lock_ttl),
-    password: checked.password_from(fields.password),
-    options,
-  };
+  return { owner, host, port, heartbeat, ttl, password, key_prefix, options };
 }
 
-function same_settings(settings, former) {
-  for (const name of Object.keys(settings)) {
-    if (name === 'options') {
-      if (JSON.stringify(settings.options) !== JSON.stringify(former.options)) return false;
-    } else if (settings[name] !== former[name]) return false;
-  }
-  return true;
+/** Whether two values of settings are alike, down to the members of sentinels and the texts of tls. */
+function alike(one, other) {
+  if (typeof one !== 'object' || typeof other !== 'object') return one === other;
+  const names = Object.keys(one);
+  return names.length === Object.keys(other).length && names.every((name) => alike(one[name], other[name]));
+}
+
+/** The key in redis of a resource's name; undefined while the options are too wrong to say. */
+function key_for(instance, name) {
+  const prefix = key_prefix_from(instance.host, options_of(instance));
+  return prefix === undefined ? undefined : checked.key_of(name, prefix);
 }
 
 /** Once an instance: such a lease ends before its first renewal. Infinity says that this is meant. */
@@ -88,4 +95,20 @@ function warn_of_interval(instance, state) {
   log.warn(instance, 'interval-exceeds-ttl', { heartbeat_interval, lock_ttl });
 }
 
-module.exports = { native_for };
+// host:port of those that were warned of. A server that is not verified is a matter of the process, not of an instance.
+const unverified = new Set();
+
+/** Once an endpoint: whoever sits on the way to it can read and change everything. */
+function warn_of_trust(instance, state) {
+  const { host, port, options } = state.settings;
+  // An instance that is silent leaves it to the next one to say.
+  if (options.tls === undefined || options.tls.reject_unauthorized || options.log_level === 0) return;
+  for (const place of options.sentinels || options.cluster || [{ host, port }]) {
+    const endpoint = `${place.host}:${place.port}`;
+    if (unverified.has(endpoint)) continue;
+    unverified.add(endpoint);
+    log.warn(instance, 'tls-unverified', { host: place.host, port: place.port });
+  }
+}
+
+module.exports = { key_for, native_for };

@@ -1,10 +1,11 @@
-// How an instance is printed: as it is, but for its password, which only reading the field gives.
+// How an instance is printed: as it is, but for its password, as a field or in the URL in `host`. Only reading the field
+// gives it.
 'use strict';
 
 const { private_keys } = require('./state');
+const { HIDDEN, without_secrets } = require('./url');
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom');
-const HIDDEN = '[hidden]';
 
 // What was printed for an instance, so that one which refers to itself is recognised as such.
 const copies = new WeakMap();
@@ -22,6 +23,7 @@ function inspectable(instance) {
     const descriptor = Object.getOwnPropertyDescriptor(instance, key);
     descriptor.configurable = true;
     if (key === 'password' && 'value' in descriptor && descriptor.value) descriptor.value = HIDDEN;
+    if (key === 'host' && 'value' in descriptor) descriptor.value = without_secrets(descriptor.value);
     Object.defineProperty(copy, key, descriptor);
   }
   // Else it would be asked in turn how it wants to be printed.
@@ -33,6 +35,7 @@ function inspectable(instance) {
 function serialisable(instance) {
   const fields = Object.assign({}, instance);
   if (fields.password) fields.password = HIDDEN;
+  if (fields.host) fields.host = without_secrets(fields.host);
   return fields;
 }
 

@@ -25,7 +25,7 @@ function release(instance, parameters) {
       call.later(() => call.succeed(0));
       return call.promise;
     }
-    const key = name === null ? null : key_of(name);
+    const key = name === null ? null : key_of(name, state.settings.key_prefix);
     asked = take_for_release(state.holding, key);
     state.native.release(name, (error, released) => {
       call.run(released_by, instance, state, call, key, asked, from_native(error), released);
@@ -129,7 +129,7 @@ function renew(instance, call, succeed) {
       call.run(renewed, instance, state, call, succeed, from_native(error), beating);
     });
   } catch (error) {
-    call.later(() => call.fail(error));
+    call.later(() => call.fail(from_native(error)));
   }
   return call.promise;
 }

@@ -1,0 +1,209 @@
+// Where redis is: the host, port and password of an instance and its options as one whole that the native side takes.
+// What the same thing is said of in two places must agree; what cannot go together is refused, and both are named.
+'use strict';
+
+const { DEFAULT_KEY_PREFIX, password_from, port_from, wrong_value } = require('./arguments');
+const {
+  CONSTRUCTOR_OPTIONS,
+  DEFAULT_CLIENT_NAME,
+  address_from,
+  option_from,
+  options_from,
+} = require('./options');
+const { tls_from } = require('./trust');
+const { is_url, read_url } = require('./url');
+
+const DEFAULT_HOST = '127.0.0.1';
+const DEFAULT_PORT = 6379;
+const IN_URL = 'in the URL in host';
+
+// Options of an instance, whatever its connection.
+const OF_INSTANCE = ['connect_timeout', 'command_timeout', 'max_hold', 'key_prefix', 'min_replicas'];
+
+// Those that make it another connection.
+const CONNECTION_OPTIONS = CONSTRUCTOR_OPTIONS.filter((name) => !OF_INSTANCE.includes(name));
+
+/**
+ * { host, port, password, key_prefix, options } as the native side takes them. `options` holds what is not the default;
+ * with sentinels or a cluster `host` is empty and `port` 0, and on a unix socket `port` is 0.
+ */
+function location_from(host, port, password, given) {
+  const own = options_from(given);
+  const grouped = refuse_contradictions(own, host, port);
+  const place = grouped ? { host: '', port: 0, options: {} } : place_from(host);
+  const own_port = port_from(port);
+  const options = merged(place.options, own);
+  const tls = tls_of(place, own);
+  if (tls) options.tls = tls;
+  return {
+    host: place.host,
+    // A socket has no port; one that is set for all environments alike does no harm there.
+    port: grouped || place.socket ? 0 : agreed('port', place.port, own_port, 'as port') || DEFAULT_PORT,
+    password: agreed('password', place.password, password_from(password), 'as password') || '',
+    key_prefix: options.key_prefix === undefined ? DEFAULT_KEY_PREFIX : options.key_prefix,
+    options: native_options(options),
+  };
+}
+
+/** Throws for options that exclude one another. Returns whether they name several servers. */
+function refuse_contradictions(own, host, port) {
+  const { sentinels, cluster } = own;
+  if (sentinels !== undefined && cluster !== undefined) {
+    throw wrong_value(
+      'sentinels must not be given together with cluster: each says where redis is. Leave one out.',
+    );
+  }
+  if (sentinels !== undefined && own.name === undefined) {
+    throw wrong_value(
+      'name must be given with sentinels; it is missing. It is the name under which they watch the master, such as mymaster.',
+    );
+  }
+  for (const option of ['name', 'sentinelPassword']) {
+    if (sentinels !== undefined || own[option] === undefined) continue;
+    throw wrong_value(
+      `${option} must be given with sentinels alone; there are none. Pass sentinels, or leave ${option} out.`,
+    );
+  }
+  if (cluster !== undefined && own.tls && own.tls.servername !== undefined) {
+    throw wrong_value(
+      'tls.servername must not be given together with cluster: each node is verified under the name by which the ' +
+        'cluster announces it. Leave servername out.',
+    );
+  }
+  if (sentinels === undefined && cluster === undefined) return false;
+  const group = sentinels === undefined ? 'cluster' : 'sentinels';
+  for (const [field, value] of [
+    ['host', host],
+    ['port', port],
+  ]) {
+    if (!value) continue;
+    throw wrong_value(
+      `${field} must not be given together with ${group}: each says where redis is. Pass null as ${field}, or leave ${group} out.`,
+    );
+  }
+  return true;
+}
+
+/** What `host` says, in any of its forms: { host, socket, tls, port, username, password, options }. */
+function place_from(host) {
+  if (!host) return { host: DEFAULT_HOST, options: {} };
+  if (typeof host !== 'string') return { host: address_from(host, 'host'), options: {} };
+  if (is_url(host)) return place_from_url(host);
+  if (host.startsWith('/')) return { host: path_from(host), socket: true, options: {} };
+  if (host.includes('@')) {
+    // Not shown: such a text often holds a password.
+    throw wrong_value(
+      'host must be a name, an address, a path or a URL; there is an @ in it. ' +
+        'Write it as a URL, redis://user:password@redis.example.com, or pass its parts as options.username and password.',
+    );
+  }
+  return { host: address_from(host, 'host'), options: {} };
+}
+
+function place_from_url(text) {
+  const { socket, tls, host, port, username, password, db, query } = read_url(text);
+  const options = {};
+  for (const name of Object.keys(query)) {
+    const value = option_from(name, query[name], `${name} ${IN_URL}`);
+    if (value !== undefined) options[name] = value;
+  }
+  if (db !== undefined) {
+    const number = option_from('db', db, `db ${IN_URL}`);
+    options.db = agreed('db', options.db, number, 'as its path');
+  }
+  if (username) options.username = username;
+  return {
+    host: socket ? path_from(host) : host === undefined ? DEFAULT_HOST : address_from(host, 'host'),
+    socket,
+    tls,
+    port: port === undefined ? undefined : port_from(port, `port ${IN_URL}`, DEFAULT_PORT),
+    password,
+    options,
+  };
+}
+
+function path_from(path) {
+  if (!path.includes('\0')) return path;
+  throw wrong_value(
+    'host must be the path of a socket; there is a NUL character in it, which is in no path.',
+  );
+}
+
+/** The options of a URL and those of the constructor as one. TLS is looked at apart. */
+function merged(from_url, own) {
+  const options = Object.assign({}, own);
+  delete options.tls;
+  for (const name of Object.keys(from_url)) {
+    options[name] = agreed(name, from_url[name], own[name], `as options.${name}`);
+  }
+  return options;
+}
+
+/** What is given in one of two places, or in both alike. Numbers are shown, texts may be secret. */
+function agreed(name, in_url, other, place) {
+  if (in_url === undefined) return other;
+  if (other === undefined || other === in_url) return in_url;
+  const values = typeof other === 'number' ? `: ${in_url} and ${other}` : '';
+  throw wrong_value(
+    `${name} must be the same wherever it is given; it is given ${IN_URL} and ${place}, and differs${values}. Leave one out.`,
+  );
+}
+
+/** What to do about TLS; false for nothing. A redis:// URL leaves it open, a rediss:// one asks for it. */
+function tls_of({ tls: by_url, socket }, { tls }) {
+  if (by_url && tls === false) {
+    throw wrong_value(
+      'tls must be the same wherever it is given; it is on by the scheme of the URL in host, and false as options.tls. Leave one out.',
+    );
+  }
+  if (socket && tls) {
+    throw wrong_value(
+      'tls must not be given together with the path of a unix socket in host: nothing leaves the machine there. Leave tls out.',
+    );
+  }
+  return by_url && tls === undefined ? tls_from(true) : tls || false;
+}
+
+// What the native side takes for granted.
+const DEFAULTS = { db: 0, client_name: DEFAULT_CLIENT_NAME, key_prefix: DEFAULT_KEY_PREFIX, min_replicas: 0 };
+
+/** Under the native side's names, without what is the default, in one order: the same endpoint has the same text. */
+function native_options(options) {
+  const native = {};
+  for (const name of CONSTRUCTOR_OPTIONS) {
+    const value = options[name];
+    if (value === undefined || value === DEFAULTS[name]) continue;
+    native[name === 'sentinelPassword' ? 'sentinel_password' : name] = value;
+  }
+  return native;
+}
+
+/** What the keys of an instance begin with; undefined where its options are too wrong to say. Cheap where they are absent. */
+function key_prefix_from(host, given) {
+  const in_query = typeof host === 'string' && host.includes('?') && is_url(host);
+  if (given == null && !in_query) return DEFAULT_KEY_PREFIX;
+  try {
+    const own = given == null ? undefined : option_from('key_prefix', given.key_prefix, 'key_prefix');
+    if (own !== undefined) return own;
+    const text = in_query ? read_url(host).query.key_prefix : undefined;
+    return text === undefined ? DEFAULT_KEY_PREFIX : option_from('key_prefix', text, 'key_prefix');
+  } catch (_) {
+    // The call that asked meets the same error when it needs the connection.
+    return undefined;
+  }
+}
+
+/**
+ * What makes it another connection, as the native side is told to disconnect it: a location from CONNECTION_OPTIONS alone.
+ * The others may be wrong: they are another call's to refuse.
+ */
+function endpoint_from(host, port, password, given) {
+  const own = {};
+  if (given != null) for (const name of CONNECTION_OPTIONS) own[name] = given[name];
+  const location = location_from(host, port, password, own);
+  // A URL may bring them.
+  for (const name of OF_INSTANCE) delete location.options[name];
+  return { host: location.host, port: location.port, password: location.password, options: location.options };
+}
+
+module.exports = { CONNECTION_OPTIONS, endpoint_from, key_prefix_from, location_from };

@@ -1,0 +1,139 @@
+// The `tls` option: whom to trust and what to show, as Node's users write it, turned into PEM text. The certificates
+// that Node trusts are gathered here when nobody names others; nothing of it is loaded before TLS is asked for.
+'use strict';
+
+const { wrong_type, wrong_value } = require('./arguments');
+const { describe } = require('./errors');
+const { refuse_unknown } = require('./names');
+
+const TLS_OPTIONS = ['ca', 'cert', 'key', 'servername', 'rejectUnauthorized'];
+
+const CONTENT = "Pass the content of a PEM file, such as require('fs').readFileSync(path), not its name.";
+
+/** The `tls` option as the native side takes it; false for none. What it was given is in no message: it may be a key. */
+function tls_from(value) {
+  if (value === false) return false;
+  if (value === true) return { ca: trusted_by_node(), reject_unauthorized: true };
+  if (typeof value !== 'object' || Array.isArray(value) || ArrayBuffer.isView(value)) {
+    const kind = typeof value === 'object' ? describe(value) : `of type ${typeof value}`;
+    throw wrong_type(`tls must be true, false or an object of ${TLS_OPTIONS.join(', ')}; it is ${kind}.`);
+  }
+  refuse_unknown(value, TLS_OPTIONS, 'tls');
+  const tls = {
+    ca: value.ca == null ? undefined : certificates_from('tls.ca', value.ca),
+    reject_unauthorized: reject_unauthorized_from(value.rejectUnauthorized),
+  };
+  if (value.cert != null) tls.cert = certificates_from('tls.cert', value.cert);
+  if (value.key != null) tls.key = key_from('tls.key', value.key);
+  if (value.servername != null) tls.servername = servername_from(value.servername);
+  for (const [given, missing] of [
+    ['cert', 'key'],
+    ['key', 'cert'],
+  ]) {
+    if (tls[given] === undefined || tls[missing] !== undefined) continue;
+    throw wrong_value(
+      `tls.${missing} must be given with tls.${given}; it is missing. Pass both, or neither where the server asks for none.`,
+    );
+  }
+  if (tls.ca === undefined) tls.ca = trusted_by_node();
+  return tls;
+}
+
+function certificates_from(field, value) {
+  const pieces = pieces_of(field, value);
+  if (pieces.every((piece) => piece.includes('-----BEGIN CERTIFICATE-----'))) return pieces.join('\n');
+  throw wrong_value(`${field} must be certificates in PEM; there is none in what was passed. ${CONTENT}`);
+}
+
+function key_from(field, value) {
+  const pieces = pieces_of(field, value);
+  const text = pieces.join('\n');
+  if (text.includes('-----BEGIN ENCRYPTED PRIVATE KEY-----') || text.includes('Proc-Type: 4,ENCRYPTED')) {
+    throw wrong_value(
+      `${field} must be a private key that is not encrypted; it is encrypted. Decrypt it first, with openssl pkey.`,
+    );
+  }
+  if (pieces.every((piece) => /-----BEGIN (?:RSA |EC )?PRIVATE KEY-----/.test(piece))) return text;
+  throw wrong_value(`${field} must be a private key in PEM; there is none in what was passed. ${CONTENT}`);
+}
+
+/** The texts of what Node takes for PEM: a string, bytes, or an array of these. */
+function pieces_of(field, value) {
+  const pieces = Array.isArray(value) ? value : [value];
+  if (pieces.length === 0)
+    throw wrong_value(`${field} must hold something; it is an empty array. ${CONTENT}`);
+  return pieces.map((piece) => {
+    if (typeof piece === 'string') return piece;
+    if (ArrayBuffer.isView(piece)) {
+      return Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength).toString();
+    }
+    throw wrong_type(
+      `${field} must be a string, a Buffer or an array of these; it is, or holds, ${
+        piece === null ? 'null' : `a value of type ${typeof piece}`
+      }. ${CONTENT}`,
+    );
+  });
+}
+
+function servername_from(value) {
+  if (typeof value === 'string' && value !== '') return value;
+  const message = `tls.servername must be a name that is not empty; it is ${describe(value)}. Leave it out for the host.`;
+  throw typeof value === 'string' ? wrong_value(message) : wrong_type(message);
+}
+
+/** Strictly a boolean: a text such as "false", as environment variables bring it, would mean the opposite. */
+function reject_unauthorized_from(value) {
+  if (value == null) return true;
+  if (typeof value === 'boolean') return value;
+  throw wrong_type(
+    `tls.rejectUnauthorized must be true or false; it is ${describe(value)}. Leave it out for true.`,
+  );
+}
+
+// One text for the whole process: hundreds of certificates, which do not change.
+let trusted = null;
+
+/** The certificates that Node itself trusts, as one PEM text. */
+function trusted_by_node() {
+  if (trusted === null) {
+    const certificates = node_certificates();
+    if (certificates.length === 0) {
+      throw wrong_value(
+        `tls.ca must be given: this runtime brings no certificates of its own to trust. ${CONTENT}`,
+      );
+    }
+    trusted = certificates.join('\n');
+  }
+  return trusted;
+}
+
+function node_certificates() {
+  let tls;
+  try {
+    tls = require('tls');
+  } catch (_) {
+    // A Node that was built without crypto.
+    return [];
+  }
+  if (typeof tls.getCACertificates === 'function') return tls.getCACertificates('default');
+  return [...(tls.rootCertificates || []), ...extra_certificates()];
+}
+
+/** Before Node 22.15 nobody tells what of this file was taken, so it is read again. */
+function extra_certificates() {
+  const { NODE_EXTRA_CA_CERTS } = process.env;
+  if (!NODE_EXTRA_CA_CERTS) return [];
+  try {
+    return [require('fs').readFileSync(NODE_EXTRA_CA_CERTS, 'utf8')];
+  } catch (_) {
+    // Node has warned of it at its start, and goes on without it.
+    return [];
+  }
+}
+
+/** Whether a text is that of Node's own certificates: then it need not be compared or written out. */
+function is_trusted_by_node(text) {
+  return trusted !== null && text === trusted;
+}
+
+module.exports = { TLS_OPTIONS, tls_from, is_trusted_by_node };
