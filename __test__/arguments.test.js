@@ -46,7 +46,12 @@ const settings = [
     ),
   ...[{}, [1], true, Symbol('p')].map((value) => ['port', value, TYPE, /6379/]),
   ...[1, {}, ['a'], true, Symbol('h')].map((value) => ['host', value, TYPE, /127\.0\.0\.1/]),
-  ['host', 'redis://user:hunter2@example.com', VALUE, /URL/],
+  ...['http://user:hunter2@example.com', 'user:hunter2@example.com'].map((value) => [
+    'host',
+    value,
+    VALUE,
+    /URL/,
+  ]),
   ...[{}, ['a'], true, Symbol('p'), () => {}].map((value) => ['password', value, TYPE, /string/]),
   ['by', Symbol('b'), TYPE, /symbol/],
   ['by', hostile, TYPE, /text/],

@@ -80,13 +80,18 @@ for (const [path, make, options] of [
     async () => null,
     { password: wrong, expected: [/WRONGPASS/, /redis-error/, /reservation-failed/] },
   ],
+  [
+    'wrong password in a URL',
+    async ({ host, port }) => ({ host: `redis://:${encodeURIComponent(wrong)}@${host}:${port}?db=1` }),
+    { password: '', expected: [/WRONGPASS/, /redis-error/, /redis:\/\/:\[hidden\]@/] },
+  ],
   ['nobody listens', nowhere, { expected: [/ECONNREFUSED/, /redis-error/] }],
   ['no such host', async () => ({ host: 'no-such-host.invalid', port: 1 }), { expected: [/ENOTFOUND/] }],
   ['arguments', async () => null, { expected: [/ERR_INVALID_ARG_VALUE/, /ERR_INVALID_ARG_TYPE/] }],
 ]) {
   test(`${path}: the password is nowhere`, async (t) => {
     const server = await startServer(t, { password: right });
-    const { host, port } = (await make()) || server;
+    const { host, port } = (await make(server)) || server;
     const { password = right, expected } = options;
     const text = await run(t, path, { host, port, password }, { expected });
     assertNowhere(text, path);

@@ -1,0 +1,313 @@
+// What the native side is told of where redis is, and when it is told anew; which instances share a handle; and the
+// warning of a server that is not verified. A stand-in takes the place of the native side, and writes down its calls.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+
+const calls = [];
+
+class Native {
+  constructor(...parameters) {
+    calls.push(['new', ...parameters]);
+    this.keys = new Set();
+    this.learn(parameters[7]);
+  }
+
+  learn({ key_prefix = 'reservation-' }) {
+    this.prefix = key_prefix;
+  }
+
+  configure(...parameters) {
+    calls.push(['configure', ...parameters]);
+    this.learn(parameters[6]);
+  }
+
+  lock(name, callback) {
+    this.keys.add(this.prefix + name);
+    setImmediate(callback, null, true, this.prefix + name, 'value');
+  }
+
+  is_held(name) {
+    return this.keys.has(this.prefix + name);
+  }
+
+  wait_until_lock(name, callback) {
+    this.lock(name, (error, _got, key, val) => callback(error, key, val));
+    return 1;
+  }
+
+  release(name, callback) {
+    this.keys.delete(this.prefix + name);
+    setImmediate(callback, null, 1);
+  }
+}
+
+function disconnect(...parameters) {
+  calls.push(['disconnect', ...parameters.slice(0, -1)]);
+  setImmediate(parameters[parameters.length - 1], null, 'OK');
+}
+
+// Before anybody asks for the real one.
+const place = require.resolve('../../lib/load.js');
+require.cache[place] = {
+  id: place,
+  filename: place,
+  loaded: true,
+  exports: { load: () => ({ ReserveResource: Native, disconnect }), is_loaded: () => true },
+};
+const ReserveResource = require('../../index.js');
+
+/** The calls that `work` led to. */
+async function callsOf(work) {
+  calls.length = 0;
+  await work();
+  return calls.splice(0).map((call) => call.map((one) => (typeof one === 'function' ? 'a listener' : one)));
+}
+
+function make(host, port, password, options, log = false) {
+  return new ReserveResource('me', host, port, 500, 2, log, password, options);
+}
+
+const LEVEL = { log_level: 0 };
+
+test('host, port, password and options arrive as the native side takes them', async () => {
+  for (const [given, expected] of [
+    [[], ['127.0.0.1', 6379, '', LEVEL]],
+    [
+      ['/run/r.sock', 1],
+      ['/run/r.sock', 0, '', LEVEL],
+    ],
+    [
+      ['redis://me:p%2Fw@[::1]:6380/2?max_hold=5', null, null, { connect_timeout: 7 }],
+      ['::1', 6380, 'p/w', { ...LEVEL, max_hold: 5, connect_timeout: 7, username: 'me', db: 2 }],
+    ],
+    [
+      [null, null, 'pw', { sentinels: [{ host: 'a' }], name: 'main', sentinelPassword: 'sp' }],
+      [
+        '',
+        0,
+        'pw',
+        { ...LEVEL, sentinels: [{ host: 'a', port: 26379 }], name: 'main', sentinel_password: 'sp' },
+      ],
+    ],
+  ]) {
+    const reservation = make(...given);
+    reservation.identifier = 1;
+    const [host, port, password, options] = expected;
+    const [[what, owner, ...rest]] = await callsOf(() => reservation.lock('job'));
+    assert.equal(what, 'new');
+    assert.equal(owner, 'me-1');
+    assert.deepEqual(rest, [host, port, 500, 2, 'a listener', password, options]);
+  }
+});
+
+test('keys begin with the prefix, wherever it was given', async () => {
+  for (const [host, options, key] of [
+    [null, undefined, 'reservation-job'],
+    [null, { key_prefix: 'jobs:' }, 'jobs:job'],
+    [null, { key_prefix: '' }, 'job'],
+    ['redis://e?key_prefix=jobs%3A', undefined, 'jobs:job'],
+  ]) {
+    const lines = [];
+    const reservation = make(host, null, null, options, (line) => lines.push(JSON.parse(line)));
+    await reservation.lock('job');
+    assert.equal(reservation._reserve_key, key);
+    assert.equal(reservation.is_held('job'), true);
+    assert.equal(await reservation.wait_until_lock('job'), key);
+    await reservation.release('job');
+    assert.equal(await reservation.wait_until_lock('job'), key);
+    await reservation.release();
+    assert.ok(
+      lines.every((line) => line.key === undefined || line.key === key),
+      JSON.stringify(lines),
+    );
+    assert.ok(lines.length >= 5);
+  }
+});
+
+test('a failure names the key, unless nobody can say it', async () => {
+  for (const [options, data] of [
+    [{ max_hodl: 5 }, { resource: 'job', key: 'reservation-job' }],
+    [
+      { key_prefix: 'jobs:', max_hodl: 5 },
+      { resource: 'job', key: 'jobs:job' },
+    ],
+    [{ key_prefix: 5 }, { resource: undefined, key: undefined }],
+  ]) {
+    const lines = [];
+    const reservation = make(null, null, null, options, (line) => lines.push(JSON.parse(line)));
+    await assert.rejects(reservation.lock('job'), { code: /^ERR_INVALID_ARG/ });
+    assert.equal(lines.length, 1);
+    const [{ title, resource, key }] = lines;
+    assert.deepEqual([title, { resource, key }], ['reservation-failed', data]);
+  }
+});
+
+test('the native side is told anew when an option has another value, and only then', async () => {
+  const options = { db: 1, tls: { ca: PEM }, max_hold: 5 };
+  const reservation = make('e', 1, '', options);
+  const change = async (work) => {
+    work();
+    const told = await callsOf(() => reservation.lock(`job ${Math.random()}`));
+    return told.map(([what, ...parameters]) => [what, parameters[6]]);
+  };
+  assert.equal((await change(() => {})).length, 1, 'the first call');
+  assert.deepEqual(await change(() => {}), []);
+  // Another text of the same value, another object of the same content.
+  assert.deepEqual(await change(() => Object.assign(options, { db: '1', tls: { ca: [PEM] } })), []);
+  const told = { log_level: 0, db: 2, max_hold: 5, tls: { ca: PEM, reject_unauthorized: true } };
+  assert.deepEqual(await change(() => (options.db = 2)), [['configure', told]]);
+  assert.deepEqual(await change(() => {}), []);
+  // What is inside of an object counts when something else has changed, or when it is another object.
+  assert.deepEqual(await change(() => (options.tls.servername = 'n')), []);
+  told.tls.servername = 'n';
+  assert.deepEqual(await change(() => (options.tls = { ...options.tls })), [['configure', told]]);
+  delete told.tls;
+  assert.deepEqual(await change(() => delete options.tls), [['configure', told]]);
+  told.key_prefix = 'x';
+  assert.deepEqual(await change(() => (options.key_prefix = 'x')), [['configure', told]]);
+});
+
+test('a prefix that changes while something is held: the rest keeps its key', async () => {
+  const options = {};
+  const reservation = make('e', 1, '', options);
+  assert.equal(await reservation.wait_until_lock('job'), 'reservation-job');
+  options.key_prefix = 'new-';
+  // It is another key now, which is not held.
+  assert.equal(await reservation.wait_until_lock('job'), 'new-job');
+  assert.equal(reservation._reserve_key, 'new-job');
+});
+
+test('what is equal shares a handle, what differs has its own', () => {
+  const handle = (...given) => make(...given)._init_redis();
+  const group = { sentinels: [{ host: 'a' }], name: 'main' };
+  const tls = { ca: PEM };
+  for (const [one, other] of [
+    [['e'], ['e', 6379, '', {}]],
+    [['e', 1, 'pw'], ['redis://:pw@e:1']],
+    [
+      ['e', 1, '', { username: 'me', db: 2 }],
+      ['redis://me@e:1/2', null, '', { db: 2 }],
+    ],
+    [
+      ['e', 1, '', { max_hold: 1, key_prefix: 'a', min_replicas: 1 }],
+      ['e', 1, '', { connect_timeout: 1 }],
+    ],
+    [['/r.sock', 1], ['unix:///r.sock']],
+    [['rediss://e'], ['e', null, null, { tls: true }]],
+    [
+      ['e', 1, '', { tls }],
+      ['e', 1, '', { tls: { ca: [PEM] } }],
+    ],
+    [
+      [null, null, '', group],
+      [null, null, '', { ...group, sentinels: [{ host: 'a', port: '26379' }] }],
+    ],
+    [
+      ['e', 1, '', { db: 0, client_name: 'redis-reservation' }],
+      ['e', 1],
+    ],
+  ]) {
+    assert.equal(handle(...one), handle(...other), JSON.stringify([one, other]));
+    // Found again though another was asked for last.
+    handle('elsewhere');
+    assert.equal(handle(...one), handle(...other), JSON.stringify([one, other]));
+  }
+  const different = [
+    ['e', 1],
+    ['e', 1, 'pw'],
+    ['e', 1, '', { username: 'me' }],
+    ['e', 1, '', { db: 1 }],
+    ['e', 1, '', { client_name: 'x' }],
+    ['e', 1, '', { protocol: 2 }],
+    ['e', 1, '', { protocol: 3 }],
+    ['e', 1, '', { tls: true }],
+    ['e', 1, '', { tls }],
+    ['e', 1, '', { tls: { ca: PEM, rejectUnauthorized: false } }],
+    ['e', 1, '', { tls: { ca: PEM, servername: 'n' } }],
+    [null, null, '', group],
+    [null, null, '', { ...group, name: 'other' }],
+    [null, null, '', { ...group, sentinelPassword: 'pw' }],
+    [null, null, '', { cluster: [{ host: 'a', port: 26379 }] }],
+  ];
+  for (let round = 0; round < 2; round++) {
+    assert.equal(new Set(different.map((one) => handle(...one))).size, different.length);
+  }
+  // One instance, whose options change.
+  const options = { db: 1 };
+  const reservation = make('e', 1, '', options);
+  const before = reservation._init_redis();
+  options.db = 2;
+  assert.notEqual(reservation._init_redis(), before);
+  options.db = 1;
+  assert.equal(reservation._init_redis(), before);
+});
+
+test('quit names the connection, and nothing that belongs to the instance alone', async () => {
+  const options = { db: 2, tls: { ca: PEM }, key_prefix: 'x', max_hold: 5, min_replicas: 1 };
+  const tls = { ca: PEM, reject_unauthorized: true };
+  for (const [given, expected] of [
+    [
+      ['e', 1, 'pw'],
+      ['e', 1, 'pw', {}],
+    ],
+    [
+      ['redis://me@e:1?max_hold=5', null, 'pw', options],
+      ['e', 1, 'pw', { username: 'me', db: 2, tls }],
+    ],
+    [
+      ['/r.sock', 5],
+      ['/r.sock', 0, '', {}],
+    ],
+    [
+      [null, null, '', { cluster: [{ host: 'a' }] }],
+      ['', 0, '', { cluster: [{ host: 'a', port: 6379 }] }],
+    ],
+  ]) {
+    const told = await callsOf(() =>
+      make(...given)
+        ._init_redis()
+        .quit(),
+    );
+    assert.deepEqual(told, [['disconnect', ...expected]]);
+  }
+});
+
+test('tls-unverified: once for each endpoint, by the first instance that has a log', async () => {
+  const warned = [];
+  const log = {
+    infoD: () => {},
+    errorD: () => {},
+    warnD: (title, { level, host, port }) => warned.push([title, level, host, port]),
+  };
+  const tls = { ca: PEM, rejectUnauthorized: false };
+  const lock = (...given) => make(...given).lock('job');
+  await lock('e', 1, '', { tls: { ca: PEM } }, log);
+  await lock('e', 1, '', { tls }, false);
+  assert.deepEqual(warned, []);
+  await lock('e', 1, '', { tls }, log);
+  await lock('rediss://e:1', null, '', { tls }, log);
+  await lock('e', 2, '', { tls }, log);
+  await lock(null, null, '', { tls, cluster: [{ host: 'e', port: 2 }, { host: '::1' }] }, log);
+  assert.deepEqual(warned, [
+    ['tls-unverified', 'warning', 'e', 1],
+    ['tls-unverified', 'warning', 'e', 2],
+    ['tls-unverified', 'warning', '::1', 6379],
+  ]);
+});
+
+test('what only the native side can read is refused as an argument', async (t) => {
+  const { learn } = Native.prototype;
+  t.after(() => (Native.prototype.learn = learn));
+  Native.prototype.learn = () => {
+    throw Object.assign(new Error('tls.key must be a key'), { code: 'InvalidArg' });
+  };
+  await assert.rejects(make('e', 1).lock('job'), {
+    name: 'InvalidArgumentError',
+    code: 'ERR_INVALID_ARG_VALUE',
+    message: 'tls.key must be a key',
+  });
+});
+
+const PEM = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----';

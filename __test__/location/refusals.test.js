@@ -1,0 +1,407 @@
+// What cannot be said of where redis is: one clear error for each, the same from location.js and from every call, nothing
+// sent, and no secret in it. A listening socket stands where redis would be, and counts who comes.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { once } = require('node:events');
+const net = require('node:net');
+const { after, before, test } = require('node:test');
+const util = require('node:util');
+const ReserveResource = require('../../index.js');
+const { location_from } = require('../../lib/location');
+
+const TYPE = 'ERR_INVALID_ARG_TYPE';
+const VALUE = 'ERR_INVALID_ARG_VALUE';
+// No word of any message, and not even its beginning is a part of one.
+const SECRET = 'Zq7vXw';
+
+let connections = 0;
+let server;
+
+before(async () => {
+  server = net.createServer((socket) => {
+    connections += 1;
+    socket.destroy();
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+});
+
+after(() => {
+  server.close();
+  assert.equal(connections, 0, 'something was sent');
+});
+
+const PEM = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----';
+const KEY = '-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----';
+
+const sentinels = [{ host: 'a' }];
+const cluster = [{ host: 'a' }];
+const NAME = { name: 'mymaster' };
+const notPem = { ca: SECRET };
+
+/** [what, [host, port, password, options], code, what the message says in full or in parts] */
+const refusals = [
+  // Texts that are no URL, or only half of one.
+  [`${SECRET}@e`, [`${SECRET}@e`], VALUE, /^host must be a name, .* URL; there is an @ in it/],
+  [
+    'another scheme',
+    [`http://:${SECRET}@e`],
+    VALUE,
+    /^host must be a URL of redis:\/\/, .*unix:\/\/; its scheme/,
+  ],
+  ['no scheme', [`://${SECRET}`], VALUE, /^host must be a URL that can be read/],
+  ['two of them', [`a:redis://${SECRET}`], VALUE, /^host must be a URL that can be read/],
+  ['a newline inside', [`redis://:${SECRET}\n${SECRET}@e`], VALUE, /^host must be a URL that can be read/],
+  ['a / in the password', [`redis://u:${SECRET}/${SECRET}@e`], VALUE, /%2F/],
+  ['a / after digits', [`redis://u:1/${SECRET}@e`], VALUE, /an @ or a # after its host.*%2F/],
+  ['a ? after digits', [`redis://u:1?${SECRET}@e`], VALUE, /an @ or a # after its host.*%3F/],
+  ['a # after digits', [`redis://u:1#${SECRET}`], VALUE, /an @ or a # after its host.*%23/],
+  ['a % in the password', [`redis://:${SECRET}%@e`], VALUE, /%25/],
+  ['no such port', ['redis://e:70000'], VALUE, /^host must be a URL that can be read/],
+  [
+    'port 0',
+    ['redis://e:0'],
+    VALUE,
+    /^port in the URL in host must be a whole number from 1 to 65535; it is "0"/,
+  ],
+  ['a path', [`redis://e/${SECRET}`], VALUE, /^host must be a URL whose path is empty or the number/],
+  [
+    'a socket of a host',
+    ['unix://run/redis.sock'],
+    VALUE,
+    /^host must be a unix:\/\/ URL of an absolute path.*Three/,
+  ],
+  ['no path', ['unix://'], VALUE, /^host must be a unix:\/\/ URL/],
+  ['a NUL in a path', ['/run/\0'], VALUE, /^host must be the path of a socket; there is a NUL/],
+  ['a host with a space', ['redis://a%20b'], VALUE, /^host must be a name or an address/],
+  ['an unknown query', [`redis://:${SECRET}@e?dbb=1`], VALUE, /"dbb" is not an option of the URL.*mean db\?/],
+  ['another in camel case', ['redis://e?clientName=x'], VALUE, /"clientName".*mean client_name\?/],
+  ['one by another name', ['redis://e?database=1'], VALUE, /"database".*mean db\?/],
+  ['db in words', ['redis://e?db=two'], VALUE, /^db in the URL in host must be a whole number .*it is "two"/],
+  ['protocol 4', ['redis://e?protocol=4'], VALUE, /^protocol in the URL in host must be 2 or 3; it is "4"/],
+  ['a client with a space', ['redis://e?client_name=a+b'], VALUE, /^client_name in the URL in host must/],
+  ['two db', ['redis://e?db=1&db=2'], VALUE, /^db is given twice in the URL/],
+  ['two more', ['redis://e/1?db=2'], VALUE, /^db must be the same .* as its path, and differs: 2 and 1/],
+  [
+    'two passwords',
+    [`redis://:${SECRET}@e?password=x${SECRET}`],
+    VALUE,
+    /^password is given twice in the URL/,
+  ],
+  // Names that are none.
+  [
+    'a port in the host',
+    ['redis.example.com:6379'],
+    VALUE,
+    /^host must be a name or an address alone.*as port/,
+  ],
+  ['a name in brackets', ['[name]'], VALUE, /^host must be .*is no IPv6 address/],
+  ['no address', ['::1::'], VALUE, /^host must be .*is no IPv6 address/],
+  ...['a b', 'name\n', 'a/b', 'a\\b', 'a?b', 'a#b', 'a\0', ' '].map((host) => [
+    JSON.stringify(host),
+    [host],
+    VALUE,
+    /^host must be a name or an address/,
+  ]),
+  [`an array`, [['h']], TYPE, /^host must be a string; it is an instance of Array/],
+  // One thing said twice.
+  [
+    'another port',
+    ['redis://e:1', 2],
+    VALUE,
+    /^port must be the same .*in the URL in host and as port.*: 1 and 2/,
+  ],
+  [
+    'another password',
+    [`redis://:${SECRET}@e`, 0, `x${SECRET}`],
+    VALUE,
+    /^password must be the same .*in the URL in host and as password, and differs\. Leave one out/,
+  ],
+  [
+    'another user',
+    [`redis://${SECRET}@e`, 0, '', { username: `x${SECRET}` }],
+    VALUE,
+    /^username .*options\.username/,
+  ],
+  ['another db', ['redis://e/1', 0, '', { db: 0 }], VALUE, /^db must be the same .*options\.db.*: 1 and 0/],
+  [
+    'another prefix',
+    ['redis://e?key_prefix=a', 0, '', { key_prefix: 'b' }],
+    VALUE,
+    /^key_prefix must be the same/,
+  ],
+  [
+    'no tls in a rediss',
+    ['rediss://e', 0, '', { tls: false }],
+    VALUE,
+    /^tls must be the same .*scheme .*options\.tls/,
+  ],
+  // What cannot go together.
+  ['tls on a socket', ['/r.sock', 0, '', { tls: true }], VALUE, /^tls must not .*unix socket/],
+  [
+    'sentinels and cluster',
+    [null, 0, '', { sentinels, cluster, ...NAME }],
+    VALUE,
+    /^sentinels .* together with cluster/,
+  ],
+  ['sentinels and host', ['e', 0, '', { sentinels, ...NAME }], VALUE, /^host .* together with sentinels/],
+  ['sentinels and port', [null, 1, '', { sentinels, ...NAME }], VALUE, /^port .* together with sentinels/],
+  [
+    'cluster and a URL',
+    [`redis://:${SECRET}@e`, 0, '', { cluster }],
+    VALUE,
+    /^host .* together with cluster/,
+  ],
+  ['cluster and port', [null, '1', '', { cluster }], VALUE, /^port .* together with cluster/],
+  ['no name', [null, 0, '', { sentinels }], VALUE, /^name must be given with sentinels; it is missing/],
+  ['an empty name', [null, 0, '', { sentinels, name: '' }], VALUE, /^name must be .*mymaster; it is ""/],
+  ['a name for nothing', ['e', 0, '', NAME], VALUE, /^name must be given with sentinels alone/],
+  [
+    'a name for a cluster',
+    [null, 0, '', { cluster, ...NAME }],
+    VALUE,
+    /^name must be given with sentinels alone/,
+  ],
+  [
+    'a password for nothing',
+    ['e', 0, '', { sentinelPassword: SECRET }],
+    VALUE,
+    /^sentinelPassword must be given with/,
+  ],
+  [
+    'servername and cluster',
+    [null, 0, '', { cluster, tls: { servername: 'x' } }],
+    VALUE,
+    /^tls\.servername .*cluster/,
+  ],
+  ['cert without key', ['e', 0, '', { tls: { cert: PEM } }], VALUE, /^tls\.key must be given with tls\.cert/],
+  ['key without cert', ['e', 0, '', { tls: { key: KEY } }], VALUE, /^tls\.cert must be given with tls\.key/],
+  // Names of options.
+  [
+    'an unknown option',
+    ['e', 0, '', { databse: 1 }],
+    VALUE,
+    /"databse" is not an option of the constructor.*mean/,
+  ],
+  ['camel case', ['e', 0, '', { keyPrefix: 'x' }], VALUE, /"keyPrefix".*mean key_prefix\?/],
+  [
+    'snake case',
+    ['e', 0, '', { sentinel_password: SECRET }],
+    VALUE,
+    /"sentinel_password".*mean sentinelPassword\?/,
+  ],
+  ['ssl', ['e', 0, '', { ssl: true }], VALUE, /"ssl".*mean tls\?/],
+  ['user', ['e', 0, '', { user: 'x' }], VALUE, /"user".*mean username\?/],
+  ['min_replica', ['e', 0, '', { min_replica: 1 }], VALUE, /"min_replica".*mean min_replicas\?/],
+  ['in tls', ['e', 0, '', { tls: { caFile: 'x' } }], VALUE, /"caFile" is not an option of tls.*mean ca\?/],
+  ['in tls, too', ['e', 0, '', { tls: { reject_unauthorized: 1 } }], VALUE, /mean rejectUnauthorized\?/],
+  [
+    'in sentinels',
+    [null, 0, '', { ...NAME, sentinels: [{ host: 'a' }, { hots: 'b' }] }],
+    VALUE,
+    /"hots" is not an option of sentinels\[1\].*mean host\?/,
+  ],
+  ['in cluster', [null, 0, '', { cluster: [{ host: 'a', prot: 1 }] }], VALUE, /cluster\[0\].*mean port\?/],
+  // Values of options.
+  ...[-1, 1.5, 'two', NaN, Infinity, true, {}, 2 ** 31].flatMap((value) => [
+    [`db ${util.inspect(value)}`, ['e', 0, '', { db: value }], VALUE, /^db must be a whole number from 0/],
+    [
+      `min_replicas ${util.inspect(value)}`,
+      ['e', 0, '', { min_replicas: value }],
+      VALUE,
+      /^min_replicas must be/,
+    ],
+  ]),
+  ...[1, 4, 'three', true].map((protocol) => [
+    `protocol ${protocol}`,
+    ['e', 0, '', { protocol }],
+    VALUE,
+    /^protocol must be 2 or 3; it is .*Leave it out/,
+  ]),
+  ...['', 'a b', 'a\nb', 'ä', '\x7f'].map((client_name) => [
+    `client_name ${JSON.stringify(client_name)}`,
+    ['e', 0, '', { client_name }],
+    VALUE,
+    /^client_name must be of visible ASCII/,
+  ]),
+  ...['username', 'client_name', 'key_prefix', 'name'].map((option) => [
+    `${option} 5`,
+    ['e', 0, '', { [option]: 5 }],
+    TYPE,
+    new RegExp(`^${option} must be a string; it is 5`),
+  ]),
+  [
+    'sentinelPassword {}',
+    ['e', 0, '', { sentinelPassword: { SECRET } }],
+    TYPE,
+    /^sentinelPassword must be a string/,
+  ],
+  ...['sentinels', 'cluster'].flatMap((group) => [
+    [
+      `${group}, a text`,
+      [null, 0, '', { [group]: `${SECRET}:1` }],
+      TYPE,
+      new RegExp(`^${group} must be an array`),
+    ],
+    [
+      `${group}, empty`,
+      [null, 0, '', { [group]: [] }],
+      VALUE,
+      new RegExp(`^${group} must name at least one`),
+    ],
+    [
+      `${group} of texts`,
+      [null, 0, '', { [group]: [SECRET] }],
+      TYPE,
+      new RegExp(`^${group}\\[0\\] must be an object`),
+    ],
+    [
+      `${group} of null`,
+      [null, 0, '', { [group]: [null] }],
+      TYPE,
+      new RegExp(`^${group}\\[0\\] must be .*null`),
+    ],
+    [
+      `${group} of holes`,
+      [null, 0, '', { [group]: new Array(1) }],
+      TYPE,
+      new RegExp(`^${group}\\[0\\] must be`),
+    ],
+    [
+      `${group} without a host`,
+      [null, 0, '', { [group]: [{ port: 1 }] }],
+      TYPE,
+      /\[0\]\.host must be .*undefined/,
+    ],
+    [
+      `${group}, a URL`,
+      [null, 0, '', { [group]: [{ host: `redis://${SECRET}@e` }] }],
+      VALUE,
+      /\[0\]\.host must be/,
+    ],
+    [`${group}, a path`, [null, 0, '', { [group]: [{ host: '/r.sock' }] }], VALUE, /\[0\]\.host must be/],
+    [
+      `${group}, a port`,
+      [null, 0, '', { [group]: [{ host: 'a', port: 'x' }] }],
+      VALUE,
+      /\[0\]\.port must be .*"x"/,
+    ],
+  ]),
+  ...[SECRET, 1, ['x'], Buffer.from(SECRET)].map((tls) => [
+    `tls of type ${typeof tls}`,
+    ['e', 0, '', { tls }],
+    TYPE,
+    /^tls must be true, false or an object of ca, cert, key, servername, rejectUnauthorized; it is/,
+  ]),
+  [
+    'a name for a file',
+    ['e', 0, '', { tls: notPem }],
+    VALUE,
+    /^tls\.ca must be certificates in PEM.*readFileSync/,
+  ],
+  [
+    'one of several',
+    ['e', 0, '', { tls: { ca: [PEM, SECRET] } }],
+    VALUE,
+    /^tls\.ca must be certificates in PEM/,
+  ],
+  ['no certificates', ['e', 0, '', { tls: { ca: [] } }], VALUE, /^tls\.ca must hold something/],
+  ['a number', ['e', 0, '', { tls: { ca: 5 } }], TYPE, /^tls\.ca must be a string, a Buffer or an array/],
+  ['an array of null', ['e', 0, '', { tls: { ca: [null] } }], TYPE, /^tls\.ca must be .*null/],
+  [
+    'a key for a cert',
+    ['e', 0, '', { tls: { cert: `${KEY}${SECRET}`, key: KEY } }],
+    VALUE,
+    /^tls\.cert must be cert/,
+  ],
+  [
+    'no key',
+    ['e', 0, '', { tls: { cert: PEM, key: SECRET } }],
+    VALUE,
+    /^tls\.key must be a private key in PEM/,
+  ],
+  ...[`-----BEGIN ENCRYPTED PRIVATE KEY-----\n${SECRET}`, `Proc-Type: 4,ENCRYPTED\n${SECRET}`].map((key) => [
+    'an encrypted key',
+    ['e', 0, '', { tls: { cert: PEM, key } }],
+    VALUE,
+    /^tls\.key must be a private key that is not encrypted/,
+  ]),
+  [
+    'an empty servername',
+    ['e', 0, '', { tls: { servername: '' } }],
+    VALUE,
+    /^tls\.servername must be a name/,
+  ],
+  ['a number for it', ['e', 0, '', { tls: { servername: 5 } }], TYPE, /^tls\.servername must be a name.* 5/],
+  [
+    'a text for false',
+    ['e', 0, '', { tls: { rejectUnauthorized: 'false' } }],
+    TYPE,
+    /^tls\.rejectUnauthorized must be/,
+  ],
+];
+
+function refusalOf(given) {
+  try {
+    location_from(...given);
+  } catch (error) {
+    return error;
+  }
+  return assert.fail('it was accepted');
+}
+
+function assertNoSecret(...texts) {
+  for (const text of texts) {
+    for (const form of [SECRET, SECRET.slice(0, 3)]) assert.ok(!text.includes(form), text);
+  }
+}
+
+for (const [what, given, code, message] of refusals) {
+  test(`refused: ${what}`, async () => {
+    const error = refusalOf(given);
+    assert.equal(error.code, code, error.message);
+    assert.match(error.message, message);
+
+    // The same through the class, later, and in the line.
+    const [host, port, password, options] = given;
+    const lines = [];
+    const reservation = new ReserveResource(
+      'me',
+      host,
+      port,
+      0,
+      2,
+      (line) => lines.push(line),
+      password,
+      options,
+    );
+    const answers = await new Promise((resolve) => reservation.lock('job', (...args) => resolve(args)));
+    assert.deepEqual(
+      answers.map((one) => [one.name, one.code, one.message]),
+      [['InvalidArgumentError', code, error.message]],
+    );
+    await assert.rejects(reservation.wait_until_lock('job'), { code, message: error.message });
+    // Its handle is that of a connection, whatever else is wrong with the instance.
+    const closed = await reservation
+      ._init_redis()
+      .quit()
+      .catch((reason) => reason);
+    assert.ok(closed === 'OK' || closed.message === error.message, `${closed}`);
+    for (const { message: text, stack, cause } of [error, answers[0]]) {
+      // The stack begins with the message; the lines below it name files alone.
+      assertNoSecret(text, stack, util.inspect(cause));
+    }
+    assertNoSecret(...lines);
+    assert.ok(lines.length > 0);
+  });
+}
+
+test('options that are none', () => {
+  for (const options of [5, 'x', true, Symbol('x'), () => {}]) {
+    assert.throws(() => location_from('e', 0, '', options), {
+      code: TYPE,
+      message: /options of the constructor/,
+    });
+  }
+});
