@@ -20,15 +20,20 @@ export = ReserveResource;
 declare class ReserveResource extends EventEmitter {
   /**
    * @param by The worker's name: the value of a key in redis starts with it.
-   * @param host Redis host; 127.0.0.1 if falsy.
-   * @param port Redis port; 6379 if falsy. A string will do, as `process.env.REDIS_PORT` is one.
+   * @param host Where redis is; 127.0.0.1 if falsy. A name; an IPv4 or IPv6 address; the absolute path of a unix socket,
+   *   also as `unix:///path`; or a URL, `redis://user:password@host:port/db?option=value`, with TLS as `rediss://`,
+   *   `valkey://` and `valkeys://` likewise. User and password in it are percent-decoded; the options are `db`, `protocol`,
+   *   `client_name`, `key_prefix`, `min_replicas`, `connect_timeout`, `command_timeout`, `max_hold`, `username` and
+   *   `password`. The other arguments and options fill in what a URL leaves open, and must not contradict it.
+   * @param port Redis port; 6379 if falsy. A string will do, as `process.env.REDIS_PORT` is one. A unix socket has none.
    * @param heartbeat_interval Milliseconds between renewals. Undefined, null, 0, negative and NaN mean a third of the
    *   ttl; `Infinity` means never. With an interval that is not below the ttl the reservation ends at its first deadline:
    *   one warning line says so.
    * @param lock_ttl Seconds that a reservation lives without renewal: a number or its text, above 0; fractions count in
    *   milliseconds. Calls that need it fail with `ERR_INVALID_ARG_VALUE` if it is anything else.
    * @param log Where lines go; `console.log` if absent. See {@link ReserveResource.Log}.
-   * @param password What to authenticate with; none if empty. No line, error or printed instance shows it.
+   * @param password What to authenticate with; none if empty. The user is `options.username`. No line, error or printed
+   *   instance shows it, nor the one in a URL.
    * @param options See {@link ReserveResource.Options}; a wrong or unknown one is reported by the first call.
    */
   constructor(
@@ -44,7 +49,7 @@ declare class ReserveResource extends EventEmitter {
 
   /** The worker's name. */
   by: unknown;
-  /** Redis host; 127.0.0.1 if falsy. */
+  /** Where redis is, as it was given; 127.0.0.1 if falsy. A password in a URL is printed as `[hidden]`. */
   host: string | null | undefined;
   /** Redis port; 6379 if falsy. */
   port: number | string | null | undefined;
@@ -80,7 +85,7 @@ declare class ReserveResource extends EventEmitter {
    * included.
    *
    * Fails with `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_REDIS_CONNECTION`, `ERR_REDIS_AUTH`,
-   * `ERR_REDIS_REPLY`, `ERR_REDIS_TIMEOUT` or `ERR_NATIVE_LOAD`; then it is not held.
+   * `ERR_REDIS_REPLY`, `ERR_REDIS_TIMEOUT`, `ERR_TOO_FEW_REPLICAS` or `ERR_NATIVE_LOAD`; then it is not held.
    */
   lock(resource: ReserveResource.Resource): Promise<boolean>;
   lock(resource: ReserveResource.Resource, callback: ReserveResource.Callback<boolean>): void;
@@ -167,7 +172,11 @@ declare namespace ReserveResource {
    */
   export type Resource = string | number | bigint | boolean | object;
 
-  /** Times in milliseconds, above 0. */
+  /**
+   * Times in milliseconds, above 0. What is wrong, unknown or contradictory is reported by the first call, as
+   * `ERR_INVALID_ARG_TYPE` or `ERR_INVALID_ARG_VALUE`. Each is read when it is used; what is inside of `tls`,
+   * `sentinels` and `cluster` is read anew when the object or array is another.
+   */
   export interface Options {
     /** How long a connect or a handshake may be pending; 5,000. Refusals are retried for 500 ms, whatever this is. */
     connect_timeout?: number | string;
@@ -178,6 +187,62 @@ declare namespace ReserveResource {
      * for ever; no limit.
      */
     max_hold?: number | string;
+    /** The user of redis's ACL that `password` belongs to; redis's `default` user if absent or empty. */
+    username?: string | null;
+    /** The number of the database, 0 or more; 0. */
+    db?: number | string | null;
+    /** Whether to use TLS; false, and true for a `rediss://` URL. An object turns it on. Not for unix sockets. */
+    tls?: boolean | TlsOptions | null;
+    /**
+     * Sentinels that know the master called `name`: any that answers is asked. Port 26379 where it is absent. Instead of
+     * `host` and `port`, and not together with `cluster`.
+     */
+    sentinels?: readonly Member[] | null;
+    /** The name under which the sentinels watch the master. Required with `sentinels`, refused without. */
+    name?: string | null;
+    /** What to authenticate with at the sentinels; none. Refused without `sentinels`. No line or error shows it. */
+    sentinelPassword?: string | null;
+    /**
+     * Some nodes of a cluster, through which the others are found. Port 6379 where it is absent. Instead of `host` and
+     * `port`, and not together with `sentinels`.
+     */
+    cluster?: readonly Member[] | null;
+    /** The connection's name in `CLIENT LIST`: visible ASCII characters, no spaces; `redis-reservation`. */
+    client_name?: string | null;
+    /** The version of redis's protocol, 2 or 3; 3 where the server has it. With 2, waiters poll each second. */
+    protocol?: 2 | 3 | '2' | '3' | null;
+    /** What the keys in redis begin with; `reservation-`. It may be empty. Others share a lock only under the same one. */
+    key_prefix?: string | null;
+    /** How many replicas must have a lock before it counts, 0 or more; 0. Fewer are `ERR_TOO_FEW_REPLICAS`. */
+    min_replicas?: number | string | null;
+  }
+
+  /** One server of several. */
+  export interface Member {
+    /** A name or an address. */
+    host: string;
+    /** 26379 for a sentinel, 6379 for a node of a cluster. */
+    port?: number | string | null;
+  }
+
+  /** PEM text: a string, its bytes, or several of these. */
+  export type Pem = string | Uint8Array | readonly (string | Uint8Array)[];
+
+  /** As Node names them. */
+  export interface TlsOptions {
+    /** The certificates to trust; those that Node trusts, `NODE_EXTRA_CA_CERTS` included. */
+    ca?: Pem | null;
+    /** The certificate to show to the server; none. Only together with `key`. */
+    cert?: Pem | null;
+    /** The private key of `cert`, not encrypted; none. No line or error shows it. */
+    key?: Pem | null;
+    /** The name that the server's certificate must have; the host's. Not together with `cluster`. */
+    servername?: string | null;
+    /**
+     * Whether the server's certificate must be right; true. False leaves the connection open to whoever sits on the way:
+     * one line `tls-unverified` warns of it.
+     */
+    rejectUnauthorized?: boolean | null;
   }
 
   export interface WaitOptions {
@@ -323,6 +388,11 @@ declare namespace ReserveResource {
   /** A renewal was asked for while nothing is held. */
   export class ReservationNotHeldError extends ReservationError {
     readonly code: 'ERR_RESERVATION_NOT_HELD';
+  }
+
+  /** Fewer than `min_replicas` replicas had the lock in time. It was given back. */
+  export class TooFewReplicasError extends ReservationError {
+    readonly code: 'ERR_TOO_FEW_REPLICAS';
   }
 
   /** The `timeout` of a wait passed before the resource was free. */

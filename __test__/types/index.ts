@@ -8,9 +8,9 @@ import { EventEmitter } from 'events';
 // The three imports are one class.
 const same: typeof ReserveResource = byDefault;
 const again: typeof byDefault = required;
-const member: typeof required = required.ReserveResource;
+const own: typeof required = required.ReserveResource;
 const asDefault: typeof required = required.default;
-void [same, again, member, asDefault];
+void [same, again, own, asDefault];
 
 // As the original's document constructs it.
 const reservation = new ReserveResource(
@@ -29,6 +29,31 @@ new ReserveResource('w', 'redis', 6379, Infinity, 0.5, console.error, 'secret', 
   command_timeout: 100,
   max_hold: 60_000,
 });
+// Where redis is.
+new ReserveResource('w', 'rediss://user:secret@redis:6380/2?protocol=3', null, 0, 30);
+new ReserveResource('w', '/run/redis.sock', null, 0, 30, false, null, { username: 'me', db: 2 });
+const certificates = [Buffer.from('PEM'), 'PEM'] as const;
+new ReserveResource('w', 'redis', 6379, 0, 30, false, '', {
+  tls: { ca: certificates, cert: 'PEM', key: Buffer.from('PEM'), servername: 'x', rejectUnauthorized: false },
+  client_name: 'jobs',
+  protocol: 2,
+  key_prefix: 'jobs:',
+  min_replicas: 1,
+});
+const member: ReserveResource.Member = { host: 'redis-1' };
+new ReserveResource('w', null, null, 0, 30, false, '', {
+  sentinels: [member, { host: 'redis-2', port: 26380 }],
+  name: 'mymaster',
+  sentinelPassword: 'secret',
+  tls: true,
+});
+new ReserveResource('w', null, null, 0, 30, false, '', { cluster: [member], tls: { ca: 'PEM' } });
+// @ts-expect-error there is no such protocol
+new ReserveResource('w', 'redis', 6379, 0, 30, false, '', { protocol: 4 });
+// @ts-expect-error a server has a host
+new ReserveResource('w', null, null, 0, 30, false, '', { cluster: [{ port: 6379 }] });
+// @ts-expect-error there is no such option of tls
+new ReserveResource('w', 'redis', 6379, 0, 30, false, '', { tls: { cafile: 'x' } });
 // @ts-expect-error the port is a number or its text
 new ReserveResource('w', 'redis', {});
 // @ts-expect-error there is no such option
@@ -116,6 +141,7 @@ reservation.once('lost', (err) => err.code === 'ERR_RESERVATION_LOST').on('other
 function explain(err: unknown): string {
   if (err instanceof ReservationLostError) return err.val;
   if (err instanceof ReserveResource.RedisAuthError) return err.code;
+  if (err instanceof ReserveResource.TooFewReplicasError) return err.code;
   if (err instanceof ReservationError) return `${err.code} ${err.host ?? ''} ${err.released ?? 0}`;
   return '';
 }
