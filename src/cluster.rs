@@ -31,9 +31,12 @@ use crate::error::Error;
 /// slots now. Also the limit of a connect: while the engine asks the nodes who serves what, all others wait.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// How long a silent node has to say that it is there after all.
+const LAST_WORD: Duration = Duration::from_millis(250);
+
 /// How often the engine sends a command on before it gives the refusal to us, and the pauses between, in milliseconds.
-const REDIRECTIONS: u32 = 8;
-const SHORTEST_PAUSE: u64 = 10;
+const REDIRECTIONS: u32 = 3;
+const SHORTEST_PAUSE: u64 = 50;
 const LONGEST_PAUSE: u64 = 100;
 
 /// The clusters of this process. The engine makes its connections through a function without state; what it passes
@@ -162,17 +165,20 @@ impl Node {
     }
 
     /// An error with which the engine makes another connection, if this one is of no use. Nothing was sent.
-    fn check(&self) -> RedisResult<()> {
-        let Health { is_dead, asked, .. } = &*self.health;
-        let since = asked.load(Ordering::Relaxed);
-        if since != 0 && Moment::from_bits(since).after(SILENCE) < Moment::now() {
-            is_dead.store(true, Ordering::Relaxed);
+    async fn check(&mut self) -> RedisResult<()> {
+        let asked = self.health.asked.load(Ordering::Relaxed);
+        if asked == 0 {
+            self.health.asked.store(Moment::now().to_bits().max(1), Ordering::Relaxed);
+        } else if Moment::from_bits(asked).after(SILENCE) < Moment::now() {
+            // Or whoever asked has not waited for the answer.
+            let ping = redis::cmd("PING");
+            let answer = timeout(LAST_WORD, self.connection.send_packed_command(&ping)).await;
+            let is_alive = matches!(answer, Ok(Ok(_)));
+            self.health.asked.store(0, Ordering::Relaxed);
+            self.health.is_dead.fetch_or(!is_alive, Ordering::Relaxed);
         }
-        if is_dead.load(Ordering::Relaxed) {
+        if self.health.is_dead.load(Ordering::Relaxed) {
             return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
-        }
-        if since == 0 {
-            asked.store(Moment::now().to_bits().max(1), Ordering::Relaxed);
         }
         Ok(())
     }
@@ -190,7 +196,7 @@ impl ConnectionLike for Node {
     /// The engine's own questions. They change nothing, so they have a limit and no fate.
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
-            self.check()?;
+            self.check().await?;
             let answer = timeout(SILENCE, self.connection.send_packed_command(command)).await;
             let answer = answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
             self.heard(answer).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe).into())
@@ -204,7 +210,7 @@ impl ConnectionLike for Node {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
-            self.check()?;
+            self.check().await?;
             let values = self.connection.send_packed_commands(pipeline, offset, count).await;
             self.heard(values).map(keep_what_ran)
         })
