@@ -236,7 +236,7 @@ declare namespace ReserveResource {
     cert?: Pem | null;
     /** The private key of `cert`, not encrypted; none. No line or error shows it. */
     key?: Pem | null;
-    /** The name that the server's certificate must have; the host's. Not together with `cluster`. */
+    /** The name that the server's certificate must have; the host's. Not together with `sentinels`. */
     servername?: string | null;
     /**
      * Whether the server's certificate must be right; true. False leaves the connection open to whoever sits on the way:

@@ -64,10 +64,10 @@ function refuse_contradictions(own, host, port) {
       `${option} must be given with sentinels alone; there are none. Pass sentinels, or leave ${option} out.`,
     );
   }
-  if (cluster !== undefined && own.tls && own.tls.servername !== undefined) {
+  if (sentinels !== undefined && own.tls && own.tls.servername !== undefined) {
     throw wrong_value(
-      'tls.servername must not be given together with cluster: each node is verified under the name by which the ' +
-        'cluster announces it. Leave servername out.',
+      'tls.servername must not be given together with sentinels: each server is verified under the address that the ' +
+        'sentinels give. Leave servername out.',
     );
   }
   if (sentinels === undefined && cluster === undefined) return false;

@@ -170,10 +170,10 @@ const refusals = [
     /^sentinelPassword must be given with/,
   ],
   [
-    'servername and cluster',
-    [null, 0, '', { cluster, tls: { servername: 'x' } }],
+    'servername and sentinels',
+    [null, 0, '', { sentinels, name: 'n', tls: { servername: 'x' } }],
     VALUE,
-    /^tls\.servername .*cluster/,
+    /^tls\.servername .*sentinels/,
   ],
   ['cert without key', ['e', 0, '', { tls: { cert: PEM } }], VALUE, /^tls\.key must be given with tls\.cert/],
   ['key without cert', ['e', 0, '', { tls: { key: KEY } }], VALUE, /^tls\.cert must be given with tls\.key/],
