@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use divan::{Bencher, black_box};
+use redis_reservation::claim::Claim;
 use redis_reservation::clock::Moment;
 use redis_reservation::command::{self, RELEASE, ScriptCall};
 use redis_reservation::endpoint::{Endpoint, Host, Login, Place};
@@ -104,13 +105,15 @@ fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
 #[divan::bench]
 fn commands_are_packed(bencher: Bencher) {
     let call = ScriptCall {
-        key: Arc::from("reservation-nightly-report"),
-        value: Arc::from("worker-4711-0123456789abcdef0123456789abcdef"),
+        claim: Claim::from_parts(
+            "reservation-nightly-report",
+            "worker-4711-0123456789abcdef0123456789abcdef",
+        ),
         ttl: None,
         next: None,
     };
     bencher.bench_local(|| {
-        let lock = command::take(&call.key, &call.value, Duration::from_secs(30));
+        let lock = command::take(call.claim.key(), call.claim.value(), Duration::from_secs(30));
         (lock.get_packed_command(), RELEASE.by_hash(&call).get_packed_command())
     });
 }

@@ -4,6 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::Value;
+use tokio::time::Instant;
+
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::command;
@@ -12,14 +15,13 @@ use crate::heartbeat;
 use crate::lease::Lease;
 use crate::limit::Limit;
 use crate::link::Patience;
-use crate::live::{Live, Pending, Trouble};
+use crate::live::Live;
 use crate::outbox::Lane;
 use crate::outlet::{Answer, Ticket};
+use crate::replication::Replication;
+use crate::reply::{Pending, Trouble};
 use crate::settings::{LogLevel, Settings};
 use crate::settlement::{self, Origin, Sent};
-
-/// The longest that a server is asked to wait for its replicas: until then it answers nothing else that we ask.
-const LONGEST_REPLICATION: Duration = Duration::from_millis(500);
 
 /// Who wants the key, which decides what is retried and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +56,64 @@ pub struct Sight {
     pub is_watched: bool,
 }
 
-/// Serves a `lock`.
-pub async fn lock(client: Rc<Client>, ticket: Ticket, settings: Arc<Settings>, resource: String) {
-    let key: Arc<str> = settings.key_of(&resource).into();
-    let result = match acquire(&client, &settings, &key, Purpose::Lock).await {
-        Ok(Attempt::Acquired(sent)) => {
-            return heartbeat::keep(&client, sent, ticket);
+/// An attempt whose reply is there.
+struct Tried {
+    live: Rc<Live>,
+    sent: Sent,
+    look: Option<Look>,
+    replication: Option<Replication>,
+    /// When the call began to ask.
+    began: Instant,
+    reply: Result<Value, Trouble>,
+}
+
+/// Serves a `lock`. What goes well, as nearly all does, is dealt with right where the reply comes in; a task is made only
+/// for what takes more than one command.
+pub fn lock(client: &Rc<Client>, ticket: Ticket, settings: Arc<Settings>, resource: &str) {
+    let key = settings.key_of(resource);
+    let Some(live) = client.link.current().filter(|_| settings.min_replicas == 0) else {
+        let client = Rc::clone(client);
+        tokio::task::spawn_local(go_on(client, ticket, settings, key, None));
+        return;
+    };
+    let sent = match Sent::now(&key, settings) {
+        Ok(sent) => sent,
+        Err(error) => return ticket.answer(Err(error.into())),
+    };
+    let (command, limit) = (sent.take(), sent.settings.command_timeout);
+    let (client, began) = (Rc::clone(client), Instant::now());
+    Rc::clone(&live).send_then(Lane::Regular, command, limit, move |reply| match reply {
+        Ok(ref reply) if command::was_taken(reply) == Some(true) => {
+            let claim = sent.claim.clone();
+            match in_time(&client, sent) {
+                Attempt::Acquired(sent) => heartbeat::keep(&client, sent, ticket),
+                _ => ticket.answer(Ok(Answer::Taken { key: claim.key().into(), holder: None })),
+            }
         }
+        Err(Trouble::TimedOut) => ticket.answer(Err(timed_out(&client, &live, sent).into())),
+        reply => {
+            let (settings, key) = (Arc::clone(&sent.settings), sent.claim.key().to_owned());
+            let tried = Tried { live, sent, look: None, replication: None, began, reply };
+            tokio::task::spawn_local(go_on(client, ticket, settings, key, Some(tried)));
+        }
+    });
+}
+
+/// The rest of a `lock` that one reply did not settle.
+async fn go_on(
+    client: Rc<Client>,
+    ticket: Ticket,
+    settings: Arc<Settings>,
+    key: String,
+    tried: Option<Tried>,
+) {
+    let result = match acquire_after(&client, &settings, &key, Purpose::Lock, tried).await {
+        Ok(Attempt::Acquired(sent)) => return heartbeat::keep(&client, sent, ticket),
         Ok(Attempt::Held(_)) => {
-            Ok(Answer::Taken { holder: Box::pin(holder_for_log(&client, &settings, &key)).await, key })
+            let holder = Box::pin(holder_for_log(&client, &settings, &key)).await;
+            Ok(Answer::Taken { holder, key: key.into() })
         }
-        Ok(Attempt::TooLate) => Ok(Answer::Taken { holder: None, key }),
+        Ok(Attempt::TooLate) => Ok(Answer::Taken { holder: None, key: key.into() }),
         Err(error) => Err(error.into()),
     };
     ticket.answer(result);
@@ -86,52 +135,50 @@ async fn holder_for_log(client: &Rc<Client>, settings: &Settings, key: &str) -> 
 pub async fn acquire(
     client: &Rc<Client>,
     settings: &Arc<Settings>,
-    key: &Arc<str>,
+    key: &str,
     purpose: Purpose,
 ) -> Result<Attempt, Error> {
-    let mut limit = match purpose {
-        Purpose::Lock => Limit::new(settings.command_timeout),
-        Purpose::Wait { .. } => Limit::endless(settings.command_timeout),
+    acquire_after(client, settings, key, purpose, None).await
+}
+
+async fn acquire_after(
+    client: &Rc<Client>,
+    settings: &Arc<Settings>,
+    key: &str,
+    purpose: Purpose,
+    mut tried: Option<Tried>,
+) -> Result<Attempt, Error> {
+    let mut limit = match (purpose, &tried) {
+        (Purpose::Lock, None) => Limit::new(settings.command_timeout),
+        (Purpose::Lock, Some(tried)) => Limit::since(tried.began, settings.command_timeout),
+        (Purpose::Wait { .. }, _) => Limit::endless(settings.command_timeout),
     };
-    let mut refusal = None;
+    let mut refusal: Option<Error> = None;
     // Redis holds up everything on a connection while it waits for replicas: such locks take turns, so that a renewal
     // waits for one of them at most.
     let _turn = if settings.min_replicas > 0 { Some(client.replication.lock().await) } else { None };
     loop {
-        let live = client.link.live(patience_of(client, purpose), settings.connect_timeout).await?;
-        // The connection that the last refusal cost may have taken the time that was left.
-        if !limit.has_time()
-            && let Some(refusal) = refusal.take()
-        {
-            return Err(refusal);
-        }
-        let remaining = limit.remaining();
-        let sent = Sent {
-            key: Arc::clone(key),
-            value: settings.new_value()?.into(),
-            settings: Arc::clone(settings),
-            when: Moment::now(),
-            hand_overs: 0,
-            origin: None,
-        };
-        // Handed in without a pause between them, so nothing else is written between them: the watch is on what the
-        // SET finds.
-        let look = match purpose {
-            Purpose::Wait { look: true }
-                if live.tells_changes.get() && !refusal.as_ref().is_some_and(Error::is_redirection) =>
+        let Tried { live, sent, look, replication, reply, .. } = if let Some(tried) = tried.take() {
+            tried
+        } else {
+            let live = client.link.live(patience_of(client, purpose), settings.connect_timeout).await?;
+            // The connection that the last refusal cost may have taken the time that was left.
+            if !limit.has_time()
+                && let Some(refusal) = refusal.take()
             {
-                Some(Look::start(&live, key))
+                return Err(refusal);
             }
-            _ => None,
+            let sent = Sent::now(key, Arc::clone(settings))?;
+            // In boxes of their own, as all that follows: a hundred thousand calls may be here at once.
+            let looks = matches!(purpose, Purpose::Wait { look: true })
+                && !refusal.as_ref().is_some_and(Error::is_redirection);
+            Box::pin(attempt(live, sent, looks, limit.remaining())).await
         };
-        let lane = if look.is_some() { Lane::Joined } else { Lane::Regular };
-        let taking = live.send(lane, command::take(key, &sent.value, settings.terms.ttl));
-        let replication = (settings.min_replicas > 0).then(|| Replication::start(&live, settings, remaining));
-        let trouble = match live.reply(taking, remaining).await {
+        let trouble = match reply {
             Ok(reply) if command::was_taken(&reply) == Some(true) => {
                 let error = match replication {
                     None => return Ok(in_time(client, sent)),
-                    Some(replication) => match Box::pin(replication.end(&live, settings, key)).await {
+                    Some(replication) => match Box::pin(replication.end(settings, key)).await {
                         Ok(()) => return Ok(in_time(client, sent)),
                         Err(error) => error,
                     },
@@ -144,9 +191,9 @@ pub async fn acquire(
                 continue;
             }
             Ok(reply) if command::was_taken(&reply).is_none() => live.is_garbled(),
-            Ok(_) => return Ok(Attempt::Held(Box::pin(see(client, &live, look, remaining)).await)),
+            Ok(_) => return Ok(Attempt::Held(Box::pin(see(client, &live, look)).await)),
             Err(Trouble::Refused(error)) if is_wrong_type(&error) => {
-                return Ok(Attempt::Held(Box::pin(see(client, &live, look, remaining)).await));
+                return Ok(Attempt::Held(Box::pin(see(client, &live, look)).await));
             }
             Err(trouble) => trouble,
         };
@@ -165,13 +212,28 @@ pub async fn acquire(
                 None => {}
             },
             Trouble::TimedOut => {
-                settlement::discard(client, Sent { origin: Some(Origin::of(&live)), ..sent });
+                let error = timed_out(client, &live, sent);
                 if purpose == Purpose::Lock {
-                    return Err(with_consequence(error));
+                    return Err(error);
                 }
             }
         }
     }
+}
+
+/// Sends one attempt and waits for its reply.
+async fn attempt(live: Rc<Live>, sent: Sent, looks: bool, limit: Duration) -> Tried {
+    let began = Instant::now();
+    // Handed in without a pause between them, so nothing else is written between them: the watch is on what the SET
+    // finds.
+    let looks = looks && live.tells_changes.get();
+    let look = looks.then(|| Look::start(&live, sent.claim.key(), limit));
+    let lane = if look.is_some() { Lane::Joined } else { Lane::Regular };
+    let taking = live.send(lane, sent.take(), limit);
+    let replicates = sent.settings.min_replicas > 0;
+    let replication = replicates.then(|| Replication::start(&live, &sent.settings, limit));
+    let reply = taking.reply().await;
+    Tried { live, sent, look, replication, began, reply }
 }
 
 /// The commands of a waiter that come before its SET.
@@ -182,52 +244,21 @@ struct Look {
 }
 
 impl Look {
-    fn start(live: &Rc<Live>, key: &str) -> Self {
+    fn start(live: &Rc<Live>, key: &str, limit: Duration) -> Self {
         Self {
-            watch: live.send(Lane::Regular, command::watch_next()),
-            read: live.send(Lane::Joined, command::read(key)),
-            time_left: live.send(Lane::Joined, command::time_left(key)),
+            watch: live.send(Lane::Regular, command::watch_next(), limit),
+            read: live.send(Lane::Joined, command::read(key), limit),
+            time_left: live.send(Lane::Joined, command::time_left(key), limit),
         }
-    }
-}
-
-/// The question how many replicas have what was just set, sent right behind it.
-struct Replication {
-    asked: Pending,
-    limit: Duration,
-}
-
-impl Replication {
-    /// The answers must be back within `remaining`.
-    fn start(live: &Rc<Live>, settings: &Settings, remaining: Duration) -> Self {
-        let limit = (remaining / 2).min(LONGEST_REPLICATION);
-        Self { asked: live.send(Lane::Joined, command::replicated(settings.min_replicas, limit)), limit }
-    }
-
-    async fn end(self, live: &Rc<Live>, settings: &Settings, key: &str) -> Result<(), Error> {
-        let reached = match live.reply(self.asked, settings.command_timeout).await {
-            Ok(reply) => command::number_of(&reply).unwrap_or_default(),
-            Err(trouble) => return Err(trouble.to_error(settings, "WAIT", key)),
-        };
-        if reached >= settings.min_replicas.into() {
-            return Ok(());
-        }
-        Err(Error::TooFewReplicas {
-            endpoint: Arc::clone(&settings.endpoint),
-            key: key.to_owned(),
-            reached,
-            wanted: settings.min_replicas,
-            after_ms: self.limit.as_millis(),
-        })
     }
 }
 
 /// Takes in what a waiter looked at. The answers came before that to its SET; what is missing was not seen.
-async fn see(client: &Rc<Client>, live: &Rc<Live>, look: Option<Look>, limit: Duration) -> Sight {
+async fn see(client: &Rc<Client>, live: &Rc<Live>, look: Option<Look>) -> Sight {
     let Some(look) = look else { return Sight::default() };
-    let watch = live.reply(look.watch, limit).await;
-    let read = live.reply(look.read, limit).await;
-    let time_left = live.reply(look.time_left, limit).await;
+    let watch = look.watch.reply().await;
+    let read = look.read.reply().await;
+    let time_left = look.time_left.reply().await;
     if let Err(Trouble::Refused(error)) = &watch {
         client.link.set_why_no_pushes(live, words_of(error));
     }
@@ -280,6 +311,13 @@ async fn settle(
             if purpose != Purpose::Lock && error.class() != Class::Denied { Ok(None) } else { Err(error) }
         }
     }
+}
+
+/// No answer came in time. The SET may still run, so it is undone.
+fn timed_out(client: &Rc<Client>, live: &Live, sent: Sent) -> Error {
+    let error = Trouble::TimedOut.to_error(&sent.settings, "SET", sent.claim.key());
+    settlement::discard(client, Sent { origin: Some(Origin::of(live)), ..sent });
+    with_consequence(error)
 }
 
 fn with_consequence(error: Error) -> Error {

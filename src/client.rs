@@ -37,8 +37,8 @@ pub struct Reservation {
     pub releasing: bool,
     /// A failed renewal was already told; the next one of the same outage is not.
     pub complained: bool,
-    /// Its entry in the schedule.
-    scheduled: Option<Moment>,
+    /// Its entry in the schedule; [`Moment::NEVER`] if it has none.
+    scheduled: Moment,
 }
 
 /// When the heartbeat looks at a reservation again.
@@ -120,10 +120,10 @@ impl Client {
     }
 
     /// It is the turn of other processes at a key until `end`.
-    pub fn start_turn_of_others(&self, key: &Arc<str>, end: Instant) {
+    pub fn start_turn_of_others(&self, key: &str, end: Instant) {
         let mut turns = self.turns_of_others.borrow_mut();
         turns.retain(|_, end| *end > Instant::now());
-        turns.insert(Arc::clone(key), end);
+        turns.insert(key.into(), end);
     }
 
     /// The end of the turn of other processes at a key, if there is one.
@@ -141,7 +141,7 @@ impl Client {
             hand_overs,
             releasing: false,
             complained: false,
-            scheduled: None,
+            scheduled: Moment::NEVER,
         };
         self.held.borrow_mut().insert(id, reservation);
     }
@@ -157,20 +157,18 @@ impl Client {
         let Some(reservation) = held.get_mut(&id) else { return };
         let when = match change(reservation) {
             Next::AsPlanned => return,
-            Next::At(when) => Some(when),
-            Next::Never => None,
+            Next::At(when) => when,
+            Next::Never => Moment::NEVER,
         };
         if reservation.scheduled == when {
             return;
         }
         let mut schedule = self.schedule.borrow_mut();
-        if let Some(before) = reservation.scheduled.take() {
-            schedule.remove(before, id);
+        if reservation.scheduled != Moment::NEVER {
+            schedule.remove(reservation.scheduled, id);
         }
         reservation.scheduled = when;
-        if let Some(when) = when
-            && schedule.insert(when, id)
-        {
+        if when != Moment::NEVER && schedule.insert(when, id) {
             self.earlier.notify_one();
         }
     }
@@ -187,7 +185,7 @@ impl Client {
         let mut held = self.held.borrow_mut();
         let step = |id| {
             let reservation = held.get_mut(&id)?;
-            reservation.scheduled = None;
+            reservation.scheduled = Moment::NEVER;
             Some((id, reservation.lease.step(now)))
         };
         due.into_iter().filter_map(step).collect()

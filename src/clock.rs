@@ -13,6 +13,9 @@ impl Moment {
     /// The start of the clock: before every moment that [`Moment::now`] gives.
     pub const ZERO: Self = Self(0);
 
+    /// The end of the clock: no moment is after it.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// This very instant.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     #[must_use]

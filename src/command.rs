@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 
+use crate::claim::Claim;
+
+/// What the short words and the numbers of one command take, so that it is put together in one piece of memory.
+const ROOM_FOR_NUMBERS: usize = 40;
+
 /// A script that runs inside redis, so that comparing and changing are one step.
 #[derive(Debug)]
 pub struct Script {
@@ -41,13 +46,14 @@ impl Script {
 
     #[allow(clippy::unused_self, reason = "reads as what it is: a way to run this script")]
     fn run(&self, verb: &str, script: &str, call: &ScriptCall) -> Cmd {
-        let mut command = redis::cmd(verb);
-        command.arg(script).arg(1).arg(&*call.key).arg(&*call.value);
+        let texts = script.len() + 2 * call.claim.size();
+        let mut command = Cmd::with_capacity(6, texts + ROOM_FOR_NUMBERS);
+        command.arg(verb).arg(script).arg(1).arg(call.claim.key()).arg(call.claim.value());
         if let Some(ttl) = call.ttl {
             command.arg(milliseconds(ttl));
         }
         if let Some(next) = &call.next {
-            command.arg(&**next);
+            command.arg(next.value());
         }
         command
     }
@@ -67,14 +73,12 @@ pub static HAND_OVER: LazyLock<Script> =
 /// The arguments of a script.
 #[derive(Clone, Debug)]
 pub struct ScriptCall {
-    /// The only key.
-    pub key: std::sync::Arc<str>,
-    /// The value that it must hold.
-    pub value: std::sync::Arc<str>,
+    /// The only key, and the value that it must hold.
+    pub claim: Claim,
     /// The new ttl, where the script sets one.
     pub ttl: Option<Duration>,
-    /// The next value, where the script sets one.
-    pub next: Option<std::sync::Arc<str>>,
+    /// Whose value is the next, where the script sets one.
+    pub next: Option<Claim>,
 }
 
 /// What a script found.
@@ -93,8 +97,8 @@ pub enum Comparison {
 /// `SET key value NX PX ttl`: [takes a key that does not exist](https://redis.io/docs/latest/commands/set/).
 #[must_use]
 pub fn take(key: &str, value: &str, ttl: Duration) -> Cmd {
-    let mut command = redis::cmd("SET");
-    command.arg(key).arg(value).arg("NX").arg("PX").arg(milliseconds(ttl));
+    let mut command = Cmd::with_capacity(6, key.len() + value.len() + ROOM_FOR_NUMBERS);
+    command.arg("SET").arg(key).arg(value).arg("NX").arg("PX").arg(milliseconds(ttl));
     command
 }
 
@@ -236,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_key_of_a_command_is_found() {
-        let call = ScriptCall { key: "k".into(), value: "v".into(), ttl: None, next: None };
+        let call = ScriptCall { claim: Claim::from_parts("k", "v"), ttl: None, next: None };
         for command in [
             take("k", "v", Duration::from_secs(1)),
             read("k"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 use crate::acquire;
@@ -17,7 +18,8 @@ use crate::heartbeat;
 use crate::holding::Holding;
 use crate::link::{News, Patience};
 use crate::outlet::{Answer, CallFailure, Loss, Ticket};
-use crate::release::{self, Outcome};
+use crate::release;
+use crate::releases::Releases;
 use crate::settings::Settings;
 use crate::waiting;
 
@@ -139,7 +141,7 @@ impl Desk {
         match request {
             Request::Lock { ticket, settings, resource } => {
                 let client = self.client(&settings.endpoint);
-                tokio::task::spawn_local(acquire::lock(client, ticket, settings, resource));
+                acquire::lock(&client, ticket, settings, &resource);
             }
             Request::Wait { ticket, settings, resource, timeout } => {
                 let client = self.client(&settings.endpoint);
@@ -150,7 +152,7 @@ impl Desk {
                 waiting::cancel(&self.client(&settings.endpoint), key, environment, call);
             }
             Request::Release { ticket, holdings } => {
-                tokio::task::spawn_local(Rc::clone(self).release(ticket, holdings));
+                self.release(ticket, holdings);
             }
             Request::Renew { ticket, holdings, ttl } => {
                 tokio::task::spawn_local(Rc::clone(self).renew(ticket, holdings, ttl));
@@ -198,20 +200,37 @@ impl Desk {
         client
     }
 
-    async fn release(self: Rc<Self>, ticket: Ticket, holdings: Vec<Arc<Holding>>) {
-        let mut releases = Releases::default();
-        // In parts, so that what else is to be done has a turn between them.
-        for part in holdings.chunks(MOST_AT_ONCE) {
-            let mut tasks = Vec::with_capacity(part.len());
-            for holding in part {
-                let client = self.client(&holding.settings.endpoint);
-                tasks.push(tokio::task::spawn_local(release::release(client, Arc::clone(holding))));
-            }
-            for task in tasks {
-                releases.add(task.await.map_err(|panic| Error::Internal(panic.to_string())));
-            }
+    fn release(self: &Rc<Self>, ticket: Ticket, holdings: Vec<Arc<Holding>>) {
+        if holdings.len() <= MOST_AT_ONCE {
+            let done = |releases: Releases| ticket.answer(releases.into_answer());
+            self.release_some(&holdings, Releases::default(), done);
+            return;
         }
-        ticket.answer(answer_to_release(releases));
+        let desk = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let mut releases = Releases::default();
+            // In parts, so that what else is to be done has a turn between them.
+            for part in holdings.chunks(MOST_AT_ONCE) {
+                let (sender, done) = oneshot::channel();
+                desk.release_some(part, releases, |releases| drop(sender.send(releases)));
+                // It is sent when the last share is gone, whatever becomes of each.
+                releases = done.await.unwrap_or_default();
+            }
+            ticket.answer(releases.into_answer());
+        });
+    }
+
+    /// Releases these, adds what became of them to `releases`, and hands that to `done`.
+    fn release_some(
+        &self,
+        holdings: &[Arc<Holding>],
+        releases: Releases,
+        done: impl FnOnce(Releases) + 'static,
+    ) {
+        for (holding, share) in holdings.iter().zip(releases.shares(holdings.len(), done)) {
+            let client = self.client(&holding.settings.endpoint);
+            release::release(&client, Arc::clone(holding), move |outcome| share.tell(outcome));
+        }
     }
 
     async fn renew(self: Rc<Self>, ticket: Ticket, holdings: Vec<Arc<Holding>>, ttl: Duration) {
@@ -248,40 +267,6 @@ impl Desk {
                 Err(Box::new(CallFailure { error, lost: losses, released: None, failed: Vec::new() }))
             }
         });
-    }
-}
-
-/// The results of one release, of all its reservations.
-#[derive(Default)]
-struct Releases {
-    released: usize,
-    lost: Vec<Loss>,
-    failed: Vec<Arc<str>>,
-    failure: Option<Error>,
-}
-
-impl Releases {
-    fn add(&mut self, outcome: Result<Outcome, Error>) {
-        match outcome {
-            Ok(Outcome::Released) => self.released += 1,
-            Ok(Outcome::Lost(loss)) => self.lost.push(loss),
-            Ok(Outcome::Failed(key, error)) => {
-                self.failed.push(key);
-                self.failure.get_or_insert(error);
-            }
-            Ok(Outcome::Nothing) => {}
-            Err(error) => {
-                self.failure.get_or_insert(error);
-            }
-        }
-    }
-}
-
-fn answer_to_release(releases: Releases) -> Result<Answer, Box<CallFailure>> {
-    let Releases { released, lost, failed, failure } = releases;
-    match failure.or_else(|| lost.first().map(Loss::to_error)) {
-        None => Ok(Answer::Released(released)),
-        Some(error) => Err(Box::new(CallFailure { error, lost, released: Some(released), failed })),
     }
 }
 

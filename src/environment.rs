@@ -199,8 +199,8 @@ impl Environment {
                 if !matches!(kind, Kind::Wait(..)) {
                     arguments.push(raw(env, true)?);
                 }
-                arguments.push(raw(env, &*holding.key)?);
-                arguments.push(raw(env, &*holding.value)?);
+                arguments.push(raw(env, holding.key())?);
+                arguments.push(raw(env, holding.value())?);
                 instance.acquire(holding);
                 arguments
             }

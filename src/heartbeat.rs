@@ -5,25 +5,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use redis::Value;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backoff::jittered;
 use crate::client::{Client, Next, Reservation};
 use crate::clock::Moment;
-use crate::command::{Comparison, EXTEND, ScriptCall};
+use crate::command::{Comparison, EXTEND, ScriptCall, comparison_of};
 use crate::error::{Class, Error};
 use crate::holding::{Holding, Phase};
 use crate::lease::{Lease, Step};
 use crate::limit::Limit;
 use crate::link::Patience;
-use crate::live::{Live, Pending, Trouble};
+use crate::live::{LATE, Live};
 use crate::outbox::Lane;
 use crate::outlet::{Answer, Event, Loss, Ticket};
+use crate::reply::Trouble;
+use crate::settings::LogLevel;
 use crate::settlement::{self, Sent};
 
 /// The longest sleep while something is held: after a suspension, which stops the runtime's timers but not the lease,
 /// a loss is told this soon.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// How long it takes to read what lies in a socket.
+const TAKING_IN: Duration = Duration::from_millis(5);
 
 /// How long after a refused renewal the next is sent, at most.
 const RETRY: Duration = Duration::from_millis(100);
@@ -40,7 +46,7 @@ pub fn keep(client: &Rc<Client>, sent: Sent, ticket: Ticket) {
     let lease = Lease::begin(sent.settings.terms, sent.when);
     let hand_overs = sent.hand_overs;
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let holding = Arc::new(Holding::new(id, sent.key, sent.value, sent.settings, lease.certain_until()));
+    let holding = Arc::new(Holding::new(id, sent.claim, sent.settings, lease.certain_until()));
     client.keep(Arc::clone(&holding), lease, ticket.caller.clone(), hand_overs);
     client.update(id, |reservation| next_of(reservation));
     watch(client);
@@ -75,9 +81,15 @@ async fn beat(client: Rc<Client>) {
             return;
         }
         let pause = client.next_due().map_or(LONGEST_SLEEP, |next| Moment::now().until(next));
+        let end = Instant::now() + pause.min(LONGEST_SLEEP);
         tokio::select! {
-            () = sleep(pause.min(LONGEST_SLEEP)) => {}
+            () = sleep_until(end) => {}
             () = client.earlier.notified() => {}
+        }
+        // This process was stopped. What answers came meanwhile are taken in first: one may be of a renewal, without
+        // which a lease that stands would be told lost.
+        if end.elapsed() > LATE {
+            sleep(TAKING_IN).await;
         }
     }
 }
@@ -93,7 +105,7 @@ fn next_of(reservation: &Reservation) -> Next {
 
 /// After a reconnect: asks at once whether everything is still ours.
 pub fn validate_all(client: &Client) {
-    for id in client.find(|one| one.holding.phase() == Phase::Held && !one.lease.terms.never_renews()) {
+    for id in client.find(|one| one.holding.phase() == Phase::Held && !one.lease.never_renews()) {
         client.update(id, |reservation| {
             reservation.lease.postpone(Some(Moment::ZERO));
             next_of(reservation)
@@ -101,24 +113,74 @@ pub fn validate_all(client: &Client) {
     }
 }
 
-/// One extend that is on its way.
+/// One extend that was sent.
 struct Extension {
+    client: Rc<Client>,
+    live: Rc<Live>,
     holding: Arc<Holding>,
-    call: ScriptCall,
-    pending: Pending,
+    ttl: Duration,
     /// The moment before it was sent.
     sent: Moment,
+    /// Its success is an event.
+    is_told: bool,
 }
 
 impl Extension {
-    fn send(live: &Rc<Live>, holding: Arc<Holding>, ttl: Duration, sent: Moment) -> Self {
-        let call = ScriptCall {
-            key: Arc::clone(&holding.key),
-            value: Arc::clone(&holding.value),
-            ttl: Some(ttl),
-            next: None,
+    fn call(&self) -> ScriptCall {
+        ScriptCall { claim: self.holding.claim.clone(), ttl: Some(self.ttl), next: None }
+    }
+
+    /// Takes in the answer. `Ok(None)`: renewed, or no longer ours to renew; `Ok(Some)`: lost.
+    async fn finish(&self, reply: Result<Value, Trouble>, limit: Duration) -> Result<Option<Loss>, Error> {
+        let holding = &self.holding;
+        let holder = match self.live.compared(reply, &EXTEND, &self.call(), limit).await {
+            Ok(Comparison::Ours | Comparison::Freed) => {
+                self.renewed();
+                return Ok(None);
+            }
+            Ok(Comparison::Gone) => None,
+            Ok(Comparison::Other(holder)) => holder,
+            Err(trouble) => {
+                let error = trouble.to_error(&holding.settings, "EXTEND", holding.key());
+                return Err(match trouble {
+                    Trouble::Dropped => self.client.link.failure().unwrap_or(error),
+                    _ => error,
+                });
+            }
         };
-        Self { pending: live.send(Lane::Renewal, EXTEND.by_hash(&call)), holding, call, sent }
+        Ok(Some(Loss { claim: holding.claim.clone(), holder }))
+    }
+
+    /// Redis has renewed it.
+    fn renewed(&self) {
+        self.client.update(self.holding.id, |reservation| {
+            reservation.complained = false;
+            reservation.lease.set_ttl(self.ttl);
+            reservation.lease.renew(self.sent);
+            if reservation.holding.phase() != Phase::Held {
+                return Next::AsPlanned;
+            }
+            reservation.holding.extend(reservation.lease.certain_until());
+            let level = reservation.holding.settings.log_level;
+            if self.is_told && level >= LogLevel::Info {
+                let holding = Arc::clone(&reservation.holding);
+                reservation.caller.report(level, Event::Extended { holding, ttl: self.ttl });
+            }
+            next_of(reservation)
+        });
+    }
+
+    /// The answer to a renewal that nobody asked for.
+    async fn settle(self, reply: Result<Value, Trouble>) {
+        let id = self.holding.id;
+        match self.finish(reply, self.holding.settings.command_timeout).await {
+            Ok(None) => {}
+            Ok(Some(loss)) => lose(&self.client, id, loss),
+            Err(error) => {
+                self.client.link.leave_if_useless(&self.live, &error);
+                failed(&self.client, id, error, Some(Moment::now().after(jittered(RETRY))));
+            }
+        }
     }
 }
 
@@ -137,76 +199,32 @@ fn renew(client: &Rc<Client>, ids: &[u64]) {
         return;
     };
     let sent = Moment::now();
-    let mut extensions = Vec::with_capacity(ids.len());
     for &id in ids {
         client.update(id, |reservation| {
-            let holding = Arc::clone(&reservation.holding);
-            let answer_by = sent.after(holding.settings.command_timeout);
-            extensions.push(Extension::send(&live, holding, reservation.lease.terms.ttl, sent));
+            let (holding, ttl) = (Arc::clone(&reservation.holding), reservation.lease.ttl());
+            let limit = holding.settings.command_timeout;
+            let extension = Extension {
+                client: Rc::clone(client),
+                live: Rc::clone(&live),
+                holding,
+                ttl,
+                sent,
+                is_told: true,
+            };
+            let command = EXTEND.by_hash(&extension.call());
+            live.send_then(Lane::Renewal, command, limit, move |reply| {
+                if let Ok(Some(Comparison::Ours)) = reply.as_ref().map(comparison_of) {
+                    extension.renewed();
+                } else {
+                    tokio::task::spawn_local(extension.settle(reply));
+                }
+            });
             reservation.lease.postpone(None);
             // Nothing more is due before the answer is in, or its time is up, unless the lease ends before that.
             let end = reservation.lease.certain_until();
-            if end <= answer_by { Next::At(end) } else { Next::Never }
+            if end <= sent.after(limit) { Next::At(end) } else { Next::Never }
         });
     }
-    let client = Rc::clone(client);
-    tokio::task::spawn_local(async move {
-        for extension in extensions {
-            let (id, limit) = (extension.holding.id, extension.holding.settings.command_timeout);
-            let found = renewed(&client, &live, extension, limit, true).await;
-            match found {
-                Ok(None) => {}
-                Ok(Some(loss)) => lose(&client, id, loss),
-                Err(error) => {
-                    client.link.leave_if_useless(&live, &error);
-                    failed(&client, id, error, Some(Moment::now().after(jittered(RETRY))));
-                }
-            }
-        }
-    });
-}
-
-/// Takes in the answer to one extend. `Ok(None)`: renewed, or no longer ours to renew; `Ok(Some)`: lost.
-async fn renewed(
-    client: &Client,
-    live: &Rc<Live>,
-    extension: Extension,
-    limit: Duration,
-    is_told: bool,
-) -> Result<Option<Loss>, Error> {
-    let Extension { holding, call, pending, sent } = extension;
-    let found = live.compared(pending, &EXTEND, &call, limit).await;
-    let holder = match found {
-        Ok(Comparison::Ours | Comparison::Freed) => {
-            client.update(holding.id, |reservation| {
-                let ttl = call.ttl.unwrap_or(reservation.lease.terms.ttl);
-                reservation.complained = false;
-                reservation.lease.terms.ttl = ttl;
-                reservation.lease.renew(sent);
-                if reservation.holding.phase() != Phase::Held {
-                    return Next::AsPlanned;
-                }
-                reservation.holding.extend(reservation.lease.certain_until());
-                if is_told {
-                    let holding = Arc::clone(&reservation.holding);
-                    let level = holding.settings.log_level;
-                    reservation.caller.report(level, Event::Extended { holding, ttl });
-                }
-                next_of(reservation)
-            });
-            return Ok(None);
-        }
-        Ok(Comparison::Gone) => None,
-        Ok(Comparison::Other(holder)) => holder,
-        Err(trouble) => {
-            let error = trouble.to_error(&holding.settings, "EXTEND", &call.key);
-            return Err(match trouble {
-                Trouble::Dropped => client.link.failure().unwrap_or(error),
-                _ => error,
-            });
-        }
-    };
-    Ok(Some(Loss { key: call.key, value: call.value, holder }))
 }
 
 fn is_held(client: &Client, id: u64) -> bool {
@@ -223,7 +241,7 @@ fn failed(client: &Client, id: u64, error: Error, retry: Option<Moment>) {
     client.update(id, |reservation| {
         reservation.lease.postpone(if is_up { retry } else { None });
         if !std::mem::replace(&mut reservation.complained, true) {
-            let key = Arc::clone(&reservation.holding.key);
+            let key = reservation.holding.key().into();
             let level = reservation.holding.settings.log_level;
             reservation.caller.report(level, Event::ExtendFailed { key, error });
         }
@@ -244,7 +262,7 @@ fn lose(client: &Client, id: u64, loss: Loss) {
     let holding = Arc::clone(&reservation.holding);
     let level = holding.settings.log_level;
     reservation.caller.report(level, Event::Lost { holding, loss, quiet: false });
-    client.changed(&reservation.holding.key);
+    client.changed(reservation.holding.key());
 }
 
 /// A reservation's time is over by our clock, or it was held for as long as it may be.
@@ -261,9 +279,9 @@ fn run_out(client: &Rc<Client>, id: u64, held_too_long: bool) {
         reservation.caller.report(level, Event::Lapsed { holding });
         return;
     }
-    let quiet = reservation.lease.terms.never_renews() && !held_too_long;
+    let quiet = reservation.lease.never_renews() && !held_too_long;
     holding.enter(if quiet { Phase::Lapsed } else { Phase::Over });
-    let loss = Loss { key: Arc::clone(&holding.key), value: Arc::clone(&holding.value), holder: None };
+    let loss = Loss { claim: holding.claim.clone(), holder: None };
     // A renewal whose answer was lost must not keep a key alive that was told lost.
     settlement::discard(client, sent_of(&holding));
     reservation.caller.report(level, Event::Lost { holding, loss, quiet });
@@ -272,8 +290,7 @@ fn run_out(client: &Rc<Client>, id: u64, held_too_long: bool) {
 /// What is to be deleted. No connection needs to be killed for it: an extend that arrives late finds nothing.
 fn sent_of(holding: &Holding) -> Sent {
     Sent {
-        key: Arc::clone(&holding.key),
-        value: Arc::clone(&holding.value),
+        claim: holding.claim.clone(),
         settings: Arc::clone(&holding.settings),
         when: Moment::now(),
         hand_overs: 0,
@@ -290,8 +307,8 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Op
     let Some(holding) = client.with(id, |reservation| {
         // A shorter ttl counts from now on, since redis may apply it and its answer be lost; a longer one only once
         // redis has confirmed it.
-        let terms = &mut reservation.lease.terms;
-        terms.ttl = terms.ttl.min(ttl);
+        let shorter = reservation.lease.ttl().min(ttl);
+        reservation.lease.set_ttl(shorter);
         reservation.holding.extend(reservation.lease.certain_until());
         Arc::clone(&reservation.holding)
     }) else {
@@ -308,9 +325,18 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Op
         {
             return Err(refusal);
         }
+        let extension = Extension {
+            client: Rc::clone(client),
+            live: Rc::clone(&live),
+            holding: Arc::clone(&holding),
+            ttl,
+            sent: Moment::now(),
+            is_told: false,
+        };
         let remaining = limit.remaining();
-        let extension = Extension::send(&live, Arc::clone(&holding), ttl, Moment::now());
-        let error = match renewed(client, &live, extension, remaining, false).await {
+        let command = EXTEND.by_hash(&extension.call());
+        let reply = live.send(Lane::Renewal, command, remaining).reply().await;
+        let error = match extension.finish(reply, remaining).await {
             Ok(loss) => break loss,
             Err(error) => error,
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use crate::claim::Claim;
 use crate::clock::Moment;
 use crate::settings::Settings;
 
@@ -11,10 +12,8 @@ use crate::settings::Settings;
 pub struct Holding {
     /// Unique in the process.
     pub id: u64,
-    /// The key in redis.
-    pub key: Arc<str>,
-    /// The value it was set to.
-    pub value: Arc<str>,
+    /// The key in redis, and the value it was set to.
+    pub claim: Claim,
     /// What it was acquired with; says where it is to be released.
     pub settings: Arc<Settings>,
     /// Until when the lease is certain, as [`Moment::to_bits`]. An atomic, so that asking is right even where the
@@ -44,21 +43,26 @@ pub enum Phase {
 impl Holding {
     /// A reservation that is certain until `certain_until`.
     #[must_use]
-    pub fn new(
-        id: u64,
-        key: Arc<str>,
-        value: Arc<str>,
-        settings: Arc<Settings>,
-        certain_until: Moment,
-    ) -> Self {
+    pub fn new(id: u64, claim: Claim, settings: Arc<Settings>, certain_until: Moment) -> Self {
         Self {
             id,
-            key,
-            value,
+            claim,
             settings,
             certain_until: AtomicU64::new(certain_until.to_bits()),
             phase: AtomicU8::new(Phase::Held as u8),
         }
+    }
+
+    /// The key in redis.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.claim.key()
+    }
+
+    /// The value it was set to.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        self.claim.value()
     }
 
     /// True only while the lease is certain at this very instant.

@@ -10,11 +10,11 @@ use crate::outlet::{CallFailure, Event, Loss};
 pub fn failure_object<'env>(env: &'env Env, failure: &CallFailure) -> Result<Object<'env>> {
     let mut object = error_object(env, &failure.error)?;
     if !failure.lost.is_empty() {
-        object.set("lost", keys(failure.lost.iter().map(|loss| &*loss.key)))?;
+        object.set("lost", keys(failure.lost.iter().map(|loss| loss.claim.key())))?;
     }
     if let Some(released) = failure.released {
         object.set("released", count(released))?;
-        object.set("lost", keys(failure.lost.iter().map(|loss| &*loss.key)))?;
+        object.set("lost", keys(failure.lost.iter().map(|loss| loss.claim.key())))?;
         object.set("failed", keys(failure.failed.iter().map(|key| &**key)))?;
     }
     Ok(object)
@@ -61,9 +61,9 @@ pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<Option<(&'sta
     let mut fields = Object::new(env)?;
     let name = match event {
         Event::Extended { holding, ttl } => {
-            fields.set("key", &*holding.key)?;
+            fields.set("key", holding.key())?;
             fields.set("duration", format!("{}s", ttl.as_secs_f64()))?;
-            fields.set("val", &*holding.value)?;
+            fields.set("val", holding.value())?;
             "reservation-extended"
         }
         Event::ExtendFailed { key, error } => {
@@ -89,8 +89,8 @@ pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<Option<(&'sta
             "waiting-by-polling"
         }
         Event::Lost { loss, quiet, .. } => {
-            fields.set("key", &*loss.key)?;
-            fields.set("val", &*loss.value)?;
+            fields.set("key", loss.claim.key())?;
+            fields.set("val", loss.claim.value())?;
             fields.set("holder", loss.holder.as_deref())?;
             fields.set("message", Loss::to_error(loss).to_string())?;
             fields.set("quiet", *quiet)?;

@@ -53,25 +53,50 @@ pub enum Step {
     HeldTooLong,
 }
 
-/// The life of one lease on our clock.
+/// The life of one lease on our clock. There may be a hundred thousand of them, so that it keeps moments, and only what
+/// of its terms they do not tell.
 #[derive(Clone, Copy, Debug)]
 pub struct Lease {
-    /// What was agreed.
-    pub terms: Terms,
-    acquired: Moment,
+    ttl: Duration,
+    interval: Option<Duration>,
+    /// When it was held for as long as it may be; [`Moment::NEVER`] if that is for ever.
+    last: Moment,
     /// The moment before the last SET or extend that succeeded was sent.
     renewed: Moment,
-    /// When the next renewal is due, if one is to come.
-    due: Option<Moment>,
+    /// When the next renewal is due; [`Moment::NEVER`] if none is to come.
+    due: Moment,
 }
 
 impl Lease {
     /// A lease whose SET was sent after `sent`.
     #[must_use]
     pub fn begin(terms: Terms, sent: Moment) -> Self {
-        let mut lease = Self { terms, acquired: sent, renewed: sent, due: None };
+        let Terms { ttl, interval, max_hold } = terms;
+        let last = max_hold.map_or(Moment::NEVER, |longest| sent.after(longest));
+        let mut lease = Self { ttl, interval, last, renewed: sent, due: Moment::NEVER };
         lease.due = lease.regular(sent);
         lease
+    }
+
+    /// How long redis keeps the key after it was set or extended.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// From now on redis keeps it for this long.
+    pub fn set_ttl(&mut self, ttl: Duration) {
+        self.ttl = ttl;
+    }
+
+    /// True where it ends before a renewal is due.
+    #[must_use]
+    pub fn never_renews(&self) -> bool {
+        self.terms().never_renews()
+    }
+
+    fn terms(&self) -> Terms {
+        Terms { ttl: self.ttl, interval: self.interval, max_hold: None }
     }
 
     /// An extend that was sent after `sent` has succeeded.
@@ -83,17 +108,13 @@ impl Lease {
 
     /// A renewal is under way, or cannot be sent: the next is due at `when`, `None` is when somebody says so.
     pub fn postpone(&mut self, when: Option<Moment>) {
-        self.due = when;
+        self.due = when.unwrap_or(Moment::NEVER);
     }
 
     /// Until when the lease is certain.
     #[must_use]
     pub fn certain_until(&self) -> Moment {
-        let end = self.renewed.after(self.terms.certain_for());
-        match self.terms.max_hold {
-            Some(longest) => end.min(self.acquired.after(longest)),
-            None => end,
-        }
+        self.renewed.after(self.terms().certain_for()).min(self.last)
     }
 
     /// What is to be done at `now`.
@@ -101,21 +122,16 @@ impl Lease {
     pub fn step(&self, now: Moment) -> Step {
         let end = self.certain_until();
         if now >= end {
-            let too_long = self.terms.max_hold.is_some_and(|longest| now >= self.acquired.after(longest));
-            return if too_long { Step::HeldTooLong } else { Step::Expired };
+            return if now >= self.last { Step::HeldTooLong } else { Step::Expired };
         }
-        match self.due {
-            Some(due) if now >= due => Step::Renew,
-            Some(due) => Step::Sleep(due.min(end)),
-            None => Step::Sleep(end),
-        }
+        if now >= self.due { Step::Renew } else { Step::Sleep(self.due.min(end)) }
     }
 
-    fn regular(&self, from: Moment) -> Option<Moment> {
-        if self.terms.never_renews() {
-            return None;
+    fn regular(&self, from: Moment) -> Moment {
+        match self.interval {
+            Some(interval) if !self.never_renews() => from.after(interval),
+            _ => Moment::NEVER,
         }
-        self.terms.interval.map(|interval| from.after(interval))
     }
 }
 
@@ -156,7 +172,7 @@ mod tests {
     fn an_interval_as_long_as_the_ttl_is_never_a_renewal() {
         for interval in [None, Some(SECOND), Some(5 * SECOND)] {
             let lease = Lease::begin(terms(SECOND, interval, None), at(0.0));
-            assert!(lease.terms.never_renews());
+            assert!(lease.never_renews());
             assert_eq!(lease.step(at(0.5)), Step::Sleep(lease.certain_until()));
         }
     }
@@ -175,7 +191,7 @@ mod tests {
         let mut lease = Lease::begin(terms(SECOND, Some(SECOND / 4), None), at(0.0));
         lease.renew(at(0.5));
         lease.renew(at(0.25));
-        assert_eq!(lease.certain_until(), at(0.5).after(lease.terms.certain_for()));
+        assert_eq!(lease.certain_until(), at(0.5).after(lease.terms().certain_for()));
     }
 
     #[test]

@@ -7,13 +7,13 @@
 //! - [`bridge`], [`environment`], [`instance`], [`javascript`]: carry calls to the core and answers back, in batches
 //!   through a [`mailbox`]. With the class above, the only parts that know Node.
 //! - [`core`]: the thread; hands each request to the part that serves it.
-//! - [`waiting`], [`release`], [`heartbeat`], [`acquire`]: what is done with a lock.
+//! - [`waiting`], [`release`] and [`releases`], [`heartbeat`], [`acquire`] with [`replication`]: what is done with a lock.
 //! - [`settlement`]: what a lost reply left open.
 //! - [`client`]: the state of one endpoint, made of [`queue`], [`schedule`] and [`link`].
-//! - [`link`], [`live`] with its [`outbox`] and [`wire`]: a connection that heals, one that is up, where its commands go.
+//! - [`link`], [`live`] with its [`outbox`], [`reply`] and [`wire`]: a connection that heals, one that is up, where its commands go.
 //! - [`opening`] by way of [`sentinel`] or [`cluster`] or neither, [`connection`] with its [`greeting`], [`reach`]: how
 //!   one is made.
-//! - [`outlet`], [`holding`], [`settings`]: what both threads see.
+//! - [`outlet`], [`holding`], [`claim`], [`settings`]: what both threads see.
 //! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`tls`], [`clock`], [`error`], [`advice`]: values and
 //!   arithmetic.
 
@@ -21,6 +21,7 @@ pub mod acquire;
 pub mod advice;
 pub mod backoff;
 mod bridge;
+pub mod claim;
 pub mod client;
 pub mod clock;
 pub mod cluster;
@@ -46,6 +47,9 @@ pub mod outlet;
 pub mod queue;
 pub mod reach;
 pub mod release;
+pub mod releases;
+pub mod replication;
+pub mod reply;
 mod reserve_resource;
 pub mod schedule;
 pub mod sentinel;

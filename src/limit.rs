@@ -25,6 +25,12 @@ impl Limit {
         Self { each: whole, is_endless: false, end: None, backoff: Backoff::default() }
     }
 
+    /// For a call whose first command was sent at `began`.
+    #[must_use]
+    pub fn since(began: Instant, whole: Duration) -> Self {
+        Self { end: Some(began + whole), ..Self::new(whole) }
+    }
+
     /// For a call that tries for ever; `each` is the limit of one command.
     #[must_use]
     pub fn endless(each: Duration) -> Self {

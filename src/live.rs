@@ -1,72 +1,34 @@
 //! One connection that is up: commands of one turn leave as one pipeline, every command has a limit, and a
 //! connection that has gone silent is given up.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-use std::sync::Arc;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use redis::{Cmd, ServerError, Value};
-use tokio::sync::oneshot;
+use redis::{Cmd, Value};
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, unconstrained};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cluster::Failure;
 use crate::command::{Comparison, Identity, Script, ScriptCall, comparison_of};
-use crate::error::{Error, is_wrong_type};
+use crate::error::is_wrong_type;
 use crate::outbox::{Entry, LARGEST_BATCH, Lane, MOST_UNDER_WAY, Outbox};
-use crate::settings::Settings;
+use crate::reply::{Pending, Taker, Trouble, Waiting, is_unknown_script};
 use crate::wire::Wire;
 
 /// A timer that rings this much after its time was kept from it.
-const LATE: Duration = Duration::from_millis(20);
+pub const LATE: Duration = Duration::from_millis(20);
 
 /// How long an answer that may already be there is then waited for.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Why a command has no reply that could be used.
-#[derive(Clone, Debug)]
-pub enum Trouble {
-    /// An error reply.
-    Refused(ServerError),
-    /// The connection broke; whether the command ran is unknown.
-    Dropped,
-    /// It was not sent: the node of a cluster that would serve it cannot be reached, for this reason.
-    Unsent(String),
-    /// No reply in time; the command may still run.
-    TimedOut,
-}
+/// The commands of one pipeline, in their order; none in the place of one that was answered before its reply came.
+type Batch = Rc<Places>;
 
-impl Trouble {
-    /// The trouble as an error that names what was tried.
-    #[must_use]
-    pub fn to_error(&self, settings: &Settings, command: &'static str, key: &str) -> Error {
-        let (endpoint, key) = (Arc::clone(&settings.endpoint), key.to_owned());
-        match self {
-            Self::Refused(error) => Error::from_reply(&endpoint, command, &key, error),
-            Self::Dropped => Error::Dropped { endpoint, command, key },
-            Self::Unsent(reason) => {
-                let detail = format!("{command} of {key}: {reason}");
-                Error::Connection { endpoint, detail, reason: "ECONNREFUSED" }
-            }
-            Self::TimedOut => {
-                // One limit for a call, however many commands it took.
-                let after_ms = settings.command_timeout.as_millis();
-                Error::Timeout { endpoint, command, key, after_ms, consequence: "" }
-            }
-        }
-    }
-}
-
-type Reply = oneshot::Sender<Result<Value, Trouble>>;
-
-/// A reply that is on its way. The command has been handed in; dropping this forgets the reply, not the command.
-#[derive(Debug)]
-pub struct Pending {
-    reply: oneshot::Receiver<Result<Value, Trouble>>,
-    sent: Instant,
-}
+type Places = RefCell<Vec<Option<Waiting>>>;
 
 /// A connection that is up, shared by all calls to its endpoint.
 pub struct Live {
@@ -80,10 +42,17 @@ pub struct Live {
     pub tells_changes: Cell<bool>,
     wire: Wire,
     /// What was handed in and is not written yet.
-    outbox: RefCell<Outbox<Reply>>,
+    outbox: RefCell<Outbox<Waiting>>,
     flush_is_due: Cell<bool>,
     /// How many commands are written and not answered.
     under_way: Cell<usize>,
+    /// They themselves, by their address.
+    batches: RefCell<FxHashMap<*const Places, Batch>>,
+    /// When it is looked for commands whose time is up: not after the earliest such time. `None` while there are none.
+    alarm: Cell<Option<Instant>>,
+    /// Rung when the alarm is set to an earlier time.
+    earlier: Rc<Notify>,
+    watchdog: OnceCell<AbortHandle>,
     /// When the last reply came: a command that timed out since then was not the only one to wait.
     heard: Cell<Instant>,
     /// Aborting the task that moves the bytes closes the socket.
@@ -109,18 +78,39 @@ impl Live {
             outbox: RefCell::default(),
             flush_is_due: Cell::new(false),
             under_way: Cell::new(0),
+            batches: RefCell::default(),
+            alarm: Cell::new(None),
+            earlier: Rc::default(),
+            watchdog: OnceCell::new(),
             heard: Cell::new(Instant::now()),
             driver,
         }
     }
 
     /// Hands in a command. It is written before this turn of the runtime ends, with all others of the turn, unless so
-    /// much is under way that it waits for its lane's turn.
-    pub fn send(self: &Rc<Self>, lane: Lane, command: Cmd) -> Pending {
+    /// much is under way that it waits for its lane's turn. Its reply is there within `limit`, or is that there is none.
+    pub fn send(self: &Rc<Self>, lane: Lane, command: Cmd, limit: Duration) -> Pending {
         let (sender, reply) = oneshot::channel();
-        self.outbox.borrow_mut().push(lane, command, sender);
+        self.put(lane, command, limit, Taker::Task(sender));
+        Pending(reply)
+    }
+
+    /// The same, for code that is run with the reply.
+    pub fn send_then(
+        self: &Rc<Self>,
+        lane: Lane,
+        command: Cmd,
+        limit: Duration,
+        then: impl FnOnce(Result<Value, Trouble>) + 'static,
+    ) {
+        self.put(lane, command, limit, Taker::Code(Box::new(then)));
+    }
+
+    fn put(self: &Rc<Self>, lane: Lane, command: Cmd, limit: Duration, taker: Taker) {
+        let end = Instant::now() + limit;
+        self.outbox.borrow_mut().push(lane, command, Waiting { taker, end, limit });
+        self.see_to_alarm(end);
         self.see_to_flush();
-        Pending { reply, sent: Instant::now() }
     }
 
     fn see_to_flush(self: &Rc<Self>) {
@@ -131,36 +121,12 @@ impl Live {
         }
     }
 
-    /// The reply to a command, within `limit` of its having been handed in.
-    ///
-    /// # Errors
-    /// The refusal, or why there is no reply.
-    pub async fn reply(&self, pending: Pending, limit: Duration) -> Result<Value, Trouble> {
-        let Pending { mut reply, sent } = pending;
-        let end = sent + limit;
-        let mut answer = timeout_at(end, &mut reply).await;
-        // A timer that rings late says that this process was stopped, or starved, and nothing about redis: its answer
-        // may lie in the socket, where nobody had the time to read it.
-        if answer.is_err() && end.elapsed() > LATE {
-            answer = timeout(GRACE, &mut reply).await;
-        }
-        match answer {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Trouble::Dropped),
-            Err(_) => {
-                self.suspect(end, limit);
-                Err(Trouble::TimedOut)
-            }
-        }
-    }
-
     /// Sends a command and waits for its reply.
     ///
     /// # Errors
     /// The refusal, or why there is no reply.
     pub async fn ask(self: &Rc<Self>, command: Cmd, limit: Duration) -> Result<Value, Trouble> {
-        let pending = self.send(Lane::Regular, command);
-        self.reply(pending, limit).await
+        self.send(Lane::Regular, command, limit).reply().await
     }
 
     /// Runs a script and says what it found.
@@ -174,26 +140,26 @@ impl Live {
         call: &ScriptCall,
         limit: Duration,
     ) -> Result<Comparison, Trouble> {
-        let pending = self.send(lane, script.by_hash(call));
-        self.compared(pending, script, call, limit).await
+        let reply = self.send(lane, script.by_hash(call), limit).reply().await;
+        self.compared(reply, script, call, limit).await
     }
 
-    /// What a script found that was already sent by its hash. One that the server has forgotten is sent again whole.
+    /// What a script found that was sent by its hash, by its reply. One that the server has forgotten is sent again
+    /// whole.
     ///
     /// # Errors
     /// The refusal, or why there is no reply.
     pub async fn compared(
         self: &Rc<Self>,
-        pending: Pending,
+        reply: Result<Value, Trouble>,
         script: &Script,
         call: &ScriptCall,
         limit: Duration,
     ) -> Result<Comparison, Trouble> {
-        let reply = match self.reply(pending, limit).await {
-            Err(Trouble::Refused(error)) if error.kind() == Some(redis::ServerErrorKind::NoScript) => {
-                Box::pin(self.ask(script.by_source(call), limit)).await
-            }
-            reply => reply,
+        let reply = if is_unknown_script(&reply) {
+            Box::pin(self.ask(script.by_source(call), limit)).await
+        } else {
+            reply
         };
         match reply {
             Ok(value) => comparison_of(&value).ok_or_else(|| self.is_garbled()),
@@ -231,10 +197,47 @@ impl Live {
         }
     }
 
+    /// Sees to it that a command whose time is up at `end` is not forgotten. As a rule there is nothing to do: commands
+    /// that come later end later, and one timer serves them all.
+    fn see_to_alarm(self: &Rc<Self>, end: Instant) {
+        if self.alarm.get().is_some_and(|alarm| alarm <= end) {
+            return;
+        }
+        self.alarm.set(Some(end));
+        self.earlier.notify_one();
+        self.watchdog.get_or_init(|| {
+            let watchdog = watch(Rc::downgrade(self), Rc::clone(&self.earlier));
+            tokio::task::spawn_local(watchdog).abort_handle()
+        });
+    }
+
+    /// Ends the wait for what is overdue at `now`, and sets the alarm for what is next.
+    fn give_up_overdue(&self, now: Instant) {
+        let mut overdue = self.outbox.borrow_mut().drop_all(|waiting| waiting.end <= now);
+        for batch in self.batches.borrow().values() {
+            overdue.extend(
+                batch.borrow_mut().iter_mut().filter_map(|place| place.take_if(|waiting| waiting.end <= now)),
+            );
+        }
+        self.alarm.set(self.next_end());
+        for waiting in overdue {
+            self.suspect(waiting.end, waiting.limit);
+            waiting.take(Err(Trouble::TimedOut));
+        }
+    }
+
+    fn next_end(&self) -> Option<Instant> {
+        let batches = self.batches.borrow();
+        let written = batches
+            .values()
+            .filter_map(|batch| batch.borrow().iter().flatten().map(|waiting| waiting.end).min());
+        self.outbox.borrow().replies().map(|waiting| waiting.end).chain(written).min()
+    }
+
     fn flush(self: &Rc<Self>) {
         self.flush_is_due.set(false);
         while self.under_way.get() < MOST_UNDER_WAY {
-            let batch = self.outbox.borrow_mut().take(LARGEST_BATCH, |reply| !reply.is_closed());
+            let batch = self.outbox.borrow_mut().take(LARGEST_BATCH, Waiting::is_wanted);
             if batch.is_empty() {
                 return;
             }
@@ -251,7 +254,7 @@ impl Live {
 
     /// Hands in commands here and now, so that they leave in the order in which they came; their replies are waited for
     /// in a task of their own. There is always room (`HAND_IN_ROOM`), so the first poll hands in.
-    fn hand_in(self: &Rc<Self>, batch: Vec<Entry<Reply>>) {
+    fn hand_in(self: &Rc<Self>, batch: Vec<Entry<Waiting>>) {
         let live = Rc::clone(self);
         let mut exchange = Box::pin(async move {
             let size = batch.len();
@@ -266,34 +269,38 @@ impl Live {
         }
     }
 
-    async fn exchange(&self, batch: Vec<Entry<Reply>>) {
-        let (commands, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|entry| (entry.command, entry.reply)).unzip();
-        let trouble = match self.wire.send(commands).await {
+    async fn exchange(&self, batch: Vec<Entry<Waiting>>) {
+        let (commands, waiting): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|entry| (entry.command, Some(entry.reply))).unzip();
+        let waiting: Batch = Rc::new(RefCell::new(waiting));
+        self.batches.borrow_mut().insert(Rc::as_ptr(&waiting), Rc::clone(&waiting));
+        let (mut values, trouble) = match self.wire.send(commands).await {
             Ok(values) => {
                 self.heard.set(Instant::now());
-                for (reply, value) in replies.into_iter().zip(values) {
-                    // A receiver that is gone has given up waiting.
-                    let _ = reply.send(match value {
-                        Value::ServerError(error) => Err(Trouble::Refused(error)),
-                        value => Ok(value),
-                    });
-                }
-                return;
+                // One that is missing in them has no reply.
+                (values.into_iter(), Trouble::Dropped)
             }
-            Err(Failure::Lost) => Trouble::Dropped,
-            Err(Failure::Refused(error)) => Trouble::Refused(error),
-            Err(Failure::Unsent(reason)) => Trouble::Unsent(reason),
+            Err(Failure::Lost) => (Vec::new().into_iter(), Trouble::Dropped),
+            Err(Failure::Refused(error)) => (Vec::new().into_iter(), Trouble::Refused(error)),
+            Err(Failure::Unsent(reason)) => (Vec::new().into_iter(), Trouble::Unsent(reason)),
         };
-        for reply in replies {
-            let _ = reply.send(Err(trouble.clone()));
+        self.batches.borrow_mut().remove(&Rc::as_ptr(&waiting));
+        for waiting in waiting.take() {
+            let reply = match values.next() {
+                Some(Value::ServerError(error)) => Err(Trouble::Refused(error)),
+                Some(value) => Ok(value),
+                None => Err(trouble.clone()),
+            };
+            if let Some(waiting) = waiting {
+                waiting.take(reply);
+            }
         }
     }
 }
 
 /// Parts a batch into what must not be parted.
-fn units_of(batch: Vec<Entry<Reply>>) -> Vec<Vec<Entry<Reply>>> {
-    let mut units: Vec<Vec<Entry<Reply>>> = Vec::with_capacity(batch.len());
+fn units_of(batch: Vec<Entry<Waiting>>) -> Vec<Vec<Entry<Waiting>>> {
+    let mut units: Vec<Vec<Entry<Waiting>>> = Vec::with_capacity(batch.len());
     for entry in batch {
         match units.last_mut() {
             Some(unit) if entry.is_joined => unit.push(entry),
@@ -306,5 +313,34 @@ fn units_of(batch: Vec<Entry<Reply>>) -> Vec<Vec<Entry<Reply>>> {
 impl Drop for Live {
     fn drop(&mut self) {
         self.driver.abort();
+        if let Some(watchdog) = self.watchdog.get() {
+            watchdog.abort();
+        }
+    }
+}
+
+/// Lives as long as its connection, and ends the waits whose time is up.
+async fn watch(live: Weak<Live>, earlier: Rc<Notify>) {
+    // Until when this slept for a reason of its own.
+    let mut excused = Instant::now();
+    while let Some(alarm) = live.upgrade().map(|live| live.alarm.get()) {
+        let Some(end) = alarm else {
+            earlier.notified().await;
+            continue;
+        };
+        tokio::select! {
+            () = sleep_until(end) => {}
+            () = earlier.notified() => continue,
+        }
+        let now = Instant::now();
+        // A timer that rings late says that this process was stopped, or starved, and nothing about redis: its answer
+        // may lie in the socket, where nobody had the time to read it.
+        if now.duration_since(end.max(excused)) > LATE {
+            sleep(GRACE).await;
+            excused = Instant::now();
+        }
+        if let Some(live) = live.upgrade() {
+            live.give_up_overdue(now);
+        }
     }
 }

@@ -209,11 +209,7 @@ mod tests {
         let (mailbox, _) = mailbox();
         let lost = || {
             let holding = crate::tests::support::holding("reservation-a");
-            let loss = crate::outlet::Loss {
-                key: Arc::clone(&holding.key),
-                value: Arc::clone(&holding.value),
-                holder: None,
-            };
+            let loss = crate::outlet::Loss { claim: holding.claim.clone(), holder: None };
             Event::Lost { holding, loss, quiet: false }
         };
         mailbox.report(7, lost());

@@ -91,6 +91,32 @@ impl<Reply> Outbox<Reply> {
         }
         batch
     }
+
+    /// Drops those whose time is up, and gives their replies. Joined ones share the fate of the one that they follow.
+    pub fn drop_all(&mut self, is_over: impl Fn(&Reply) -> bool) -> Vec<Reply> {
+        let mut dropped = Vec::new();
+        for lane in [&mut self.renewals, &mut self.releases, &mut self.regular] {
+            if !lane.iter().any(|entry| is_over(&entry.reply)) {
+                continue;
+            }
+            let mut is_dropping = false;
+            for entry in std::mem::take(lane) {
+                is_dropping = if entry.is_joined { is_dropping } else { is_over(&entry.reply) };
+                if is_dropping {
+                    dropped.push(entry.reply);
+                } else {
+                    lane.push_back(entry);
+                }
+            }
+        }
+        dropped
+    }
+
+    /// Where the replies to all of them go.
+    pub fn replies(&self) -> impl Iterator<Item = &Reply> {
+        let lanes = [&self.renewals, &self.releases, &self.regular];
+        lanes.into_iter().flatten().map(|entry| &entry.reply)
+    }
 }
 
 #[cfg(test)]
@@ -128,5 +154,23 @@ mod tests {
         outbox.push(Lane::Release, Cmd::new(), 6);
         assert_eq!(names(&outbox.take(3, |&name| name != 6)), [1, 2, 3, 4]);
         assert_eq!(names(&outbox.take(3, |_| true)), [5]);
+    }
+
+    #[test]
+    fn what_is_over_is_dropped_with_what_is_joined_to_it() {
+        let mut outbox = Outbox::default();
+        for (lane, name) in [
+            (Lane::Regular, 1),
+            (Lane::Joined, 2),
+            (Lane::Regular, 3),
+            (Lane::Joined, 4),
+            (Lane::Renewal, 5),
+            (Lane::Release, 6),
+        ] {
+            outbox.push(lane, Cmd::new(), name);
+        }
+        assert_eq!(outbox.drop_all(|&name| [1, 4, 5].contains(&name)), [5, 1, 2]);
+        assert_eq!(outbox.replies().copied().collect::<Vec<u32>>(), [6, 3, 4]);
+        assert_eq!(names(&outbox.take(9, |_| true)), [6, 3, 4]);
     }
 }

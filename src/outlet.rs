@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::claim::Claim;
 use crate::error::Error;
 use crate::holding::Holding;
 use crate::settings::LogLevel;
@@ -31,10 +32,8 @@ pub enum Answer {
 /// One reservation that was lost.
 #[derive(Clone, Debug)]
 pub struct Loss {
-    /// The key.
-    pub key: Arc<str>,
-    /// The value it was held with.
-    pub value: Arc<str>,
+    /// The key, and the value it was held with.
+    pub claim: Claim,
     /// Who holds it now, if that is known.
     pub holder: Option<String>,
 }
@@ -43,7 +42,8 @@ impl Loss {
     /// The loss as the error that tells of it.
     #[must_use]
     pub fn to_error(&self) -> Error {
-        Error::Lost { key: self.key.to_string(), value: self.value.to_string(), holder: self.holder.clone() }
+        let (key, value) = (self.claim.key().to_owned(), self.claim.value().to_owned());
+        Error::Lost { key, value, holder: self.holder.clone() }
     }
 }
 

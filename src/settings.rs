@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
-use crate::error::Error;
 use crate::lease::Terms;
 
 /// Which events are worth making: nobody formats a line that nobody reads.
@@ -57,18 +56,6 @@ impl Settings {
     #[must_use]
     pub fn key_of(&self, resource: &str) -> String {
         format!("{}{resource}", self.key_prefix)
-    }
-
-    /// A value for one acquisition: the worker's name and a token that nobody can guess or repeat (128 random bits).
-    ///
-    /// # Errors
-    /// Where the operating system has no random numbers to give.
-    pub fn new_value(&self) -> Result<String, Error> {
-        let mut token = [0; 16];
-        getrandom::fill(&mut token).map_err(|error| {
-            Error::Internal(format!("no random numbers from the operating system ({error})"))
-        })?;
-        Ok(format!("{}-{:032x}", self.owner, u128::from_ne_bytes(token)))
     }
 }
 

@@ -8,16 +8,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::Cmd;
 use tokio::time::sleep;
 
 use crate::backoff::{Backoff, jittered};
+use crate::claim::Claim;
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::command::{self, Comparison, Identity, RELEASE, ScriptCall};
 use crate::error::{Error, is_wrong_type};
 use crate::link::Patience;
-use crate::live::{Live, Trouble};
+use crate::live::Live;
 use crate::outbox::Lane;
+use crate::reply::Trouble;
 use crate::settings::Settings;
 
 /// Between two looks at a key that may still be set by a connection which could not be killed.
@@ -41,10 +44,8 @@ impl Origin {
 /// A value whose SET was sent.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    /// The key.
-    pub key: Arc<str>,
-    /// The value with its token.
-    pub value: Arc<str>,
+    /// The key, and the value with its token.
+    pub claim: Claim,
     /// With what it was sent.
     pub settings: Arc<Settings>,
     /// The moment before.
@@ -55,6 +56,23 @@ pub struct Sent {
     pub origin: Option<Origin>,
 }
 
+impl Sent {
+    /// A new value for a key, that is sent now.
+    ///
+    /// # Errors
+    /// Where the operating system has no random numbers to give.
+    pub fn now(key: &str, settings: Arc<Settings>) -> Result<Self, Error> {
+        let claim = Claim::new(key, &settings.owner)?;
+        Ok(Self { claim, settings, when: Moment::now(), hand_overs: 0, origin: None })
+    }
+
+    /// The SET.
+    #[must_use]
+    pub fn take(&self) -> Cmd {
+        command::take(self.claim.key(), self.claim.value(), self.settings.terms.ttl)
+    }
+}
+
 /// After a connection broke with a SET unanswered: true if the key holds its value; false if it does not, and will not.
 ///
 /// # Errors
@@ -63,10 +81,10 @@ pub async fn find_out(client: &Rc<Client>, sent: &Sent, patience: Patience) -> R
     let settings = &sent.settings;
     let live = client.link.live(patience, settings.connect_timeout).await?;
     let closed = make_sure_it_is_closed(&live, sent).await;
-    match live.ask(command::read(&sent.key), settings.command_timeout).await {
-        Ok(ref reply) if command::text_of(reply).as_deref() == Some(&*sent.value) => return Ok(true),
+    match live.ask(command::read(sent.claim.key()), settings.command_timeout).await {
+        Ok(ref reply) if command::text_of(reply).as_deref() == Some(sent.claim.value()) => return Ok(true),
         Err(Trouble::Refused(ref error)) if is_wrong_type(error) => {}
-        Err(trouble) => return Err(trouble.to_error(settings, "GET", &sent.key)),
+        Err(trouble) => return Err(trouble.to_error(settings, "GET", sent.claim.key())),
         Ok(_) => {}
     }
     if !closed {
@@ -80,8 +98,7 @@ pub fn discard(client: &Rc<Client>, sent: Sent) {
     let client = Rc::clone(client);
     tokio::task::spawn_local(async move {
         let settings = &sent.settings;
-        let call =
-            ScriptCall { key: Arc::clone(&sent.key), value: Arc::clone(&sent.value), ttl: None, next: None };
+        let call = ScriptCall { claim: sent.claim.clone(), ttl: None, next: None };
         let end = sent.when.after(settings.terms.ttl);
         let mut backoff = Backoff::default();
         loop {
@@ -94,7 +111,7 @@ pub fn discard(client: &Rc<Client>, sent: Sent) {
             match live.compare(Lane::Regular, &RELEASE, &call, settings.command_timeout).await {
                 Ok(found) => {
                     if found == Comparison::Ours {
-                        client.changed(&sent.key);
+                        client.changed(sent.claim.key());
                     }
                     if closed || Moment::now() >= end {
                         return;

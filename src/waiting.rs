@@ -105,7 +105,7 @@ pub fn forget_environment(client: &Client, environment: u64) {
 
 /// The key was just freed for everybody after it had gone round in this process for long enough: whoever waits for it
 /// here, now or in a moment, lets the waiters of other processes go first.
-pub fn give_others_a_turn(client: &Client, key: &Arc<str>) {
+pub fn give_others_a_turn(client: &Client, key: &str) {
     client.start_turn_of_others(key, Instant::now() + TURN_OF_OTHERS);
 }
 

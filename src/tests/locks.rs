@@ -11,8 +11,8 @@ fn a_lock_is_one_key_with_an_unguessable_value_and_a_ttl() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let first = asker.lock(&server.settings(30_000), "report").unwrap();
-    assert_eq!(server.value_of("reservation-report").as_deref(), Some(&*first.value));
-    let token = first.value.strip_prefix("worker-1-").unwrap();
+    assert_eq!(server.value_of("reservation-report").as_deref(), Some(first.value()));
+    let token = first.value().strip_prefix("worker-1-").unwrap();
     assert!(token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
     let ttl: i64 = server.run(&["PTTL", "reservation-report"]);
     assert!((29_000..=30_000).contains(&ttl), "{ttl}");
@@ -23,7 +23,7 @@ fn a_lock_is_one_key_with_an_unguessable_value_and_a_ttl() {
     assert!(!first.is_certain());
     assert_eq!(server.value_of("reservation-report"), None);
     let second = asker.lock(&server.settings(30_000), "report").unwrap();
-    assert_ne!(first.value, second.value);
+    assert_ne!(first.value(), second.value());
     let keys: Vec<String> = server.run(&["KEYS", "*"]);
     assert_eq!(keys, ["reservation-report"], "no helper keys");
 }
@@ -57,7 +57,7 @@ fn only_the_owner_frees_a_lock() {
     let failure = asker.release(&[&mine, &other]).unwrap_err();
     assert_eq!(failure.error.code(), "ERR_RESERVATION_LOST");
     assert_eq!(failure.released, Some(1));
-    assert_eq!(&*failure.lost[0].key, "reservation-a");
+    assert_eq!(failure.lost[0].claim.key(), "reservation-a");
     assert_eq!(failure.lost[0].holder.as_deref(), Some("thief"));
     assert_eq!(server.value_of("reservation-a").as_deref(), Some("thief"));
     assert_eq!(server.value_of("reservation-b"), None);

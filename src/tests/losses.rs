@@ -19,7 +19,7 @@ fn a_lock_outlives_its_ttl_for_as_long_as_it_is_held() {
     for _ in 0..9 {
         asker.event(|event| matches!(event, Event::Extended { .. }));
         assert!(holding.is_certain());
-        assert_eq!(server.value_of("reservation-long").as_deref(), Some(&*holding.value));
+        assert_eq!(server.value_of("reservation-long").as_deref(), Some(holding.value()));
     }
 }
 
@@ -32,7 +32,7 @@ fn a_deleted_key_is_a_loss_and_is_not_created_again() {
     let Event::Lost { loss, quiet, .. } = asker.event(is_lost) else { unreachable!() };
     assert_eq!(
         loss.to_error().to_string(),
-        format!("Worker {} lost reservation for reservation-gone", holding.value)
+        format!("Worker {} lost reservation for reservation-gone", holding.value())
     );
     assert!(!quiet);
     assert!(!holding.is_certain());
@@ -50,7 +50,7 @@ fn a_stolen_key_is_a_loss_that_names_the_thief_and_leaves_him_the_key() {
     let Event::Lost { loss, .. } = asker.event(is_lost) else { unreachable!() };
     assert_eq!(
         loss.to_error().to_string(),
-        format!("Worker {} lost reservation-stolen to thief", holding.value)
+        format!("Worker {} lost reservation-stolen to thief", holding.value())
     );
     let ttl: i64 = server.run(&["PTTL", "reservation-stolen"]);
     assert!(ttl > 30_000, "the thief's ttl is his own: {ttl}");

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use crate::claim::Claim;
 use crate::core::{Core, Request};
 use crate::endpoint::{Endpoint, Host, Login, Place};
 use crate::holding::Holding;
@@ -91,7 +92,7 @@ impl Drop for Server {
 pub fn holding(key: &str) -> Arc<Holding> {
     let ttl = Duration::from_secs(1);
     let settings = Arc::new(settings_for(1, ttl));
-    Arc::new(Holding::new(1, key.into(), "worker-1-token".into(), settings, crate::clock::Moment::ZERO))
+    Arc::new(Holding::new(1, Claim::from_parts(key, "worker-1-token"), settings, crate::clock::Moment::ZERO))
 }
 
 /// A plain server on this machine.

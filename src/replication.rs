@@ -1,0 +1,50 @@
+//! Locks that replicas must have before they count: how many have one is asked right behind it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command;
+use crate::error::Error;
+use crate::live::Live;
+use crate::outbox::Lane;
+use crate::reply::Pending;
+use crate::settings::Settings;
+
+/// The longest that a server is asked to wait for its replicas: until then it answers nothing else that we ask.
+const LONGEST: Duration = Duration::from_millis(500);
+
+/// The question how many replicas have what was just set, sent right behind it.
+pub struct Replication {
+    asked: Pending,
+    limit: Duration,
+}
+
+impl Replication {
+    /// The answers must be back within `remaining`.
+    #[must_use]
+    pub fn start(live: &Rc<Live>, settings: &Settings, remaining: Duration) -> Self {
+        let limit = (remaining / 2).min(LONGEST);
+        let command = command::replicated(settings.min_replicas, limit);
+        Self { asked: live.send(Lane::Joined, command, settings.command_timeout), limit }
+    }
+
+    /// # Errors
+    /// That too few have it, or why that is not known.
+    pub async fn end(self, settings: &Settings, key: &str) -> Result<(), Error> {
+        let reached = match self.asked.reply().await {
+            Ok(reply) => command::number_of(&reply).unwrap_or_default(),
+            Err(trouble) => return Err(trouble.to_error(settings, "WAIT", key)),
+        };
+        if reached >= settings.min_replicas.into() {
+            return Ok(());
+        }
+        Err(Error::TooFewReplicas {
+            endpoint: Arc::clone(&settings.endpoint),
+            key: key.to_owned(),
+            reached,
+            wanted: settings.min_replicas,
+            after_ms: self.limit.as_millis(),
+        })
+    }
+}
