@@ -63,6 +63,10 @@ pub struct Client {
     pub earlier: Notify,
     /// A heartbeat task is running.
     pub beating: Cell<bool>,
+    /// How many of what is held could not be renewed at their last try.
+    pub failing: Cell<u32>,
+    /// When all of them were last tried at once.
+    pub retried: Cell<Option<Instant>>,
     /// A task that mends the connection is running.
     pub healing: Cell<bool>,
     /// Held by the one lock that waits for replicas.
@@ -83,6 +87,8 @@ impl Client {
             schedule: RefCell::default(),
             earlier: Notify::new(),
             beating: Cell::new(false),
+            failing: Cell::new(0),
+            retried: Cell::new(None),
             healing: Cell::new(false),
             replication: Mutex::const_new(()),
             turns_of_others: RefCell::default(),
@@ -176,7 +182,11 @@ impl Client {
     /// Takes a reservation out, for good.
     pub fn take(&self, id: u64) -> Option<Reservation> {
         self.update(id, |_| Next::Never);
-        self.held.borrow_mut().remove(&id)
+        let taken = self.held.borrow_mut().remove(&id)?;
+        if taken.complained {
+            self.failing.set(self.failing.get().saturating_sub(1));
+        }
+        Some(taken)
     }
 
     /// The reservations that need attention at `now`, and what for; their entries in the schedule are used up.

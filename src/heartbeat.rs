@@ -18,6 +18,7 @@ use crate::lease::{Lease, Step};
 use crate::limit::Limit;
 use crate::link::Patience;
 use crate::live::{LATE, Live};
+use crate::loss::{is_held, lose, run_out};
 use crate::outbox::Lane;
 use crate::outlet::{Answer, Event, Loss, Ticket};
 use crate::reply::Trouble;
@@ -33,6 +34,12 @@ const TAKING_IN: Duration = Duration::from_millis(5);
 
 /// How long after a refused renewal the next is sent, at most.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// Renewals that redis refuses, or that a shard of a cluster is not there for, are tried this often in all.
+const MOST_TRIES_A_SECOND: u32 = 1_000;
+
+/// Between two moments at which all of them are tried at once, since one had succeeded.
+const RETRY_ALL: Duration = Duration::from_secs(1);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -153,8 +160,9 @@ impl Extension {
 
     /// Redis has renewed it.
     fn renewed(&self) {
+        let mut recovers = false;
         self.client.update(self.holding.id, |reservation| {
-            reservation.complained = false;
+            recovers = std::mem::take(&mut reservation.complained);
             reservation.lease.set_ttl(self.ttl);
             reservation.lease.renew(self.sent);
             if reservation.holding.phase() != Phase::Held {
@@ -168,6 +176,10 @@ impl Extension {
             }
             next_of(reservation)
         });
+        if recovers {
+            self.client.failing.set(self.client.failing.get().saturating_sub(1));
+            retry_all(&self.client);
+        }
     }
 
     /// The answer to a renewal that nobody asked for.
@@ -178,7 +190,7 @@ impl Extension {
             Ok(Some(loss)) => lose(&self.client, id, loss),
             Err(error) => {
                 self.client.link.leave_if_useless(&self.live, &error);
-                failed(&self.client, id, error, Some(Moment::now().after(jittered(RETRY))));
+                failed(&self.client, id, error, Some(Moment::now().after(next_try(&self.client))));
             }
         }
     }
@@ -227,10 +239,6 @@ fn renew(client: &Rc<Client>, ids: &[u64]) {
     }
 }
 
-fn is_held(client: &Client, id: u64) -> bool {
-    client.with(id, |reservation| reservation.holding.phase() == Phase::Held).unwrap_or(false)
-}
-
 /// A renewal failed without redis having said that the key is lost. It is tried again at `retry`, or when the
 /// connection is back (`None`), until the deadline.
 fn failed(client: &Client, id: u64, error: Error, retry: Option<Moment>) {
@@ -241,6 +249,7 @@ fn failed(client: &Client, id: u64, error: Error, retry: Option<Moment>) {
     client.update(id, |reservation| {
         reservation.lease.postpone(if is_up { retry } else { None });
         if !std::mem::replace(&mut reservation.complained, true) {
+            client.failing.set(client.failing.get() + 1);
             let key = reservation.holding.key().into();
             let level = reservation.holding.settings.log_level;
             reservation.caller.report(level, Event::ExtendFailed { key, error });
@@ -249,52 +258,26 @@ fn failed(client: &Client, id: u64, error: Error, retry: Option<Moment>) {
     });
 }
 
-/// Redis has said that a reservation is not ours any more.
-fn lose(client: &Client, id: u64, loss: Loss) {
-    // A release that is under way finds out by itself, and tells it.
-    if !is_held(client, id) {
-        return;
-    }
-    let Some(reservation) = client.take(id) else {
-        return;
-    };
-    reservation.holding.enter(Phase::Over);
-    let holding = Arc::clone(&reservation.holding);
-    let level = holding.settings.log_level;
-    reservation.caller.report(level, Event::Lost { holding, loss, quiet: false });
-    client.changed(reservation.holding.key());
+/// How long after a refused renewal the next is sent: soon, unless there are so many that their tries would be a burden.
+fn next_try(client: &Client) -> Duration {
+    jittered(RETRY.max(Duration::from_secs(1) / MOST_TRIES_A_SECOND * client.failing.get()))
 }
 
-/// A reservation's time is over by our clock, or it was held for as long as it may be.
-fn run_out(client: &Rc<Client>, id: u64, held_too_long: bool) {
-    let Some(reservation) = client.take(id) else {
-        return;
-    };
-    let holding = Arc::clone(&reservation.holding);
-    let level = holding.settings.log_level;
-    let phase = holding.phase();
-    if phase != Phase::Held {
-        let unknown = phase == Phase::ReleaseUnknown;
-        holding.enter(if unknown { Phase::LapsedAfterRelease } else { Phase::Lapsed });
-        reservation.caller.report(level, Event::Lapsed { holding });
+/// What one renewal was refused for has passed: all that wait for their next try have it now.
+fn retry_all(client: &Client) {
+    if client.failing.get() == 0 || client.retried.get().is_some_and(|when| when.elapsed() < RETRY_ALL) {
         return;
     }
-    let quiet = reservation.lease.never_renews() && !held_too_long;
-    holding.enter(if quiet { Phase::Lapsed } else { Phase::Over });
-    let loss = Loss { claim: holding.claim.clone(), holder: None };
-    // A renewal whose answer was lost must not keep a key alive that was told lost.
-    settlement::discard(client, sent_of(&holding));
-    reservation.caller.report(level, Event::Lost { holding, loss, quiet });
-}
-
-/// What is to be deleted. No connection needs to be killed for it: an extend that arrives late finds nothing.
-fn sent_of(holding: &Holding) -> Sent {
-    Sent {
-        claim: holding.claim.clone(),
-        settings: Arc::clone(&holding.settings),
-        when: Moment::now(),
-        hand_overs: 0,
-        origin: None,
+    client.retried.set(Some(Instant::now()));
+    for id in client.find(|one| one.complained) {
+        client.update(id, |reservation| {
+            // One that is under way already is not sent twice.
+            if reservation.lease.is_postponed() {
+                return Next::AsPlanned;
+            }
+            reservation.lease.postpone(Some(Moment::ZERO));
+            next_of(reservation)
+        });
     }
 }
 

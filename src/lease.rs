@@ -111,6 +111,12 @@ impl Lease {
         self.due = when.unwrap_or(Moment::NEVER);
     }
 
+    /// True while no renewal is due by itself.
+    #[must_use]
+    pub fn is_postponed(&self) -> bool {
+        self.due == Moment::NEVER
+    }
+
     /// Until when the lease is certain.
     #[must_use]
     pub fn certain_until(&self) -> Moment {

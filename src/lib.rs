@@ -8,9 +8,10 @@
 //!   through a [`mailbox`]. With the class above, the only parts that know Node.
 //! - [`core`]: the thread; hands each request to the part that serves it.
 //! - [`waiting`], [`release`] and [`releases`], [`heartbeat`], [`acquire`] with [`replication`]: what is done with a lock.
-//! - [`settlement`]: what a lost reply left open.
+//! - [`loss`], [`settlement`]: the end of what is lost, and what a lost reply left open.
 //! - [`client`]: the state of one endpoint, made of [`queue`], [`schedule`] and [`link`].
-//! - [`link`], [`live`] with its [`outbox`], [`reply`] and [`wire`]: a connection that heals, one that is up, where its commands go.
+//! - [`link`], [`live`] with its [`outbox`], [`reply`] and [`wire`]: a connection that heals, one that is up, where its
+//!   commands go.
 //! - [`opening`] by way of [`sentinel`] or [`cluster`] or neither, [`connection`] with its [`greeting`], [`reach`]: how
 //!   one is made.
 //! - [`outlet`], [`holding`], [`claim`], [`settings`]: what both threads see.
@@ -40,6 +41,7 @@ pub mod lease;
 pub mod limit;
 pub mod link;
 pub mod live;
+pub mod loss;
 pub mod mailbox;
 pub mod opening;
 pub mod outbox;
