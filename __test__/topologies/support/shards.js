@@ -1,0 +1,108 @@
+// What the cluster tests share: reservations on a cluster, in this process and in others, names whose keys fall on a
+// shard of one's choice, and looks at all nodes together.
+'use strict';
+
+const path = require('node:path');
+const { startChild } = require('../../support/child');
+const { commandCalls } = require('../../support/commands');
+const { makeReservation } = require('../../support/reservation');
+const { until, within } = require('../../support/wait');
+const { evenRanges, namesInSlots } = require('./slots');
+
+/** As long as it takes: what is waited for is a fact, and the machine may be busy. */
+const patient = { timeout: 30000 };
+
+/** A reservation on a cluster. `settings` as in makeReservation; `options` come on top of where the cluster is. */
+function onCluster(t, cluster, { options, ...settings } = {}) {
+  const nowhere = { password: cluster.settings.password };
+  return makeReservation(t, nowhere, { ...settings, options: { cluster: cluster.addresses, ...options } });
+}
+
+/** `count` names for each of three masters: of the slots that each had at the start. Lists of names, or all of them. */
+const namesOfShards = (count, name) =>
+  evenRanges(3).map(({ first, last }) => namesInSlots((slot) => slot >= first && slot <= last, count, name));
+
+const keyOf = (resource) => `reservation-${resource}`;
+
+/** What redis holds for a resource: the value, or null. */
+const valueOf = (cluster, resource) => cluster.command(keyOf(resource), 'GET', keyOf(resource));
+
+/** The commands that the masters of now have run so far, together. (What replicas were told to run is no client's.) */
+async function callsOf(cluster) {
+  const all = {};
+  for (const node of await cluster.masters()) {
+    const calls = await commandCalls({ info: (section) => node.command('INFO', section) });
+    for (const [name, count] of Object.entries(calls)) all[name] = (all[name] || 0) + count;
+  }
+  return all;
+}
+
+/** How often one command (or several together) was called. */
+async function countOf(cluster, ...names) {
+  const calls = await callsOf(cluster);
+  return names.reduce((sum, name) => sum + (calls[name] || 0), 0);
+}
+
+/** Resolves once the nodes have been asked this many times more for a key. */
+async function tried(cluster, before, times = 1) {
+  const enough = async () => (await countOf(cluster, 'set')) >= before + times;
+  await until(enough, { ...patient, what: `${times} tries` });
+}
+
+/** Those that CLIENT LIST of a node shows under this name, as objects of its fields. */
+async function clientsNamed(node, name) {
+  const text = await node.command('CLIENT', 'LIST');
+  return text
+    .trim()
+    .split('\n')
+    .map((line) => Object.fromEntries(line.split(' ').map((field) => field.split(/=(.*)/s).slice(0, 2))))
+    .filter((client) => client.name === name);
+}
+
+/** A wait that ends with the test at the latest: one that is left over would keep the process of the tests alive. */
+function wait(t, reservation, resource, options = {}) {
+  const waiting = reservation.wait_until_lock(resource, { signal: t.signal, ...options });
+  waiting.catch(() => {});
+  return waiting;
+}
+
+/**
+ * A process of its own with reservations on the cluster: `call(who, method, ...args)` resolves with what the call of
+ * the instance `who` gave, or rejects with an error of the same code. `losses`: what its instances were told.
+ */
+function startWorker(t, cluster, { interval, ttl = 30, by = 'other', options } = {}) {
+  const settings = { by, interval, ttl, options: { cluster: cluster.addresses, ...options } };
+  const child = startChild(t, path.join(__dirname, 'shards.child.js'), {
+    env: { WORKER: JSON.stringify(settings), JOB_ID: '' },
+  });
+  const worker = { child, losses: [], calls: new Map(), count: 0 };
+  child.messages.listen(({ id, loss, error, value }) => {
+    if (loss) return worker.losses.push(loss);
+    const { resolve, reject } = worker.calls.get(id);
+    return error ? reject(Object.assign(new Error(error.message), { code: error.code })) : resolve(value);
+  });
+  worker.call = (who, method, ...args) => {
+    const id = (worker.count += 1);
+    const answer = new Promise((resolve, reject) => {
+      worker.calls.set(id, { resolve, reject });
+      child.send({ id, who, method, args });
+    });
+    answer.catch(() => {});
+    return within(60000, answer, `the answer to ${who}'s ${method}`);
+  };
+  return worker;
+}
+
+module.exports = {
+  patient,
+  onCluster,
+  namesOfShards,
+  keyOf,
+  valueOf,
+  callsOf,
+  countOf,
+  tried,
+  clientsNamed,
+  wait,
+  startWorker,
+};
