@@ -4,7 +4,7 @@
 
 const ReserveResource = require('../../../index.js');
 
-const { by, interval, ttl, options } = JSON.parse(process.env.WORKER);
+const { by, interval, ttl, password, options } = JSON.parse(process.env.WORKER);
 const reservations = new Map(); // name -> an instance
 
 process.on('message', async ({ id, who, method, args }) => {
@@ -17,7 +17,7 @@ process.on('message', async ({ id, who, method, args }) => {
 
 function reservationOf(who) {
   if (!reservations.has(who)) {
-    const reservation = new ReserveResource(by, null, null, interval, ttl, false, undefined, options);
+    const reservation = new ReserveResource(by, null, null, interval, ttl, false, password, options);
     reservation.on('lost', ({ message }) => process.send({ loss: message }));
     reservations.set(who, reservation);
   }

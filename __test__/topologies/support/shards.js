@@ -70,8 +70,8 @@ function wait(t, reservation, resource, options = {}) {
  * A process of its own with reservations on the cluster: `call(who, method, ...args)` resolves with what the call of
  * the instance `who` gave, or rejects with an error of the same code. `losses`: what its instances were told.
  */
-function startWorker(t, cluster, { interval, ttl = 30, by = 'other', options } = {}) {
-  const settings = { by, interval, ttl, options: { cluster: cluster.addresses, ...options } };
+function startWorker(t, cluster, { interval, ttl = 30, by = 'other', password, options } = {}) {
+  const settings = { by, interval, ttl, password, options: { cluster: cluster.addresses, ...options } };
   const child = startChild(t, path.join(__dirname, 'shards.child.js'), {
     env: { WORKER: JSON.stringify(settings), JOB_ID: '' },
   });

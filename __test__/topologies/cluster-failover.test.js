@@ -1,0 +1,315 @@
+// Masters of a cluster that are killed, that hang, that are replaced on purpose, while locks of theirs are held, awaited
+// and asked for: what is held is held on, or told lost once; what is awaited is had; nothing is left that nobody knows.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { after, afterEach, before, suite, test } = require('node:test');
+const { keepLosses } = require('../support/reservation');
+const { until, within } = require('../support/wait');
+const { startCluster } = require('./support/cluster');
+const {
+  countOf,
+  keyOf,
+  namesOfShards,
+  onCluster,
+  patient,
+  startWorker,
+  tried,
+  valueOf,
+} = require('./support/shards');
+const { contend, hold, watchExclusion } = require('./support/workload');
+
+const since = (start) => `${(performance.now() - start).toFixed(0)} ms`;
+
+suite('failover', () => {
+  let cluster;
+
+  before(async () => {
+    cluster = await startCluster(null);
+  });
+
+  // What a test has killed or stopped, whether it went well or not.
+  afterEach(async () => {
+    for (const node of cluster.nodes) {
+      if (node.paused) node.resume();
+      else if (!node.awake) await node.start();
+    }
+    await cluster.waitUntilHealthy();
+  });
+  after(() => cluster.stop());
+
+  /** The values on the masters of now, of those that are to be there. */
+  const valuesOf = (names) => Promise.all(names.map((name) => valueOf(cluster, name)));
+
+  /** Each holder has its value on the master of now, or was told once. */
+  async function assertTold(holding) {
+    const { holders } = holding;
+    assert.equal(holding.isTold, true, 'told once, and only who lost');
+    const values = await valuesOf(holders.map(({ resource }) => resource));
+    for (const [place, { resource, reservation }] of holders.entries()) {
+      if (reservation.is_held(resource)) assert.equal(values[place], reservation._reserve_val, resource);
+      else assert.notEqual(values[place], reservation._reserve_val, `${resource} was told lost`);
+    }
+  }
+
+  /** Resolves once every holder has been asked for on the masters of now: what is lost is known by then. */
+  async function renewAll(holding) {
+    const renewed = holding.held.map(({ reservation }) => reservation.ensure_reservation().catch(() => {}));
+    await within(patient.timeout, Promise.all(renewed));
+  }
+
+  test('SIGKILL of a master under 100 locks, 50 of which are awaited in another process', async (t) => {
+    const names = namesOfShards(34, (number) => `killed ${number}`).flat();
+    const exclusion = watchExclusion(t);
+    const settings = { interval: 400, ttl: 8 };
+    const holding = await hold(() => onCluster(t, cluster, settings), names.length, {
+      resources: names,
+      exclusion,
+    });
+    const other = startWorker(t, cluster, { ttl: 30 });
+    const awaited = names.filter((_, place) => place % 2 === 0);
+    const soFar = await countOf(cluster, 'set');
+    const had = new Map();
+    const waits = awaited.map(async (name) => {
+      await other.call(name, 'wait_until_lock', name);
+      had.set(name, performance.now());
+      // It has just been had there: nobody here may still believe to have it.
+      const { reservation } = holding.holders[names.indexOf(name)];
+      assert.equal(reservation.is_held(name), false, `${name} is had twice`);
+    });
+    for (const one of waits) one.catch(() => {});
+    await tried(cluster, soFar, awaited.length);
+
+    const slot = cluster.slotOf(keyOf(names[0]));
+    const first = await cluster.killMasterOf(slot);
+    const start = performance.now();
+    await cluster.waitForPromotion(slot, first);
+    const promoted = performance.now();
+    t.diagnostic(`a new master after ${since(start)}`);
+    await renewAll(holding);
+    t.diagnostic(`all renewed there ${since(promoted)} after it`);
+    assert.ok(performance.now() - promoted < 3000, since(promoted));
+    t.diagnostic(`${holding.lost.length} told lost, of ${names.length}`);
+    // Everything had been renewed, and so copied, before.
+    assert.ok(holding.held.length > names.length / 2);
+    await assertTold(holding);
+    exclusion.assertNever();
+
+    const freed = performance.now();
+    const held = holding.held.length;
+    assert.equal(await holding.release(), held);
+    await within(patient.timeout, Promise.all(waits));
+    t.diagnostic(`all waiters have theirs ${since(freed)} after the release`);
+    assert.ok(performance.now() - freed < 2500, 'by their polls at the latest');
+    assert.equal(had.size, awaited.length);
+    for (const name of awaited) assert.equal(await other.call(name, 'release'), 1);
+    assert.deepEqual(other.losses, []);
+    assert.ok(
+      (await valuesOf(names)).every((value) => value === null),
+      'nothing is left behind',
+    );
+  });
+
+  test('SIGSTOP of a master, another takes over, SIGCONT: one holder at each instant, nothing lost', async (t) => {
+    const names = namesOfShards(8, (number) => `stopped ${number}`);
+    const exclusion = watchExclusion(t);
+    const settings = { interval: 300, ttl: 9 };
+    const held = names.flatMap((list) => list.slice(0, 6));
+    const holding = await hold(() => onCluster(t, cluster, settings), held.length, {
+      resources: held,
+      exclusion,
+    });
+    const fought = names.map((list) => list[7]);
+    const contests = fought.map((name) =>
+      contend(t, () => onCluster(t, cluster, settings), name, { exclusion }),
+    );
+    await until(() => contests.every(({ turns }) => turns > 3), { what: 'turns' });
+
+    const slot = cluster.slotOf(keyOf(held[0]));
+    const start = performance.now();
+    const hung = await cluster.pauseMasterOf(slot);
+    await cluster.waitForPromotion(slot, hung);
+    const promoted = performance.now();
+    t.diagnostic(`a new master after ${since(start)}`);
+    await renewAll(holding);
+    t.diagnostic(`all renewed there ${since(promoted)} after it`);
+    holding.assertNoneLost();
+    const turns = contests.map((contest) => contest.turns);
+    await until(() => contests.every((contest, place) => contest.turns >= turns[place] + 3), {
+      ...patient,
+      what: 'turns with the new master',
+    });
+    t.diagnostic(`turns on every shard ${since(promoted)} after it`);
+
+    hung.resume(); // believes to be the master still, until it is told
+    await cluster.waitUntilHealthy();
+    const later = contests.map((contest) => contest.turns);
+    await until(() => contests.every((contest, place) => contest.turns >= later[place] + 3), {
+      ...patient,
+      what: 'turns with the old one back',
+    });
+    await renewAll(holding);
+    holding.assertNoneLost();
+    await assertTold(holding);
+    const ended = await within(patient.timeout, Promise.all(contests.map((contest) => contest.stop())));
+    const errors = ended.flatMap((contest) => contest.errors.map(({ code }) => code));
+    // A release that no master heard of may fail; then its key went by its ttl. It was no loss that nobody told.
+    t.diagnostic(`errors: ${errors}`);
+    for (const code of errors) assert.match(code, /^ERR_(REDIS_\w+|RESERVATION_LOST)$/);
+    exclusion.assertNever();
+    assert.equal(await holding.release(), held.length);
+    await until(async () => (await valuesOf(names.flat())).every((value) => value === null), {
+      ...patient,
+      what: 'an end of all keys, by their ttl at the latest',
+    });
+  });
+
+  test('a planned failover of every shard, one after the other, under leases of 3 s: nothing is lost', async (t) => {
+    const names = namesOfShards(10, (number) => `planned ${number}`);
+    const exclusion = watchExclusion(t);
+    const settings = { interval: 300, ttl: 3 };
+    const holding = await hold(() => onCluster(t, cluster, settings), 30, {
+      resources: names.flat(),
+      exclusion,
+    });
+    const contest = contend(t, () => onCluster(t, cluster, settings), `${names[0][0]} prize`, { exclusion });
+    for (const [name] of names) {
+      const { turns } = contest;
+      const start = performance.now();
+      await cluster.failover(cluster.slotOf(keyOf(name)));
+      await renewAll(holding);
+      t.diagnostic(`failed over, and all renewed, after ${since(start)}`);
+      await until(() => contest.turns >= turns + 3, { ...patient, what: 'turns after it' });
+    }
+    holding.assertNoneLost();
+    await assertTold(holding);
+    assert.deepEqual((await contest.stop()).errors, []);
+    exclusion.assertNever();
+    assert.equal(await holding.release(), 30);
+  });
+
+  test('a lease shorter than the failover: told lost once, in time, never made anew; other shards stay', async (t) => {
+    // As the default has it, no shard serves while one is missing.
+    const coverage = (word) =>
+      Promise.all(
+        cluster.awake.map((node) => node.command('CONFIG', 'SET', 'cluster-require-full-coverage', word)),
+      );
+    await coverage('no');
+    t.after(() => coverage('yes'));
+    const names = namesOfShards(3, (number) => `short ${number}`);
+    const holding = await hold(() => onCluster(t, cluster, { interval: 200, ttl: 1 }), 9, {
+      resources: names.flat(),
+    });
+    const slot = cluster.slotOf(keyOf(names[1][0]));
+    const start = performance.now();
+    const first = await cluster.killMasterOf(slot);
+    const killed = performance.now();
+    await until(() => holding.lost.length >= 3, { ...patient, what: 'the losses' });
+    for (const { resource, losses } of holding.lost) {
+      const { at, error } = losses[0];
+      assert.ok(names[1].includes(resource), resource);
+      assert.equal(error.code, 'ERR_RESERVATION_LOST');
+      // The last renewal was at most 200 ms (and a little) before it was killed, and counts from when it was sent.
+      assert.ok(at - start > 400 && at - killed < 1150, `told ${at - killed} ms after the end`);
+    }
+    const second = await cluster.waitForPromotion(slot, first);
+    const promoted = performance.now();
+    const seen = new Set();
+    await until(
+      async () => {
+        for (const name of names[1]) seen.add(await second.command('GET', keyOf(name)));
+        return performance.now() - promoted > 1200;
+      },
+      { ...patient, what: 'more than the ttl' },
+    );
+    assert.deepEqual([...seen], [null], 'nobody made them anew');
+    assert.deepEqual(
+      holding.lost.map(({ resource, losses }) => [resource, losses.length]),
+      names[1].map((name) => [name, 1]),
+    );
+    const again = holding.lost.map(({ reservation, resource }) => reservation.lock(resource));
+    assert.deepEqual(await Promise.all(again), [true, true, true]);
+    assert.equal(holding.held.length, 9);
+    assert.equal(await holding.release(), 9);
+  });
+
+  test('a SET that ran, and whose reply was lost: true, never false', async (t) => {
+    const [names] = namesOfShards(20, (number) => `unanswered ${number}`);
+    const reservation = onCluster(t, cluster, { options: { client_name: 'unanswered' } });
+    const node = await cluster.nodeOf(keyOf(names[0]));
+    const killer = node.client();
+    await killer.ping();
+    const soFar = await countOf(cluster, 'get');
+    const answers = [];
+    for (const name of names) {
+      await reservation.lock('warm-up');
+      await reservation.release('warm-up');
+      // Both commands wait in the sockets of the node, the SET first: it runs that, and then, before it has written any
+      // reply, ends the connection.
+      node.pause();
+      const answer = reservation.lock(name);
+      await new Promise((resolve) => setTimeout(resolve, 10)); // nothing tells when it has left the process
+      const killed = killer.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      node.resume();
+      await killed;
+      answers.push(await within(10000, answer));
+      const [value, mine] = [await valueOf(cluster, name), reservation._reserve_val];
+      assert.equal(value, mine);
+    }
+    assert.deepEqual(new Set(answers), new Set([true]), 'nobody else has any of them');
+    assert.ok((await countOf(cluster, 'get')) > soFar, 'what became of the SET was asked');
+    assert.equal(await reservation.release(), names.length);
+  });
+
+  test('SETs under way when their master dies: no key that nobody knows outlives its ttl', async (t) => {
+    const ttl = 4;
+    const by = 'storming';
+    const reservation = onCluster(t, cluster, { by, ttl, interval: 400 });
+    const losses = keepLosses(reservation);
+    const names = namesOfShards(400, (number) => `storm ${number}`)
+      .flat()
+      .sort();
+    const answers = new Map();
+    let killing;
+    const slot = cluster.slotOf(keyOf(names[0]));
+    // 40 at a time, so that there are always some on their way, until some have met the end of the master.
+    const next = names.values();
+    const storm = async () => {
+      for (const name of next) {
+        const answer = await reservation.lock(name).catch((error) => error);
+        answers.set(name, { answer, val: reservation._reserve_val });
+        if (answers.size === 100) killing = cluster.killMasterOf(slot);
+        if (answer instanceof Error) return;
+      }
+    };
+    const start = performance.now();
+    await within(patient.timeout, Promise.all(Array.from({ length: 40 }, storm)));
+    const first = await killing;
+    await cluster.waitForPromotion(slot, first);
+    await reservation.ensure_reservation().catch(() => {}); // what is lost is told by it
+    const outcomes = [...answers].map(([name, { answer }]) => [name, answer]);
+    const failed = outcomes.filter(([, answer]) => answer instanceof Error);
+    t.diagnostic(
+      `${outcomes.length} answers, ${failed.length} errors, ${losses.length} told lost, ${since(start)}`,
+    );
+    for (const [, error] of failed) assert.match(error.code, /^ERR_REDIS_(CONNECTION|TIMEOUT|REPLY)$/);
+    assert.deepEqual(
+      outcomes.filter(([, answer]) => answer === false),
+      [],
+      'nobody else asked for any of them',
+    );
+    // What it does not hold is gone, by its ttl at the latest, and what it holds is there.
+    const unknown = async () => {
+      const values = await valuesOf(names);
+      return names.filter((name, place) => values[place] !== null && !reservation.is_held(name));
+    };
+    await until(async () => (await unknown()).length === 0, {
+      timeout: 1000 * ttl + 2000,
+      what: 'an end of the keys that nobody knows',
+    });
+    const held = names.filter((name) => reservation.is_held(name));
+    assert.ok((await valuesOf(held)).every((value) => value.startsWith(`${by}-`)));
+    assert.equal(await reservation.release(), held.length);
+  });
+});
