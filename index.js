@@ -8,6 +8,7 @@ const { handle_for, is_handle } = require('./lib/endpoint');
 const { classes } = require('./lib/errors');
 const { logger_for } = require('./lib/log');
 const { set_base } = require('./lib/loss');
+const { holds, holds_all } = require('./lib/native');
 const { INSPECT, inspectable, serialisable } = require('./lib/print');
 const after = require('./lib/release');
 const { keep_options, options_of, peek } = require('./lib/state');
@@ -70,7 +71,7 @@ ReserveResource.prototype.is_held = function is_held(resource) {
   const state = peek(this);
   if (state === undefined || state.native === null) return false;
   try {
-    return state.native.is_held(resource_name(resource));
+    return holds(state, resource_name(resource));
   } catch (_) {
     // What cannot be a resource is not held.
     return false;
@@ -92,7 +93,7 @@ function accessor(name, get) {
 
 accessor('held', function () {
   const state = peek(this);
-  return state !== undefined && state.native !== null && state.native.held();
+  return state !== undefined && holds_all(state);
 });
 
 accessor('signal', function () {

@@ -87,7 +87,6 @@ fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
         queue.join(Waiter {
             ticket: Ticket::new(call, caller.clone()),
             settings: Arc::clone(&settings),
-            resource: "nightly-report".into(),
             has_tried: false,
         });
     };

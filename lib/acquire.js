@@ -3,145 +3,219 @@
 
 const { on_abort, reason_of } = require('./abort');
 const { key_of, resource_name, wait_options_from } = require('./arguments');
+const { ask } = require('./calls');
 const { Call } = require('./context');
 const { from_native } = require('./errors');
 const log = require('./log');
 const { beat, is_overridden } = require('./loss');
-const { key_for, native_for } = require('./native');
+const { holds, key_for, native_for } = require('./native');
 const { state_of } = require('./state');
 
+/** A lock that is asked for. */
+class Lock extends Call {
+  constructor(instance, resource, callback) {
+    super('lock', callback, true);
+    this.instance = instance;
+    this.resource = resource;
+    this.name = undefined;
+    this.key = undefined;
+  }
+
+  acquired(handle, val) {
+    this.run(locked, this, handle, val);
+  }
+
+  taken(holder) {
+    this.run(not_locked, this, holder);
+  }
+
+  failed(error) {
+    this.run(refuse, this, error);
+  }
+}
+
 function lock(instance, resource, callback) {
-  const call = new Call('lock', callback, true);
+  const call = new Lock(instance, resource, callback);
   if (call.answered) return call.promise;
-  let key;
   try {
     const name = resource_name(resource);
-    key = key_for(instance, name);
-    const state = state_of(instance);
-    prepare(instance, state).lock(name, (error, got, _key, val_or_holder) => {
-      if (error != null) call.run(refuse, instance, call, resource, key, from_native(error));
-      else if (got) call.run(locked, instance, state, call, resource, name, key, val_or_holder);
-      else call.run(not_locked, instance, call, resource, key, val_or_holder);
-    });
+    call.name = name;
+    call.key = key_for(instance, name);
+    ask(call, (number) => prepare(instance, state_of(instance)).lock(name, number));
   } catch (error) {
-    call.later(refuse, instance, call, resource, key, from_native(error));
+    call.later(refuse, call, from_native(error));
   }
   return call.promise;
 }
 
-function locked(instance, state, call, resource, name, key, val) {
-  hold(instance, state, call, key, val);
+function locked(call, handle, val) {
+  const { instance, resource, key, name } = call;
+  const state = state_of(instance);
+  hold(instance, state, call, handle, val);
   log.info(instance, 'reservation-attempted', { resource, lock_status: true, key });
   call.succeed(true);
   answer_other_waits(instance, state, name, key);
 }
 
-function not_locked(instance, call, resource, key, holder) {
+function not_locked(call, holder) {
+  const { instance, resource, key } = call;
   if (holder != null) log.info(instance, 'reservation-exists', { key, resource, val: holder });
   log.info(instance, 'reservation-attempted', { resource, lock_status: false, key });
   call.succeed(false);
 }
 
+/** A wait that is under way, or answered already. */
+class Wait extends Call {
+  constructor(instance, resource, callback) {
+    super('wait_until_lock', callback, false);
+    this.instance = instance;
+    this.resource = resource;
+    this.name = undefined;
+    this.key = undefined;
+    this.signal = undefined;
+    // What takes the listener off the signal.
+    this.forget = null;
+    // The native object that it waits by, and its number there once it does.
+    this.native = null;
+    this.number = -1;
+    this.aborted = false;
+  }
+
+  acquired(handle, val) {
+    this.run(woken, this, null, handle, val);
+  }
+
+  failed(error) {
+    this.run(woken, this, error);
+  }
+
+  cancel() {
+    if (this.number !== -1) this.native.cancel_wait(this.name, this.number);
+  }
+}
+
 function wait_until_lock(instance, resource, options, callback) {
-  const call = new Call('wait_until_lock', callback, false);
-  if (call.answered) return call.promise;
-  let key;
+  const wait = new Wait(instance, resource, callback);
+  if (wait.answered) return wait.promise;
   try {
     const name = resource_name(resource);
-    key = key_for(instance, name);
+    wait.name = name;
+    wait.key = key_for(instance, name);
     const { timeout, signal } = wait_options_from(options);
+    wait.signal = signal;
     const state = state_of(instance);
     if (signal !== undefined && signal.aborted) {
-      call.later(give_up, { call, signal });
-    } else if (holds(state, name, key)) {
-      call.later(waited, instance, call, resource, key);
+      wait.later(give_up, wait);
+    } else if (has_already(state, name, wait.key)) {
+      wait.later(waited, wait);
     } else {
-      enqueue(
-        instance,
-        state,
-        { call, resource, name, key, signal, id: undefined, forget: null, aborted: false },
-        timeout,
-      );
+      enqueue(state, wait, timeout);
     }
   } catch (error) {
-    call.later(refuse, instance, call, resource, key, from_native(error));
+    wait.later(refuse, wait, from_native(error));
   }
-  return call.promise;
+  return wait.promise;
 }
 
 /** Whether the instance holds the resource already, under the key that it has now. */
-function holds({ native, settings }, name, key) {
-  return native !== null && native.is_held(name) && key_of(name, settings.key_prefix) === key;
+function has_already(state, name, key) {
+  return state.native !== null && key_of(name, state.settings.key_prefix) === key && holds(state, name);
 }
 
-function enqueue(instance, state, wait, timeout) {
-  const { call, name, signal } = wait;
-  const native = prepare(instance, state);
+function enqueue(state, wait, timeout) {
+  const { instance, name, signal } = wait;
+  wait.native = prepare(instance, state);
   if (signal !== undefined) {
     // Before the wait begins: a signal that cannot be listened to must not leave one behind that nobody can end.
     wait.forget = on_abort(signal, () => {
       wait.aborted = true;
-      if (wait.id !== undefined) native.cancel_wait(wait.id);
+      wait.cancel();
     });
   }
-  if (state.waits === null) state.waits = new Map();
-  let others = state.waits.get(name);
-  if (others === undefined) state.waits.set(name, (others = new Set()));
-  others.add(wait);
+  join(state, wait);
   try {
-    const answer = (error, _key, val) => call.run(woken, instance, state, wait, error, val);
-    wait.id = native.wait_until_lock(name, answer, timeout);
+    ask(wait, (number) => {
+      wait.native.wait_until_lock(name, number, state.id, timeout);
+      wait.number = number;
+    });
   } catch (error) {
     leave(state, wait);
     throw error;
   }
-  if (wait.aborted) native.cancel_wait(wait.id);
+  if (wait.aborted) wait.cancel();
 }
 
 /** The native side is done with a wait, in whatever way. */
-function woken(instance, state, wait, error, val) {
-  const { call, resource, name, key } = wait;
+function woken(wait, error, handle, val) {
+  const { instance, resource, name, key } = wait;
+  const state = state_of(instance);
+  wait.number = -1;
   leave(state, wait);
-  if (error == null && wait.aborted) {
-    give_back(state, wait);
-  } else if (error == null) {
-    hold(instance, state, call, key, val);
+  if (error === null && wait.aborted) {
+    give_back(wait, handle);
+  } else if (error === null) {
+    hold(instance, state, wait, handle, val);
     log.info(instance, 'reservation-attempted', { resource, lock_status: true, key });
     log.info(instance, 'reservation-attempt', { resource, lock_status: true });
-    waited(instance, call, resource, key);
+    waited(wait);
     answer_other_waits(instance, state, name, key);
   } else if (wait.aborted) {
     give_up(wait);
-  } else if (!call.answered) {
-    refuse(instance, call, resource, key, from_native(error));
+  } else if (!wait.answered) {
+    refuse(wait, error);
   }
 }
 
-function give_up({ call, signal }) {
-  call.fail(reason_of(signal, call.callback !== null));
+function give_up(wait) {
+  wait.fail(reason_of(wait.signal, wait.callback !== null));
 }
 
 /** Acquired too late for the lock to be wanted, too early for the abort to be heard: it goes back unseen. */
-function give_back(state, wait) {
+function give_back(wait, handle) {
+  // Whether it succeeds or not, there is nothing more to tell: where it does not, the ttl frees the key.
+  const end = () => wait.run(give_up, wait);
   try {
-    // Whether it succeeds or not, there is nothing more to tell: where it does not, the ttl frees the key.
-    state.native.release(wait.name, () => wait.call.run(give_up, wait));
+    ask({ done: end, failed: end }, (number) => wait.native.release(handle, number));
   } catch (_) {
     give_up(wait);
   }
 }
 
-function waited(instance, call, resource, key) {
+function waited(wait) {
+  const { instance, resource, key } = wait;
   log.info(instance, 'reservation-acquired', { resource, key });
-  call.succeed(key);
+  wait.succeed(key);
+}
+
+function join(state, wait) {
+  const { waits } = state;
+  if (waits === null) {
+    state.waits = wait;
+    return;
+  }
+  if (!(waits instanceof Map)) state.waits = new Map([[waits.name, new Set([waits])]]);
+  const others = state.waits.get(wait.name);
+  if (others === undefined) state.waits.set(wait.name, new Set([wait]));
+  else others.add(wait);
 }
 
 /** A wait is over: it is in nobody's way any more, and its signal is no longer listened to. */
 function leave(state, wait) {
-  const others = state.waits.get(wait.name);
-  if (others !== undefined && others.delete(wait) && others.size === 0) state.waits.delete(wait.name);
+  if (state.waits instanceof Map) {
+    const others = state.waits.get(wait.name);
+    if (others !== undefined && others.delete(wait) && others.size === 0) state.waits.delete(wait.name);
+    if (state.waits.size === 0) state.waits = null;
+  } else if (state.waits === wait) {
+    state.waits = null;
+  }
   if (wait.forget !== null) wait.forget();
   wait.forget = null;
+}
+
+function waits_for(state, name) {
+  const { waits } = state;
+  if (waits instanceof Map) return waits.has(name) ? Array.from(waits.get(name)) : [];
+  return waits !== null && waits.name === name ? [waits] : [];
 }
 
 /**
@@ -149,23 +223,22 @@ function leave(state, wait) {
  * instance is one owner; left waiting, code that awaits two such waits before it releases would never go on.
  */
 function answer_other_waits(instance, state, name, key) {
-  const others = state.waits === null ? undefined : state.waits.get(name);
-  if (others === undefined) return;
-  for (const wait of Array.from(others)) {
+  if (state.waits === null) return;
+  for (const wait of waits_for(state, name)) {
     // The callback that was just answered may have released it already: then they wait on.
-    if (!state.native.is_held(name)) return;
+    if (!holds(state, name)) return;
     // An abort that is under way is answered by itself.
     if (wait.aborted) continue;
     leave(state, wait);
-    wait.call.run(waited, instance, wait.call, wait.resource, key);
-    state.native.cancel_wait(wait.id);
+    wait.key = key;
+    wait.run(waited, wait);
+    wait.cancel();
   }
 }
 
-function hold(instance, state, call, key, val) {
-  state.holding.add(instance, key, val, call);
+function hold(instance, state, call, handle, val) {
+  const lease = state.holding.add(instance, call.key, val, handle, call.scope);
   if (!is_overridden(instance)) return;
-  const lease = state.holding.leases.get(key);
   state.holding.start_timer(
     () => state.settings.heartbeat || (state.settings.ttl * 1000) / 3,
     () => beat(instance, state, lease),
@@ -178,7 +251,8 @@ function prepare(instance, state) {
   return native_for(instance, state);
 }
 
-function refuse(instance, call, resource, key, error) {
+function refuse(call, error) {
+  const { instance, resource, key } = call;
   log.connection_trouble(instance, error);
   // Without a key the resource was none, or its key cannot be told: there is no telling what is in it.
   const data = key === undefined ? { err: error } : { resource, key, err: error };

@@ -18,6 +18,8 @@ class Call {
     this.answered = false;
     this.callback = null;
     this.promise = undefined;
+    this.resolve = null;
+    this.reject = null;
     if (typeof callback === 'function') {
       this.callback = callback;
       return;
@@ -37,17 +39,14 @@ class Call {
     }
   }
 
-  /**
-   * Runs code in the context of the call. What it throws is thrown again from a tick of its own, made inside that
-   * context: domains and AsyncLocalStorage see whose it is, and whatever else is being delivered goes on.
-   */
+  /** Runs code in the context of the call. */
   run(code, ...parameters) {
-    return this.scope.runInAsyncScope(guarded, undefined, code, parameters);
+    return run_in(this.scope, code, ...parameters);
   }
 
   /** The same, later, for what is already known when the call is made: no answer comes before the call returned. */
   later(code, ...parameters) {
-    setImmediate(() => this.run(code, ...parameters));
+    later_in(this.scope, code, ...parameters);
   }
 
   /**
@@ -70,6 +69,46 @@ class Call {
   }
 }
 
+/**
+ * Runs code in an async context. What it throws is thrown again from a tick of its own, made inside that context: domains
+ * and AsyncLocalStorage see whose it is, and whatever else is being delivered goes on.
+ */
+function run_in(scope, code, ...parameters) {
+  return scope.runInAsyncScope(guarded, undefined, code, parameters);
+}
+
+function later_in(scope, code, ...parameters) {
+  setImmediate(() => run_in(scope, code, ...parameters));
+}
+
+// The context that was kept last.
+let kept = null;
+
+// Other runtimes keep what belongs to a context where it cannot be compared.
+const { bun, deno } = process.versions;
+const is_node = bun === undefined && deno === undefined;
+
+/** A context for keeps: one that tells nothing else than the last one is that one, for there may be many leases. */
+function shared(scope) {
+  if (!is_node) return scope;
+  if (kept === null || !tells_the_same(scope, kept)) kept = scope;
+  return kept;
+}
+
+/**
+ * Whether two contexts were made by the same code run and hold the same stores, domain and whatever else was attached to
+ * them. Their own numbers aside, all of it is in properties.
+ */
+function tells_the_same(one, other) {
+  const names = Reflect.ownKeys(one);
+  if (names.length !== Reflect.ownKeys(other).length || one.triggerAsyncId() !== other.triggerAsyncId())
+    return false;
+  const id = one.asyncId();
+  return names.every(
+    (name) => one[name] === other[name] || (one[name] === id && other[name] === other.asyncId()),
+  );
+}
+
 function guarded(code, parameters) {
   try {
     return code(...parameters);
@@ -85,9 +124,9 @@ function rethrow(error) {
 
 function ignore() {}
 
-/** As Call#run, for what belongs to no call that is known here. */
+/** As run_in, for what belongs to no call that is known here. */
 function run_guarded(code, ...parameters) {
   return guarded(code, parameters);
 }
 
-module.exports = { Call, run_guarded, rethrow };
+module.exports = { Call, run_in, later_in, run_guarded, rethrow, shared };

@@ -1,72 +1,132 @@
-// What the native side tells of its own accord: renewals, outages, attempts of waiters, and losses. Each becomes a log
-// line; a loss is also told to whoever should hear of it, exactly once.
+// What the native side has to say, in batches: the answers to calls, and what it tells of its own accord: renewals,
+// outages, attempts of waiters, and losses. Each of these becomes a log line; a loss is also told to whoever should hear
+// of it, exactly once.
 'use strict';
 
-const { run_guarded } = require('./context');
+const { call_of, lapse, lease_of, settle } = require('./calls');
+const { rethrow, run_guarded, run_in } = require('./context');
 const { make_error, from_native } = require('./errors');
 const log = require('./log');
 const loss = require('./loss');
+const { peek } = require('./state');
 
-/** The function that the native object calls with (event, fields), on the JS thread. */
-function listener_for(instance, state) {
-  return function listener(event, fields) {
-    const handler = HANDLERS[event];
-    if (handler === undefined) return undefined;
-    return run_guarded(handler, instance, state, fields);
-  };
+// The kinds of letters, as src/environment.rs numbers them.
+const ACQUIRED = 0;
+const TAKEN = 1;
+const RELEASED = 2;
+const DONE = 3;
+const FAILED = 4;
+
+/**
+ * The function that the native side calls, on the JS thread, with letters of four places each: the kind, the number of a
+ * call (of a lease in some events), and two more that the kind gives a meaning to.
+ */
+function deliver(letters) {
+  for (let at = 0; at < letters.length; at += 4) {
+    try {
+      hand_over(letters[at], letters[at + 1], letters[at + 2], letters[at + 3]);
+    } catch (error) {
+      // What one letter brings about keeps no other from being delivered.
+      process.nextTick(rethrow, error);
+    }
+  }
+}
+
+function hand_over(kind, number, first, second) {
+  switch (kind) {
+    case ACQUIRED:
+      settle(number).acquired(first, second);
+      break;
+    case TAKEN:
+      settle(number).taken(first);
+      break;
+    case RELEASED:
+      settle(number).done(first);
+      break;
+    case DONE:
+      settle(number).done();
+      break;
+    case FAILED:
+      settle(number).failed(from_native(first));
+      break;
+    default:
+      run_guarded(HANDLERS[first], number, second);
+  }
+}
+
+// Whose event was the last: lines that there was no room for are counted in the log that would have had them.
+let last_told = null;
+
+/** The lease of an event, and its instance's state; undefined where the caller has given it up meanwhile. */
+function held(handle) {
+  const lease = lease_of(handle);
+  if (lease !== undefined) last_told = lease.instance;
+  return lease;
+}
+
+function waiting(number) {
+  const wait = call_of(number);
+  if (wait !== undefined) last_told = wait.instance;
+  return wait;
 }
 
 const HANDLERS = {
-  'reservation-extended'(instance, state, { key, duration, val }) {
-    in_context(state, key, log.info, instance, 'reservation-extended', { key, duration, val });
+  'reservation-extended'(handle, { key, duration, val }) {
+    const lease = held(handle);
+    if (lease === undefined) return;
+    run_in(lease.scope, log.info, lease.instance, 'reservation-extended', { key, duration, val });
   },
 
-  'expire-set-failed'(instance, state, { err, key }) {
-    in_context(state, key, log.error, instance, 'expire-set-failed', { err: from_native(err), key });
+  'expire-set-failed'(handle, { err, key }) {
+    const lease = held(handle);
+    if (lease === undefined) return;
+    run_in(lease.scope, log.error, lease.instance, 'expire-set-failed', { err: from_native(err), key });
   },
 
-  'redis-error'(instance, _state, { host, port, err }) {
-    log.error(instance, 'redis-error', { host, port, err: from_native(err) });
+  'redis-error'(number, { host, port, err }) {
+    const wait = waiting(number);
+    if (wait === undefined) return;
+    log.error(wait.instance, 'redis-error', { host, port, err: from_native(err) });
   },
 
   // The server does not say when a key changes: a wait there is as quick as its poll.
-  'waiting-by-polling'(instance, _state, { endpoint, reason }) {
-    log.warn(instance, 'waiting-by-polling', { endpoint, reason });
+  'waiting-by-polling'(number, { endpoint, reason }) {
+    const wait = waiting(number);
+    if (wait !== undefined) log.warn(wait.instance, 'waiting-by-polling', { endpoint, reason });
   },
 
-  'log-lines-dropped'(instance, _state, { count }) {
-    log.warn(instance, 'log-lines-dropped', { count });
+  'log-lines-dropped'(_number, { count }) {
+    if (last_told !== null) log.warn(last_told, 'log-lines-dropped', { count });
   },
 
   // A waiter tried and did not get it. 0.4.0 waited by calling lock, and this is what that printed.
-  'reservation-attempt'(instance, state, { resource: name, key, holder }) {
-    const waits = state.waits === null ? undefined : state.waits.get(name);
-    const wait = waits === undefined ? undefined : waits.values().next().value;
-    const resource = wait === undefined ? name : wait.resource;
-    const lines = () => {
+  'reservation-attempt'(number, { key, holder }) {
+    const wait = waiting(number);
+    if (wait === undefined) return;
+    const { instance, resource } = wait;
+    wait.run(() => {
       if (holder != null) log.info(instance, 'reservation-exists', { key, resource, val: holder });
       log.info(instance, 'reservation-attempted', { resource, lock_status: false, key });
       log.info(instance, 'reservation-attempt', { resource, lock_status: false });
-    };
-    if (wait === undefined) lines();
-    else wait.call.run(lines);
+    });
   },
 
-  /** Returns whether the loss was told: the native side remembers a quiet one for release() if it was not. */
-  'reservation-lost'(instance, state, { key, val, holder, message, quiet }) {
-    const lease = state.holding.leases.get(key);
+  'reservation-lost'(handle, { key, val, holder, message, quiet }) {
+    const lease = held(handle);
     // A release or a renewal that the caller asked for found it first, and has told it.
-    if (lease === undefined || lease.val !== val) return true;
+    if (lease === undefined || lease.val !== val) return;
+    const { instance } = lease;
+    const state = peek(instance);
     const error = make_error('ERR_RESERVATION_LOST', message, { key, val, holder });
     loss.record(instance, state, lease, error);
-    return loss.tell(instance, state, lease, error, quiet === true);
+    loss.tell(instance, state, lease, error, quiet === true);
+  },
+
+  // Only a release of it tells, and there may be none: it keeps its instance alive no longer.
+  'reservation-lapsed'(handle) {
+    const lease = lease_of(handle);
+    if (lease !== undefined) lapse(lease, peek(lease.instance).native);
   },
 };
 
-function in_context(state, key, code, ...parameters) {
-  const lease = state.holding.leases.get(key);
-  if (lease === undefined) code(...parameters);
-  else lease.call.run(code, ...parameters);
-}
-
-module.exports = { listener_for };
+module.exports = { deliver };

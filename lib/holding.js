@@ -4,16 +4,38 @@
 'use strict';
 
 const { abort } = require('./abort');
+const { keep, let_go } = require('./calls');
+const { run_in, shared } = require('./context');
 
 const LONGEST_TIMER = Math.pow(2, 31) - 1;
 const NONE = new Map();
 
+// There may be a hundred thousand leases in a process, in one instance or in as many: what few of them need is made when
+// it is needed.
+class Lease {
+  constructor(instance, key, val, handle, scope) {
+    this.instance = instance;
+    this.key = key;
+    this.val = val;
+    // Its number on the native side.
+    this.handle = handle;
+    // The async context of the call that took it.
+    this.scope = scope;
+    this.releasing = false;
+    // Its time ran out after a release that had failed: only the next release tells of it.
+    this.lapsed = false;
+    // The ones taken before and after it, of those that are held.
+    this.older = null;
+    this.newer = null;
+  }
+}
+
 class Holding {
   constructor() {
-    // key -> { key, val, call, … }, the call being the one that took it.
-    this.leases = new Map();
-    // The same leases by age, so that the latest is found without a walk; those given back stay until they surface.
-    this.by_age = [];
+    this.size = 0;
+    this.newest = null;
+    // key -> lease. Null while there is but one.
+    this.by_key = null;
     // key -> error: losses that no listener, callback or exception told yet. Null while there is none, as nearly always.
     this.untold = null;
     // One period lasts from the first acquisition until nothing is held; these two belong to it.
@@ -22,36 +44,58 @@ class Holding {
     this.timer = null;
   }
 
-  get size() {
-    return this.leases.size;
+  get(key) {
+    if (this.by_key !== null) return this.by_key.get(key);
+    return this.newest !== null && this.newest.key === key ? this.newest : undefined;
   }
 
-  add(instance, key, val, call) {
-    const former = this.leases.get(key);
-    if (former !== undefined) former.given_up = true;
-    const lease = { key, val, call, releasing: false, given_up: false };
-    this.leases.set(key, lease);
-    this.by_age.push(lease);
+  /** All leases, the oldest first. */
+  all() {
+    const leases = [];
+    for (let lease = this.newest; lease !== null; lease = lease.older) leases.push(lease);
+    return leases.reverse();
+  }
+
+  add(instance, key, val, handle, scope) {
+    const former = this.get(key);
+    if (former !== undefined) this.forget(former);
+    const lease = new Lease(instance, key, val, handle, shared(scope));
+    keep(handle, lease);
+    lease.older = this.newest;
+    if (this.newest !== null) this.newest.newer = lease;
+    this.newest = lease;
+    this.size += 1;
+    if (this.by_key !== null) this.by_key.set(key, lease);
+    else if (this.size > 1) this.by_key = new Map(this.all().map((one) => [one.key, one]));
     // Taken anew by the same caller, who has gone on: the old loss is no news any more.
-    this.take_untold([key]);
+    if (this.untold !== null) this.take_untold([key]);
     if (instance._lost_reservation !== false) assign(instance, '_lost_reservation', false);
     this.name_latest(instance);
+    return lease;
   }
 
   /** Forgets leases that were released or lost. */
   drop(instance, leases) {
-    for (const lease of leases) {
-      lease.given_up = true;
-      if (this.leases.get(lease.key) === lease) this.leases.delete(lease.key);
-    }
-    if (this.by_age.length > 2 * this.leases.size + 16) {
-      this.by_age = this.by_age.filter((lease) => !lease.given_up);
-    }
+    for (const lease of leases) if (this.get(lease.key) === lease) this.forget(lease);
     this.name_latest(instance);
-    if (this.leases.size > 0) return;
+    if (this.size > 0) return;
+    this.by_key = null;
     this.controller = null;
     this.loss = null;
     this.stop_timer();
+  }
+
+  forget(lease) {
+    let_go(lease);
+    const { older, newer } = lease;
+    if (older !== null) older.newer = newer;
+    if (newer !== null) newer.older = older;
+    else this.newest = older;
+    // Not from it to the others: whoever keeps it keeps none of them.
+    lease.older = null;
+    lease.newer = null;
+    this.size -= 1;
+    if (this.by_key !== null) this.by_key.delete(lease.key);
   }
 
   /** A lease is gone. The signal hears of it here; telling the caller is left to whoever found out. */
@@ -60,7 +104,7 @@ class Holding {
     const { controller } = this;
     if (this.loss === null) this.loss = error;
     this.drop(instance, [lease]);
-    if (controller !== null) lease.call.run(abort, controller, error);
+    if (controller !== null) run_in(lease.scope, abort, controller, error);
   }
 
   keep_untold(key, error) {
@@ -87,15 +131,13 @@ class Holding {
 
   /** `_reserve_key` and `_reserve_val` name the latest that is still held. */
   name_latest(instance) {
-    const { by_age } = this;
-    while (by_age.length > 0 && by_age[by_age.length - 1].given_up) by_age.pop();
-    if (by_age.length === 0) {
+    const latest = this.newest;
+    if (latest === null) {
       // In this order: an object whose youngest field goes stays a fast one.
       Reflect.deleteProperty(instance, '_reserve_val');
       Reflect.deleteProperty(instance, '_reserve_key');
       return;
     }
-    const latest = by_age[by_age.length - 1];
     if (instance._reserve_val === latest.val && instance._reserve_key === latest.key) return;
     assign(instance, '_reserve_key', latest.key);
     assign(instance, '_reserve_val', latest.val);
@@ -103,7 +145,7 @@ class Holding {
 
   /** Made at the first look, for most callers never ask. Undefined while nothing is held, and on old runtimes. */
   signal() {
-    if (this.leases.size === 0 || typeof AbortController !== 'function') return undefined;
+    if (this.size === 0 || typeof AbortController !== 'function') return undefined;
     if (this.controller === null) {
       this.controller = new AbortController();
       if (this.loss !== null) abort(this.controller, this.loss);

@@ -3,7 +3,7 @@
 'use strict';
 
 const { EventEmitter } = require('events');
-const { rethrow } = require('./context');
+const { later_in, rethrow, run_in } = require('./context');
 const { classes, make_error } = require('./errors');
 const log = require('./log');
 
@@ -32,33 +32,32 @@ function record(instance, state, lease, error) {
   state.holding.lose(instance, lease, error);
 }
 
-/** Tells a loss that no callback tells. Returns whether somebody was told. */
+/** Tells a loss that no callback tells. */
 function tell(instance, state, lease, error, quiet) {
-  const { call, key } = lease;
-  if (announce(instance, call, error)) return true;
+  const { scope, key } = lease;
+  if (announce(instance, scope, error)) return;
   if (quiet || is_overridden(instance)) {
     state.holding.keep_untold(key, error);
     // The subclass's own renewal would have found it: let it, now that its timer may have stopped.
     // A renewal that was under way may tell it before that.
     if (is_overridden(instance)) {
-      call.later(() => {
+      later_in(scope, () => {
         if (state.holding.is_untold(key)) beat(instance, state, lease);
       });
     }
-    return false;
+    return;
   }
   told.add(error);
-  call.run(() => process.nextTick(rethrow, error));
-  return true;
+  run_in(scope, () => process.nextTick(rethrow, error));
 }
 
-/** To the listeners, in the context of `call`. Returns whether there are any, or it was told before. */
-function announce(instance, call, error) {
+/** To the listeners, in the context `scope`. Returns whether there are any, or it was told before. */
+function announce(instance, scope, error) {
   if (told.has(error)) return true;
   // By the prototype: a subclass may have a method of this name for something else.
   if (EventEmitter.prototype.listenerCount.call(instance, 'lost') === 0) return false;
   told.add(error);
-  call.run(() => {
+  run_in(scope, () => {
     if (typeof instance.emit === 'function') instance.emit('lost', error);
     else EventEmitter.prototype.emit.call(instance, 'lost', error);
   });
@@ -78,13 +77,13 @@ function beat(instance, state, lease) {
   returned.then(undefined, (error) => {
     // A renewal that failed is tried again at the next beat; the subclass's own failures are its own.
     if (!(error instanceof classes.ReservationError)) throw error;
-    tell_of_beat(instance, state, lease.call, error);
+    tell_of_beat(instance, state, lease.scope, error);
   });
 }
 
 /** A loss that a subclass's beat found and has handed to no callback: to the listeners, or kept for whoever asks next. */
-function tell_of_beat(instance, state, call, error) {
-  if (!(error instanceof classes.ReservationLostError) || announce(instance, call, error)) return;
+function tell_of_beat(instance, state, scope, error) {
+  if (!(error instanceof classes.ReservationLostError) || announce(instance, scope, error)) return;
   for (const key of error.lost || [error.key]) state.holding.keep_untold(key, error);
 }
 

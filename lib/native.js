@@ -1,9 +1,9 @@
-// The native object of an instance: made at the first call that needs it, told of fields that changed before each
-// later one.
+// The native object of an instance: made at the first call that needs it, and another when fields have changed before a
+// later one. It stands for those fields alone, so that instances which have the same share one.
 'use strict';
 
 const checked = require('./arguments');
-const { listener_for } = require('./events');
+const { deliver } = require('./events');
 const { load } = require('./load');
 const { key_prefix_from, location_from } = require('./location');
 const log = require('./log');
@@ -12,24 +12,34 @@ const { options_of } = require('./state');
 
 const NOTHING = [];
 
+// What was made last: instances are made alike by the thousand, and share it.
+let latest = null;
+
 /** The native object, configured from the fields as they are now. Throws what the caller's callback should get. */
 function native_for(instance, state) {
   const fields = read(instance);
   if (state.native !== null && same(fields, state.fields)) return state.native;
-  const settings = settings_from(fields);
-  const { owner, host, port, heartbeat, ttl, password, options } = settings;
-  if (state.native === null) {
-    const { ReserveResource } = load();
-    const listener = listener_for(instance, state);
-    state.native = new ReserveResource(owner, host, port, heartbeat, ttl, listener, password, options);
-  } else if (!alike(settings, state.settings)) {
-    state.native.configure(owner, host, port, heartbeat, ttl, password, options);
-  }
-  state.fields = fields;
-  state.settings = settings;
+  if (latest === null || !same(fields, latest.fields)) latest = made_from(fields, state);
+  state.native = latest.native;
+  state.fields = latest.fields;
+  state.settings = latest.settings;
   warn_of_interval(instance, state);
   warn_of_trust(instance, state);
   return state.native;
+}
+
+/** A native object for fields; where they come to the same as before, that of before. */
+function made_from(fields, state) {
+  const settings = settings_from(fields);
+  for (const former of [state, latest]) {
+    if (former !== null && former.native !== null && alike(settings, former.settings)) {
+      return { fields, settings: former.settings, native: former.native };
+    }
+  }
+  const { owner, host, port, heartbeat, ttl, password, options } = settings;
+  const { ReserveResource } = load();
+  const native = new ReserveResource(owner, host, port, heartbeat, ttl, deliver, password, options);
+  return { fields, settings, native };
 }
 
 /** Everything that a caller may assign between two calls. */
@@ -86,6 +96,25 @@ function key_for(instance, name) {
   return prefix === undefined ? undefined : checked.key_of(name, prefix);
 }
 
+/** Whether a resource is held under the key that it has by the settings, and certain at this very instant. */
+function holds({ native, settings, holding }, name) {
+  const lease = native === null ? undefined : holding.get(checked.key_of(name, settings.key_prefix));
+  return lease !== undefined && native.is_held(lease.handle);
+}
+
+/** Whether anything is held, and all of it is certain at this very instant. */
+function holds_all({ native, holding }) {
+  if (holding.size === 0) return false;
+  if (holding.size === 1) return native.is_held(holding.newest.handle);
+  const leases = holding.all().filter((lease) => !lease.lapsed);
+  return leases.length > 0 && native.are_held(handles_of(leases));
+}
+
+/** The native side's numbers of leases. */
+function handles_of(leases) {
+  return Uint32Array.from(leases, (lease) => lease.handle);
+}
+
 /** Once an instance: such a lease ends before its first renewal. Infinity says that this is meant. */
 function warn_of_interval(instance, state) {
   const { heartbeat, ttl } = state.settings;
@@ -111,4 +140,4 @@ function warn_of_trust(instance, state) {
   }
 }
 
-module.exports = { key_for, native_for };
+module.exports = { handles_of, holds, holds_all, key_for, native_for };

@@ -3,21 +3,40 @@
 'use strict';
 
 const { key_of, resource_name } = require('./arguments');
+const { ask } = require('./calls');
 const { Call } = require('./context');
 const { classes, from_native, make_error } = require('./errors');
 const log = require('./log');
 const loss = require('./loss');
-const { native_for } = require('./native');
+const { handles_of, native_for } = require('./native');
 const { peek } = require('./state');
 
 const NONE = new Set();
+const NOTHING = [];
+
+/** A release that is asked for: of `key` (null: of everything), which is to free the leases in `asked`. */
+class Release extends Call {
+  constructor(instance, callback) {
+    super('release', callback, false);
+    this.instance = instance;
+    this.key = null;
+    this.asked = NOTHING;
+  }
+
+  done(count) {
+    this.run(released_by, this, null, count);
+  }
+
+  failed(error) {
+    this.run(released_by, this, error);
+  }
+}
 
 /** `parameters` are ([resource,] callback), as given. */
 function release(instance, parameters) {
   const named = typeof parameters[0] !== 'function' && (parameters.length > 1 || parameters[0] != null);
-  const call = new Call('release', named ? parameters[1] : parameters[0], false);
+  const call = new Release(instance, named ? parameters[1] : parameters[0]);
   if (call.answered) return call.promise;
-  let asked = [];
   try {
     const name = named ? resource_name(parameters[0]) : null;
     const state = peek(instance);
@@ -25,33 +44,34 @@ function release(instance, parameters) {
       call.later(() => call.succeed(0));
       return call.promise;
     }
-    const key = name === null ? null : key_of(name, state.settings.key_prefix);
-    asked = take_for_release(state.holding, key);
-    state.native.release(name, (error, released) => {
-      call.run(released_by, instance, state, call, key, asked, from_native(error), released);
-    });
+    call.key = name === null ? null : key_of(name, state.settings.key_prefix);
+    call.asked = take_for_release(state.holding, call.key);
+    const handles = call.asked.length === 1 ? call.asked[0].handle : handles_of(call.asked);
+    ask(call, (number) => state.native.release(handles, number));
   } catch (error) {
-    for (const lease of asked) lease.releasing = false;
+    for (const lease of call.asked) lease.releasing = false;
     call.later(() => call.fail(error));
   }
   return call.promise;
 }
 
 /** What this release is to free: not what another one, still under way, frees already. */
-function take_for_release({ leases }, key) {
-  const wanted = key === null ? Array.from(leases.values()) : leases.has(key) ? [leases.get(key)] : [];
+function take_for_release(holding, key) {
+  const named = key === null ? undefined : holding.get(key);
+  const wanted = key === null ? holding.all() : named === undefined ? [] : [named];
   const asked = wanted.filter((lease) => !lease.releasing);
   for (const lease of asked) lease.releasing = true;
   return asked;
 }
 
-/** The answer to a release of `key` (null: of everything); `asked` is what it was to free. */
-function released_by(instance, state, call, key, asked, error, count) {
+function released_by(call, error, count) {
+  const { instance, key, asked } = call;
+  const state = peek(instance);
   const { holding } = state;
   const lost = lost_leases(holding, error);
   const failed = failed_leases(holding, key, error);
   const gone = asked.filter(
-    (lease) => holding.leases.get(lease.key) === lease && !lost.has(lease) && !failed.has(lease),
+    (lease) => holding.get(lease.key) === lease && !lost.has(lease) && !failed.has(lease),
   );
   const released = error == null ? count : error.released || 0;
   holding.drop(instance, gone);
@@ -71,7 +91,7 @@ function lost_leases(holding, error) {
   if (error == null || !Array.isArray(error.lost)) return NONE;
   const lost = new Set();
   for (const key of error.lost) {
-    const lease = holding.leases.get(key);
+    const lease = holding.get(key);
     if (lease !== undefined) lost.add(lease);
   }
   return lost;
@@ -83,9 +103,9 @@ function failed_leases(holding, key, error) {
   let keys = error.failed;
   if (!Array.isArray(keys)) {
     if (Array.isArray(error.lost)) return NONE;
-    keys = key === null ? Array.from(holding.leases.keys()) : [key];
+    keys = key === null ? holding.all().map((lease) => lease.key) : [key];
   }
-  return new Set(keys.map((failed) => holding.leases.get(failed)).filter((lease) => lease !== undefined));
+  return new Set(keys.map((failed) => holding.get(failed)).filter((lease) => lease !== undefined));
 }
 
 /** Records the losses that this call found, and makes the one error that tells them, and those kept for it. */
@@ -104,30 +124,50 @@ function settle(instance, state, key, lost, failed, error, released) {
   return loss.combined(Array.from(kept.values()), keys, { released });
 }
 
+/** A renewal that is asked for. */
+class Renewal extends Call {
+  constructor(instance, name, callback, values) {
+    super(name, callback, true);
+    this.instance = instance;
+    // What success answers.
+    this.values = values;
+    // Whether it is a subclass's timer that asks.
+    this.beating = false;
+  }
+
+  done() {
+    this.run(renewed, this, null);
+  }
+
+  failed(error) {
+    this.run(renewed, this, error);
+  }
+}
+
 function ensure_reservation(instance, callback) {
-  return renew(instance, new Call('ensure_reservation', callback, true), (call) => call.succeed());
+  return renew(new Renewal(instance, 'ensure_reservation', callback, NOTHING));
 }
 
 /** 0.4.0's inner half of a renewal: (null, whether it was extended). */
 function set_expiration(instance, callback) {
-  const call = new Call('_set_expiration', callback, true);
+  const call = new Renewal(instance, '_set_expiration', callback, [true]);
   const state = peek(instance);
   if (!call.answered && (state === undefined || state.holding.size === 0)) {
     call.later(() => call.succeed(false));
     return call.promise;
   }
-  return renew(instance, call, () => call.succeed(true));
+  return renew(call);
 }
 
-function renew(instance, call, succeed) {
+function renew(call) {
   if (call.answered) return call.promise;
+  const { instance } = call;
   const state = peek(instance);
   try {
     if (state === undefined || state.native === null) throw not_held();
-    const { beating } = state;
-    native_for(instance, state).ensure_reservation((error) => {
-      call.run(renewed, instance, state, call, succeed, from_native(error), beating);
-    });
+    call.beating = state.beating;
+    const native = native_for(instance, state);
+    ask(call, (number) => native.ensure_reservation(handles_of(state.holding.all()), number));
   } catch (error) {
     call.later(() => call.fail(from_native(error)));
   }
@@ -141,14 +181,16 @@ function not_held() {
   );
 }
 
-function renewed(instance, state, call, succeed, error, beating) {
+function renewed(call, error) {
+  const { instance } = call;
+  const state = peek(instance);
   const { holding } = state;
   const lost = lost_leases(holding, error);
   const only_loss = error instanceof classes.ReservationLostError;
   const nothing_held = error instanceof classes.ReservationNotHeldError;
   if (error == null || only_loss) {
     const duration = `${instance.lock_ttl}s`;
-    for (const lease of holding.leases.values()) {
+    for (const lease of holding.all()) {
       if (lost.has(lease) || lease.releasing) continue;
       log.info(instance, 'reservation-extended', { key: lease.key, duration, val: lease.val });
     }
@@ -160,12 +202,12 @@ function renewed(instance, state, call, succeed, error, beating) {
   const found = settle(instance, state, null, lost, NONE, nothing_held ? null : error, undefined);
   const answer = found === null && (nothing_held || (only_loss && holding.size === 0)) ? not_held() : found;
   if (answer === null) {
-    succeed(call);
+    call.succeed(...call.values);
     return;
   }
   call.fail(answer);
   // Called by the timer of a subclass and without a callback, it told nobody but a promise that nobody may hold.
-  if (beating && call.callback === null) loss.tell_of_beat(instance, state, call, answer);
+  if (call.beating && call.callback === null) loss.tell_of_beat(instance, state, call.scope, answer);
 }
 
 module.exports = { release, ensure_reservation, set_expiration };

@@ -7,15 +7,22 @@ const { Holding } = require('./holding');
 const STATE = Symbol('redis-reservation state');
 const OPTIONS = Symbol('redis-reservation options');
 
+// A small number: it is only compared with those of others that wait at the same time.
+const LARGEST_ID = Math.pow(2, 30);
+let next_id = 0;
+
 class State {
   constructor() {
-    // The native object, and the fields and settings it was last told.
+    // The native object, and the fields and settings that it was made from. Other instances may have the same.
     this.native = null;
     this.fields = null;
     this.settings = null;
     this.holding = new Holding();
-    // name -> Set of the waits that are under way for it, in the order in which they came. Null before the first.
+    // The wait that is under way, or name -> Set of them, in the order in which they came, where there is more than one.
     this.waits = null;
+    // Tells instances apart on the native side.
+    this.id = next_id;
+    next_id = (next_id + 1) % LARGEST_ID;
     this.warned_of_interval = false;
     // True while the timer for overridden renewals is inside the subclass's method.
     this.beating = false;

@@ -83,13 +83,10 @@ pub fn lock(client: &Rc<Client>, ticket: Ticket, settings: Arc<Settings>, resour
     let (command, limit) = (sent.take(), sent.settings.command_timeout);
     let (client, began) = (Rc::clone(client), Instant::now());
     Rc::clone(&live).send_then(Lane::Regular, command, limit, move |reply| match reply {
-        Ok(ref reply) if command::was_taken(reply) == Some(true) => {
-            let claim = sent.claim.clone();
-            match in_time(&client, sent) {
-                Attempt::Acquired(sent) => heartbeat::keep(&client, sent, ticket),
-                _ => ticket.answer(Ok(Answer::Taken { key: claim.key().into(), holder: None })),
-            }
-        }
+        Ok(ref reply) if command::was_taken(reply) == Some(true) => match in_time(&client, sent) {
+            Attempt::Acquired(sent) => heartbeat::keep(&client, sent, ticket),
+            _ => ticket.answer(Ok(Answer::Taken { holder: None })),
+        },
         Err(Trouble::TimedOut) => ticket.answer(Err(timed_out(&client, &live, sent).into())),
         reply => {
             let (settings, key) = (Arc::clone(&sent.settings), sent.claim.key().to_owned());
@@ -111,9 +108,9 @@ async fn go_on(
         Ok(Attempt::Acquired(sent)) => return heartbeat::keep(&client, sent, ticket),
         Ok(Attempt::Held(_)) => {
             let holder = Box::pin(holder_for_log(&client, &settings, &key)).await;
-            Ok(Answer::Taken { holder, key: key.into() })
+            Ok(Answer::Taken { holder })
         }
-        Ok(Attempt::TooLate) => Ok(Answer::Taken { holder: None, key: key.into() }),
+        Ok(Attempt::TooLate) => Ok(Answer::Taken { holder: None }),
         Err(error) => Err(error.into()),
     };
     ticket.answer(result);

@@ -145,7 +145,7 @@ impl Desk {
             }
             Request::Wait { ticket, settings, resource, timeout } => {
                 let client = self.client(&settings.endpoint);
-                waiting::wait(&client, ticket, settings, resource, timeout);
+                waiting::wait(&client, ticket, settings, &resource, timeout);
             }
             Request::CancelWait { settings, resource, environment, call } => {
                 let key = settings.key_of(&resource);

@@ -1,75 +1,81 @@
-//! One JavaScript environment (the main thread's, or a worker's): its pending calls, its instances that are in use,
-//! and the delivery of what the core answers. Everything here runs on the environment's own thread.
+//! One JavaScript environment (the main thread's, or a worker's): how many of its calls are pending, what its callers
+//! hold, and the delivery of what the core answers. Everything here runs on the environment's own thread.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use napi::bindgen_prelude::{
-    FromNapiValue, Function, JsObjectValue, JsValue, Null, Object, ObjectRef, Unknown,
-};
+use napi::bindgen_prelude::{Function, JsObjectValue, JsValue, Null, Object, ObjectRef, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Error, Result, Status, sys};
 use rustc_hash::FxHashMap;
 
 use crate::core::Request;
+use crate::handles::Handles;
 use crate::holding::{Holding, Phase};
-use crate::instance::{Instance, next_id};
-use crate::javascript::{call, count, event_object, failure_object, raw, raw_object};
+use crate::javascript::{array, call, count, event_object, failure_object, is_same, raw, raw_object};
 use crate::mailbox::{Letter, Mailbox};
 use crate::outlet::{Answer, CallFailure, Caller, Event, Ticket};
-use crate::settings::Settings;
 
 /// How many letters are delivered before the event loop has a turn.
 const LARGEST_DELIVERY: usize = 256;
 
-/// How many calls of one environment may be pending. Each takes a few kilobytes; beyond this a program that calls
-/// faster than redis answers is told so, rather than growing until the system ends it.
+/// How many calls of one environment may be pending. Beyond this a program that calls faster than redis answers is told
+/// so, rather than growing until the system ends it.
 const MOST_CALLS: usize = 250_000;
 
-/// Slots of the array that keeps JavaScript values alive: the two functions of a delivery come first.
+/// Slots of the array that keeps JavaScript values alive: the functions of a delivery come first.
 const DELIVER: u32 = 0;
 const SET_IMMEDIATE: u32 = 1;
-const FIRST_FREE: u32 = 2;
+const LISTENER: u32 = 2;
+const FIRST_FREE: u32 = 3;
+
+/// Numbers of calls from here on are not the listener's: the rest is the slot of a function that gets the answer.
+const WITH_CALLBACK: u64 = 1 << 32;
+
+/// What is in the first place of each letter's four, as lib/events.js knows it.
+#[derive(Clone, Copy)]
+enum Form {
+    /// The call, the number of the reservation, its value.
+    Acquired,
+    /// The call, the holder or null.
+    Taken,
+    /// The call, how many.
+    Released,
+    /// The call.
+    Done,
+    /// The call, a plain error.
+    Failed,
+    /// The number of a reservation or of a waiting call, the event's name, its fields.
+    Event,
+}
 
 /// A weak threadsafe function: it does not keep the event loop alive unless it is referenced.
 type Waker = ThreadsafeFunction<(), (), (), Status, false, true>;
-
-/// What a call is, as far as its answer and its cancellation go.
-pub enum Kind {
-    /// A wait: answers with the key; and how the core finds it.
-    Wait(Arc<Settings>, String),
-    /// Works on these, which may be over by its answer.
-    On(Vec<Arc<Holding>>),
-    /// Any other.
-    Plain,
-}
-
-struct Pending {
-    kind: Kind,
-    callback: u32,
-    instance: Rc<Instance>,
-}
 
 /// One environment.
 pub struct Environment {
     id: u64,
     mailbox: Arc<Mailbox>,
-    /// An array of JavaScript values that must stay alive: callbacks of pending calls, objects of instances in use.
-    /// One reference to an array costs less than a reference a value.
+    /// An array of JavaScript values that must stay alive. One reference to an array costs less than a reference a value.
     slots: ObjectRef<false>,
-    free: RefCell<Vec<u32>>,
+    has_listener: Cell<bool>,
     next_slot: Cell<u32>,
-    calls: RefCell<FxHashMap<u64, Pending>>,
-    next_call: Cell<u64>,
-    instances: RefCell<FxHashMap<u64, Rc<Instance>>>,
+    free_slots: RefCell<Vec<u32>>,
+    pending: Cell<usize>,
+    /// What its callers hold, as far as they have been told.
+    handles: RefCell<Handles>,
+    /// What pending releases and renewals work on, which may be over by their answer.
+    working_on: RefCell<FxHashMap<u64, Vec<Arc<Holding>>>>,
     waker: Arc<OnceLock<Waker>>,
 }
 
 impl Environment {
     /// Sets up an environment: its mailbox, and the function that delivers what is in it.
     pub fn open(env: &Env) -> Result<Rc<Self>> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let waker: Arc<OnceLock<Waker>> = Arc::default();
         let bell = Arc::clone(&waker);
         let mailbox = Arc::new(Mailbox::new(Box::new(move || {
@@ -80,14 +86,15 @@ impl Environment {
         })));
         let mut slots = env.create_array(0)?.coerce_to_object()?;
         let environment = Rc::new(Self {
-            id: next_id(),
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             mailbox,
             slots: slots.create_ref::<false>()?,
-            free: RefCell::default(),
+            has_listener: Cell::new(false),
             next_slot: Cell::new(FIRST_FREE),
-            calls: RefCell::default(),
-            next_call: Cell::new(1),
-            instances: RefCell::default(),
+            free_slots: RefCell::default(),
+            pending: Cell::new(0),
+            handles: RefCell::default(),
+            working_on: RefCell::default(),
             waker: Arc::clone(&waker),
         });
         let deliver = deliver_function(env, &environment)?;
@@ -100,198 +107,190 @@ impl Environment {
         Ok(environment)
     }
 
+    /// True if letters go to this function, which they do from now on if they went to none.
+    pub fn listens_by(&self, env: &Env, listener: &Function) -> Result<bool> {
+        let mut slots = self.slots.get_value(env)?;
+        let listener = listener.value().value;
+        if !self.has_listener.replace(true) {
+            set(&mut slots, LISTENER, listener)?;
+            return Ok(true);
+        }
+        let there: Unknown = slots.get_element(LISTENER)?;
+        Ok(is_same(env, there.value().value, listener))
+    }
+
     /// The environment has ended: what is pending is forgotten. Gives the request by which the core forgets the rest.
     #[must_use]
     pub fn close(&self) -> Request {
         self.mailbox.close();
-        self.calls.borrow_mut().clear();
-        self.instances.borrow_mut().clear();
+        self.handles.borrow_mut().clear();
+        self.working_on.borrow_mut().clear();
         Request::Leave { environment: self.id }
     }
 
-    /// Notes down a call of an instance. Its object stays alive, and so does the event loop, until it is answered.
-    pub fn begin(
-        &self,
-        env: &Env,
-        object: Option<&Object>,
-        instance: &Rc<Instance>,
-        kind: Kind,
-        callback: Function,
-    ) -> Result<Ticket> {
-        // What is held must always be releasable.
-        if !matches!(kind, Kind::On(_)) && self.calls.borrow().len() >= MOST_CALLS {
+    /// Notes down a call of an instance, under the number that JavaScript knows it by. The event loop stays alive until
+    /// it is answered.
+    pub fn begin(&self, env: &Env, call: u64, instance: u64) -> Result<Ticket> {
+        if self.pending.get() >= MOST_CALLS {
             let sentence = format!(
                 "{MOST_CALLS} calls are waiting for redis already: wait for some of their callbacks before you make more"
             );
             return Err(Error::new(Status::QueueFull, sentence));
         }
-        let slots = self.slots.get_value(env)?;
-        let slot = self.put(slots, raw(env, callback)?)?;
-        let id = self.next_call.get();
-        self.next_call.set(id + 1);
-        instance.pending.set(instance.pending.get() + 1);
-        if let Some(object) = object.filter(|_| instance.slot.get().is_none()) {
-            instance.slot.set(Some(self.put(slots, raw_object(object))?));
-            self.instances.borrow_mut().insert(instance.id, Rc::clone(instance));
-        }
-        let mut calls = self.calls.borrow_mut();
-        calls.insert(id, Pending { kind, callback: slot, instance: Rc::clone(instance) });
-        if calls.len() == 1 {
+        Ok(self.begin_without_limit(env, call, instance))
+    }
+
+    /// The same for a call that works on what is held: that must always be releasable.
+    pub fn begin_on(&self, env: &Env, call: u64, holdings: Vec<Arc<Holding>>) -> Ticket {
+        self.working_on.borrow_mut().insert(call, holdings);
+        self.begin_without_limit(env, call, 0)
+    }
+
+    /// The same for a call whose answer goes to a function of its own: `callback(err, reply)`.
+    pub fn begin_with_callback(&self, env: &Env, callback: Function) -> Result<Ticket> {
+        let free = self.free_slots.borrow_mut().pop();
+        let slot = free.unwrap_or_else(|| self.next_slot.replace(self.next_slot.get() + 1));
+        set(&mut self.slots.get_value(env)?, slot, callback.value().value)?;
+        Ok(self.begin_without_limit(env, WITH_CALLBACK + u64::from(slot), 0))
+    }
+
+    fn begin_without_limit(&self, env: &Env, call: u64, instance: u64) -> Ticket {
+        if self.pending.replace(self.pending.get() + 1) == 0 {
             self.keep_loop_alive(env, true);
         }
-        Ok(Ticket::new(id, self.caller(instance)))
-    }
-
-    /// The request that ends a wait before its time, while it has no answer.
-    pub fn cancellation(&self, call: u64) -> Option<Request> {
-        match &self.calls.borrow().get(&call)?.kind {
-            Kind::Wait(settings, resource) => Some(Request::CancelWait {
-                settings: Arc::clone(settings),
-                resource: resource.clone(),
-                environment: self.id,
-                call,
-            }),
-            Kind::On(_) | Kind::Plain => None,
-        }
-    }
-
-    /// Who calls, for the core.
-    fn caller(&self, instance: &Instance) -> Caller {
         let outlet: Arc<Mailbox> = Arc::clone(&self.mailbox);
-        Caller { outlet, instance: instance.id, environment: self.id }
+        Ticket::new(call, Caller { outlet, instance, environment: self.id })
+    }
+
+    /// The number that the core knows this environment by.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What the numbers stand for; without those that stand for nothing any more.
+    pub fn holdings(&self, numbers: &[u32]) -> Vec<Arc<Holding>> {
+        let handles = self.handles.borrow();
+        numbers.iter().filter_map(|&number| handles.get(number).cloned()).collect()
+    }
+
+    /// True if all of them stand for what is held, and certain at this very instant.
+    pub fn are_certain(&self, numbers: &[u32]) -> bool {
+        let handles = self.handles.borrow();
+        numbers.iter().all(|&number| handles.get(number).is_some_and(|holding| holding.is_certain()))
+    }
+
+    /// Nobody can ask for this any more: what was to be told of it is told to nobody.
+    pub fn forget(&self, number: u32) {
+        let holding = self.handles.borrow().get(number).filter(|holding| holding.has_lapsed()).cloned();
+        if let Some(holding) = holding {
+            self.handles.borrow_mut().remove(&holding);
+        }
     }
 
     /// Delivers some of what is in the mailbox. True if there is more.
     fn deliver(&self, env: &Env) -> Result<bool> {
+        self.handles.borrow_mut().reuse();
         let (letters, more) = self.mailbox.take(LARGEST_DELIVERY);
+        let mut places = Vec::with_capacity(4 * letters.len());
         for letter in letters {
-            env.run_in_scope(|| self.hand_over(env, letter))?;
+            self.lay_out(env, letter, &mut places)?;
+        }
+        if !places.is_empty() {
+            let listener: Unknown = self.slots.get_value(env)?.get_element(LISTENER)?;
+            call(env, raw(env, ())?, listener.value().value, &[array(env, &places)?]);
+        }
+        if self.pending.get() == 0 {
+            self.keep_loop_alive(env, false);
         }
         Ok(more)
     }
 
-    fn hand_over(&self, env: &Env, letter: Letter) -> Result<()> {
-        match letter {
-            Letter::Answer { call, answer } => self.answer(env, call, answer),
-            Letter::Event { instance, event } => self.tell(env, instance, &event),
-            Letter::LinesDropped { instance, count: dropped } => {
+    /// Puts one letter into the places of a delivery.
+    fn lay_out(&self, env: &Env, letter: Letter, places: &mut Vec<sys::napi_value>) -> Result<()> {
+        let (form, number, first, second) = match letter {
+            Letter::Answer { call, answer } => {
+                self.pending.set(self.pending.get() - 1);
+                if call >= WITH_CALLBACK {
+                    return self.call_back(env, call - WITH_CALLBACK, answer);
+                }
+                let laid_out = self.answer(env, answer)?;
+                if let Some(holdings) = self.working_on.borrow_mut().remove(&call) {
+                    let over = holdings.iter().filter(|holding| holding.phase() == Phase::Over);
+                    over.for_each(|holding| self.handles.borrow_mut().remove(holding));
+                }
+                // The listener's numbers are small.
+                let number = u32::try_from(call).unwrap_or(u32::MAX);
+                (laid_out.0, number, laid_out.1, laid_out.2)
+            }
+            Letter::Event { event, .. } => {
+                let Some(number) = self.number_of(&event) else { return Ok(()) };
+                let (name, fields) = event_object(env, &event)?;
+                if let Event::Lost { holding, .. } = &event {
+                    holding.enter(Phase::Over);
+                    self.handles.borrow_mut().remove(holding);
+                }
+                (Form::Event, number, raw(env, name)?, raw_object(&fields))
+            }
+            Letter::LinesDropped { count: dropped, .. } => {
                 let mut fields = Object::new(env)?;
                 fields.set("count", count(dropped))?;
-                self.log(env, instance, "log-lines-dropped", &fields).map(drop)
+                (Form::Event, 0, raw(env, "log-lines-dropped")?, raw_object(&fields))
             }
-        }
+        };
+        places.extend([raw(env, form as u32)?, raw(env, number)?, first, second]);
+        Ok(())
     }
 
     fn answer(
         &self,
         env: &Env,
-        id: u64,
+        answer: std::result::Result<Answer, Box<CallFailure>>,
+    ) -> Result<(Form, sys::napi_value, sys::napi_value)> {
+        let nothing = raw(env, ())?;
+        Ok(match answer {
+            Ok(Answer::Acquired(holding)) => {
+                let value = raw(env, holding.value())?;
+                (Form::Acquired, raw(env, self.handles.borrow_mut().add(holding))?, value)
+            }
+            Ok(Answer::Taken { holder }) => (Form::Taken, raw(env, holder)?, nothing),
+            Ok(Answer::Released(released)) => (Form::Released, raw(env, count(released))?, nothing),
+            Ok(Answer::Renewed | Answer::Disconnected) => (Form::Done, nothing, nothing),
+            Err(failure) => (Form::Failed, raw_object(&failure_object(env, &failure)?), nothing),
+        })
+    }
+
+    fn call_back(
+        &self,
+        env: &Env,
+        slot: u64,
         answer: std::result::Result<Answer, Box<CallFailure>>,
     ) -> Result<()> {
-        let Some(Pending { kind, callback, instance }) = self.calls.borrow_mut().remove(&id) else {
-            return Ok(());
-        };
-        let function = self.take(env, callback)?;
-        let null = raw(env, Null)?;
+        let mut slots = self.slots.get_value(env)?;
+        // It was made from a slot's number.
+        let slot = u32::try_from(slot).unwrap_or_default();
+        let callback: Unknown = slots.get_element(slot)?;
+        set(&mut slots, slot, raw(env, ())?)?;
+        self.free_slots.borrow_mut().push(slot);
         let arguments = match answer {
-            Ok(Answer::Acquired(holding)) => {
-                let mut arguments = vec![null];
-                if !matches!(kind, Kind::Wait(..)) {
-                    arguments.push(raw(env, true)?);
-                }
-                arguments.push(raw(env, holding.key())?);
-                arguments.push(raw(env, holding.value())?);
-                instance.acquire(holding);
-                arguments
-            }
-            Ok(Answer::Taken { key, holder }) => {
-                vec![null, raw(env, false)?, raw(env, &*key)?, raw(env, holder)?]
-            }
-            Ok(Answer::Released(released)) => vec![null, raw(env, count(released))?],
-            Ok(Answer::Renewed) => vec![null],
-            Ok(Answer::Disconnected) => vec![null, raw(env, "OK")?],
+            Ok(_) => vec![raw(env, Null)?, raw(env, "OK")?],
             Err(failure) => vec![raw_object(&failure_object(env, &failure)?)],
         };
-        if let Kind::On(holdings) = &kind {
-            for holding in holdings {
-                instance.follow(holding);
-            }
-        }
-        call(env, raw(env, ())?, function, &arguments);
-        instance.pending.set(instance.pending.get() - 1);
-        self.let_go_if_idle(env, &instance)?;
-        if self.calls.borrow().is_empty() {
-            self.keep_loop_alive(env, false);
-        }
+        call(env, raw(env, ())?, callback.value().value, &arguments);
         Ok(())
     }
 
-    fn tell(&self, env: &Env, id: u64, event: &Event) -> Result<()> {
-        let Some(instance) = self.instances.borrow().get(&id).cloned() else {
-            return Ok(());
-        };
-        if let Event::Lost { holding, .. } | Event::Lapsed { holding } = event {
-            instance.follow(holding);
-        }
-        if let Some((name, fields)) = event_object(env, event)? {
-            let told = self.log(env, id, name, &fields)?;
-            if let Event::Lost { holding, quiet: true, .. } = event
-                && told
-            {
-                holding.enter(Phase::Over);
-                instance.follow(holding);
+    /// The number that JavaScript knows an event's subject by, while it does.
+    fn number_of(&self, event: &Event) -> Option<u32> {
+        match event {
+            Event::Extended { holding, .. }
+            | Event::ExtendFailed { holding, .. }
+            | Event::Lost { holding, .. }
+            | Event::Lapsed { holding } => self.handles.borrow().number_of(holding),
+            Event::Outage { call, .. } | Event::Attempted { call, .. } | Event::PollingOnly { call, .. } => {
+                u32::try_from(*call).ok()
             }
         }
-        self.let_go_if_idle(env, &instance)
-    }
-
-    /// Calls the `log` function of an instance. True if it returned `true`.
-    fn log(&self, env: &Env, id: u64, name: &str, fields: &Object) -> Result<bool> {
-        let slot = self.instances.borrow().get(&id).and_then(|instance| instance.slot.get());
-        let Some(slot) = slot else { return Ok(false) };
-        let object: Object = self.slots.get_value(env)?.get_element(slot)?;
-        let Some(log) = object.get::<Function>("log").ok().flatten() else {
-            return Ok(false);
-        };
-        let returned = call(env, raw_object(&object), raw(env, log)?, &[raw(env, name)?, raw_object(fields)]);
-        let Some(returned) = returned else {
-            return Ok(false);
-        };
-        // SAFETY: the value was returned in the scope that is open.
-        let told = unsafe { bool::from_napi_value(env.raw(), returned) };
-        Ok(told.unwrap_or(false))
-    }
-
-    /// An instance that neither holds nor waits may be collected.
-    fn let_go_if_idle(&self, env: &Env, instance: &Instance) -> Result<()> {
-        if instance.is_in_use() {
-            return Ok(());
-        }
-        if let Some(slot) = instance.slot.take() {
-            self.take(env, slot)?;
-            self.instances.borrow_mut().remove(&instance.id);
-        }
-        Ok(())
-    }
-
-    /// Keeps a value alive; gives its slot.
-    fn put(&self, mut slots: Object, value: sys::napi_value) -> Result<u32> {
-        let slot = self.free.borrow_mut().pop().unwrap_or_else(|| {
-            let slot = self.next_slot.get();
-            self.next_slot.set(slot + 1);
-            slot
-        });
-        set(&mut slots, slot, value)?;
-        Ok(slot)
-    }
-
-    /// Takes a value out of its slot.
-    fn take(&self, env: &Env, slot: u32) -> Result<sys::napi_value> {
-        let mut slots = self.slots.get_value(env)?;
-        let value: Unknown = slots.get_element(slot)?;
-        set(&mut slots, slot, raw(env, ())?)?;
-        self.free.borrow_mut().push(slot);
-        Ok(value.value().value)
     }
 
     /// A pending call keeps the event loop alive; nothing else of ours does.

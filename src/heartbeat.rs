@@ -250,9 +250,9 @@ fn failed(client: &Client, id: u64, error: Error, retry: Option<Moment>) {
         reservation.lease.postpone(if is_up { retry } else { None });
         if !std::mem::replace(&mut reservation.complained, true) {
             client.failing.set(client.failing.get() + 1);
-            let key = reservation.holding.key().into();
+            let holding = Arc::clone(&reservation.holding);
             let level = reservation.holding.settings.log_level;
-            reservation.caller.report(level, Event::ExtendFailed { key, error });
+            reservation.caller.report(level, Event::ExtendFailed { holding, error });
         }
         next_of(reservation)
     });

@@ -1,7 +1,7 @@
 //! What the thread that renews a reservation and the thread whose caller holds it both see of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::claim::Claim;
 use crate::clock::Moment;
@@ -19,6 +19,8 @@ pub struct Holding {
     /// Until when the lease is certain, as [`Moment::to_bits`]. An atomic, so that asking is right even where the
     /// event loop that will be told of a loss is blocked.
     certain_until: AtomicU64,
+    /// Its number in its caller's environment.
+    handle: AtomicU32,
     phase: AtomicU8,
 }
 
@@ -49,6 +51,7 @@ impl Holding {
             claim,
             settings,
             certain_until: AtomicU64::new(certain_until.to_bits()),
+            handle: AtomicU32::new(u32::MAX),
             phase: AtomicU8::new(Phase::Held as u8),
         }
     }
@@ -75,6 +78,17 @@ impl Holding {
     /// A renewal has succeeded.
     pub fn extend(&self, certain_until: Moment) {
         self.certain_until.store(certain_until.to_bits(), Ordering::Release);
+    }
+
+    /// Its number in its caller's environment, which alone sets and reads it.
+    #[must_use]
+    pub fn handle(&self) -> u32 {
+        self.handle.load(Ordering::Relaxed)
+    }
+
+    /// It has got a number.
+    pub fn set_handle(&self, number: u32) {
+        self.handle.store(number, Ordering::Relaxed);
     }
 
     /// Where in its life it is.

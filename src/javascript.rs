@@ -1,9 +1,9 @@
 //! Answers, failures and events as JavaScript values. Plain objects: lib/errors.js makes classes of the failures.
 
 use napi::bindgen_prelude::{JsValue, Object, ToNapiValue};
-use napi::{Env, Result, sys};
+use napi::{Env, Error, Result, Status, sys};
 
-use crate::error::Error;
+use crate::error::Error as Failure;
 use crate::outlet::{CallFailure, Event, Loss};
 
 /// `{ code, message, key?, val?, holder?, host?, port?, cause?, released?, lost?, failed? }`.
@@ -21,7 +21,7 @@ pub fn failure_object<'env>(env: &'env Env, failure: &CallFailure) -> Result<Obj
 }
 
 /// The fields that belong to the error itself.
-pub fn error_object<'env>(env: &'env Env, error: &Error) -> Result<Object<'env>> {
+pub fn error_object<'env>(env: &'env Env, error: &Failure) -> Result<Object<'env>> {
     let mut object = Object::new(env)?;
     object.set("code", error.code())?;
     object.set("message", error.to_string())?;
@@ -29,19 +29,19 @@ pub fn error_object<'env>(env: &'env Env, error: &Error) -> Result<Object<'env>>
         object.set("key", key)?;
     }
     match error {
-        Error::Lost { value, holder, .. } => {
+        Failure::Lost { value, holder, .. } => {
             object.set("val", value)?;
             if let Some(holder) = holder {
                 object.set("holder", holder)?;
             }
         }
-        Error::Connection { detail, reason, .. } => {
+        Failure::Connection { detail, reason, .. } => {
             let mut cause = Object::new(env)?;
             cause.set("code", *reason)?;
             cause.set("message", detail)?;
             object.set("cause", cause)?;
         }
-        Error::Reply { text, .. } | Error::Denied { text, .. } => {
+        Failure::Reply { text, .. } | Failure::Denied { text, .. } => {
             let mut cause = Object::new(env)?;
             cause.set("code", text.split(' ').next().unwrap_or_default())?;
             cause.set("message", text)?;
@@ -56,8 +56,8 @@ pub fn error_object<'env>(env: &'env Env, error: &Error) -> Result<Object<'env>>
     Ok(object)
 }
 
-/// An event as its name and its fields, in the order in which a line shows them. `None` for one that is not told.
-pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<Option<(&'static str, Object<'env>)>> {
+/// An event as its name and its fields, in the order in which a line shows them.
+pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<(&'static str, Object<'env>)> {
     let mut fields = Object::new(env)?;
     let name = match event {
         Event::Extended { holding, ttl } => {
@@ -66,24 +66,23 @@ pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<Option<(&'sta
             fields.set("val", holding.value())?;
             "reservation-extended"
         }
-        Event::ExtendFailed { key, error } => {
+        Event::ExtendFailed { holding, error } => {
             fields.set("err", error_object(env, error)?)?;
-            fields.set("key", &**key)?;
+            fields.set("key", holding.key())?;
             "expire-set-failed"
         }
-        Event::Outage { host, port, error } => {
+        Event::Outage { host, port, error, .. } => {
             fields.set("host", host)?;
             fields.set("port", u32::from(*port))?;
             fields.set("err", error_object(env, error)?)?;
             "redis-error"
         }
-        Event::Attempted { resource, key, holder } => {
-            fields.set("resource", resource)?;
+        Event::Attempted { key, holder, .. } => {
             fields.set("key", &**key)?;
             fields.set("holder", holder.as_deref())?;
             "reservation-attempt"
         }
-        Event::PollingOnly { endpoint, reason } => {
+        Event::PollingOnly { endpoint, reason, .. } => {
             fields.set("endpoint", endpoint)?;
             fields.set("reason", reason)?;
             "waiting-by-polling"
@@ -96,9 +95,9 @@ pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<Option<(&'sta
             fields.set("quiet", *quiet)?;
             "reservation-lost"
         }
-        Event::Lapsed { .. } => return Ok(None),
+        Event::Lapsed { .. } => "reservation-lapsed",
     };
-    Ok(Some((name, fields)))
+    Ok((name, fields))
 }
 
 /// A number that JavaScript can hold. Nothing is counted beyond 2^32.
@@ -148,6 +147,31 @@ pub fn call(
 /// The raw value of an object.
 pub fn raw_object(object: &Object) -> sys::napi_value {
     object.value().value
+}
+
+/// An array of these.
+pub fn array(env: &Env, values: &[sys::napi_value]) -> Result<sys::napi_value> {
+    let mut array = std::ptr::null_mut();
+    // SAFETY: the environment is the one whose thread runs this, and the values are of its open handle scope.
+    unsafe {
+        check(sys::napi_create_array_with_length(env.raw(), values.len(), &raw mut array))?;
+        for (index, &value) in (0..).zip(values) {
+            check(sys::napi_set_element(env.raw(), array, index, value))?;
+        }
+    }
+    Ok(array)
+}
+
+/// True if both are one value.
+pub fn is_same(env: &Env, one: sys::napi_value, other: sys::napi_value) -> bool {
+    let mut is_same = false;
+    // SAFETY: the environment is the one whose thread runs this.
+    let status = unsafe { sys::napi_strict_equals(env.raw(), one, other, &raw mut is_same) };
+    status == sys::Status::napi_ok && is_same
+}
+
+fn check(status: sys::napi_status) -> Result<()> {
+    if status == sys::Status::napi_ok { Ok(()) } else { Err(Error::from_status(Status::from(status))) }
 }
 
 fn keys<'a>(keys: impl Iterator<Item = &'a str>) -> Vec<String> {

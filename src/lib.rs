@@ -4,7 +4,7 @@
 //! the top down; each part knows those below it and none above:
 //!
 //! - [`reserve_resource`]: the class that JavaScript sees.
-//! - [`bridge`], [`environment`], [`instance`], [`javascript`]: carry calls to the core and answers back, in batches
+//! - [`bridge`], [`environment`] with its [`handles`], [`javascript`]: carry calls to the core and answers back, in batches
 //!   through a [`mailbox`]. With the class above, the only parts that know Node.
 //! - [`core`]: the thread; hands each request to the part that serves it.
 //! - [`waiting`], [`release`] and [`releases`], [`heartbeat`], [`acquire`] with [`replication`]: what is done with a lock.
@@ -33,9 +33,9 @@ pub mod endpoint;
 mod environment;
 pub mod error;
 pub mod greeting;
+mod handles;
 pub mod heartbeat;
 pub mod holding;
-mod instance;
 mod javascript;
 pub mod lease;
 pub mod limit;

@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn line() -> Event {
-        Event::Attempted { resource: "a".into(), key: "reservation-a".into(), holder: None }
+        Event::Attempted { call: 1, key: "reservation-a".into(), holder: None }
     }
 
     #[test]

@@ -16,8 +16,6 @@ pub enum Answer {
     Acquired(Arc<Holding>),
     /// `lock` found it held; by whom, if that was asked and is known.
     Taken {
-        /// The key.
-        key: Arc<str>,
         /// The holder's value.
         holder: Option<String>,
     },
@@ -78,13 +76,15 @@ pub enum Event {
     },
     /// A renewal failed; it is tried again until the deadline.
     ExtendFailed {
-        /// The key.
-        key: Arc<str>,
+        /// What was to be renewed.
+        holding: Arc<Holding>,
         /// The reason.
         error: Error,
     },
     /// An outage was noticed while waiting.
     Outage {
+        /// The call that waits.
+        call: u64,
         /// The host, as the caller gave it.
         host: String,
         /// The port.
@@ -94,15 +94,17 @@ pub enum Event {
     },
     /// A waiter tried and did not get it.
     Attempted {
-        /// What is waited for.
-        resource: String,
-        /// Its key.
+        /// The call that waits.
+        call: u64,
+        /// The key that it waits for.
         key: Arc<str>,
         /// The holder's value, if it was read.
         holder: Option<String>,
     },
     /// The server does not tell when a key changes: who waits there finds out by polling.
     PollingOnly {
+        /// The call that waits.
+        call: u64,
         /// `host:port`.
         endpoint: String,
         /// What the server said, or what it lacks.
@@ -148,12 +150,12 @@ pub trait Outlet: Send + Sync {
     fn is_open(&self) -> bool;
 }
 
-/// Who made a call: the instance that events are about, and the environment whose end takes all with it.
+/// Who made a call: the instance, and the environment whose end takes all with it.
 #[derive(Clone)]
 pub struct Caller {
     /// Where its answers and events go.
     pub outlet: Arc<dyn Outlet>,
-    /// The instance, unique in the process.
+    /// The instance: of the calls that wait in one environment, those with the same number are of the same one.
     pub instance: u64,
     /// The environment (a main thread, a worker), unique in the process.
     pub environment: u64,

@@ -16,8 +16,6 @@ pub struct Waiter {
     pub ticket: Ticket,
     /// What its lock is to be taken with.
     pub settings: Arc<Settings>,
-    /// The resource, as the caller named it.
-    pub resource: String,
     /// It was first once, and its attempt was answered.
     pub has_tried: bool,
 }
@@ -72,8 +70,6 @@ pub struct Head {
     pub caller: Caller,
     /// What its lock is to be taken with.
     pub settings: Arc<Settings>,
-    /// The resource, as the caller named it.
-    pub resource: String,
 }
 
 impl Queue {
@@ -105,7 +101,6 @@ impl Queue {
             call: waiter.ticket.call,
             caller: waiter.ticket.caller.clone(),
             settings: Arc::clone(&waiter.settings),
-            resource: waiter.resource.clone(),
         })
     }
 

@@ -1,19 +1,18 @@
-//! The class that JavaScript sees. Turns arguments into requests, and knows what its instance holds; nothing more.
+//! The class that JavaScript sees. Turns arguments into requests; nothing more.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{Function, Object, This};
+use napi::bindgen_prelude::{Either, Function, Uint32Array};
 use napi::{Env, Error, Result, Status};
 use napi_derive::napi;
 
 use crate::bridge;
 use crate::core::Request;
 use crate::endpoint::{DEFAULT_CLIENT_NAME, Endpoint, Host, Login, Place, Protocol, Secret};
-use crate::environment::{Environment, Kind};
-use crate::instance::Instance;
+use crate::environment::Environment;
+use crate::holding::Phase;
 use crate::lease::Terms;
 use crate::settings::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEY_PREFIX, LogLevel, Settings};
 use crate::tls::Tls;
@@ -87,138 +86,117 @@ pub struct Options {
     pub log_level: Option<u32>,
 }
 
-/// Reservations of one worker. See index.d.ts for what each method does; here arguments are strict and errors are
-/// plain objects.
+/// What reservations with the same fields share. See index.d.ts for what each method does; here arguments are strict,
+/// errors are plain objects, and calls and reservations go by numbers: those of calls are chosen by JavaScript.
 #[napi(js_name = "ReserveResource")]
 pub struct ReserveResource {
     environment: Rc<Environment>,
-    instance: Rc<Instance>,
-    settings: RefCell<Arc<Settings>>,
+    settings: Arc<Settings>,
 }
 
 #[napi]
 impl ReserveResource {
     /// `by` starts every value; `heartbeat_interval` in milliseconds, 0 or less is a third of the ttl, `Infinity`
-    /// never; `lock_ttl` in seconds. `log(name, fields)` is called for what happens without a call.
+    /// never; `lock_ttl` in seconds. `listener(letters)` gets answers, and what happens without a call, in batches
+    /// (`lib/events.js`).
     #[allow(clippy::too_many_arguments, reason = "the signature of 0.4.0")]
     #[napi(constructor, catch_unwind)]
     pub fn new(
         env: Env,
-        mut this: This,
         by: String,
         host: String,
         port: u32,
         heartbeat_interval: f64,
         lock_ttl: f64,
-        log: Option<Function>,
+        listener: Function,
         password: String,
         options: Option<Options>,
     ) -> Result<Self> {
         let settings = settings_of(by, host, port, heartbeat_interval, lock_ttl, password, options)?;
         bridge::core()?;
-        if let Some(log) = log {
-            this.object.set("log", log)?;
-        }
-        Ok(Self {
-            environment: bridge::environment(&env)?,
-            instance: Instance::new(),
-            settings: RefCell::new(Arc::new(settings)),
-        })
+        Ok(Self { environment: bridge::environment(&env, Some(&listener))?, settings: Arc::new(settings) })
     }
 
-    /// Sets what later calls use. What is held stays with what it was acquired with.
-    #[allow(clippy::too_many_arguments, reason = "the signature of 0.4.0")]
+    /// One attempt. The listener gets the answer under the number `call`.
     #[napi(catch_unwind)]
-    pub fn configure(
-        &self,
-        by: String,
-        host: String,
-        port: u32,
-        heartbeat_interval: f64,
-        lock_ttl: f64,
-        password: String,
-        options: Option<Options>,
-    ) -> Result<()> {
-        let settings = settings_of(by, host, port, heartbeat_interval, lock_ttl, password, options)?;
-        *self.settings.borrow_mut() = Arc::new(settings);
-        Ok(())
-    }
-
-    /// One attempt: `callback(err, true, key, val)` or `callback(err, false, key, holder)`.
-    #[napi(catch_unwind)]
-    pub fn lock(&self, env: Env, this: This, resource: String, callback: Function) -> Result<()> {
-        let ticket =
-            self.environment.begin(&env, Some(&this.object), &self.instance, Kind::Plain, callback)?;
-        let settings = Arc::clone(&self.settings.borrow());
+    pub fn lock(&self, env: Env, resource: String, call: u32) -> Result<()> {
+        let ticket = self.environment.begin(&env, call.into(), 0)?;
+        let settings = Arc::clone(&self.settings);
         bridge::core()?.submit(Request::Lock { ticket, settings, resource });
         Ok(())
     }
 
-    /// Waits: `callback(err, key, val)`. Gives the number of the call, for `cancel_wait`. `timeout` in milliseconds.
+    /// Waits. `instance` is the same for those calls alone that are of the same instance; `timeout` is in milliseconds.
     #[napi(js_name = "wait_until_lock", catch_unwind)]
     pub fn wait_until_lock(
         &self,
         env: Env,
-        this: This,
         resource: String,
-        callback: Function,
+        call: u32,
+        instance: u32,
         timeout: Option<f64>,
-    ) -> Result<i64> {
+    ) -> Result<()> {
         let timeout = timeout.filter(|timeout| timeout.is_finite()).map(milliseconds);
-        let settings = Arc::clone(&self.settings.borrow());
-        let kind = Kind::Wait(Arc::clone(&settings), resource.clone());
-        let ticket = self.environment.begin(&env, Some(&this.object), &self.instance, kind, callback)?;
-        let call = ticket.call;
+        let ticket = self.environment.begin(&env, call.into(), instance.into())?;
+        let settings = Arc::clone(&self.settings);
         bridge::core()?.submit(Request::Wait { ticket, settings, resource, timeout });
-        // 2^53 calls are more than a process makes.
-        Ok(i64::try_from(call).unwrap_or(i64::MAX))
-    }
-
-    /// The waiter leaves; its callback gets `ABORTED` unless it was answered before.
-    #[napi(js_name = "cancel_wait", catch_unwind)]
-    pub fn cancel_wait(&self, call: i64) -> Result<()> {
-        let cancellation = u64::try_from(call).ok().and_then(|call| self.environment.cancellation(call));
-        if let Some(cancellation) = cancellation {
-            bridge::core()?.submit(cancellation);
-        }
         Ok(())
     }
 
-    /// Frees one resource, or all: `callback(err, released)`.
+    /// The waiter leaves; it is answered with `ABORTED` unless it was answered before.
+    #[napi(js_name = "cancel_wait", catch_unwind)]
+    pub fn cancel_wait(&self, resource: String, call: u32) -> Result<()> {
+        let (settings, environment) = (Arc::clone(&self.settings), self.environment.id());
+        bridge::core()?.submit(Request::CancelWait { settings, resource, environment, call: call.into() });
+        Ok(())
+    }
+
+    /// Frees what these numbers stand for.
     #[napi(catch_unwind)]
-    pub fn release(&self, env: Env, this: This, resource: Option<String>, callback: Function) -> Result<()> {
-        let key = resource.map(|resource| self.settings.borrow().key_of(&resource));
-        let holdings = self.instance.to_release(key.as_deref());
+    pub fn release(&self, env: Env, handles: Either<u32, Uint32Array>, call: u32) -> Result<()> {
+        let holdings = self.environment.holdings(numbers(&handles));
         for holding in &holdings {
             holding.give_up();
         }
-        let kind = Kind::On(holdings.clone());
-        let ticket = self.environment.begin(&env, Some(&this.object), &self.instance, kind, callback)?;
+        let ticket = self.environment.begin_on(&env, call.into(), holdings.clone());
         bridge::core()?.submit(Request::Release { ticket, holdings });
         Ok(())
     }
 
-    /// Renews all that is held, for the ttl as it is set now: `callback(err)`.
+    /// Renews of these what is held, for the ttl as it is set now.
     #[napi(js_name = "ensure_reservation", catch_unwind)]
-    pub fn ensure_reservation(&self, env: Env, this: This, callback: Function) -> Result<()> {
-        let holdings = self.instance.to_renew();
-        let kind = Kind::On(holdings.clone());
-        let ticket = self.environment.begin(&env, Some(&this.object), &self.instance, kind, callback)?;
-        let ttl = self.settings.borrow().terms.ttl;
+    pub fn ensure_reservation(&self, env: Env, handles: Uint32Array, call: u32) -> Result<()> {
+        let mut holdings = self.environment.holdings(&handles);
+        holdings.retain(|holding| holding.phase() == Phase::Held);
+        let ticket = self.environment.begin_on(&env, call.into(), holdings.clone());
+        let ttl = self.settings.terms.ttl;
         bridge::core()?.submit(Request::Renew { ticket, holdings, ttl });
         Ok(())
     }
 
-    /// At least one is held, and every one is certain at this very instant.
-    #[napi(catch_unwind)]
-    pub fn held(&self) -> bool {
-        self.instance.holds_for_certain()
+    /// All of these are held, and certain at this very instant.
+    #[napi(js_name = "are_held", catch_unwind)]
+    pub fn are_held(&self, handles: Uint32Array) -> bool {
+        self.environment.are_certain(&handles)
     }
 
     /// This one is held, and certain at this very instant.
     #[napi(js_name = "is_held", catch_unwind)]
-    pub fn is_held(&self, resource: String) -> bool {
-        self.instance.holds(&self.settings.borrow().key_of(&resource))
+    pub fn is_held(&self, handle: u32) -> bool {
+        self.environment.are_certain(&[handle])
+    }
+
+    /// Nobody can release this any more, whose time ran out.
+    #[napi(catch_unwind)]
+    pub fn forget(&self, handle: u32) {
+        self.environment.forget(handle);
+    }
+}
+
+fn numbers(handles: &Either<u32, Uint32Array>) -> &[u32] {
+    match handles {
+        Either::A(handle) => std::slice::from_ref(handle),
+        Either::B(handles) => handles,
     }
 }
 
@@ -234,8 +212,7 @@ pub fn disconnect(
     callback: Function,
 ) -> Result<()> {
     let endpoint = endpoint_of(host, port, password, &mut options.unwrap_or_default())?;
-    let ticket =
-        bridge::environment(&env)?.begin(&env, None::<&Object>, &Instance::new(), Kind::Plain, callback)?;
+    let ticket = bridge::environment(&env, None)?.begin_with_callback(&env, callback)?;
     bridge::core()?.submit(Request::Disconnect { ticket, endpoint });
     Ok(())
 }

@@ -49,10 +49,10 @@ pub fn wait(
     client: &Rc<Client>,
     ticket: Ticket,
     settings: Arc<Settings>,
-    resource: String,
+    resource: &str,
     timeout: Option<Duration>,
 ) {
-    let key: Arc<str> = settings.key_of(&resource).into();
+    let key: Arc<str> = settings.key_of(resource).into();
     let (environment, call) = (ticket.caller.environment, ticket.call);
     let existing = client.queues.borrow().get(&key).cloned();
     let queue = existing.unwrap_or_else(|| {
@@ -62,7 +62,7 @@ pub fn wait(
         queue
     });
     let grace = settings.command_timeout;
-    queue.join(Waiter { ticket, settings, resource, has_tried: false });
+    queue.join(Waiter { ticket, settings, has_tried: false });
     if let Some(timeout) = timeout {
         tokio::task::spawn_local(async move {
             sleep(timeout).await;
@@ -89,7 +89,7 @@ pub fn tell_outage(client: &Client, error: &Error) {
     for head in client.queues.borrow().values().filter_map(|queue| queue.head()) {
         if told.insert(head.caller.instance) {
             let (host, port) = client.link.endpoint.address();
-            let event = Event::Outage { host: host.to_owned(), port, error: error.clone() };
+            let event = Event::Outage { call: head.call, host: host.to_owned(), port, error: error.clone() };
             head.caller.report(head.settings.log_level, event);
         }
     }
@@ -254,10 +254,11 @@ fn doubled(times: u32) -> Duration {
 fn tell_attempt(client: &Client, head: &Head, queue: &Queue, sight: &Sight) {
     let level = head.settings.log_level;
     if let Some(reason) = client.link.take_why_no_pushes() {
-        head.caller.report(level, Event::PollingOnly { endpoint: client.link.endpoint.to_string(), reason });
+        let endpoint = client.link.endpoint.to_string();
+        head.caller.report(level, Event::PollingOnly { call: head.call, endpoint, reason });
     }
-    let (resource, key) = (head.resource.clone(), Arc::clone(&queue.key));
-    head.caller.report(level, Event::Attempted { resource, key, holder: sight.holder.clone() });
+    let (call, key) = (head.call, Arc::clone(&queue.key));
+    head.caller.report(level, Event::Attempted { call, key, holder: sight.holder.clone() });
 }
 
 /// A failure that waiting does not mend. What is wrong with the connection is wrong for every waiter; what redis said

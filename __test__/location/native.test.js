@@ -7,10 +7,17 @@ const { test } = require('node:test');
 
 const calls = [];
 
+// The kinds of letters, as src/environment.rs numbers them.
+const ACQUIRED = 0;
+const RELEASED = 2;
+
+// The keys of what is held, by the numbers that the callers know.
+const held = new Map();
+
 class Native {
   constructor(...parameters) {
     calls.push(['new', ...parameters]);
-    this.keys = new Set();
+    this.deliver = parameters[5];
     this.learn(parameters[7]);
   }
 
@@ -18,28 +25,23 @@ class Native {
     this.prefix = key_prefix;
   }
 
-  configure(...parameters) {
-    calls.push(['configure', ...parameters]);
-    this.learn(parameters[6]);
+  lock(name, call) {
+    const handle = held.size;
+    held.set(handle, this.prefix + name);
+    setImmediate(this.deliver, [ACQUIRED, call, handle, 'value']);
   }
 
-  lock(name, callback) {
-    this.keys.add(this.prefix + name);
-    setImmediate(callback, null, true, this.prefix + name, 'value');
+  is_held(handle) {
+    return held.get(handle) !== undefined;
   }
 
-  is_held(name) {
-    return this.keys.has(this.prefix + name);
+  wait_until_lock(name, call) {
+    this.lock(name, call);
   }
 
-  wait_until_lock(name, callback) {
-    this.lock(name, (error, _got, key, val) => callback(error, key, val));
-    return 1;
-  }
-
-  release(name, callback) {
-    this.keys.delete(this.prefix + name);
-    setImmediate(callback, null, 1);
+  release(handle, call) {
+    held.set(handle, undefined);
+    setImmediate(this.deliver, [RELEASED, call, 1, undefined]);
   }
 }
 
@@ -150,23 +152,23 @@ test('the native side is told anew when an option has another value, and only th
   const change = async (work) => {
     work();
     const told = await callsOf(() => reservation.lock(`job ${Math.random()}`));
-    return told.map(([what, ...parameters]) => [what, parameters[6]]);
+    return told.map(([what, ...parameters]) => [what, parameters[7]]);
   };
   assert.equal((await change(() => {})).length, 1, 'the first call');
   assert.deepEqual(await change(() => {}), []);
   // Another text of the same value, another object of the same content.
   assert.deepEqual(await change(() => Object.assign(options, { db: '1', tls: { ca: [PEM] } })), []);
   const told = { log_level: 0, db: 2, max_hold: 5, tls: { ca: PEM, reject_unauthorized: true } };
-  assert.deepEqual(await change(() => (options.db = 2)), [['configure', told]]);
+  assert.deepEqual(await change(() => (options.db = 2)), [['new', told]]);
   assert.deepEqual(await change(() => {}), []);
   // What is inside of an object counts when something else has changed, or when it is another object.
   assert.deepEqual(await change(() => (options.tls.servername = 'n')), []);
   told.tls.servername = 'n';
-  assert.deepEqual(await change(() => (options.tls = { ...options.tls })), [['configure', told]]);
+  assert.deepEqual(await change(() => (options.tls = { ...options.tls })), [['new', told]]);
   delete told.tls;
-  assert.deepEqual(await change(() => delete options.tls), [['configure', told]]);
+  assert.deepEqual(await change(() => delete options.tls), [['new', told]]);
   told.key_prefix = 'x';
-  assert.deepEqual(await change(() => (options.key_prefix = 'x')), [['configure', told]]);
+  assert.deepEqual(await change(() => (options.key_prefix = 'x')), [['new', told]]);
 });
 
 test('a prefix that changes while something is held: the rest keeps its key', async () => {

@@ -1,0 +1,85 @@
+//! The reservations that an environment's callers know of, each by a small number: objects that cross the border cost
+//! more than the lock that they would stand for.
+
+use std::sync::Arc;
+
+use crate::holding::Holding;
+
+/// The reservations of one environment by their numbers.
+#[derive(Default)]
+pub struct Handles {
+    /// `None` in the place of a number that stands for nothing.
+    places: Vec<Option<Arc<Holding>>>,
+    vacant: Vec<u32>,
+    /// Numbers that stand for nothing any more, but that the environment may not have been told of.
+    left: Vec<u32>,
+}
+
+impl Handles {
+    /// Gives a reservation a number.
+    pub fn add(&mut self, holding: Arc<Holding>) -> u32 {
+        let number = self.vacant.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            // 2^32 reservations are more than memory has room for.
+            u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
+        });
+        holding.set_handle(number);
+        if let Some(place) = self.places.get_mut(number as usize) {
+            *place = Some(holding);
+        }
+        number
+    }
+
+    /// What a number stands for.
+    #[must_use]
+    pub fn get(&self, number: u32) -> Option<&Arc<Holding>> {
+        self.places.get(number as usize)?.as_ref()
+    }
+
+    /// The number of a reservation, while it has one.
+    #[must_use]
+    pub fn number_of(&self, holding: &Arc<Holding>) -> Option<u32> {
+        let number = holding.handle();
+        self.get(number).filter(|there| Arc::ptr_eq(there, holding)).map(|_| number)
+    }
+
+    /// The number of a reservation stands for nothing from now on. It is not given to another one before [`Self::reuse`].
+    pub fn remove(&mut self, holding: &Arc<Holding>) {
+        if let Some(number) = self.number_of(holding) {
+            self.places[number as usize] = None;
+            self.left.push(number);
+        }
+    }
+
+    /// The environment has been told all that was removed: nobody goes by those numbers any more.
+    pub fn reuse(&mut self) {
+        self.vacant.append(&mut self.left);
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::support::holding;
+
+    #[test]
+    fn a_number_is_not_given_again_before_its_end_was_told() {
+        let mut handles = Handles::default();
+        let (first, second, third) = (holding("a"), holding("b"), holding("c"));
+        let number = handles.add(Arc::clone(&first));
+        assert_eq!(handles.number_of(&first), Some(number));
+        handles.remove(&first);
+        handles.remove(&first);
+        assert!(handles.get(number).is_none() && handles.number_of(&first).is_none());
+        assert_ne!(handles.add(Arc::clone(&second)), number);
+        handles.reuse();
+        assert_eq!(handles.add(Arc::clone(&third)), number);
+        assert_eq!(handles.number_of(&first), None, "it is another's now");
+        assert!(handles.get(number).is_some_and(|there| Arc::ptr_eq(there, &third)));
+    }
+}
