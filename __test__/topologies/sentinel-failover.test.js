@@ -1,0 +1,199 @@
+// A hundred locks that are held, and fifty that another process waits for, while their master is killed (twice in a
+// row), hangs, or is replaced on purpose: nothing is lost where the failover is shorter than the lease, nothing is held
+// twice, and a waiter has what is released afterwards from the new master.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+const { commandCalls } = require('../support/commands');
+const { until, within } = require('../support/wait');
+const { Crew, overlapsOf, startCrew } = require('./support/crew');
+const {
+  accessTo,
+  areRenewedSince,
+  connectionsNamed,
+  keyOf,
+  startSteadySentinels,
+  throughSentinels,
+  valuesOn,
+} = require('./support/through-sentinels');
+
+const patient = { timeout: 20000 };
+const resources = Array.from({ length: 100 }, (_, index) => `job ${index}`);
+const wanted = resources.slice(0, 50);
+
+/** How many SETs a node has been sent. */
+async function setsOn(node) {
+  const calls = await commandCalls({ info: (section) => node.command('INFO', section) });
+  return calls.set || 0;
+}
+
+async function makeCrews(t, kit, settings) {
+  const { password, options } = accessTo(kit);
+  const access = { password, options: { ...options, client_name: 'waiters' } };
+  const named = { ...settings, options: { client_name: 'holders' } };
+  return {
+    holders: new Crew('a holder', () => throughSentinels(t, kit, named), resources),
+    waiters: await startCrew(t, 'a waiter', access, wanted, settings),
+  };
+}
+
+/**
+ * One failover while all is held and half of it is waited for, and what must be true after it. `strike(first)` ends
+ * when there is a new master, and resolves with it. Resolves with `{ first, second }`.
+ */
+async function survive(t, kit, { holders, waiters }, { ttl, strike }) {
+  const first = await kit.master();
+  await holders.take();
+  const before = await setsOn(first);
+  waiters.wait();
+  await until(async () => (await setsOn(first)) >= before + wanted.length, {
+    ...patient,
+    what: 'a try of each waiter',
+  });
+  await until(() => kit.isReplicated(first), { ...patient, what: 'replicas that have it all' });
+
+  const start = performance.now();
+  const second = await strike(first);
+  const promoted = performance.now();
+  await until(() => areRenewedSince(second, resources, start, ttl), {
+    timeout: 1000 * ttl,
+    what: 'renewals on the new master before the end of their leases',
+  });
+  const renewed = performance.now();
+  assert.deepEqual(holders.losses, [], 'no loss was told');
+  assert.equal(holders.held.length, resources.length, 'all are held');
+  assert.deepEqual(await valuesOn(second, resources), holders.values, 'by those who believe so');
+  assert.equal(waiters.had.size, 0, 'no waiter has what another holds');
+
+  const releasing = performance.now();
+  assert.equal(await holders.release(), resources.length);
+  await waiters.allHad();
+  const had = performance.now();
+  const values = wanted.map((resource) => waiters.had.get(resource).value);
+  assert.deepEqual(await valuesOn(second, wanted), values, 'the waiters have it on the new master');
+  const after = await waiters.release();
+  assert.deepEqual([after.freed, after.losses], [wanted.length, []]);
+  assert.deepEqual(overlapsOf([...holders.tenures, ...after.tenures]), [], 'nothing was held twice');
+  assert.equal(await second.command('EXISTS', ...resources.map(keyOf)), 0, 'all is free again');
+  const ms = (from, to) => `${Math.round(to - from)} ms`;
+  t.diagnostic(
+    `a new master after ${ms(start, promoted)}, all renewed there ${ms(promoted, renewed)} later, ` +
+      `all waiters served ${ms(releasing, had)} after the release`,
+  );
+  return { first, second };
+}
+
+test('the master is killed, twice in a row', async (t) => {
+  const kit = await startSteadySentinels(t);
+  const settings = { ttl: 15, interval: 1000 };
+  const crews = await makeCrews(t, kit, settings);
+  const strike = async (first) => {
+    await first.kill();
+    return kit.waitForFailover(first);
+  };
+  const { first, second } = await survive(t, kit, crews, { ...settings, strike });
+  await first.start();
+  await kit.waitUntilHealthy();
+  const { first: killed } = await survive(t, kit, crews, { ...settings, strike });
+  assert.equal(killed, second, 'which was the new one');
+});
+
+test('the master hangs: it is left for a new one, and nobody goes back when it goes on', async (t) => {
+  const kit = await startSteadySentinels(t);
+  const settings = { ttl: 15, interval: 1000 };
+  const crews = await makeCrews(t, kit, settings);
+  const strike = async (first) => {
+    first.pause();
+    return kit.waitForFailover(first);
+  };
+  const { first, second } = await survive(t, kit, crews, { ...settings, strike });
+
+  first.resume();
+  await crews.holders.take();
+  crews.waiters.wait();
+  await until(async () => (await first.command('ROLE'))[0] === 'slave', {
+    ...patient,
+    what: 'the demotion of the old master',
+  });
+  await assert.rejects(first.command('SET', 'key', 'value'), /^ReplyError: READONLY/);
+  const demoted = performance.now();
+  await until(() => areRenewedSince(second, resources, demoted, settings.ttl), {
+    ...patient,
+    what: 'renewals on the new master after that',
+  });
+  for (const name of ['holders', 'waiters']) {
+    assert.equal(await connectionsNamed(first, name), 0, `the ${name} have left the old master`);
+    assert.equal(await connectionsNamed(second, name), 1, `the ${name} are at the new one`);
+  }
+  assert.deepEqual(crews.holders.losses, []);
+  assert.equal(await crews.holders.release(), resources.length);
+  await crews.waiters.allHad();
+  const after = await crews.waiters.release();
+  assert.deepEqual([after.freed, after.losses], [wanted.length, []]);
+  assert.deepEqual(overlapsOf([...crews.holders.tenures, ...after.tenures]), []);
+});
+
+test('a failover on purpose, there and back: nothing is lost, with a lease of five seconds', async (t) => {
+  const kit = await startSteadySentinels(t);
+  const settings = { ttl: 5, interval: 500 };
+  const crews = await makeCrews(t, kit, settings);
+  const strike = () => kit.failover();
+  await survive(t, kit, crews, { ...settings, strike });
+  await kit.waitUntilHealthy();
+  await survive(t, kit, crews, { ...settings, strike });
+});
+
+test('a failover on purpose, with the pace of a real sentinel: the old master is left before its demotion', async (t) => {
+  // Four such periods after it has promoted the new master, a sentinel tells the old one that it is none any more. These
+  // are eight seconds, longer than the lease: who renews there all the while is not the holder on the new one.
+  const kit = await startSteadySentinels(t, {}, { 'publish-period': 2000 });
+  const settings = { ttl: 5, interval: 500 };
+  const crews = await makeCrews(t, kit, settings);
+  const { first } = await survive(t, kit, crews, { ...settings, strike: () => kit.failover() });
+  assert.equal((await first.command('ROLE'))[0], 'master', 'it does not know it yet');
+  for (const name of ['holders', 'waiters']) assert.equal(await connectionsNamed(first, name), 0, name);
+});
+
+test('who comes after a failover is led to the new master, whichever sentinel is asked', async (t) => {
+  const kit = await startSteadySentinels(t, {}, { 'publish-period': 2000 });
+  const first = await kit.master();
+  const second = await kit.failover();
+  // All sentinels name the new one now, and the old one still says that it is a master.
+  const led = await Promise.all(
+    kit.addresses.map(async (address, index) => {
+      const newcomer = throughSentinels(t, kit, { options: { sentinels: [address] } });
+      assert.equal(await newcomer.lock(`free ${index}`), true);
+      return (await second.command('EXISTS', keyOf(`free ${index}`))) === 1;
+    }),
+  );
+  assert.equal((await first.command('ROLE'))[0], 'master', 'in time for what is to be seen');
+  assert.deepEqual(led, [true, true, true]);
+});
+
+test('a master that an operator demotes: it answers READONLY, and is left', async (t) => {
+  const kit = await startSteadySentinels(t);
+  const first = await kit.master();
+  const [replica] = await kit.replicas();
+  const make = () =>
+    throughSentinels(t, kit, { ttl: 15, interval: 200, options: { client_name: 'holders' } });
+  const holders = new Crew('a holder', make, wanted);
+  await holders.take();
+  await until(() => kit.isReplicated(first), patient);
+  // Unlike a sentinel, this ends no connection: only the answers tell that the server is another's replica now.
+  await first.command('REPLICAOF', replica.host, replica.port);
+  const demoted = performance.now();
+  const second = await kit.waitForFailover(first);
+  await until(() => areRenewedSince(second, wanted, demoted, 15), {
+    ...patient,
+    what: 'renewals on the new master',
+  });
+  assert.match(await first.command('INFO', 'errorstats'), /errorstat_READONLY/, 'it has refused some');
+  await until(async () => (await connectionsNamed(first, 'holders')) === 0, {
+    ...patient,
+    what: 'the end of the connection to the old master',
+  });
+  assert.deepEqual(holders.losses, []);
+  assert.deepEqual(await valuesOn(second, wanted), holders.values);
+  assert.equal(await within(5000, holders.release()), wanted.length);
+});
