@@ -1,0 +1,233 @@
+// A user who may do exactly what is documented can do everything, and needs all of it; what becomes of a lock whose user
+// may do less than would be good.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+const { commandCalls } = require('../support/commands');
+const { ran, setOf } = require('../support/faults');
+const { startProxy } = require('../support/proxy');
+const { keepLog, keepLosses } = require('../support/reservation');
+const { until } = require('../support/wait');
+const { connections, errorOf, patient, reserve, wakeUp } = require('./support/looks');
+const { startNode } = require('./support/node');
+const {
+  addWorker,
+  everyServer,
+  improving,
+  needed,
+  optional,
+  rules,
+  scripts,
+  setinfo,
+} = require('./support/rules');
+
+/** Less than most of a second, which is when a waiter polls. */
+const promptly = 700;
+
+/** Reservations of a user, on a server or a proxy before it. */
+function as(t, server, { username, password }, { options, ...settings } = {}) {
+  return reserve(t, server, { username, ...options }, { password, ...settings });
+}
+
+/** What the server has refused to a user so far: the names of the commands, in the order in which it lists them. */
+async function refused(server, username) {
+  const entries = await server.command('ACL', 'LOG', '1000');
+  return entries
+    .map((entry) => (Array.isArray(entry) ? pairs(entry) : entry))
+    .filter((entry) => entry.username === username)
+    .map((entry) => entry.object.toLowerCase());
+}
+
+function pairs(list) {
+  return Object.fromEntries(
+    list.flatMap((name, index) => (index % 2 === 0 ? [[name, list[index + 1]]] : [])),
+  );
+}
+
+/** Loses the reply of a SET together with its connection, so that what became of it must be found out. */
+async function lockWithLostReply(proxy, reservation, resource) {
+  const lost = proxy.dropReply(setOf(`reservation-${resource}`));
+  const locking = reservation.lock(resource);
+  locking.catch(() => {});
+  await Promise.race([lost, locking]); // who may not even SET never gets so far
+  proxy.heal();
+  return locking;
+}
+
+for (const { title, server: name, skip } of everyServer) {
+  test(`the documented rules are enough, on ${title}`, { skip }, async (t) => {
+    const server = await startNode(t, { server: name });
+    const client = server.client();
+    const user = await addWorker(server);
+    const log = keepLog();
+    const [one, other, third] = [1, 2, 3].map(() => as(t, server, user, { interval: 100, log }));
+    const losses = [one, other, third].map(keepLosses);
+
+    assert.equal(await one.lock('job'), true);
+    assert.equal(await other.lock('job'), false);
+    await ran(client, 'pexpire', 2);
+    await one.ensure_reservation();
+    const deletions = (await commandCalls(client)).del;
+    const waiting = other.wait_until_lock('job', { timeout: patient.timeout });
+    await ran(client, 'set');
+    assert.equal(await one.release(), 1);
+    assert.equal(await waiting, 'reservation-job');
+    assert.equal((await commandCalls(client)).del, deletions, 'handed over, not freed');
+    assert.equal(await other.release(), 1);
+
+    assert.ok((await wakeUp(server, third, 'woken')) < promptly, 'the server tells of a key that is freed');
+    await client.call('SCRIPT', 'FLUSH');
+    assert.equal(await third.release(), 1, 'with scripts that the server has forgotten');
+
+    const proxy = await startProxy(t, server);
+    const unlucky = as(t, proxy, user);
+    assert.equal(await lockWithLostReply(proxy, unlucky, 'settled'), true);
+    assert.equal(await unlucky.release(), 1);
+
+    const elsewhere = as(t, server, user, { options: { db: 2, min_replicas: 0 } });
+    assert.equal(await elsewhere.lock('job'), true);
+    assert.equal(await elsewhere.release(), 1);
+    const replicated = as(t, server, user, { options: { min_replicas: 1, command_timeout: 100 } });
+    // It has none: all that is asked here is that it may be asked for them.
+    assert.notEqual((await errorOf(replicated.lock('job'))).code, 'ERR_REDIS_AUTH');
+
+    await third.lock('stolen');
+    await client.del('reservation-stolen');
+    assert.equal((await errorOf(third.ensure_reservation())).code, 'ERR_RESERVATION_LOST');
+    await until(async () => (await client.dbsize()) === 0, { ...patient, what: 'the end of all keys' });
+    assert.deepEqual([log.of('waiting-by-polling'), losses], [[], [[], [], []]]);
+    assert.deepEqual(await refused(server, user.username), []);
+  });
+}
+
+test('none of the rules is there for nothing', async (t) => {
+  const server = await startNode(t);
+  const client = server.client();
+  const proxy = await startProxy(t, server);
+  for (const rule of rules.filter((one) => one.startsWith('+'))) {
+    const name = `without-${rule.replace(/\W/g, '')}`;
+    const user = await addWorker(server, { username: name, without: [rule] });
+    // Settled one after another, so that only what is refused is missing.
+    const tryAll = [
+      () => lockWithLostReply(proxy, as(t, proxy, user), name),
+      () => as(t, server, user, { options: { db: 2 } }).lock(name),
+      () =>
+        as(t, server, user, { options: { min_replicas: 1, command_timeout: 50 } }).lock(`${name} replicated`),
+      async () => {
+        const reservation = as(t, server, user);
+        await client.set('reservation-held', 'somebody', 'PX', 60000);
+        await reservation.wait_until_lock('held', { timeout: 50 }).catch(() => {});
+        await reservation.lock(`${name} lost`);
+        await client.del(`reservation-${name} lost`);
+        await reservation.ensure_reservation();
+      },
+      async () => {
+        const reservation = as(t, server, user);
+        await reservation.lock(`${name} renewed`);
+        await client.call('SCRIPT', 'FLUSH');
+        await reservation.ensure_reservation().finally(() => reservation.release());
+      },
+    ];
+    for (const work of tryAll) await work().catch(() => {});
+    const missed = await refused(server, user.username);
+    assert.ok(
+      missed.some((command) => command === rule.slice(1)),
+      `${rule}: ${missed}`,
+    );
+  }
+});
+
+test('all that only improves things can be missing at once', async (t) => {
+  const server = await startNode(t);
+  const client = server.client();
+  const user = await addWorker(server, { rules: [...needed, scripts[0]], without: [setinfo] });
+  const log = keepLog();
+  const [one, other] = [1, 2].map(() => as(t, server, user, { interval: 100, log }));
+  const losses = [one, other].map(keepLosses);
+  assert.equal(await one.lock('job'), true);
+  await ran(client, 'pexpire', 2);
+  const waiting = other.wait_until_lock('job', { timeout: patient.timeout });
+  await ran(client, 'set');
+  assert.equal(await one.release(), 1);
+  await waiting;
+  assert.equal(await other.release(), 1);
+  assert.equal((await connections(server)).length, 0, 'it could not give its name');
+  assert.deepEqual(losses, [[], []]);
+  // Nobody tells of what others do, so there are polls, and one line says so.
+  const [first, second] = [await wakeUp(server, one, 'one'), await wakeUp(server, other, 'other')];
+  assert.ok(first > 300 && second > 300 && first < 3000, `${first} and ${second} ms`);
+  assert.equal(log.of('waiting-by-polling').length, 1);
+  assert.equal(await one.release(), 1);
+  assert.equal(await other.release(), 1);
+});
+
+for (const rule of ['+client|tracking', '+client|caching']) {
+  test(`without ${rule} waiters poll, and the line that says so names it`, async (t) => {
+    const server = await startNode(t);
+    const user = await addWorker(server, { without: [rule] });
+    const log = keepLog();
+    const reservations = [1, 2].map(() => as(t, server, user, { log }));
+    const times = await Promise.all(
+      reservations.map((reservation, index) => wakeUp(server, reservation, `job ${index}`)),
+    );
+    assert.ok(Math.max(...times) < 3000, `${times} ms`);
+    const lines = log.of('waiting-by-polling');
+    assert.deepEqual(
+      lines.map(({ level, endpoint }) => [level, endpoint]),
+      [['warning', server.address]],
+    );
+    assert.ok(lines[0].reason.includes(`'${rule.slice(1)}'`), lines[0].reason);
+  });
+}
+
+for (const without of [[scripts[0]], [scripts[1]]]) {
+  test(`without ${without} locks are renewed and released all the same`, async (t) => {
+    const server = await startNode(t);
+    const reservation = as(t, server, await addWorker(server, { without }), { interval: 100 });
+    await reservation.lock('job');
+    await ran(server.client(), 'pexpire', 2);
+    assert.equal(await reservation.release(), 1);
+  });
+}
+
+for (const without of [[], ['+client|kill'], ['+client|info']]) {
+  test(`a SET that lands late leaves no key, without ${without.join() || 'nothing'}`, async (t) => {
+    const server = await startNode(t);
+    const client = server.client();
+    const proxy = await startProxy(t, server);
+    const user = await addWorker(server, { without });
+    const reservation = as(t, proxy, user, { ttl: 5, options: { command_timeout: 500 } });
+    const held = proxy.holdRequest(setOf('reservation-job'));
+    const locking = reservation.lock('job');
+    await held.caught;
+    proxy.heal();
+    assert.equal(await locking, true, 'with another SET');
+    assert.equal(await reservation.release(), 1);
+    const sets = (await commandCalls(client)).set;
+    held.deliver();
+    if (without.length === 0) {
+      // Its connection is dead: redis drops what is still in it.
+      assert.equal((await commandCalls(client))['client|kill'], 1);
+    } else {
+      // It runs, and what it sets is deleted long before its ttl is over.
+      await until(async () => (await commandCalls(client)).set > sets, { ...patient, what: 'the late SET' });
+      await until(async () => (await client.dbsize()) === 0, { timeout: 2000, what: 'the end of its key' });
+    }
+    assert.equal(await client.exists('reservation-job'), 0);
+  });
+}
+
+test('who uses neither db nor min_replicas needs no rule for them', async (t) => {
+  const server = await startNode(t);
+  const user = await addWorker(server, { without: Object.values(optional) });
+  const reservation = as(t, server, user);
+  assert.equal(await reservation.lock('job'), true);
+  assert.equal(await reservation.release(), 1);
+  assert.deepEqual(await refused(server, user.username), []);
+});
+
+test('the rules that improve things are all that is not needed', () => {
+  const parts = [...needed, ...scripts, ...improving, ...Object.values(optional)];
+  assert.equal(new Set(parts).size, parts.length);
+});

@@ -1,0 +1,79 @@
+// What the tests of TLS, users and places share: reservations wherever a server is, and looks at its connections.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { inspect } = require('node:util');
+const { makeReservation } = require('../../support/reservation');
+const { until } = require('../../support/wait');
+
+/** As long as it takes: what is waited for is a fact, and the machine may be busy. */
+const patient = { timeout: 20000 };
+
+/** A reservation on a server with these options. `settings`: as in makeReservation, and `host` or `port` in the server's place. */
+function reserve(t, server, options, { host = server.host, port = server.port, password, ...settings } = {}) {
+  const place = { host, port, password: password === undefined ? server.password : password };
+  return makeReservation(t, place, { ...settings, options });
+}
+
+/** The error that a promise ends with. */
+async function errorOf(promise) {
+  return promise.then(
+    (value) => assert.fail(`no error, but ${inspect(value)}`),
+    (error) => error,
+  );
+}
+
+/** The connections that the server has under a name, as objects of the fields of CLIENT LIST. */
+async function connections(server, name = 'redis-reservation') {
+  const text = await server.command('CLIENT', 'LIST');
+  return text
+    .trim()
+    .split('\n')
+    .map((line) => Object.fromEntries(line.split(' ').map((field) => field.split(/=(.*)/s).slice(0, 2))))
+    .filter((client) => client.name === name);
+}
+
+/** Ends the connections under a name, and resolves once they are gone. */
+async function cut(server, name) {
+  for (const { id } of await connections(server, name)) {
+    await server.command('CLIENT', 'KILL', 'ID', id);
+    const isGone = async () => (await connections(server, name)).every((client) => client.id !== id);
+    await until(isGone, { ...patient, what: 'the end of a connection' });
+  }
+}
+
+/** Whether what is printed of an error, in whatever way, is free of these texts. */
+function assertHidden(error, ...secrets) {
+  const everything = [
+    inspect(error, { depth: 9, showHidden: true }),
+    error.stack,
+    JSON.stringify(error),
+  ].join('\n');
+  for (const secret of secrets) assert.ok(!everything.includes(secret), everything);
+}
+
+/**
+ * Waits for a resource that somebody else holds, deletes its key behind everybody's back, and resolves with how many
+ * milliseconds later the waiter had it. At once, or after most of a second where the waiter has to poll.
+ */
+async function wakeUp(server, reservation, resource, { key = `reservation-${resource}`, db = 0 } = {}) {
+  const client = server.client({ db });
+  await client.set(key, 'somebody', 'EX', 600);
+  const start = (await calls(client)).set;
+  const waiting = reservation.wait_until_lock(resource, { timeout: patient.timeout });
+  const hasTried = async () => (await calls(client)).set > start;
+  await until(hasTried, { ...patient, what: 'its first try' });
+  await client.del(key);
+  const freed = performance.now();
+  assert.equal(await waiting, key);
+  const after = performance.now() - freed;
+  client.disconnect();
+  return after;
+}
+
+async function calls(client) {
+  const text = await client.info('commandstats');
+  return { set: Number(/cmdstat_set:calls=(\d+)/.exec(text)[1]) };
+}
+
+module.exports = { patient, reserve, errorOf, connections, cut, assertHidden, wakeUp };
