@@ -88,7 +88,7 @@ suite('failover', () => {
     t.diagnostic(`a new master after ${since(start)}`);
     await renewAll(holding);
     t.diagnostic(`all renewed there ${since(promoted)} after it`);
-    assert.ok(performance.now() - promoted < 3000, since(promoted));
+    assert.ok(performance.now() - promoted < 2000, since(promoted));
     t.diagnostic(`${holding.lost.length} told lost, of ${names.length}`);
     // Everything had been renewed, and so copied, before.
     assert.ok(holding.held.length > names.length / 2);
@@ -186,51 +186,6 @@ suite('failover', () => {
     assert.deepEqual((await contest.stop()).errors, []);
     exclusion.assertNever();
     assert.equal(await holding.release(), 30);
-  });
-
-  test('a lease shorter than the failover: told lost once, in time, never made anew; other shards stay', async (t) => {
-    // As the default has it, no shard serves while one is missing.
-    const coverage = (word) =>
-      Promise.all(
-        cluster.awake.map((node) => node.command('CONFIG', 'SET', 'cluster-require-full-coverage', word)),
-      );
-    await coverage('no');
-    t.after(() => coverage('yes'));
-    const names = namesOfShards(3, (number) => `short ${number}`);
-    const holding = await hold(() => onCluster(t, cluster, { interval: 200, ttl: 1 }), 9, {
-      resources: names.flat(),
-    });
-    const slot = cluster.slotOf(keyOf(names[1][0]));
-    const start = performance.now();
-    const first = await cluster.killMasterOf(slot);
-    const killed = performance.now();
-    await until(() => holding.lost.length >= 3, { ...patient, what: 'the losses' });
-    for (const { resource, losses } of holding.lost) {
-      const { at, error } = losses[0];
-      assert.ok(names[1].includes(resource), resource);
-      assert.equal(error.code, 'ERR_RESERVATION_LOST');
-      // The last renewal was at most 200 ms (and a little) before it was killed, and counts from when it was sent.
-      assert.ok(at - start > 400 && at - killed < 1150, `told ${at - killed} ms after the end`);
-    }
-    const second = await cluster.waitForPromotion(slot, first);
-    const promoted = performance.now();
-    const seen = new Set();
-    await until(
-      async () => {
-        for (const name of names[1]) seen.add(await second.command('GET', keyOf(name)));
-        return performance.now() - promoted > 1200;
-      },
-      { ...patient, what: 'more than the ttl' },
-    );
-    assert.deepEqual([...seen], [null], 'nobody made them anew');
-    assert.deepEqual(
-      holding.lost.map(({ resource, losses }) => [resource, losses.length]),
-      names[1].map((name) => [name, 1]),
-    );
-    const again = holding.lost.map(({ reservation, resource }) => reservation.lock(resource));
-    assert.deepEqual(await Promise.all(again), [true, true, true]);
-    assert.equal(holding.held.length, 9);
-    assert.equal(await holding.release(), 9);
   });
 
   test('a SET that ran, and whose reply was lost: true, never false', async (t) => {

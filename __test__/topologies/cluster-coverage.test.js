@@ -1,0 +1,133 @@
+// One master of a cluster is lost, whose other shards go on without it (cluster-require-full-coverage no): so do the
+// locks on them, whatever the library has to find out meanwhile.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { after, afterEach, before, suite, test } = require('node:test');
+const { setTimeout: sleep } = require('node:timers/promises');
+const { until, within } = require('../support/wait');
+const { startCluster } = require('./support/cluster');
+const { clientsNamed, keyOf, namesOfShards, onCluster, patient } = require('./support/shards');
+const { hold } = require('./support/workload');
+
+suite('a shard without a master', () => {
+  let cluster;
+
+  before(async () => {
+    cluster = await startCluster(null, { config: { 'cluster-require-full-coverage': 'no' } });
+  });
+  afterEach(async () => {
+    for (const node of cluster.nodes) {
+      if (node.paused) node.resume();
+      else if (!node.awake) await node.start();
+    }
+    await cluster.waitUntilHealthy();
+  });
+  after(() => cluster.stop());
+
+  /** Locks and releases on the shards that are well, until `stop()`, which gives the longest that one of them took. */
+  function use(t, names, options) {
+    const reservations = names.map(() => onCluster(t, cluster, { ttl: 30, options }));
+    const errors = [];
+    let longest = 0;
+    let going = true;
+    const users = names.map(async (name, place) => {
+      while (going) {
+        const start = performance.now();
+        try {
+          assert.equal(await reservations[place].lock(name), true);
+          assert.equal(await reservations[place].release(), 1);
+        } catch (error) {
+          errors.push(error.message);
+        }
+        longest = Math.max(longest, performance.now() - start);
+        await sleep(5); // a user's pace
+      }
+    });
+    const stop = async () => {
+      going = false;
+      await within(patient.timeout, Promise.all(users));
+      return { longest, errors };
+    };
+    t.after(stop);
+    return stop;
+  }
+
+  for (const [how, limit] of [
+    ['SIGKILL', 500],
+    // The library allows a node a second of silence, and as long for a connection, before it goes by.
+    ['SIGSTOP', 2600],
+  ]) {
+    test(`${how} under 102 locks: those of other shards are served meanwhile, all are renewed after it`, async (t) => {
+      const client_name = `under-${how}`;
+      const names = namesOfShards(34, (number) => `${how} ${number}`);
+      const settings = { interval: 400, ttl: 30, options: { client_name } };
+      const holding = await hold(() => onCluster(t, cluster, settings), 102, { resources: names.flat() });
+      const others = namesOfShards(1, (number) => `beside ${how} ${number}`).flat();
+      const stop = use(t, others.slice(1), { client_name });
+      const slot = cluster.slotOf(keyOf(names[0][0]));
+      const start = performance.now();
+      const first = await (how === 'SIGKILL' ? cluster.killMasterOf(slot) : cluster.pauseMasterOf(slot));
+      const second = await cluster.waitForPromotion(slot, first);
+      const promoted = performance.now();
+      t.diagnostic(`a new master after ${(promoted - start).toFixed(0)} ms`);
+      for (const name of names[0]) await second.command('PEXPIRE', keyOf(name), 15000);
+      const isRenewed = async (name) => (await second.command('PTTL', keyOf(name))) > 16000;
+      await until(async () => (await Promise.all(names[0].map(isRenewed))).every(Boolean), {
+        ...patient,
+        what: 'the renewal of all on the new master',
+      });
+      const renewed = performance.now() - promoted;
+      const { longest, errors } = await stop();
+      t.diagnostic(`all renewed there ${renewed.toFixed(0)} ms after it`);
+      t.diagnostic(`a lock and a release on another shard took ${longest.toFixed(0)} ms at most`);
+      holding.assertNoneLost();
+      assert.deepEqual(errors, []);
+      assert.ok(longest < limit, `${longest} ms on shards that were well`);
+      if (how === 'SIGKILL') assert.ok(renewed < 1500, `renewed after ${renewed} ms`);
+      for (const node of cluster.awake) {
+        const clients = await clientsNamed(node, client_name);
+        assert.ok(clients.length <= 1, `${clients.length} connections to ${node.address}`);
+      }
+      assert.equal(await holding.release(), 102);
+    });
+  }
+
+  test('a lease shorter than the failover: told lost once, in time, never made anew; other shards stay', async (t) => {
+    const names = namesOfShards(3, (number) => `short ${number}`);
+    const holding = await hold(() => onCluster(t, cluster, { interval: 200, ttl: 1 }), 9, {
+      resources: names.flat(),
+    });
+    const slot = cluster.slotOf(keyOf(names[1][0]));
+    const start = performance.now();
+    const first = await cluster.killMasterOf(slot);
+    const killed = performance.now();
+    await until(() => holding.lost.length >= 3, { ...patient, what: 'the losses' });
+    for (const { resource, losses } of holding.lost) {
+      const { at, error } = losses[0];
+      assert.ok(names[1].includes(resource), resource);
+      assert.equal(error.code, 'ERR_RESERVATION_LOST');
+      // The last renewal was at most 200 ms (and a little) before it was killed, and counts from when it was sent.
+      assert.ok(at - start > 400 && at - killed < 1150, `told ${at - killed} ms after the end`);
+    }
+    const second = await cluster.waitForPromotion(slot, first);
+    const promoted = performance.now();
+    const seen = new Set();
+    await until(
+      async () => {
+        for (const name of names[1]) seen.add(await second.command('GET', keyOf(name)));
+        return performance.now() - promoted > 1200;
+      },
+      { ...patient, what: 'more than the ttl' },
+    );
+    assert.deepEqual([...seen], [null], 'nobody made them anew');
+    assert.deepEqual(
+      holding.lost.map(({ resource, losses }) => [resource, losses.length]),
+      names[1].map((name) => [name, 1]),
+    );
+    const again = holding.lost.map(({ reservation, resource }) => reservation.lock(resource));
+    assert.deepEqual(await Promise.all(again), [true, true, true]);
+    assert.equal(holding.held.length, 9);
+    assert.equal(await holding.release(), 9);
+  });
+});
