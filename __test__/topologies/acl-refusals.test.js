@@ -1,0 +1,181 @@
+// What somebody is told who may not do something: at once, by which code, which command and key it was about, which rule
+// is missing (and that this rule is enough), and no password. And how users are named, in options and in URLs.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+const { within } = require('../support/wait');
+const { addUser, changeUser, randomPassword } = require('./support/acl');
+const { assertHidden, connections, errorOf, patient, reserve } = require('./support/looks');
+const { startNode } = require('./support/node');
+const { addWorker, everyServer, optional, rules, scripts } = require('./support/rules');
+
+const username = 'worker';
+
+/** An error that came before anything was tried again, says who was refused where, and hides the password. */
+async function refusalOf(start, server, { password, user = username }) {
+  const began = performance.now();
+  const error = await within(20000, errorOf(start()), 'the refusal');
+  assert.equal(error.code, 'ERR_REDIS_AUTH', error.message);
+  assert.ok(performance.now() - began < 1500, `at once: ${performance.now() - began} ms`);
+  assert.match(error.message, /^Auth error: /);
+  assert.ok(error.message.includes(`(user '${user}' at ${server.address})`), error.message);
+  if (password) assertHidden(error, password, encodeURIComponent(password));
+  return error;
+}
+
+/** The rules that a message advises to add. */
+function advised(error) {
+  const found = /\. To allow it: ACL SETUSER worker ([^(]+)/.exec(error.message);
+  assert.ok(found, error.message);
+  return found[1].trim().split(' ');
+}
+
+const holding = (one) => one.lock('job');
+
+/**
+ * What is missing, a call that meets it, and the command by which the message must name it: that of the script where
+ * redis itself does not say more.
+ */
+const missing = [
+  { without: ['+set'], call: (one) => one.lock('job'), command: 'set' },
+  { without: ['+set'], call: (one) => one.wait_until_lock('job', { timeout: 10000 }), command: 'set' },
+  { without: ['+evalsha'], before: holding, call: (one) => one.release(), command: 'evalsha' },
+  { without: ['+evalsha'], before: holding, call: (one) => one.ensure_reservation(), command: 'evalsha' },
+  { without: scripts, before: holding, call: (one) => one.release(), command: 'eval' },
+  { without: ['+get'], before: holding, call: (one) => one.release(), command: 'get' },
+  { without: ['+del'], before: holding, call: (one) => one.release(), command: 'del' },
+  { without: ['+pexpire'], before: holding, call: (one) => one.ensure_reservation(), command: 'pexpire' },
+  { without: [optional.db], call: (one) => one.lock('job'), command: 'select', options: { db: 2 } },
+  { without: [optional.min_replicas], call: holding, command: 'wait', options: { min_replicas: 1 } },
+];
+
+for (const { title, server: name, skip } of everyServer) {
+  test(
+    `each permission that is missing is named, and giving it is enough, on ${title}`,
+    { skip },
+    async (t) => {
+      const server = await startNode(t, { server: name });
+      for (const { without, before, call, command, options } of missing) {
+        await t.test(`${without}, at ${call.toString().replace(/^.*?=> /, '')}`, async (tt) => {
+          await server.command('FLUSHALL');
+          await server.command('SCRIPT', 'FLUSH');
+          const { password } = await addWorker(server, { without });
+          const settings = { password, interval: 60000, ttl: 60 };
+          const reservation = reserve(tt, server, { username, ...options }, settings);
+          if (before) assert.equal(await before(reservation), true);
+          const error = await refusalOf(() => call(reservation), server, { password });
+          // Redis before 7.2 does not say which command inside a script it was: all that scripts use are then named.
+          assert.match(error.message, new RegExp(`['+]${command}\\b`));
+          const rule = advised(error);
+          assert.ok(rule.includes(`+${command}`), `${rule}`);
+          await changeUser(server, username, ...rule);
+          const again = await call(reservation).catch((caught) => caught);
+          // One more permission may be enough to learn that there are no replicas.
+          assert.notEqual(again && again.code, 'ERR_REDIS_AUTH', again && again.message);
+          await reservation.release();
+        });
+      }
+    },
+  );
+
+  test(`keys that are not the user’s, on ${title}`, { skip }, async (t) => {
+    const server = await startNode(t, { server: name });
+    const { password } = await addWorker(server, {
+      without: ['~reservation-*'],
+      rules: [...rules, '~other-*'],
+    });
+    for (const call of ['lock', 'wait_until_lock']) {
+      const reservation = reserve(t, server, { username }, { password });
+      const error = await refusalOf(() => reservation[call]('job'), server, { password });
+      assert.match(error.message, /key/);
+      assert.deepEqual(advised(error), ['~reservation-*']);
+    }
+    const own = reserve(t, server, { username, key_prefix: 'other-' }, { password });
+    assert.equal(await own.lock('job'), true);
+    assert.equal(await server.command('GET', 'other-job'), own._reserve_val);
+    assert.equal(await own.release(), 1);
+    await changeUser(server, username, '~reservation-*');
+    assert.equal(await reserve(t, server, { username }, { password }).lock('job'), true);
+  });
+
+  test(
+    `who is not let in: a wrong password, a user that is off or unknown, none, on ${title}`,
+    { skip },
+    async (t) => {
+      const acl = { username, password: randomPassword(), rules };
+      const server = await startNode(t, { server: name, acl });
+      await addUser(server, { username: 'absent', password: acl.password, rules: ['off'] });
+      const attempts = [
+        [{ username }, randomPassword(), username, /WRONGPASS/],
+        [{ username }, '', username, /WRONGPASS/],
+        [{ username: 'absent' }, acl.password, 'absent', /WRONGPASS/],
+        [{ username: 'nobody' }, acl.password, 'nobody', /WRONGPASS/],
+        [{}, acl.password, 'default', /WRONGPASS/],
+        [{}, '', 'default', /NOAUTH/],
+      ];
+      for (const [options, password, user, words] of attempts) {
+        const reservation = reserve(t, server, options, { password });
+        for (const call of ['lock', 'wait_until_lock']) {
+          const error = await refusalOf(() => reservation[call]('job'), server, { password, user });
+          assert.match(error.message, words);
+          assert.doesNotMatch(error.message, /ACL SETUSER/, 'no rule would help');
+        }
+      }
+      const reservation = reserve(t, server, { username }, { password: 'wrong' });
+      await errorOf(reservation.lock('job'));
+      reservation.password = acl.password;
+      assert.equal(await reservation.lock('job'), true, 'the password counts as it is at the call');
+    },
+  );
+}
+
+test('a user without a password is let in with none, and with any', async (t) => {
+  const server = await startNode(t);
+  await server.command('ACL', 'SETUSER', 'open', 'on', 'nopass', ...rules);
+  for (const [index, password] of ['', 'whatever'].entries()) {
+    const reservation = reserve(t, server, { username: 'open' }, { password });
+    assert.equal(await reservation.lock(`job ${index}`), true);
+  }
+  assert.deepEqual(
+    (await connections(server)).map(({ user }) => user),
+    ['open', 'open'],
+    'it is not the default user',
+  );
+});
+
+test('user and password by options, by a URL, by both alike, but not by both differently', async (t) => {
+  const acl = { username: 'work:er@home', password: randomPassword() };
+  const server = await startNode(t, { acl });
+  const [user, secret] = [acl.username, acl.password].map(encodeURIComponent);
+  const { host, port } = server;
+  const forms = [
+    [server.host, { username: acl.username }, acl.password],
+    [`redis://${user}:${secret}@${host}:${port}`, {}, ''],
+    [`redis://${host}:${port}?username=${user}&password=${secret}`, {}, ''],
+    [`redis://${user}@${host}:${port}`, {}, acl.password],
+    [`redis://:${secret}@${host}:${port}`, { username: acl.username }, ''],
+    [`redis://${user}:${secret}@${host}:${port}`, { username: acl.username }, acl.password],
+  ];
+  const settings = (place, password) => ({ host: place, port: place === host ? port : null, password });
+  for (const [index, [place, options, password]] of forms.entries()) {
+    const reservation = reserve(t, server, options, settings(place, password));
+    assert.equal(await within(patient.timeout, reservation.lock(`job ${index}`)), true, place);
+  }
+  const clients = await connections(server);
+  assert.deepEqual(
+    clients.map((client) => client.user),
+    [acl.username],
+    'all of these are one endpoint',
+  );
+  const url = `redis://${user}:${secret}@${host}:${port}`;
+  for (const [field, options, password] of [
+    ['username', { username: 'another' }, ''],
+    ['password', {}, 'another-secret'],
+  ]) {
+    const error = await errorOf(reserve(t, server, options, settings(url, password)).lock('job'));
+    assert.equal(error.code, 'ERR_INVALID_ARG_VALUE');
+    assert.match(error.message, new RegExp(`^${field} `));
+    assertHidden(error, acl.password, secret, 'another-secret');
+  }
+});
