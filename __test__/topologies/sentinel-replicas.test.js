@@ -4,6 +4,8 @@
 
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
+const { commandCalls } = require('../support/commands');
+const { passed } = require('../support/faults');
 const { keepLosses, askError } = require('../support/reservation');
 const { until, within } = require('../support/wait');
 const { keyOf, startSteadySentinels, throughSentinels } = require('./support/through-sentinels');
@@ -99,6 +101,26 @@ test('a wait outlasts the lack of replicas, and a lock beside it still has its l
   await within(20000, waiting);
   assert.equal(had, key);
   assert.equal(await master.command('GET', key), waiter._reserve_val);
+});
+
+test('a wait that is aborted while there are too few replicas tries no more', async (t) => {
+  const kit = await startSteadySentinels(t, { replicas: 0 });
+  const [master] = kit.nodes;
+  const tries = async () => {
+    const calls = await commandCalls({ info: (section) => master.command('INFO', section) });
+    return calls.set || 0;
+  };
+  const waiter = throughSentinels(t, kit, { ttl: 15, options: { min_replicas: 1, command_timeout: 400 } });
+  const aborting = new AbortController();
+  const waiting = waiter.wait_until_lock('job', { signal: aborting.signal });
+  await until(async () => (await tries()) >= 2, { ...patient, what: 'tries' });
+  aborting.abort();
+  await assert.rejects(waiting, { name: 'AbortError' });
+  const [aborted, before] = [performance.now(), await tries()];
+  await passed(aborted, 1500);
+  const more = (await tries()) - before;
+  assert.ok(more <= 1, `but for one that was under way: ${more}`);
+  assert.equal(await master.command('EXISTS', key), 0, 'and leaves nothing');
 });
 
 test('with it a lock is had when a replica has it, and survives the master', async (t) => {
