@@ -18,6 +18,7 @@ const {
   patient,
   startWorker,
   tried,
+  untilCopied,
   valueOf,
 } = require('./support/shards');
 
@@ -54,6 +55,7 @@ async function useEverything(t, cluster, settings) {
     assert.equal(await other.call(name, 'release'), 1);
   };
   await waitInAnother(names[0]);
+  await untilCopied(cluster);
   const slot = cluster.slotOf(keyOf(names[1]));
   const first = await cluster.killMasterOf(slot);
   const start = performance.now();

@@ -7,7 +7,7 @@ const { after, afterEach, before, suite, test } = require('node:test');
 const { setTimeout: sleep } = require('node:timers/promises');
 const { until, within } = require('../support/wait');
 const { startCluster } = require('./support/cluster');
-const { clientsNamed, keyOf, namesOfShards, onCluster, patient } = require('./support/shards');
+const { clientsNamed, keyOf, namesOfShards, onCluster, patient, untilCopied } = require('./support/shards');
 const { hold } = require('./support/workload');
 
 suite('a shard without a master', () => {
@@ -65,6 +65,7 @@ suite('a shard without a master', () => {
       const holding = await hold(() => onCluster(t, cluster, settings), 102, { resources: names.flat() });
       const others = namesOfShards(1, (number) => `beside ${how} ${number}`).flat();
       const stop = use(t, others.slice(1), { client_name });
+      await untilCopied(cluster);
       const slot = cluster.slotOf(keyOf(names[0][0]));
       const start = performance.now();
       const first = await (how === 'SIGKILL' ? cluster.killMasterOf(slot) : cluster.pauseMasterOf(slot));

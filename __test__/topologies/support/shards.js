@@ -49,6 +49,19 @@ async function tried(cluster, before, times = 1) {
   await until(enough, { ...patient, what: `${times} tries` });
 }
 
+/**
+ * Resolves once the replicas have all that has been written so far. To say that they follow is not enough: a master sends
+ * nothing to one that has just joined before that has answered.
+ */
+async function untilCopied(cluster) {
+  const copied = async ([name]) => {
+    const node = await cluster.nodeOf(keyOf(name));
+    await node.command('SET', keyOf(name), 'a mark', 'PX', 5000);
+    await until(async () => (await node.command('WAIT', 1, 500)) > 0, { ...patient, what: 'a replica' });
+  };
+  await Promise.all(namesOfShards(1, (number) => `mark ${number}`).map(copied));
+}
+
 /** Those that CLIENT LIST of a node shows under this name, as objects of its fields. */
 async function clientsNamed(node, name) {
   const text = await node.command('CLIENT', 'LIST');
@@ -81,6 +94,11 @@ function startWorker(t, cluster, { interval, ttl = 30, by = 'other', password, o
     const { resolve, reject } = worker.calls.get(id);
     return error ? reject(Object.assign(new Error(error.message), { code: error.code })) : resolve(value);
   });
+  // Who waits for an answer at the end of a test is not to keep the tests waiting.
+  child.exited.then(() => {
+    const error = child.describe(new Error('it has ended before it has answered'));
+    for (const { reject } of worker.calls.values()) reject(error);
+  });
   worker.call = (who, method, ...args) => {
     const id = (worker.count += 1);
     const answer = new Promise((resolve, reject) => {
@@ -102,6 +120,7 @@ module.exports = {
   callsOf,
   countOf,
   tried,
+  untilCopied,
   clientsNamed,
   wait,
   startWorker,
