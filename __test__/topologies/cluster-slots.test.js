@@ -41,7 +41,7 @@ suite('slots that move', () => {
   test('moved while a lock is held and awaited: renewed there, released there, had there', async (t) => {
     const { slot, names, to } = await newSlot(3);
     const [name, idle] = names;
-    const holder = onCluster(t, cluster, { interval: 100, ttl: 2 });
+    const holder = onCluster(t, cluster, { interval: 100, ttl: 1.5 });
     const losses = keepLosses(holder);
     await holder.lock(name);
     await holder.lock(idle);
@@ -53,15 +53,15 @@ suite('slots that move', () => {
     const moves = await answered('MOVED');
     await cluster.moveSlot(slot, to);
     const moved = performance.now();
-    await to.command('PEXPIRE', keyOf(name), 1500);
-    await until(async () => (await to.command('PTTL', keyOf(name))) > 1600, {
+    await to.command('PEXPIRE', keyOf(name), 1000);
+    await until(async () => (await to.command('PTTL', keyOf(name))) > 1200, {
       ...patient,
       what: 'a renewal there',
     });
     t.diagnostic(`renewed ${(performance.now() - moved).toFixed(0)} ms after the move`);
     assert.ok((await answered('MOVED')) > moves, 'somebody was sent on');
     // More than the ttl: without renewals there it would be gone.
-    await until(() => performance.now() - moved > 2300, { what: 'more than the ttl' });
+    await until(() => performance.now() - moved > 1700, { what: 'more than the ttl' });
     assert.deepEqual([holder.held, losses], [true, []]);
     assert.equal(await holder.lock(names[2]), true, 'a new one too');
 
@@ -98,7 +98,7 @@ suite('slots that move', () => {
     const { slot, names, to } = await newSlot(2);
     const [name, other] = names;
     const move = await cluster.beginMove(slot, to);
-    const [one, two] = [onCluster(t, cluster, { interval: 100, ttl: 2 }), onCluster(t, cluster)];
+    const [one, two] = [onCluster(t, cluster, { interval: 100, ttl: 1.5 }), onCluster(t, cluster)];
     const losses = keepLosses(one);
     const asks = await answered('ASK');
     assert.equal(await one.lock(name), true);
@@ -109,7 +109,7 @@ suite('slots that move', () => {
     await one.ensure_reservation();
     const waiting = wait(t, two, name);
     const start = performance.now();
-    await until(() => performance.now() - start > 2300, { what: 'more than the ttl' });
+    await until(() => performance.now() - start > 1700, { what: 'more than the ttl' });
     assert.deepEqual([one.held, losses, two.held], [true, [], false], 'heartbeats go there');
     assert.equal(await one.release(), 1);
     const freed = performance.now();
@@ -127,7 +127,7 @@ suite('slots that move', () => {
   test('under way: what is still here stays, what has been taken over is found there', async (t) => {
     const { slot, names, to } = await newSlot(3);
     const [here, taken, foreign] = names;
-    const reservation = onCluster(t, cluster, { interval: 100, ttl: 2 });
+    const reservation = onCluster(t, cluster, { interval: 100, ttl: 1.5 });
     const losses = keepLosses(reservation);
     for (const name of [here, taken]) await reservation.lock(name);
     await cluster.command(keyOf(foreign), 'SET', keyOf(foreign), 'somebody', 'EX', 600);
@@ -137,7 +137,7 @@ suite('slots that move', () => {
     for (const name of names) assert.equal(await other.lock(name), false, name);
     const waits = names.map((name) => wait(t, onCluster(t, cluster), name));
     const start = performance.now();
-    await until(() => performance.now() - start > 2300, { what: 'more than the ttl' });
+    await until(() => performance.now() - start > 1700, { what: 'more than the ttl' });
     assert.deepEqual([reservation.held, losses], [true, []]);
     assert.equal(await move.from.command('CLUSTER', 'COUNTKEYSINSLOT', slot), 1);
     await reservation.ensure_reservation();
@@ -154,7 +154,7 @@ suite('slots that move', () => {
   test('a move that is given up: what had not left is held on, what had left is told lost at most once', async (t) => {
     const { slot, names, to } = await newSlot(2);
     const [here, gone] = names;
-    const reservation = onCluster(t, cluster, { interval: 100, ttl: 2 });
+    const reservation = onCluster(t, cluster, { interval: 100, ttl: 1.5 });
     const losses = keepLosses(reservation);
     for (const name of names) await reservation.lock(name);
     const move = await cluster.beginMove(slot, to);

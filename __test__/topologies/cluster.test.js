@@ -59,12 +59,12 @@ suite('a cluster', () => {
 
   test('heartbeats keep what lies on any shard, and find what was lost there', async (t) => {
     const names = namesOfShards(1, (number) => `beat ${number}`).flat();
-    const reservation = onCluster(t, cluster, { interval: 100, ttl: 2 });
+    const reservation = onCluster(t, cluster, { interval: 100, ttl: 1.5 });
     const losses = [];
     reservation.on('lost', (error) => losses.push(error.message));
     for (const name of names) await reservation.lock(name);
     const start = performance.now();
-    await until(() => performance.now() - start > 2500, { what: 'more than the ttl' });
+    await until(() => performance.now() - start > 1700, { what: 'more than the ttl' });
     assert.deepEqual([reservation.held, losses], [true, []]);
     await cluster.command(keyOf(names[1]), 'SET', keyOf(names[1]), 'a thief');
     await until(() => losses.length > 0, { what: 'the loss' });
