@@ -137,8 +137,8 @@ test('a fencing check', async (t) => {
   assert.deepEqual(lines, ['slow: ERR_RESERVATION_LOST', 'slow writes: false', 'next writes: true']);
 });
 
-test('every example is at most 40 lines, and is tested here', () => {
-  const tests = fs.readFileSync(__filename, 'utf8');
+test('every example is at most 40 lines, and is tested, here or with the topologies', () => {
+  const tests = read('__test__/examples.test.js') + read('__test__/topologies/examples.test.js');
   for (const name of fs.readdirSync(path.join(root, 'examples'))) {
     const lines = read(`examples/${name}`).split('\n').length - 1;
     assert.ok(lines <= 40, `${name} has ${lines} lines`);

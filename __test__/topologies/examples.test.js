@@ -1,0 +1,124 @@
+// The examples that need more than one plain server: TLS, a user with few rights, a unix socket, sentinels, a cluster.
+'use strict';
+
+const assert = require('node:assert/strict');
+const fs = require('node:fs');
+const path = require('node:path');
+const { test } = require('node:test');
+const { startChild, root } = require('../support/child');
+const { startServer } = require('../support/server');
+const { addUser } = require('./support/acl');
+const { certificates } = require('./support/certificates');
+const { startCluster } = require('./support/cluster');
+const { withoutTls } = require('./support/node');
+const { startSentinels } = require('./support/sentinels');
+const { startTlsServer } = require('./support/tls-server');
+const { startUnixServer } = require('./support/unix-server');
+
+const key = 'reservation-nightly-report';
+
+/** Runs an example to its end, which must be a good one; its lines without those of its log. */
+async function linesOf(t, file, env, options = {}) {
+  const child = startChild(t, file, { ...options, env });
+  assert.deepEqual(await child.exit({ timeout: 30000 }), { code: 0, signal: null }, child.stderr);
+  assert.equal(child.stderr, '');
+  return linesIn(child);
+}
+
+function linesIn(child) {
+  return child.stdout.split('\n').filter((line) => line && !line.startsWith('{'));
+}
+
+/** What `sentinels` and `cluster` are given as in an environment variable. */
+function listed(addresses) {
+  return addresses.map(({ host, port }) => `${host}:${port}`).join(',');
+}
+
+test(
+  'tls.js: an authority of one’s own, and a certificate where the server asks for one',
+  {
+    skip: withoutTls(),
+  },
+  async (t) => {
+    const { ca, client } = certificates();
+    const plain = await startTlsServer(t);
+    assert.deepEqual(await linesOf(t, 'examples/tls.js', { ...plain.environment, REDIS_CA: ca.certFile }), [
+      'the job runs',
+    ]);
+    const strict = await startTlsServer(t, { clients: 'yes' });
+    const shown = { REDIS_CA: ca.certFile, REDIS_CERT: client.certFile, REDIS_KEY: client.keyFile };
+    assert.deepEqual(await linesOf(t, 'examples/tls.js', { ...strict.environment, ...shown }), [
+      'the job runs',
+    ]);
+    assert.equal(await strict.command('EXISTS', key), 0);
+  },
+);
+
+test('tls.js does not talk to a server that it cannot trust', { skip: withoutTls() }, async (t) => {
+  const server = await startTlsServer(t, { certificate: 'foreignServer' });
+  const env = { ...server.environment, REDIS_CA: certificates().ca.certFile };
+  const child = startChild(t, 'examples/tls.js', { env });
+  assert.equal((await child.exit({ timeout: 20000 })).code, 1);
+  assert.match(child.stderr, /^ERR_REDIS_CONNECTION .*certificate/);
+});
+
+test('users.js: the rules of the README are enough, and a refusal names what is missing', async (t) => {
+  const server = await startServer(t);
+  const rules = rulesOfTheReadme();
+  const { username, password } = await addUser(server, { rules });
+  const env = { ...server.environment, REDIS_USER: username, REDIS_PASSWORD: password };
+  assert.deepEqual(await linesOf(t, 'examples/users.js', env), ['the job runs']);
+  assert.equal(await server.command('EXISTS', key), 0);
+
+  await addUser(server, { username, password, rules: [...rules, '-set'] });
+  const child = startChild(t, 'examples/users.js', { env });
+  assert.equal((await child.exit({ timeout: 20000 })).code, 1);
+  assert.match(child.stdout, /^Auth error: NOPERM .* To allow it: ACL SETUSER worker \+set$/m);
+});
+
+test('socket.js', async (t) => {
+  const server = await startUnixServer(t);
+  const lines = await linesOf(t, 'examples/socket.js', { REDIS_SOCKET: server.socketPath });
+  assert.deepEqual(lines, ['the job runs']);
+  assert.equal(await server.command('EXISTS', key), 0);
+});
+
+for (const coffee of [1, 2]) {
+  test(`url.coffee, with CoffeeScript ${coffee}`, async (t) => {
+    const server = await startServer(t, { password: 'a/b' });
+    const REDIS_URL = `redis://:a%2Fb@${server.host}:${server.port}/2?key_prefix=billing-`;
+    const child = startChild(t, 'examples/url.coffee', { coffee, env: { REDIS_URL } });
+    assert.deepEqual(await child.exit(), { code: 0, signal: null }, child.stderr);
+    assert.deepEqual(linesIn(child), ['the job runs', 'the lock is free']);
+    assert.match(child.stdout, /"key":"billing-nightly-report"/);
+    assert.doesNotMatch(child.stdout, /a\/b|a%2Fb/);
+  });
+}
+
+test('sentinel.js holds its lock through a failover', async (t) => {
+  const group = await startSentinels(t);
+  const env = { REDIS_SENTINELS: listed(group.addresses), REDIS_MASTER: group.name, STEPS: '40' };
+  const child = startChild(t, 'examples/sentinel.js', { env });
+  await child.line('step 1');
+  const dead = await group.killMaster();
+  const master = await group.waitForFailover(dead);
+  await child.line('done, held: true', { timeout: 30000 });
+  await child.line('freed 1', { timeout: 30000 });
+  assert.deepEqual(await child.exit(), { code: 0, signal: null }, child.stderr);
+  assert.equal(child.stderr, '');
+  assert.equal(await master.command('EXISTS', key), 0);
+});
+
+test('cluster.js: locks at every node, and waits that are woken there', async (t) => {
+  const cluster = await startCluster(t);
+  const [one] = cluster.addresses; // the others are found through it
+  const lines = await linesOf(t, 'examples/cluster.js', { REDIS_CLUSTER: listed([one]) });
+  assert.deepEqual(lines, ['first: true true true true', 'first freed 4', 'second: true', 'second freed 4']);
+});
+
+/** The rule line of the README as words of ACL SETUSER, without the name and the password. */
+function rulesOfTheReadme() {
+  const readme = fs.readFileSync(path.join(root, 'README.md'), 'utf8');
+  const [, rules] = readme.match(/^ACL SETUSER worker on >secret (.*)$/m);
+  return rules.split(' ');
+}
