@@ -236,7 +236,7 @@ declare namespace ReserveResource {
     cert?: Pem | null;
     /** The private key of `cert`, not encrypted; none. No line or error shows it. */
     key?: Pem | null;
-    /** The name that the server's certificate must have; the host's. Not together with `sentinels`. */
+    /** The name that the certificate of every server must have; that of its host. */
     servername?: string | null;
     /**
      * Whether the server's certificate must be right; true. False leaves the connection open to whoever sits on the way:

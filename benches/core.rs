@@ -72,6 +72,7 @@ fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
             place: Place::Server(Host { name: "127.0.0.1".into(), port: 6379 }),
             login: Login::default(),
             tls: None,
+            waits_for_replicas: None,
         }
         .shared(),
         key_prefix: "reservation-".into(),
@@ -88,13 +89,16 @@ fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
             ticket: Ticket::new(call, caller.clone()),
             settings: Arc::clone(&settings),
             has_tried: false,
-        });
+        })
     };
-    (0..waiting).for_each(join);
+    for call in 0..waiting {
+        join(call);
+    }
     let mut next = 0;
     bencher.bench_local(|| {
         join(next + waiting);
-        let waiter = queue.leave(1, next).expect("the head");
+        // Places are counted from 0, as the calls are here.
+        let waiter = queue.leave(next).expect("the head");
         waiter.ticket.answer(Ok(Answer::Renewed));
         next += 1;
     });

@@ -64,12 +64,6 @@ function refuse_contradictions(own, host, port) {
       `${option} must be given with sentinels alone; there are none. Pass sentinels, or leave ${option} out.`,
     );
   }
-  if (sentinels !== undefined && own.tls && own.tls.servername !== undefined) {
-    throw wrong_value(
-      'tls.servername must not be given together with sentinels: each server is verified under the address that the ' +
-        'sentinels give. Leave servername out.',
-    );
-  }
   if (sentinels === undefined && cluster === undefined) return false;
   const group = sentinels === undefined ? 'cluster' : 'sentinels';
   for (const [field, value] of [

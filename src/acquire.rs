@@ -18,7 +18,7 @@ use crate::link::Patience;
 use crate::live::Live;
 use crate::outbox::Lane;
 use crate::outlet::{Answer, Ticket};
-use crate::replication::Replication;
+use crate::replication::{self, Replication};
 use crate::reply::{Pending, Trouble};
 use crate::settings::{LogLevel, Settings};
 use crate::settlement::{self, Origin, Sent};
@@ -43,6 +43,8 @@ pub enum Attempt {
     Held(Sight),
     /// Redis gave it, but the answer came after its lease: it is given back.
     TooLate,
+    /// Whoever wanted it has gone before redis had said yes or no.
+    Unwanted,
 }
 
 /// What a waiter saw of a key that is held.
@@ -104,13 +106,13 @@ async fn go_on(
     key: String,
     tried: Option<Tried>,
 ) {
-    let result = match acquire_after(&client, &settings, &key, Purpose::Lock, tried).await {
+    let result = match acquire_after(&client, &settings, &key, Purpose::Lock, &|| true, tried).await {
         Ok(Attempt::Acquired(sent)) => return heartbeat::keep(&client, sent, ticket),
         Ok(Attempt::Held(_)) => {
             let holder = Box::pin(holder_for_log(&client, &settings, &key)).await;
             Ok(Answer::Taken { holder })
         }
-        Ok(Attempt::TooLate) => Ok(Answer::Taken { holder: None }),
+        Ok(Attempt::TooLate | Attempt::Unwanted) => Ok(Answer::Taken { holder: None }),
         Err(error) => Err(error.into()),
     };
     ticket.answer(result);
@@ -125,7 +127,8 @@ async fn holder_for_log(client: &Rc<Client>, settings: &Settings, key: &str) -> 
     live.ask(command::read(key), settings.command_timeout).await.ok().as_ref().and_then(command::text_of)
 }
 
-/// Tries to take a key. A waiter's attempt lasts until redis has said yes or no; a lock's has a limit.
+/// Tries to take a key. A waiter's attempt lasts until redis has said yes or no, or `is_wanted` has become false between
+/// two tries; a lock's has a limit.
 ///
 /// # Errors
 /// What cannot be mended by waiting, or could not be within the limit.
@@ -134,8 +137,9 @@ pub async fn acquire(
     settings: &Arc<Settings>,
     key: &str,
     purpose: Purpose,
+    is_wanted: &dyn Fn() -> bool,
 ) -> Result<Attempt, Error> {
-    acquire_after(client, settings, key, purpose, None).await
+    acquire_after(client, settings, key, purpose, is_wanted, None).await
 }
 
 async fn acquire_after(
@@ -143,6 +147,7 @@ async fn acquire_after(
     settings: &Arc<Settings>,
     key: &str,
     purpose: Purpose,
+    is_wanted: &dyn Fn() -> bool,
     mut tried: Option<Tried>,
 ) -> Result<Attempt, Error> {
     let mut limit = match (purpose, &tried) {
@@ -151,10 +156,8 @@ async fn acquire_after(
         (Purpose::Wait { .. }, _) => Limit::endless(settings.command_timeout),
     };
     let mut refusal: Option<Error> = None;
-    // Redis holds up everything on a connection while it waits for replicas: such locks take turns, so that a renewal
-    // waits for one of them at most.
-    let _turn = if settings.min_replicas > 0 { Some(client.replication.lock().await) } else { None };
     loop {
+        let mut turn = None;
         let Tried { live, sent, look, replication, reply, .. } = if let Some(tried) = tried.take() {
             tried
         } else {
@@ -164,6 +167,16 @@ async fn acquire_after(
                 && let Some(refusal) = refusal.take()
             {
                 return Err(refusal);
+            }
+            if !is_wanted() {
+                return Ok(Attempt::Unwanted);
+            }
+            if settings.min_replicas > 0 {
+                let limit = (purpose == Purpose::Lock).then(|| limit.remaining());
+                let Some(mine) = Box::pin(replication::take_turn(client, limit)).await else {
+                    return Err(refusal.unwrap_or_else(|| Trouble::TimedOut.to_error(settings, "SET", key)));
+                };
+                turn = Some(mine);
             }
             let sent = Sent::now(key, Arc::clone(settings))?;
             // In boxes of their own, as all that follows: a hundred thousand calls may be here at once.
@@ -181,6 +194,7 @@ async fn acquire_after(
                     },
                 };
                 settlement::discard(client, sent);
+                drop(turn);
                 if !is_worth_a_retry(&error, purpose) || !limit.pause().await {
                     return Err(error);
                 }
@@ -194,6 +208,7 @@ async fn acquire_after(
             }
             Err(trouble) => trouble,
         };
+        drop(turn);
         let error = trouble.to_error(settings, "SET", key);
         client.link.leave_if_useless(&live, &error);
         match trouble {
@@ -206,12 +221,15 @@ async fn acquire_after(
             Trouble::Dropped => match Box::pin(settle(client, &live, sent, purpose)).await? {
                 Some(attempt) => return Ok(attempt),
                 None if limit.is_over() => return Err(error),
+                // What is discarded goes first.
+                None if settings.min_replicas > 0 => drop(limit.pause().await),
                 None => {}
             },
             Trouble::TimedOut => {
                 let error = timed_out(client, &live, sent);
                 if purpose == Purpose::Lock {
-                    return Err(error);
+                    // What the last try met says more than that this one had not enough time.
+                    return Err(refusal.unwrap_or(error));
                 }
             }
         }
@@ -300,6 +318,11 @@ async fn settle(
 ) -> Result<Option<Attempt>, Error> {
     let sent = Sent { origin: Some(Origin::of(live)), ..sent };
     match settlement::find_out(client, &sent, patience_of(client, purpose)).await {
+        // It is ours, but whether replicas have it was not answered.
+        Ok(true) if sent.settings.min_replicas > 0 => {
+            settlement::discard(client, Sent { origin: None, ..sent });
+            Ok(None)
+        }
         Ok(true) => Ok(Some(in_time(client, Sent { origin: None, ..sent }))),
         Ok(false) => Ok(None),
         Err(error) => {

@@ -16,7 +16,7 @@ fn missing_rule(text: &str) -> Option<String> {
     if ["executing the script can't", "ACL failure in script"].iter().any(|words| text.contains(words)) {
         return Some(SCRIPT_COMMANDS.to_owned());
     }
-    if !text.starts_with("NOPERM") {
+    if !text.starts_with("NOPERM") && !text.contains("no permissions to run the '") {
         return None;
     }
     if text.contains("key") && !text.contains("the '") {
@@ -59,6 +59,10 @@ mod tests {
             (
                 "NOPERM No permissions to access a key",
                 ". To allow it: ACL SETUSER worker ~reservation-* (or the pattern of your key_prefix)",
+            ),
+            (
+                "ERR this user has no permissions to run the 'select' command",
+                ". To allow it: ACL SETUSER worker +select",
             ),
             ("WRONGPASS invalid username-password pair or user is disabled.", ""),
             ("NOAUTH Authentication required.", ""),

@@ -47,6 +47,8 @@ struct Entry {
     endpoint: Arc<Endpoint>,
     /// Why the last connection to a node could not be made: the engine keeps no more than its text.
     failure: Option<Error>,
+    /// Why a node does not tell of changed keys.
+    why_no_pushes: Option<String>,
 }
 
 /// Why commands have no replies.
@@ -60,14 +62,14 @@ pub enum Failure {
     Unsent(String),
 }
 
+/// A cluster's connection, and what its nodes say without being asked, or the reason why one of them says nothing.
+type Opened = (ClusterConnection<Node>, Result<UnboundedReceiver<PushInfo>, String>);
+
 /// Connects to a cluster: to those of `nodes` that answer, and to all others that these know of.
 ///
 /// # Errors
 /// What a node said, of those of which none let us in.
-pub async fn open(
-    endpoint: &Arc<Endpoint>,
-    nodes: &[Host],
-) -> Result<(ClusterConnection<Node>, UnboundedReceiver<PushInfo>), Error> {
+pub async fn open(endpoint: &Arc<Endpoint>, nodes: &[Host]) -> Result<Opened, Error> {
     let (sender, pushes) = unbounded_channel();
     let number = number_of(endpoint);
     let addresses = nodes.iter().map(|node| ConnectionAddr::Tcp(node.name.clone(), node.port));
@@ -81,7 +83,9 @@ pub async fn open(
         .overall_response_timeout(None)
         .build();
     let connection = async { client?.get_async_generic_connection::<Node>().await }.await;
-    Ok((connection.map_err(|error| why_not(endpoint, number, error))?, pushes))
+    let connection = connection.map_err(|error| why_not(endpoint, number, error))?;
+    let why_no_pushes = clusters().get_mut(number).and_then(|entry| entry.why_no_pushes.take());
+    Ok((connection, why_no_pushes.map_or(Ok(pushes), Err)))
 }
 
 /// Sends commands about one key to the node that serves it, in one write.
@@ -112,7 +116,7 @@ fn number_of(endpoint: &Arc<Endpoint>) -> usize {
     let mut clusters = clusters();
     let known = clusters.iter().position(|entry| Arc::ptr_eq(&entry.endpoint, endpoint));
     known.unwrap_or_else(|| {
-        clusters.push(Entry { endpoint: Arc::clone(endpoint), failure: None });
+        clusters.push(Entry { endpoint: Arc::clone(endpoint), failure: None, why_no_pushes: None });
         clusters.len() - 1
     })
 }
@@ -211,8 +215,10 @@ impl ConnectionLike for Node {
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
             self.check().await?;
-            let values = self.connection.send_packed_commands(pipeline, offset, count).await;
-            self.heard(values).map(keep_what_ran)
+            let values =
+                timeout(2 * SILENCE, self.connection.send_packed_commands(pipeline, offset, count)).await;
+            self.heard(values.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())))
+                .map(keep_what_ran)
         })
     }
 
@@ -248,7 +254,14 @@ impl Connect for Node {
             };
             let host = Host { name: name.clone(), port: *port };
             let failure = match timeout(SILENCE, connect(&endpoint, Door::Host(&host), config)).await {
-                Ok(Ok(connected)) => return Ok(Self::new(connected)),
+                Ok(Ok(connected)) => {
+                    if let (Some(reason), Some(entry)) =
+                        (&connected.why_no_pushes, clusters().get_mut(number))
+                    {
+                        entry.why_no_pushes = Some(reason.clone());
+                    }
+                    return Ok(Self::new(connected));
+                }
                 Ok(Err(failure)) => failure,
                 Err(_) => Error::Connection {
                     endpoint,

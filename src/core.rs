@@ -158,9 +158,10 @@ impl Desk {
                 tokio::task::spawn_local(Rc::clone(self).renew(ticket, holdings, ttl));
             }
             Request::Disconnect { ticket, endpoint } => {
-                let client = self.clients.borrow().get(&Arc::as_ptr(&endpoint)).cloned();
-                if let Some(client) = client.filter(|client| !client.needs_connection()) {
-                    client.link.close();
+                for client in self.clients.borrow().values() {
+                    if client.link.endpoint.is_same_redis(&endpoint) && !client.needs_connection() {
+                        client.link.close();
+                    }
                 }
                 ticket.answer(Ok(Answer::Disconnected));
             }

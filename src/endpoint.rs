@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::tls::Tls;
 
@@ -106,6 +107,9 @@ pub struct Endpoint {
     pub login: Login,
     /// Over TLS, if that is set.
     pub tls: Option<Tls>,
+    /// Set where locks wait for replicas: the limit of their commands. Redis answers nothing else on a connection while
+    /// it waits, so they have one of their own, with those whose limits allow for as much.
+    pub waits_for_replicas: Option<Duration>,
 }
 
 // As the derived one would, but without the texts of the certificates: what differs in nothing else is rare.
@@ -114,6 +118,7 @@ impl Hash for Endpoint {
         self.place.hash(state);
         self.login.hash(state);
         self.tls.is_some().hash(state);
+        self.waits_for_replicas.hash(state);
     }
 }
 
@@ -150,6 +155,12 @@ impl Endpoint {
         endpoint
     }
 
+    /// True for two that are the same redis with the same login, whatever their calls wait for.
+    #[must_use]
+    pub fn is_same_redis(&self, other: &Self) -> bool {
+        (&self.place, &self.login, &self.tls) == (&other.place, &other.login, &other.tls)
+    }
+
     /// The user as redis calls it.
     #[must_use]
     pub fn user(&self) -> &str {
@@ -181,7 +192,7 @@ mod tests {
 
     fn endpoint(place: Place) -> Endpoint {
         let login = Login { password: Secret::new("hunter2".into()), ..Login::default() };
-        Endpoint { place, login, tls: None }
+        Endpoint { place, login, tls: None, waits_for_replicas: None }
     }
 
     fn host(name: &str, port: u16) -> Host {

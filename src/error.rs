@@ -70,7 +70,7 @@ pub enum Error {
         text: String,
     },
     /// Any other error reply.
-    #[error("{command} of {key} at {endpoint} was refused: {text}")]
+    #[error("{command}{of} at {endpoint} was refused: {text}", of = of(key))]
     Reply {
         /// Which redis.
         endpoint: Arc<Endpoint>,
@@ -133,6 +133,10 @@ pub enum Error {
     /// A fault of this library.
     #[error("redis-reservation failed inside: {0}; please report it")]
     Internal(String),
+}
+
+fn of(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!(" of {key}") }
 }
 
 fn lost_sentence(key: &str, value: &str, holder: Option<&str>) -> String {
@@ -254,6 +258,8 @@ pub fn class_of(text: &str) -> Class {
         "OOM" => Class::OutOfMemory,
         "NOAUTH" | "WRONGPASS" | "NOPERM" => Class::Denied,
         _ if text.contains("max number of clients reached") => Class::Reconnect,
+        // Of a command in a handshake, which the crate words anew.
+        _ if text.contains("no permissions to run the '") => Class::Denied,
         _ => Class::Final,
     }
 }

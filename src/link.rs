@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::future::pending;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -247,8 +248,13 @@ impl Link {
         }
         let link: Weak<Self> = Rc::downgrade(self);
         tokio::task::spawn_local(async move {
-            // Ends when the connection does, and when it is closed from here; a panic in it ends it too.
-            let _ = driver.await;
+            let moved = opened.moved.unwrap_or_else(|| Box::pin(pending()));
+            tokio::select! {
+                // Ends when the connection does, and when it is closed from here; a panic in it ends it too.
+                _ = driver => {}
+                // Not closed: it ends when the last of the commands that are under way on it has its answer.
+                () = moved => {}
+            }
             if let Some(link) = link.upgrade() {
                 link.broke(generation);
             }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use redis::{AsyncConnectionConfig, PushInfo};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
 
 use crate::cluster;
 use crate::command::Identity;
 use crate::connection::{Connected, Door, connect};
 use crate::endpoint::{Endpoint, Place};
 use crate::error::Error;
-use crate::sentinel::master_of;
+use crate::sentinel::Sentinels;
 use crate::wire::Wire;
 
 /// A connection that is ready for commands.
@@ -24,6 +25,8 @@ pub struct Opened {
     pub driver: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// What the server knows this connection by, so that it can be killed later.
     pub identity: Option<Identity>,
+    /// Ends when the server is no longer the one that is meant. `None` where that is never so.
+    pub moved: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// What the server says without being asked, where it tells of changed keys; else the reason why it does not.
     pub pushes: Result<UnboundedReceiver<PushInfo>, String>,
 }
@@ -37,7 +40,11 @@ pub async fn open(endpoint: &Arc<Endpoint>, limit: Duration) -> Result<Opened, E
     let Ok(opened) = tokio::time::timeout(limit, open_unlimited(endpoint)).await else {
         return Err(Error::Connection {
             endpoint: Arc::clone(endpoint),
-            detail: format!("no connection within {} ms (connect_timeout)", limit.as_millis()),
+            detail: format!(
+                "no connection within {} ms (connect_timeout){}",
+                limit.as_millis(),
+                if endpoint.tls.is_some() { "; is this its TLS port?" } else { "" }
+            ),
             reason: "ETIMEDOUT",
         });
     };
@@ -49,14 +56,18 @@ async fn open_unlimited(endpoint: &Arc<Endpoint>) -> Result<Opened, Error> {
         Place::Server(host) => open_one(endpoint, Door::Host(host)).await,
         Place::Socket(path) => open_one(endpoint, Door::Socket(path)).await,
         Place::Sentinels { sentinels, name, password } => {
-            let master = master_of(endpoint, sentinels, name, password).await?;
-            open_one(endpoint, Door::Host(&master)).await
+            open_master(endpoint, Sentinels::ask(endpoint, sentinels, name, password)).await
         }
         Place::Cluster(nodes) => {
             let (connection, pushes) = cluster::open(endpoint, nodes).await?;
-            // Its engine moves its bytes, and lives as long as the connection.
-            let wire = Wire::Cluster(connection);
-            Ok(Opened { wire, driver: Box::pin(pending()), identity: None, pushes: Ok(pushes) })
+            // Its engine moves its bytes, and lives as long as the connection: until nobody waits for an answer.
+            let (open, closed) = watch::channel(());
+            let driver = Box::pin(async move {
+                let _open = open;
+                pending().await
+            });
+            let wire = Wire::Cluster(connection, closed);
+            Ok(Opened { wire, driver, identity: None, moved: None, pushes })
         }
     }
 }
@@ -66,5 +77,21 @@ async fn open_one(endpoint: &Arc<Endpoint>, door: Door<'_>) -> Result<Opened, Er
     let config = AsyncConnectionConfig::new().set_push_sender(sender);
     let Connected { connection, driver, identity, why_no_pushes } = connect(endpoint, door, config).await?;
     let pushes = why_no_pushes.map_or(Ok(pushes), Err);
-    Ok(Opened { wire: Wire::Server(connection), driver, identity, pushes })
+    Ok(Opened { wire: Wire::Server(connection), driver, identity, moved: None, pushes })
+}
+
+/// The connection to the master of the moment; to the next one, if there is one before it stands.
+async fn open_master(endpoint: &Arc<Endpoint>, mut sentinels: Sentinels) -> Result<Opened, Error> {
+    let mut master = sentinels.master().await?;
+    loop {
+        let newer = tokio::select! {
+            opened = open_one(endpoint, Door::Host(&master.host)) => {
+                let mut opened = opened?;
+                opened.moved = Some(Box::pin(async move { drop(sentinels.newer_than(&master).await) }));
+                return Ok(opened);
+            }
+            newer = sentinels.newer_than(&master) => newer,
+        };
+        master = newer;
+    }
 }

@@ -20,14 +20,6 @@ pub struct Waiter {
     pub has_tried: bool,
 }
 
-impl Waiter {
-    /// True for the waiter of this call.
-    #[must_use]
-    pub fn is_call(&self, environment: u64, call: u64) -> bool {
-        self.ticket.call == call && self.ticket.caller.environment == environment
-    }
-}
-
 /// The waiters in the order in which they came.
 #[derive(Default)]
 struct Line {
@@ -36,16 +28,6 @@ struct Line {
     /// The numbers, by environment and call.
     arrivals: FxHashMap<(u64, u64), u64>,
     next: u64,
-}
-
-impl Line {
-    fn first(&self) -> Option<&Waiter> {
-        self.by_arrival.first_key_value().map(|(_, waiter)| waiter)
-    }
-
-    fn first_mut(&mut self) -> Option<&mut Waiter> {
-        self.by_arrival.first_entry().map(std::collections::btree_map::OccupiedEntry::into_mut)
-    }
 }
 
 /// The local queue for one key. Only its head asks redis.
@@ -64,6 +46,8 @@ pub struct Queue {
 /// What the task that serves a queue needs to know of its head.
 #[derive(Clone)]
 pub struct Head {
+    /// Its place. Numbers of calls are given again to others once they are answered, these are not.
+    pub arrival: u64,
     /// The head's call.
     pub call: u64,
     /// Who made it.
@@ -85,19 +69,28 @@ impl Queue {
         }
     }
 
-    /// Joins at the end.
-    pub fn join(&self, waiter: Waiter) {
+    /// Joins at the end. Gives its place, which is never another's.
+    pub fn join(&self, waiter: Waiter) -> u64 {
         let mut line = self.waiters.borrow_mut();
         let arrival = line.next;
         line.next += 1;
         line.arrivals.insert((waiter.ticket.caller.environment, waiter.ticket.call), arrival);
         line.by_arrival.insert(arrival, waiter);
+        arrival
+    }
+
+    /// True until the waiter of this place has left.
+    #[must_use]
+    pub fn is_waiting(&self, arrival: u64) -> bool {
+        self.waiters.borrow().by_arrival.contains_key(&arrival)
     }
 
     /// Who is first.
     #[must_use]
     pub fn head(&self) -> Option<Head> {
-        self.waiters.borrow().first().map(|waiter| Head {
+        let line = self.waiters.borrow();
+        line.by_arrival.first_key_value().map(|(&arrival, waiter)| Head {
+            arrival,
             call: waiter.ticket.call,
             caller: waiter.ticket.caller.clone(),
             settings: Arc::clone(&waiter.settings),
@@ -106,9 +99,7 @@ impl Queue {
 
     /// An attempt of the head was answered: it was held.
     pub fn was_tried(&self, head: &Head) {
-        if let Some(waiter) = self.waiters.borrow_mut().first_mut()
-            && waiter.is_call(head.caller.environment, head.call)
-        {
+        if let Some(waiter) = self.waiters.borrow_mut().by_arrival.get_mut(&head.arrival) {
             waiter.has_tried = true;
         }
         self.answered.notify_waiters();
@@ -116,28 +107,35 @@ impl Queue {
 
     /// Until the first attempt of a waiter is answered, if it is first and has none behind it. Every waiter that is first
     /// has one, however short its time.
-    pub async fn first_try(&self, environment: u64, call: u64) {
+    pub async fn first_try(&self, arrival: u64) {
         let answered = self.answered.notified();
         let is_due = self
             .waiters
             .borrow()
-            .first()
-            .is_some_and(|waiter| waiter.is_call(environment, call) && !waiter.has_tried);
+            .by_arrival
+            .first_key_value()
+            .is_some_and(|(&first, waiter)| first == arrival && !waiter.has_tried);
         if is_due {
             answered.await;
         }
     }
 
-    /// Takes one out: the head when it is served, any when it leaves. `None` if it left before.
-    pub fn leave(&self, environment: u64, call: u64) -> Option<Waiter> {
+    /// Takes one out: the head when it is served, any when its time is up. `None` if it left before.
+    pub fn leave(&self, arrival: u64) -> Option<Waiter> {
         let mut line = self.waiters.borrow_mut();
-        let arrival = line.arrivals.remove(&(environment, call))?;
-        let waiter = line.by_arrival.remove(&arrival);
+        let waiter = line.by_arrival.remove(&arrival)?;
+        line.arrivals.remove(&(waiter.ticket.caller.environment, waiter.ticket.call));
         if line.by_arrival.first_key_value().is_none_or(|(&first, _)| first > arrival) {
             // Whoever is first now may have been asleep with its own settings.
             self.woken.notify_one();
         }
-        waiter
+        Some(waiter)
+    }
+
+    /// Takes out the waiter of a call that waits now.
+    pub fn leave_by_call(&self, environment: u64, call: u64) -> Option<Waiter> {
+        let arrival = self.waiters.borrow().arrivals.get(&(environment, call)).copied()?;
+        self.leave(arrival)
     }
 
     /// Takes all out that fit.

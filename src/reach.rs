@@ -156,6 +156,12 @@ fn why_no_trust(error: &CertificateError, name: &str) -> (&'static str, String) 
             "nobody whom we trust vouches for the server's certificate; set tls.ca to its authority's"
                 .to_owned(),
         ),
+        CertificateError::Other(_) | CertificateError::BadEncoding => (
+            "ERR_TLS_CERT_INVALID",
+            "the server's certificate cannot be used: it must be one of a server, not of an authority, in version 3, and \
+             name its hosts in subjectAltName"
+                .to_owned(),
+        ),
         _ => ("ERR_TLS_CERT_INVALID", "the server's certificate cannot be trusted".to_owned()),
     }
 }

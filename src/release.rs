@@ -226,7 +226,7 @@ fn heir_of(client: &Client, key: &str, hand_overs: u32) -> Option<Heir> {
 fn hand_over(client: &Rc<Client>, heir: Heir) {
     let Heir { queue, head, sent } = heir;
     let is_certain = Moment::now() < Lease::begin(sent.settings.terms, sent.when).certain_until();
-    let waiter = is_certain.then(|| queue.leave(head.caller.environment, head.call)).flatten();
+    let waiter = is_certain.then(|| queue.leave(head.arrival)).flatten();
     match waiter {
         Some(waiter) => heartbeat::keep(client, sent, waiter.ticket),
         // It was cancelled meanwhile, or the answer took longer than its lease.

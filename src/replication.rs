@@ -1,9 +1,13 @@
-//! Locks that replicas must have before they count: how many have one is asked right behind it.
+//! Locks that replicas must have before they count: how many have one is asked right behind it, one lock at a time.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::MutexGuard;
+use tokio::time::timeout;
+
+use crate::client::Client;
 use crate::command;
 use crate::error::Error;
 use crate::live::Live;
@@ -13,6 +17,18 @@ use crate::settings::Settings;
 
 /// The longest that a server is asked to wait for its replicas: until then it answers nothing else that we ask.
 const LONGEST: Duration = Duration::from_millis(500);
+
+/// Redis looks ten times a second whether such a wait is over.
+const LATE: Duration = Duration::from_millis(110);
+
+/// The turn to ask, once it has come; `None` if it has not within `limit`. Redis holds up everything on a connection while
+/// it waits for replicas, so a renewal must not find more than one such wait before it.
+pub async fn take_turn(client: &Client, limit: Option<Duration>) -> Option<MutexGuard<'_, ()>> {
+    match limit {
+        Some(limit) => timeout(limit, client.replication.lock()).await.ok(),
+        None => Some(client.replication.lock().await),
+    }
+}
 
 /// The question how many replicas have what was just set, sent right behind it.
 pub struct Replication {
@@ -24,7 +40,7 @@ impl Replication {
     /// The answers must be back within `remaining`.
     #[must_use]
     pub fn start(live: &Rc<Live>, settings: &Settings, remaining: Duration) -> Self {
-        let limit = (remaining / 2).min(LONGEST);
+        let limit = (remaining.saturating_sub(LATE) / 2).min(LONGEST);
         let command = command::replicated(settings.min_replicas, limit);
         Self { asked: live.send(Lane::Joined, command, settings.command_timeout), limit }
     }

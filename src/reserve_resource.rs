@@ -211,7 +211,7 @@ pub fn disconnect(
     options: Option<Options>,
     callback: Function,
 ) -> Result<()> {
-    let endpoint = endpoint_of(host, port, password, &mut options.unwrap_or_default())?;
+    let endpoint = endpoint_of(host, port, password, &mut options.unwrap_or_default(), None)?;
     let ticket = bridge::environment(&env, None)?.begin_with_callback(&env, callback)?;
     bridge::core()?.submit(Request::Disconnect { ticket, endpoint });
     Ok(())
@@ -239,16 +239,19 @@ fn settings_of(
         Some(Terms::default_interval(ttl))
     };
     let mut options = options.unwrap_or_default();
+    let command_timeout = options
+        .command_timeout
+        .map_or_else(|| Settings::default_command_timeout(ttl), |limit| milliseconds(limit).min(ttl));
+    let min_replicas = options.min_replicas.unwrap_or_default();
+    let waits_for_replicas = (min_replicas > 0).then_some(command_timeout);
     Ok(Settings {
-        endpoint: endpoint_of(host, port, password, &mut options)?,
+        endpoint: endpoint_of(host, port, password, &mut options, waits_for_replicas)?,
         key_prefix: options.key_prefix.unwrap_or_else(|| DEFAULT_KEY_PREFIX.to_owned()),
-        min_replicas: options.min_replicas.unwrap_or_default(),
+        min_replicas,
         owner,
         terms: Terms { ttl, interval, max_hold: options.max_hold.map(milliseconds) },
         connect_timeout: options.connect_timeout.map_or(DEFAULT_CONNECT_TIMEOUT, milliseconds),
-        command_timeout: options
-            .command_timeout
-            .map_or_else(|| Settings::default_command_timeout(ttl), |limit| milliseconds(limit).min(ttl)),
+        command_timeout,
         log_level: match options.log_level {
             Some(0) => LogLevel::Silent,
             Some(1) => LogLevel::Errors,
@@ -258,7 +261,13 @@ fn settings_of(
 }
 
 /// The endpoint that the arguments and options mean; what is used of the options is taken out of them.
-fn endpoint_of(host: String, port: u32, password: String, options: &mut Options) -> Result<Arc<Endpoint>> {
+fn endpoint_of(
+    host: String,
+    port: u32,
+    password: String,
+    options: &mut Options,
+    waits_for_replicas: Option<Duration>,
+) -> Result<Arc<Endpoint>> {
     let place = match (options.sentinels.take(), options.cluster.take()) {
         (Some(sentinels), _) => Place::Sentinels {
             sentinels: hosts_of(sentinels)?,
@@ -284,7 +293,7 @@ fn endpoint_of(host: String, port: u32, password: String, options: &mut Options)
         let identity = tls.cert.zip(tls.key.map(Secret::new));
         Tls::new(tls.ca, identity, tls.servername, tls.reject_unauthorized)
     });
-    let endpoint = Endpoint { place, login, tls }.shared();
+    let endpoint = Endpoint { place, login, tls, waits_for_replicas }.shared();
     // Here, so that what cannot be read is told by the first call, and not by each attempt to connect.
     if let Some(tls) = &endpoint.tls {
         tls.config().map_err(invalid)?;

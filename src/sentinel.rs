@@ -1,112 +1,258 @@
-//! Who the sentinels say is the master. The crate's engine asks them, and asks the server whether it agrees.
+//! Who the sentinels say is the master, now and for as long as somebody wants to know.
+//!
+//! The redis crate has an engine for this, and it was tried: it asks `SENTINEL MASTERS`, in which the sentinel that leads a
+//! failover names the old master until the very end, takes the answers in the order of the list, so that one that hangs
+//! costs its whole time limit, and does not ask again while a connection stands. A planned failover then had two
+//! holders for as long as sentinel takes to demote the old master: 8 s.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
-use redis::{
-    ClientTlsConfig, ConnectionAddr, ErrorKind, RedisError, RedisResult, ServerError, TlsCertificates,
-    TlsMode,
-};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, FromRedisValue, Pipeline, Value, from_redis_value};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{JoinSet, spawn_local};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::endpoint::{Endpoint, Host, Secret};
+use crate::backoff::jittered;
+use crate::connection::{Connected, Door, connect};
+use crate::endpoint::{Endpoint, Host, Login, Place, Secret};
 use crate::error::Error;
-use crate::tls::Tls;
 
-/// The address of the master that `sentinels` call `name`. They are asked anew each time, over connections that are
-/// closed afterwards: who it was before is of no use to somebody who has just lost it.
-///
-/// # Errors
-/// [`Error::Connection`] where no sentinel can be asked, none knows a master that is up, or the server does not agree.
-pub async fn master_of(
-    endpoint: &Arc<Endpoint>,
-    sentinels: &[Host],
-    name: &str,
-    password: &Secret,
-) -> Result<Host, Error> {
-    match ask(endpoint, sentinels, name, password).await {
-        Ok(ConnectionAddr::Tcp(name, port) | ConnectionAddr::TcpTls { host: name, port, .. }) => {
-            Ok(Host { name, port })
+/// Between two questions to one sentinel.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a sentinel has for a connection, and for an answer.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// How long the other sentinels have to contradict the first that names a master: one may know of a newer one.
+const TO_CONTRADICT: Duration = Duration::from_millis(100);
+
+/// A master, and the epoch of the failover that made it one: of two, the later is the master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Master {
+    /// Where it is.
+    pub host: Host,
+    epoch: i64,
+}
+
+/// What one sentinel says: `None` where it knows no master of that name.
+struct Answer {
+    from: usize,
+    said: Result<Option<Master>, Error>,
+}
+
+/// The sentinels of an endpoint, each of which is asked once a second. Dropping this ends that.
+pub struct Sentinels {
+    endpoint: Arc<Endpoint>,
+    name: String,
+    count: usize,
+    answers: UnboundedReceiver<Answer>,
+    /// Those that have named the master that is gone by: they have changed their mind if they name another.
+    agreed: HashSet<usize>,
+    _scouts: JoinSet<()>,
+}
+
+impl Sentinels {
+    /// Begins to ask.
+    #[must_use]
+    pub fn ask(endpoint: &Arc<Endpoint>, sentinels: &[Host], name: &str, password: &Secret) -> Self {
+        let (sender, answers) = unbounded_channel();
+        let mut scouts = JoinSet::new();
+        for (from, sentinel) in sentinels.iter().enumerate() {
+            let login =
+                Login { user: None, password: password.clone(), database: 0, ..endpoint.login.clone() };
+            let place = Place::Server(sentinel.clone());
+            let scout = Scout {
+                from,
+                main: Arc::clone(endpoint),
+                endpoint: Arc::new(Endpoint {
+                    place,
+                    login,
+                    tls: endpoint.tls.clone(),
+                    waits_for_replicas: None,
+                }),
+                sentinel: sentinel.clone(),
+                name: name.to_owned(),
+                sender: sender.clone(),
+            };
+            scouts.spawn_local(scout.run());
         }
-        Ok(_) => Err(Error::Internal("a sentinel named what is no host".into())),
-        Err(error) => Err(why_not(endpoint, name, error)),
+        Self {
+            endpoint: Arc::clone(endpoint),
+            name: name.to_owned(),
+            count: sentinels.len(),
+            answers,
+            agreed: HashSet::new(),
+            _scouts: scouts,
+        }
     }
-}
 
-async fn ask(
-    endpoint: &Endpoint,
-    sentinels: &[Host],
-    name: &str,
-    password: &Secret,
-) -> RedisResult<ConnectionAddr> {
-    let tls = endpoint.tls.as_ref();
-    let addresses = sentinels.iter().map(|sentinel| address_of(sentinel, tls));
-    let mut builder = SentinelClientBuilder::new(addresses, name, SentinelServerType::Master)?;
-    if let Some(password) = password.reveal() {
-        builder = builder.set_client_to_sentinel_password(password);
-    }
-    // For the question whether it is the master.
-    if let Some(user) = &endpoint.login.user {
-        builder = builder.set_client_to_redis_username(user);
-    }
-    if let Some(password) = endpoint.login.password.reveal() {
-        builder = builder.set_client_to_redis_password(password);
-    }
-    if let Some(tls) = tls {
-        let mode = if tls.verifies { TlsMode::Secure } else { TlsMode::Insecure };
-        builder = builder
-            .set_client_to_sentinel_tls_mode(mode)
-            .set_client_to_redis_tls_mode(mode)
-            .set_client_to_sentinel_certificates(certificates_of(tls))
-            .set_client_to_redis_certificates(certificates_of(tls));
-    }
-    let client = builder.build()?.async_get_client().await?;
-    Ok(client.get_connection_info().addr().clone())
-}
-
-fn address_of(sentinel: &Host, tls: Option<&Tls>) -> ConnectionAddr {
-    let (host, port) = (sentinel.name.clone(), sentinel.port);
-    match tls {
-        None => ConnectionAddr::Tcp(host, port),
-        Some(tls) => ConnectionAddr::TcpTls { host, port, insecure: !tls.verifies, tls_params: None },
-    }
-}
-
-fn certificates_of(tls: &Tls) -> TlsCertificates {
-    TlsCertificates {
-        client_tls: tls.identity.as_ref().map(|(certificate, key)| ClientTlsConfig {
-            client_cert: certificate.clone().into_bytes(),
-            client_key: key.reveal().unwrap_or_default().as_bytes().to_vec(),
-        }),
-        root_cert: tls.verifies.then(|| tls.authorities.as_bytes().to_vec()),
-    }
-}
-
-fn why_not(endpoint: &Arc<Endpoint>, name: &str, error: RedisError) -> Error {
-    let endpoint = Arc::clone(endpoint);
-    if error.kind() == ErrorKind::MasterNameNotFoundBySentinel {
-        return Error::Connection {
-            endpoint,
-            detail: format!(
-                "no sentinel knows a master {name:?} that is up (a failover takes a while; is the name right?)"
-            ),
-            reason: "ENOTFOUND",
+    /// The master, once a sentinel has named it and the others have had their say.
+    ///
+    /// # Errors
+    /// What they said, if all of them have answered and none knows one.
+    pub async fn master(&mut self) -> Result<Master, Error> {
+        let mut named: Vec<(usize, Master)> = Vec::new();
+        let mut heard = HashSet::new();
+        let mut failure = None;
+        let mut end = None;
+        while heard.len() < self.count {
+            let answer = match end {
+                Some(end) => timeout_at(end, self.answers.recv()).await,
+                None => Ok(self.answers.recv().await),
+            };
+            // The time to contradict is over. (The channel lives as long as the scouts.)
+            let Ok(Some(Answer { from, said })) = answer else { break };
+            heard.insert(from);
+            match said {
+                Ok(Some(master)) => {
+                    end.get_or_insert_with(|| Instant::now() + TO_CONTRADICT);
+                    named.push((from, master));
+                }
+                Ok(None) => failure = Some(self.nobody()),
+                Err(error) if failure.is_none() || matches!(error, Error::Denied { .. }) => {
+                    failure = Some(error)
+                }
+                Err(_) => {}
+            }
+        }
+        let Some(newest) = named.iter().map(|(_, master)| master).max_by_key(|master| master.epoch).cloned()
+        else {
+            return Err(failure.unwrap_or_else(|| self.nobody()));
         };
+        self.agreed = named
+            .into_iter()
+            .filter(|(_, master)| master.host == newest.host)
+            .map(|(from, _)| from)
+            .collect();
+        Ok(newest)
     }
-    if error.kind() == ErrorKind::AuthenticationFailed {
-        // The engine does not keep which of them it was.
-        let text = "WRONGPASS the sentinels, or the server that they named, refused the credentials \
-                    (sentinelPassword; username and password)";
-        return Error::Denied { endpoint, text: text.to_owned() };
-    }
-    let text = error.to_string();
-    match ServerError::try_from(error) {
-        Ok(refusal) => Error::from_reply(&endpoint, "SENTINEL MASTERS", "", &refusal),
-        // The crate wraps what a server said of the credentials.
-        Err(_) if ["WRONGPASS", "NOAUTH", "NOPERM"].iter().any(|code| text.contains(code)) => {
-            Error::Denied { endpoint, text }
+
+    /// The next master after `current`, once there is one.
+    pub async fn newer_than(&mut self, current: &Master) -> Master {
+        loop {
+            let Some(Answer { from, said }) = self.answers.recv().await else {
+                // There is nobody left to ask; the connection goes on without them.
+                return std::future::pending().await;
+            };
+            let Ok(Some(master)) = said else { continue };
+            if master.host == current.host {
+                self.agreed.insert(from);
+            } else if master.epoch > current.epoch || self.agreed.contains(&from) {
+                self.agreed = HashSet::from([from]);
+                return master;
+            }
         }
-        Err(_) => {
-            Error::Connection { endpoint, detail: format!("sentinels: {text}"), reason: "ECONNREFUSED" }
+    }
+
+    fn nobody(&self) -> Error {
+        Error::Connection {
+            endpoint: Arc::clone(&self.endpoint),
+            detail: format!("the sentinels know no master {:?}; is the name right?", self.name),
+            reason: "ENOTFOUND",
         }
     }
+}
+
+/// Asks one sentinel.
+struct Scout {
+    from: usize,
+    /// What the sentinels lead to.
+    main: Arc<Endpoint>,
+    /// The sentinel as a redis of its own.
+    endpoint: Arc<Endpoint>,
+    sentinel: Host,
+    name: String,
+    sender: UnboundedSender<Answer>,
+}
+
+impl Scout {
+    /// For as long as somebody listens.
+    async fn run(self) {
+        loop {
+            let error = self.ask_until_it_fails().await;
+            if self.sender.send(Answer { from: self.from, said: Err(self.told(error)) }).is_err() {
+                return;
+            }
+            sleep(jittered(PAUSE)).await;
+        }
+    }
+
+    async fn ask_until_it_fails(&self) -> Error {
+        let opening = connect(&self.endpoint, Door::Host(&self.sentinel), AsyncConnectionConfig::new());
+        let connection = match timeout(LIMIT, opening).await {
+            Ok(Ok(Connected { connection, driver, .. })) => {
+                // Ends with the last of those who send on it.
+                spawn_local(driver);
+                connection
+            }
+            Ok(Err(error)) => return error,
+            Err(_) => return self.silent(),
+        };
+        loop {
+            match timeout(LIMIT, self.question(&connection)).await {
+                Ok(Ok(master)) => {
+                    if self.sender.send(Answer { from: self.from, said: Ok(master) }).is_err() {
+                        return self.silent();
+                    }
+                }
+                Ok(Err(error)) => return error,
+                Err(_) => return self.silent(),
+            }
+            sleep(jittered(PAUSE)).await;
+        }
+    }
+
+    /// Where the master is, as [sentinel's clients are to ask](https://redis.io/docs/latest/develop/reference/sentinel-clients/),
+    /// and since when.
+    async fn question(&self, connection: &MultiplexedConnection) -> Result<Option<Master>, Error> {
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
+        pipeline.cmd("SENTINEL").arg("MASTER").arg(&self.name);
+        let replies = connection.clone().send_packed_commands(&pipeline, 0, 2).await;
+        let mut replies = replies.map_err(|_| self.silent())?.into_iter();
+        let address = replies.next().unwrap_or(Value::Nil);
+        if let Value::ServerError(error) = &address {
+            return Err(Error::from_reply(&self.endpoint, "SENTINEL GET-MASTER-ADDR-BY-NAME", "", error));
+        }
+        // Nil for a name that it does not know. An epoch that cannot be read is that of no failover yet.
+        let Some((name, port)) = read::<(String, u16)>(address) else { return Ok(None) };
+        let details: HashMap<String, String> = replies.next().and_then(read).unwrap_or_default();
+        let epoch = details.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or_default();
+        Ok(Some(Master { host: Host { name, port }, epoch }))
+    }
+
+    fn silent(&self) -> Error {
+        Error::Connection {
+            endpoint: Arc::clone(&self.endpoint),
+            detail: format!("no answer within {} ms", LIMIT.as_millis()),
+            reason: "ETIMEDOUT",
+        }
+    }
+
+    /// An error as whoever wants the master is told it.
+    fn told(&self, error: Error) -> Error {
+        let (endpoint, sentinel) = (Arc::clone(&self.main), &self.sentinel);
+        match error {
+            Error::Denied { text, .. } => {
+                let text =
+                    format!("{text} (said the sentinel {sentinel}, whose password is sentinelPassword)");
+                Error::Denied { endpoint, text }
+            }
+            Error::Connection { detail, reason, .. } => {
+                Error::Connection { endpoint, detail: format!("sentinel {sentinel}: {detail}"), reason }
+            }
+            Error::Reply { command, key, text, class, .. } => {
+                let text = format!("{text} (said the sentinel {sentinel})");
+                Error::Reply { endpoint, command, key, text, class }
+            }
+            other => other,
+        }
+    }
+}
+
+fn read<T: FromRedisValue>(value: Value) -> Option<T> {
+    from_redis_value(value).ok()
 }

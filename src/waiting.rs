@@ -53,7 +53,6 @@ pub fn wait(
     timeout: Option<Duration>,
 ) {
     let key: Arc<str> = settings.key_of(resource).into();
-    let (environment, call) = (ticket.caller.environment, ticket.call);
     let existing = client.queues.borrow().get(&key).cloned();
     let queue = existing.unwrap_or_else(|| {
         let queue = Rc::new(Queue::new(Arc::clone(&key)));
@@ -62,12 +61,12 @@ pub fn wait(
         queue
     });
     let grace = settings.command_timeout;
-    queue.join(Waiter { ticket, settings, has_tried: false });
+    let arrival = queue.join(Waiter { ticket, settings, has_tried: false });
     if let Some(timeout) = timeout {
         tokio::task::spawn_local(async move {
             sleep(timeout).await;
-            let _ = tokio::time::timeout(grace, queue.first_try(environment, call)).await;
-            if let Some(waiter) = queue.leave(environment, call) {
+            let _ = tokio::time::timeout(grace, queue.first_try(arrival)).await;
+            if let Some(waiter) = queue.leave(arrival) {
                 let error = Error::WaitTimeout { key: key.to_string(), after_ms: timeout.as_millis() };
                 waiter.ticket.answer(Err(error.into()));
             }
@@ -78,7 +77,7 @@ pub fn wait(
 /// A waiter leaves. One that was answered before has nothing to leave.
 pub fn cancel(client: &Client, key: String, environment: u64, call: u64) {
     let queue = client.queues.borrow().get(&*key).cloned();
-    if let Some(waiter) = queue.and_then(|queue| queue.leave(environment, call)) {
+    if let Some(waiter) = queue.and_then(|queue| queue.leave_by_call(environment, call)) {
         waiter.ticket.answer(Err(Error::Aborted { key }.into()));
     }
 }
@@ -123,10 +122,11 @@ async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
         }
         let changes = queue.changes();
         let purpose = Purpose::Wait { look: watch.is_none() };
-        match acquire(&client, &head.settings, &queue.key, purpose).await {
+        let is_wanted = || queue.is_waiting(head.arrival);
+        match acquire(&client, &head.settings, &queue.key, purpose, &is_wanted).await {
             Ok(Attempt::Acquired(sent)) => {
                 watch = None;
-                match queue.leave(head.caller.environment, head.call) {
+                match queue.leave(head.arrival) {
                     Some(waiter) => heartbeat::keep(&client, sent, waiter.ticket),
                     // It was cancelled while redis said yes.
                     None => settlement::discard(&client, sent),
@@ -148,7 +148,7 @@ async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
                     looks.space_out(&client).await;
                 }
             }
-            Ok(Attempt::TooLate) => watch = None,
+            Ok(Attempt::TooLate | Attempt::Unwanted) => watch = None,
             Err(error) => {
                 watch = None;
                 fail(&queue, &head, &error);
@@ -265,11 +265,11 @@ fn tell_attempt(client: &Client, head: &Head, queue: &Queue, sight: &Sight) {
 /// of one command is the head's alone.
 fn fail(queue: &Queue, head: &Head, error: &Error) {
     let concerns_all = matches!(error.class(), Class::Reconnect | Class::Denied);
-    let gone = queue.leave_all(|waiter| {
-        concerns_all
-            || (waiter.ticket.call == head.call
-                && waiter.ticket.caller.environment == head.caller.environment)
-    });
+    let gone = if concerns_all {
+        queue.leave_all(|_| true)
+    } else {
+        queue.leave(head.arrival).into_iter().collect()
+    };
     for waiter in gone {
         waiter.ticket.answer(Err(error.clone().into()));
     }

@@ -3,6 +3,7 @@
 use redis::aio::MultiplexedConnection;
 use redis::cluster_async::ClusterConnection;
 use redis::{Cmd, Pipeline, Value};
+use tokio::sync::watch;
 
 use crate::cluster::{self, Failure, Node};
 use crate::command::key_of;
@@ -11,8 +12,8 @@ use crate::command::key_of;
 pub enum Wire {
     /// One server.
     Server(MultiplexedConnection),
-    /// The nodes of a cluster.
-    Cluster(ClusterConnection<Node>),
+    /// The nodes of a cluster; and what says that it was closed.
+    Cluster(ClusterConnection<Node>, watch::Receiver<()>),
 }
 
 impl Wire {
@@ -20,7 +21,7 @@ impl Wire {
     /// are handed in together then.
     #[must_use]
     pub fn parts_batches(&self) -> bool {
-        matches!(self, Self::Cluster(_))
+        matches!(self, Self::Cluster(..))
     }
 
     /// Hands in a batch with its first poll, and waits for its replies: one for each command.
@@ -32,7 +33,7 @@ impl Wire {
         let mut pipeline = Pipeline::with_capacity(count);
         let key = match self {
             Self::Server(_) => None,
-            Self::Cluster(_) => commands.iter().find_map(key_of).map(<[u8]>::to_vec),
+            Self::Cluster(..) => commands.iter().find_map(key_of).map(<[u8]>::to_vec),
         };
         for command in commands {
             pipeline.add_command(command);
@@ -42,8 +43,14 @@ impl Wire {
                 connection.clone().send_packed_commands(&pipeline, 0, count).await.map_err(|_| Failure::Lost)
             }
             // A command without a key is about a connection, of which there is more than one.
-            Self::Cluster(connection) => {
-                cluster::send(connection.clone(), &key.unwrap_or_default(), pipeline).await
+            Self::Cluster(connection, closed) => {
+                let mut closed = closed.clone();
+                let key = key.unwrap_or_default();
+                tokio::select! {
+                    replies = cluster::send(connection.clone(), &key, pipeline) => replies,
+                    // Only ever an error: its other end is gone.
+                    _ = closed.changed() => Err(Failure::Lost),
+                }
             }
         }
     }

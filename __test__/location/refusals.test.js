@@ -169,12 +169,6 @@ const refusals = [
     VALUE,
     /^sentinelPassword must be given with/,
   ],
-  [
-    'servername and sentinels',
-    [null, 0, '', { sentinels, name: 'n', tls: { servername: 'x' } }],
-    VALUE,
-    /^tls\.servername .*sentinels/,
-  ],
   ['cert without key', ['e', 0, '', { tls: { cert: PEM } }], VALUE, /^tls\.key must be given with tls\.cert/],
   ['key without cert', ['e', 0, '', { tls: { key: KEY } }], VALUE, /^tls\.cert must be given with tls\.key/],
   // Names of options.

@@ -98,7 +98,7 @@ pub fn holding(key: &str) -> Arc<Holding> {
 /// A plain server on this machine.
 pub fn endpoint_at(port: u16) -> Arc<Endpoint> {
     let place = Place::Server(Host { name: "127.0.0.1".into(), port });
-    Endpoint { place, login: Login::default(), tls: None }.shared()
+    Endpoint { place, login: Login::default(), tls: None, waits_for_replicas: None }.shared()
 }
 
 fn settings_for(port: u16, ttl: Duration) -> Settings {
