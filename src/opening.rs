@@ -64,7 +64,7 @@ async fn open_unlimited(endpoint: &Arc<Endpoint>) -> Result<Opened, Error> {
             let (open, closed) = watch::channel(());
             let driver = Box::pin(async move {
                 let _open = open;
-                pending().await
+                pending::<()>().await;
             });
             let wire = Wire::Cluster(connection, closed);
             Ok(Opened { wire, driver, identity: None, moved: None, pushes })

@@ -113,7 +113,7 @@ impl Sentinels {
                 }
                 Ok(None) => failure = Some(self.nobody()),
                 Err(error) if failure.is_none() || matches!(error, Error::Denied { .. }) => {
-                    failure = Some(error)
+                    failure = Some(error);
                 }
                 Err(_) => {}
             }
