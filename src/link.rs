@@ -191,7 +191,7 @@ impl Link {
                 Some(_) => self.attempt(connect_timeout),
                 None if patience == Patience::Call => {
                     if timeout_at(asked + connect_timeout, changed).await.is_err() {
-                        return Err(self.still_connecting(connect_timeout));
+                        return Err(opening::not_within(&self.endpoint, connect_timeout));
                     }
                 }
                 None => changed.await,
@@ -213,14 +213,6 @@ impl Link {
         // A cluster's nodes are left one by one, by its engine.
         if error.class() == Class::Reconnect && live.keeps_order() {
             self.broke(live.generation);
-        }
-    }
-
-    fn still_connecting(&self, waited: Duration) -> Error {
-        Error::Connection {
-            endpoint: Arc::clone(&self.endpoint),
-            detail: format!("no connection within {} ms (connect_timeout)", waited.as_millis()),
-            reason: "ETIMEDOUT",
         }
     }
 

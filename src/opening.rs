@@ -37,18 +37,21 @@ pub struct Opened {
 /// [`Error::Connection`] where there is nobody to talk to, or nobody talks in time; [`Error::Denied`] where the
 /// credentials are refused; [`Error::Reply`] for any other refusal.
 pub async fn open(endpoint: &Arc<Endpoint>, limit: Duration) -> Result<Opened, Error> {
-    let Ok(opened) = tokio::time::timeout(limit, open_unlimited(endpoint)).await else {
-        return Err(Error::Connection {
-            endpoint: Arc::clone(endpoint),
-            detail: format!(
-                "no connection within {} ms (connect_timeout){}",
-                limit.as_millis(),
-                if endpoint.tls.is_some() { "; is this its TLS port?" } else { "" }
-            ),
-            reason: "ETIMEDOUT",
-        });
-    };
-    opened
+    tokio::time::timeout(limit, open_unlimited(endpoint))
+        .await
+        .unwrap_or_else(|_| Err(not_within(endpoint, limit)))
+}
+
+/// There was no connection in time.
+#[must_use]
+pub fn not_within(endpoint: &Arc<Endpoint>, limit: Duration) -> Error {
+    // A server without TLS waits for the rest of a greeting that is none to it.
+    let hint = if endpoint.tls.is_some() { "; is this its TLS port?" } else { "" };
+    Error::Connection {
+        endpoint: Arc::clone(endpoint),
+        detail: format!("no connection within {} ms (connect_timeout){hint}", limit.as_millis()),
+        reason: "ETIMEDOUT",
+    }
 }
 
 async fn open_unlimited(endpoint: &Arc<Endpoint>) -> Result<Opened, Error> {

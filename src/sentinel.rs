@@ -150,7 +150,7 @@ impl Sentinels {
     fn nobody(&self) -> Error {
         Error::Connection {
             endpoint: Arc::clone(&self.endpoint),
-            detail: format!("the sentinels know no master {:?}; is the name right?", self.name),
+            detail: format!("no sentinel knows a master {:?}; is the name right?", self.name),
             reason: "ENOTFOUND",
         }
     }
@@ -244,10 +244,12 @@ impl Scout {
             Error::Connection { detail, reason, .. } => {
                 Error::Connection { endpoint, detail: format!("sentinel {sentinel}: {detail}"), reason }
             }
-            Error::Reply { command, key, text, class, .. } => {
-                let text = format!("{text} (said the sentinel {sentinel})");
-                Error::Reply { endpoint, command, key, text, class }
-            }
+            // One that is no sentinel, as a rule.
+            Error::Reply { text, .. } => Error::Connection {
+                endpoint,
+                detail: format!("sentinel {sentinel}: {}", text.trim_end()),
+                reason: "EPROTO",
+            },
             other => other,
         }
     }

@@ -67,6 +67,10 @@ async function attach(t, server) {
     ...patient,
     what: 'a replica that is in touch',
   });
+  // Only with its first acknowledgement does it count.
+  await server.command('SET', 'a mark', '', 'PX', 5000);
+  await until(async () => (await server.command('WAIT', 1, 500)) > 0, { ...patient, what: 'its word' });
+  await server.client().call('CONFIG', 'RESETSTAT');
   return replica;
 }
 
