@@ -16,6 +16,7 @@ class Call {
     // It is left to the collector, not destroyed by hand: a lease may need it long after the answer.
     this.scope = new AsyncResource(`redis-reservation.${name}`);
     this.answered = false;
+    this.bare = bare;
     this.callback = null;
     this.promise = undefined;
     this.resolve = null;
@@ -28,10 +29,9 @@ class Call {
       this.resolve = resolve;
       this.reject = reject;
     });
-    if (bare) this.promise.catch(ignore);
     if (callback != null) {
       this.answered = true;
-      this.reject(
+      this.refuse(
         wrong_type(
           `the callback of ${name} must be a function; it is ${describe(callback)}. Leave it out for a promise.`,
         ),
@@ -40,32 +40,38 @@ class Call {
   }
 
   /** Runs code in the context of the call. */
-  run(code, ...parameters) {
-    return run_in(this.scope, code, ...parameters);
+  run(code, first, second, third, fourth) {
+    this.scope.runInAsyncScope(guarded, undefined, code, first, second, third, fourth);
   }
 
   /** The same, later, for what is already known when the call is made: no answer comes before the call returned. */
-  later(code, ...parameters) {
-    later_in(this.scope, code, ...parameters);
+  later(code, first, second, third) {
+    later_in(this.scope, code, first, second, third);
   }
 
   /**
-   * Success: the callback gets (null, ...values), the promise the first value. Only the first answer counts. To be called
-   * within `run` or `later`, so that the callback is in its context already.
+   * Success: the callback gets (null, value), or (null) where there is none, the promise the value. Only the first answer
+   * counts. To be called within `run` or `later`, so that the callback is in its context already.
    */
-  succeed(...values) {
+  succeed(value) {
     if (this.answered) return;
     this.answered = true;
-    if (this.callback === null) this.resolve(values[0]);
-    else guarded(this.callback, [null, ...values]);
+    if (this.callback === null) this.resolve(value);
+    else call_back(this.callback, null, value);
   }
 
   /** Failure, likewise. */
   fail(error) {
     if (this.answered) return;
     this.answered = true;
-    if (this.callback === null) this.reject(error);
-    else guarded(this.callback, [error]);
+    if (this.callback === null) this.refuse(error);
+    else call_back(this.callback, error);
+  }
+
+  refuse(error) {
+    // Handled, before there is anything to handle.
+    if (this.bare) this.promise.catch(ignore);
+    this.reject(error);
   }
 }
 
@@ -73,12 +79,12 @@ class Call {
  * Runs code in an async context. What it throws is thrown again from a tick of its own, made inside that context: domains
  * and AsyncLocalStorage see whose it is, and whatever else is being delivered goes on.
  */
-function run_in(scope, code, ...parameters) {
-  return scope.runInAsyncScope(guarded, undefined, code, parameters);
+function run_in(scope, code, first, second, third) {
+  scope.runInAsyncScope(guarded, undefined, code, first, second, third);
 }
 
-function later_in(scope, code, ...parameters) {
-  setImmediate(() => run_in(scope, code, ...parameters));
+function later_in(scope, code, first, second, third) {
+  setImmediate(() => run_in(scope, code, first, second, third));
 }
 
 // The context that was kept last.
@@ -109,12 +115,22 @@ function tells_the_same(one, other) {
   );
 }
 
-function guarded(code, parameters) {
+/** Runs code of ours. This happens some times an operation, so no list is made of the parameters. */
+function guarded(code, first, second, third, fourth) {
   try {
-    return code(...parameters);
+    code(first, second, third, fourth);
   } catch (error) {
     process.nextTick(rethrow, error);
-    return undefined;
+  }
+}
+
+/** Calls a function of the caller's, with no more arguments than it is to see. */
+function call_back(callback, error, value) {
+  try {
+    if (value === undefined) callback(error);
+    else callback(error, value);
+  } catch (thrown) {
+    process.nextTick(rethrow, thrown);
   }
 }
 
@@ -124,9 +140,4 @@ function rethrow(error) {
 
 function ignore() {}
 
-/** As run_in, for what belongs to no call that is known here. */
-function run_guarded(code, ...parameters) {
-  return guarded(code, parameters);
-}
-
-module.exports = { Call, run_in, later_in, run_guarded, rethrow, shared };
+module.exports = { Call, guarded, run_in, later_in, rethrow, shared };

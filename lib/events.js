@@ -4,7 +4,7 @@
 'use strict';
 
 const { call_of, lapse, lease_of, settle } = require('./calls');
-const { rethrow, run_guarded, run_in } = require('./context');
+const { guarded, rethrow, run_in } = require('./context');
 const { make_error, from_native } = require('./errors');
 const log = require('./log');
 const loss = require('./loss');
@@ -50,7 +50,7 @@ function hand_over(kind, number, first, second) {
       settle(number).failed(from_native(first));
       break;
     default:
-      run_guarded(HANDLERS[first], number, second);
+      guarded(HANDLERS[first], number, second);
   }
 }
 

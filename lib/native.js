@@ -17,9 +17,8 @@ let latest = null;
 
 /** The native object, configured from the fields as they are now. Throws what the caller's callback should get. */
 function native_for(instance, state) {
-  const fields = read(instance);
-  if (state.native !== null && same(fields, state.fields)) return state.native;
-  if (latest === null || !same(fields, latest.fields)) latest = made_from(fields, state);
+  if (state.native !== null && unchanged(instance, state.fields)) return state.native;
+  if (latest === null || !unchanged(instance, latest.fields)) latest = made_from(read(instance), state);
   state.native = latest.native;
   state.fields = latest.fields;
   state.settings = latest.settings;
@@ -54,23 +53,36 @@ function read(instance) {
     lock_ttl: instance.lock_ttl,
     password: instance.password,
     options,
-    // Their values as they are now; what is inside of one counts as unchanged while it is the same object.
-    given: options == null ? NOTHING : CONSTRUCTOR_OPTIONS.map((name) => options[name]),
+    given: options == null ? NOTHING : given_by(options),
     log_level: log.wanted_events(instance),
   };
 }
 
-function same(fields, former) {
-  for (const name in fields) {
-    if (name === 'given') {
-      if (!fields.given.every((value, index) => Object.is(value, former.given[index]))) return false;
-      continue;
-    }
-    if (!Object.is(fields[name], former[name])) return false;
-    // An object's text may have changed while it is still the same object.
-    if (name !== 'options' && typeof fields[name] === 'object' && fields[name] !== null) return false;
-  }
-  return true;
+/** Whether the fields of an instance are what was read before. Asked at each call, so nothing is made for it. */
+function unchanged(instance, former) {
+  const options = options_of(instance);
+  return (
+    is_still(instance.by, former.by) &&
+    is_still(instance.identifier, former.identifier) &&
+    is_still(instance.host, former.host) &&
+    is_still(instance.port, former.port) &&
+    is_still(instance.heartbeat_interval, former.heartbeat_interval) &&
+    is_still(instance.lock_ttl, former.lock_ttl) &&
+    is_still(instance.password, former.password) &&
+    options === former.options &&
+    (options == null || given_by(options).every((value, index) => Object.is(value, former.given[index]))) &&
+    log.wanted_events(instance) === former.log_level
+  );
+}
+
+/** An object's text may have changed while it is still the same object. */
+function is_still(value, former) {
+  return Object.is(value, former) && (typeof value !== 'object' || value === null);
+}
+
+/** Values of options as they are now; what is inside of one counts as unchanged while it is the same object. */
+function given_by(options) {
+  return CONSTRUCTOR_OPTIONS.map((name) => options[name]);
 }
 
 function settings_from(fields) {

@@ -126,11 +126,11 @@ function settle(instance, state, key, lost, failed, error, released) {
 
 /** A renewal that is asked for. */
 class Renewal extends Call {
-  constructor(instance, name, callback, values) {
+  constructor(instance, name, callback, value) {
     super(name, callback, true);
     this.instance = instance;
     // What success answers.
-    this.values = values;
+    this.value = value;
     // Whether it is a subclass's timer that asks.
     this.beating = false;
   }
@@ -145,12 +145,12 @@ class Renewal extends Call {
 }
 
 function ensure_reservation(instance, callback) {
-  return renew(new Renewal(instance, 'ensure_reservation', callback, NOTHING));
+  return renew(new Renewal(instance, 'ensure_reservation', callback, undefined));
 }
 
 /** 0.4.0's inner half of a renewal: (null, whether it was extended). */
 function set_expiration(instance, callback) {
-  const call = new Renewal(instance, '_set_expiration', callback, [true]);
+  const call = new Renewal(instance, '_set_expiration', callback, true);
   const state = peek(instance);
   if (!call.answered && (state === undefined || state.holding.size === 0)) {
     call.later(() => call.succeed(false));
@@ -202,7 +202,7 @@ function renewed(call, error) {
   const found = settle(instance, state, null, lost, NONE, nothing_held ? null : error, undefined);
   const answer = found === null && (nothing_held || (only_loss && holding.size === 0)) ? not_held() : found;
   if (answer === null) {
-    call.succeed(...call.values);
+    call.succeed(call.value);
     return;
   }
   call.fail(answer);
