@@ -98,7 +98,7 @@ accessor('held', function () {
 
 accessor('signal', function () {
   const state = peek(this);
-  return state === undefined ? undefined : state.holding.signal();
+  return state === undefined || state.held === null ? undefined : state.held.signal();
 });
 
 accessor('logger', function () {

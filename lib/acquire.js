@@ -4,7 +4,7 @@
 const { on_abort, reason_of } = require('./abort');
 const { key_of, resource_name, wait_options_from } = require('./arguments');
 const { ask } = require('./calls');
-const { Call } = require('./context');
+const { Call, shared } = require('./context');
 const { from_native } = require('./errors');
 const log = require('./log');
 const { beat, is_overridden } = require('./loss');
@@ -68,6 +68,8 @@ function not_locked(call, holder) {
 class Wait extends Call {
   constructor(instance, resource, callback) {
     super('wait_until_lock', callback, false);
+    // It may be one of many that wait for long.
+    this.scope = shared(this.scope);
     this.instance = instance;
     this.resource = resource;
     this.name = undefined;
@@ -119,7 +121,7 @@ function wait_until_lock(instance, resource, options, callback) {
 
 /** Whether the instance holds the resource already, under the key that it has now. */
 function has_already(state, name, key) {
-  return state.native !== null && key_of(name, state.settings.key_prefix) === key && holds(state, name);
+  return state.held !== null && key_of(name, state.settings.key_prefix) === key && holds(state, name);
 }
 
 function enqueue(state, wait, timeout) {

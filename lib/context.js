@@ -94,7 +94,7 @@ let kept = null;
 const { bun, deno } = process.versions;
 const is_node = bun === undefined && deno === undefined;
 
-/** A context for keeps: one that tells nothing else than the last one is that one, for there may be many leases. */
+/** A context for keeps: one that tells nothing else than the last one is that one, for many leases and waits may be. */
 function shared(scope) {
   if (!is_node) return scope;
   if (kept === null || !tells_the_same(scope, kept)) kept = scope;

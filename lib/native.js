@@ -109,16 +109,17 @@ function key_for(instance, name) {
 }
 
 /** Whether a resource is held under the key that it has by the settings, and certain at this very instant. */
-function holds({ native, settings, holding }, name) {
-  const lease = native === null ? undefined : holding.get(checked.key_of(name, settings.key_prefix));
+function holds({ native, settings, held }, name) {
+  if (native === null || held === null) return false;
+  const lease = held.get(checked.key_of(name, settings.key_prefix));
   return lease !== undefined && native.is_held(lease.handle);
 }
 
 /** Whether anything is held, and all of it is certain at this very instant. */
-function holds_all({ native, holding }) {
-  if (holding.size === 0) return false;
-  if (holding.size === 1) return native.is_held(holding.newest.handle);
-  const leases = holding.all().filter((lease) => !lease.lapsed);
+function holds_all({ native, held }) {
+  if (held === null || held.size === 0) return false;
+  if (held.size === 1) return native.is_held(held.newest.handle);
+  const leases = held.all().filter((lease) => !lease.lapsed);
   return leases.length > 0 && native.are_held(handles_of(leases));
 }
 

@@ -17,7 +17,8 @@ class State {
     this.native = null;
     this.fields = null;
     this.settings = null;
-    this.holding = new Holding();
+    // What it holds; null before the first time that it does.
+    this.held = null;
     // The wait that is under way, or name -> Set of them, in the order in which they came, where there is more than one.
     this.waits = null;
     // Tells instances apart on the native side.
@@ -26,6 +27,11 @@ class State {
     this.warned_of_interval = false;
     // True while the timer for overridden renewals is inside the subclass's method.
     this.beating = false;
+  }
+
+  get holding() {
+    if (this.held === null) this.held = new Holding();
+    return this.held;
   }
 }
 

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use crate::clock::Moment;
 use crate::endpoint::Endpoint;
+use crate::held::{Held, Numbered};
 use crate::holding::Holding;
 use crate::lease::{Lease, Step};
 use crate::link::Link;
@@ -41,6 +41,12 @@ pub struct Reservation {
     scheduled: Moment,
 }
 
+impl Numbered for Reservation {
+    fn number(&self) -> u64 {
+        self.holding.id
+    }
+}
+
 /// When the heartbeat looks at a reservation again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -57,7 +63,7 @@ pub struct Client {
     /// The connection that all of it goes through.
     pub link: Rc<Link>,
     /// What is held, by [`Holding::id`].
-    held: RefCell<FxHashMap<u64, Reservation>>,
+    held: RefCell<Held<Reservation>>,
     schedule: RefCell<Schedule>,
     /// Rung when the first entry of the schedule is earlier than the heartbeat's sleep.
     pub earlier: Notify,
@@ -107,7 +113,7 @@ impl Client {
     #[must_use]
     pub fn mending_limit(&self) -> Duration {
         let held = self.held.borrow();
-        let shortest = held.values().map(|one| one.holding.settings.command_timeout).min();
+        let shortest = held.iter().map(|one| one.holding.settings.command_timeout).min();
         shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(SHORTEST_CONNECT))
     }
 
@@ -137,30 +143,31 @@ impl Client {
         self.turns_of_others.borrow().get(key).copied().filter(|end| *end > Instant::now())
     }
 
-    /// Adds what was just acquired.
-    pub fn keep(&self, holding: Arc<Holding>, lease: Lease, caller: Caller, hand_overs: u32) {
-        let id = holding.id;
-        let reservation = Reservation {
-            holding,
-            lease,
-            caller,
-            hand_overs,
-            releasing: false,
-            complained: false,
-            scheduled: Moment::NEVER,
-        };
-        self.held.borrow_mut().insert(id, reservation);
+    /// Adds what was just acquired; `make` gets its id.
+    pub fn keep(
+        &self,
+        lease: Lease,
+        caller: Caller,
+        hand_overs: u32,
+        make: impl FnOnce(u64) -> Arc<Holding>,
+    ) -> Arc<Holding> {
+        let mut held = self.held.borrow_mut();
+        let reservation = held.insert(|id| {
+            let (holding, scheduled) = (make(id), Moment::NEVER);
+            Reservation { holding, lease, caller, hand_overs, releasing: false, complained: false, scheduled }
+        });
+        Arc::clone(&reservation.holding)
     }
 
     /// Looks at a reservation, and may change it.
     pub fn with<Result>(&self, id: u64, look: impl FnOnce(&mut Reservation) -> Result) -> Option<Result> {
-        self.held.borrow_mut().get_mut(&id).map(look)
+        self.held.borrow_mut().get_mut(id).map(look)
     }
 
     /// Looks at a reservation, may change it, and plans when the heartbeat looks at it again.
     pub fn update(&self, id: u64, change: impl FnOnce(&mut Reservation) -> Next) {
         let mut held = self.held.borrow_mut();
-        let Some(reservation) = held.get_mut(&id) else { return };
+        let Some(reservation) = held.get_mut(id) else { return };
         let when = match change(reservation) {
             Next::AsPlanned => return,
             Next::At(when) => when,
@@ -182,7 +189,7 @@ impl Client {
     /// Takes a reservation out, for good.
     pub fn take(&self, id: u64) -> Option<Reservation> {
         self.update(id, |_| Next::Never);
-        let taken = self.held.borrow_mut().remove(&id)?;
+        let taken = self.held.borrow_mut().remove(id)?;
         if taken.complained {
             self.failing.set(self.failing.get().saturating_sub(1));
         }
@@ -194,7 +201,7 @@ impl Client {
         let due = self.schedule.borrow_mut().take_due(now);
         let mut held = self.held.borrow_mut();
         let step = |id| {
-            let reservation = held.get_mut(&id)?;
+            let reservation = held.get_mut(id)?;
             reservation.scheduled = Moment::NEVER;
             Some((id, reservation.lease.step(now)))
         };
@@ -215,6 +222,6 @@ impl Client {
 
     /// The ids of all that is held and fits.
     pub fn find(&self, fits: impl Fn(&Reservation) -> bool) -> Vec<u64> {
-        self.held.borrow().iter().filter(|(_, one)| fits(one)).map(|(&id, _)| id).collect()
+        self.held.borrow().iter().filter(|one| fits(one)).map(|one| one.holding.id).collect()
     }
 }

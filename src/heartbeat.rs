@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::Value;
@@ -41,8 +40,6 @@ const MOST_TRIES_A_SECOND: u32 = 1_000;
 /// Between two moments at which all of them are tried at once, since one had succeeded.
 const RETRY_ALL: Duration = Duration::from_secs(1);
 
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
 /// Starts the life of a reservation and answers the call that acquired it. Where its caller has ended meanwhile, the
 /// key is given back.
 pub fn keep(client: &Rc<Client>, sent: Sent, ticket: Ticket) {
@@ -52,10 +49,11 @@ pub fn keep(client: &Rc<Client>, sent: Sent, ticket: Ticket) {
     }
     let lease = Lease::begin(sent.settings.terms, sent.when);
     let hand_overs = sent.hand_overs;
-    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let holding = Arc::new(Holding::new(id, sent.claim, sent.settings, lease.certain_until()));
-    client.keep(Arc::clone(&holding), lease, ticket.caller.clone(), hand_overs);
-    client.update(id, |reservation| next_of(reservation));
+    let Sent { claim, settings, .. } = sent;
+    let holding = client.keep(lease, ticket.caller.clone(), hand_overs, |id| {
+        Arc::new(Holding::new(id, claim, settings, lease.certain_until()))
+    });
+    client.update(holding.id, |reservation| next_of(reservation));
     watch(client);
     ticket.answer(Ok(Answer::Acquired(holding)));
 }

@@ -10,7 +10,7 @@ use crate::settings::Settings;
 /// A reservation that was acquired. Made by the core, read at any moment by its caller's thread.
 #[derive(Debug)]
 pub struct Holding {
-    /// Unique in the process.
+    /// Its number with its keeper.
     pub id: u64,
     /// The key in redis, and the value it was set to.
     pub claim: Claim,

@@ -53,12 +53,21 @@ pub enum Step {
     HeldTooLong,
 }
 
+const FOR_EVER: u64 = u64::MAX;
+
+/// 584 years at most, which is longer than the clock counts.
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(FOR_EVER)
+}
+
 /// The life of one lease on our clock. There may be a hundred thousand of them, so that it keeps moments, and only what
 /// of its terms they do not tell.
 #[derive(Clone, Copy, Debug)]
 pub struct Lease {
-    ttl: Duration,
-    interval: Option<Duration>,
+    /// Nanoseconds.
+    ttl: u64,
+    /// Nanoseconds; [`FOR_EVER`] for none.
+    interval: u64,
     /// When it was held for as long as it may be; [`Moment::NEVER`] if that is for ever.
     last: Moment,
     /// The moment before the last SET or extend that succeeded was sent.
@@ -73,7 +82,8 @@ impl Lease {
     pub fn begin(terms: Terms, sent: Moment) -> Self {
         let Terms { ttl, interval, max_hold } = terms;
         let last = max_hold.map_or(Moment::NEVER, |longest| sent.after(longest));
-        let mut lease = Self { ttl, interval, last, renewed: sent, due: Moment::NEVER };
+        let interval = interval.map_or(FOR_EVER, nanoseconds);
+        let mut lease = Self { ttl: nanoseconds(ttl), interval, last, renewed: sent, due: Moment::NEVER };
         lease.due = lease.regular(sent);
         lease
     }
@@ -81,12 +91,12 @@ impl Lease {
     /// How long redis keeps the key after it was set or extended.
     #[must_use]
     pub fn ttl(&self) -> Duration {
-        self.ttl
+        Duration::from_nanos(self.ttl)
     }
 
     /// From now on redis keeps it for this long.
     pub fn set_ttl(&mut self, ttl: Duration) {
-        self.ttl = ttl;
+        self.ttl = nanoseconds(ttl);
     }
 
     /// True where it ends before a renewal is due.
@@ -96,7 +106,8 @@ impl Lease {
     }
 
     fn terms(&self) -> Terms {
-        Terms { ttl: self.ttl, interval: self.interval, max_hold: None }
+        let interval = (self.interval != FOR_EVER).then(|| Duration::from_nanos(self.interval));
+        Terms { ttl: self.ttl(), interval, max_hold: None }
     }
 
     /// An extend that was sent after `sent` has succeeded.
@@ -134,7 +145,7 @@ impl Lease {
     }
 
     fn regular(&self, from: Moment) -> Moment {
-        match self.interval {
+        match self.terms().interval {
             Some(interval) if !self.never_renews() => from.after(interval),
             _ => Moment::NEVER,
         }

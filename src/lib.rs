@@ -9,7 +9,7 @@
 //! - [`core`]: the thread; hands each request to the part that serves it.
 //! - [`waiting`], [`release`] and [`releases`], [`heartbeat`], [`acquire`] with [`replication`]: what is done with a lock.
 //! - [`loss`], [`settlement`]: the end of what is lost, and what a lost reply left open.
-//! - [`client`]: the state of one endpoint, made of [`queue`], [`schedule`] and [`link`].
+//! - [`client`]: the state of one endpoint, made of [`held`], [`queue`], [`schedule`] and [`link`].
 //! - [`link`], [`live`] with its [`outbox`], [`reply`] and [`wire`]: a connection that heals, one that is up, where its
 //!   commands go.
 //! - [`opening`] by way of [`sentinel`] or [`cluster`] or neither, [`connection`] with its [`greeting`], [`reach`]: how
@@ -35,6 +35,7 @@ pub mod error;
 pub mod greeting;
 mod handles;
 pub mod heartbeat;
+pub mod held;
 pub mod holding;
 mod javascript;
 pub mod lease;
