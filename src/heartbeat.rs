@@ -101,11 +101,7 @@ async fn beat(client: Rc<Client>) {
 
 /// When a reservation needs attention next.
 fn next_of(reservation: &Reservation) -> Next {
-    let now = Moment::now();
-    Next::At(match reservation.lease.step(now) {
-        Step::Sleep(until) => until,
-        Step::Renew | Step::Expired | Step::HeldTooLong => now,
-    })
+    Next::At(reservation.lease.next())
 }
 
 /// After a reconnect: asks at once whether everything is still ours.

@@ -46,7 +46,13 @@ impl<T: Numbered> Held<T> {
         let place = place_of(number);
         // It was made from a place's number.
         self.vacant.extend(u32::try_from(place));
-        self.places[place].take()
+        let taken = self.places[place].take();
+        if self.is_empty() {
+            // Whatever many there were, there is no need for their places.
+            self.places = Vec::new();
+            self.vacant = Vec::new();
+        }
+        taken
     }
 
     /// True if there is nothing.

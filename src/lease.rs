@@ -134,6 +134,12 @@ impl Lease {
         self.renewed.after(self.terms().certain_for()).min(self.last)
     }
 
+    /// When something is to be done next: at once, if that has passed.
+    #[must_use]
+    pub fn next(&self) -> Moment {
+        self.due.min(self.certain_until())
+    }
+
     /// What is to be done at `now`.
     #[must_use]
     pub fn step(&self, now: Moment) -> Step {
@@ -170,8 +176,10 @@ mod tests {
     fn a_lease_is_renewed_each_interval_and_certain_for_less_than_its_ttl() {
         let mut lease = Lease::begin(terms(3 * SECOND, Some(SECOND), None), at(0.0));
         assert_eq!(lease.step(at(0.0)), Step::Sleep(at(1.0)));
+        assert_eq!(lease.next(), at(1.0));
         assert_eq!(lease.step(at(1.0)), Step::Renew);
         lease.postpone(None);
+        assert_eq!(lease.next(), lease.certain_until());
         assert_eq!(lease.step(at(1.1)), Step::Sleep(lease.certain_until()));
         lease.renew(at(1.0));
         assert_eq!(lease.step(at(1.5)), Step::Sleep(at(2.0)));

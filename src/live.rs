@@ -44,6 +44,8 @@ pub struct Live {
     /// What was handed in and is not written yet.
     outbox: RefCell<Outbox<Waiting>>,
     flush_is_due: Cell<bool>,
+    /// When this turn began to hand in: the clock is read once for all of its commands.
+    turn: Cell<Instant>,
     /// How many commands are written and not answered.
     under_way: Cell<usize>,
     /// They themselves, by their address.
@@ -77,6 +79,7 @@ impl Live {
             wire,
             outbox: RefCell::default(),
             flush_is_due: Cell::new(false),
+            turn: Cell::new(Instant::now()),
             under_way: Cell::new(0),
             batches: RefCell::default(),
             alarm: Cell::new(None),
@@ -107,14 +110,15 @@ impl Live {
     }
 
     fn put(self: &Rc<Self>, lane: Lane, command: Cmd, limit: Duration, taker: Taker) {
-        let end = Instant::now() + limit;
+        self.see_to_flush();
+        let end = self.turn.get() + limit;
         self.outbox.borrow_mut().push(lane, command, Waiting { taker, end, limit });
         self.see_to_alarm(end);
-        self.see_to_flush();
     }
 
     fn see_to_flush(self: &Rc<Self>) {
         if !self.flush_is_due.replace(true) {
+            self.turn.set(Instant::now());
             let live = Rc::clone(self);
             // Unconstrained: a turn that has done much would be told to come back later, and out of order.
             tokio::task::spawn_local(unconstrained(async move { live.flush() }));

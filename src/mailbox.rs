@@ -9,6 +9,9 @@ use crate::outlet::{Answer, CallFailure, Event, Outlet};
 /// there are calls and reservations; lines would grow without end.
 const MOST_LINES: usize = 1_000;
 
+/// Room for letters that is kept while there are none.
+const MOST_SPARE: usize = 4_000;
+
 /// One thing for the environment's thread to deliver.
 pub enum Letter {
     /// The end of a call.
@@ -74,6 +77,9 @@ impl Mailbox {
         let mut letters: Vec<Letter> = inner.letters.drain(..count).collect();
         inner.lines -= letters.iter().filter(|letter| is_line(letter)).count();
         let more = !inner.letters.is_empty();
+        if !more && inner.letters.capacity() > MOST_SPARE {
+            inner.letters = VecDeque::new();
+        }
         if !more && inner.dropped > 0 {
             letters.push(Letter::LinesDropped { instance: inner.dropped_of, count: inner.dropped });
             inner.dropped = 0;

@@ -89,6 +89,12 @@ impl<Reply> Outbox<Reply> {
                 batch.push(entry);
             }
         }
+        for lane in [&mut self.renewals, &mut self.releases, &mut self.regular] {
+            // A burst is over: what it took is given back.
+            if lane.is_empty() && lane.capacity() > MOST_UNDER_WAY {
+                *lane = VecDeque::new();
+            }
+        }
         batch
     }
 
