@@ -10,6 +10,7 @@ const usage = `npm run bench [-- scenario …] [-- options]
   --rounds N       how many rounds instead of each scenario's own number
   --only ID,ID     only these contenders, by the names of their files in benches/contenders/
   --package PATH   measure the package in this folder, as it is, instead of a release build of this tree
+  --report         measure nothing; write what was kept into the README again
   --list           name the scenarios
   --help           this
 
@@ -23,6 +24,7 @@ async function main() {
       rounds: { type: 'string' },
       only: { type: 'string' },
       package: { type: 'string', default: process.env.BENCH_PACKAGE },
+      report: { type: 'boolean' },
       list: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
@@ -31,6 +33,7 @@ async function main() {
   if (values.help) return process.stdout.write(usage);
   if (values.list)
     return process.stdout.write(names.map((name) => `${name}: ${scenario(name).title}\n`).join(''));
+  if (values.report) return require('./lib/report').report();
   const rounds = values.rounds === undefined ? undefined : positive(values.rounds);
   const chosen = (positionals.length > 0 ? positionals : names).map(scenario);
   const only = values.only && values.only.split(',');
@@ -72,7 +75,9 @@ async function run(chosen, { rounds, only, environment, about }) {
   write('\n* no safe lock: it deletes whatever the key holds.\n');
   const place = `${path.relative(process.cwd(), path.join(__dirname, 'results'))}/`;
   write(`${missed === 1 ? '1 aim' : `${missed} aims`} missed. `);
-  write(only ? 'Not kept, for not all contenders ran.\n' : `Kept in ${place}\n`);
+  if (only) return write('Not kept, for not all contenders ran.\n');
+  await require('./lib/report').report();
+  return write(`Kept in ${place} and in README.md\n`);
 }
 
 main().then(
