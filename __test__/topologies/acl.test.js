@@ -9,7 +9,7 @@ const { ran, setOf } = require('../support/faults');
 const { startProxy } = require('../support/proxy');
 const { keepLog, keepLosses } = require('../support/reservation');
 const { until } = require('../support/wait');
-const { connections, errorOf, patient, reserve, wakeUp } = require('./support/looks');
+const { connections, errorOf, majorOf, patient, reserve, wakeUp } = require('./support/looks');
 const { startNode } = require('./support/node');
 const { addWorker, everyServer, needed, optional, rules, scripts, setinfo } = require('./support/rules');
 
@@ -34,6 +34,12 @@ function pairs(list) {
   return Object.fromEntries(
     list.flatMap((name, index) => (index % 2 === 0 ? [[name, list[index + 1]]] : [])),
   );
+}
+
+/** What the server calls a command that it refuses: before redis 7 a subcommand by the command's name alone. */
+async function nameOf(rule, server) {
+  const command = rule.slice(1);
+  return (await majorOf(server)) < 7 ? command.split('|')[0] : command;
 }
 
 /** Loses the reply of a SET together with its connection, so that what became of it must be found out. */
@@ -122,10 +128,7 @@ test('none of the rules is there for nothing', async (t) => {
     ];
     for (const work of tryAll) await work().catch(() => {});
     const missed = await refused(server, user.username);
-    assert.ok(
-      missed.some((command) => command === rule.slice(1)),
-      `${rule}: ${missed}`,
-    );
+    assert.ok(missed.includes(await nameOf(rule, server)), `${rule}: ${missed}`);
   }
 });
 
@@ -169,7 +172,7 @@ for (const rule of ['+client|tracking', '+client|caching']) {
       lines.map(({ level, endpoint }) => [level, endpoint]),
       [['warning', server.address]],
     );
-    assert.ok(lines[0].reason.includes(`'${rule.slice(1)}'`), lines[0].reason);
+    assert.ok(lines[0].reason.includes(`'${await nameOf(rule, server)}'`), lines[0].reason);
   });
 }
 
@@ -200,7 +203,9 @@ for (const without of [[], ['+client|kill'], ['+client|info']]) {
     held.deliver();
     if (without.length === 0) {
       // Its connection is dead: redis drops what is still in it.
-      assert.equal((await commandCalls(client))['client|kill'], 1);
+      assert.equal((await connections(server)).length, 1, 'only the new one');
+      // Before redis 7 the statistics know no subcommands.
+      if ((await majorOf(server)) >= 7) assert.equal((await commandCalls(client))['client|kill'], 1);
     } else {
       // It runs, and what it sets is deleted long before its ttl is over.
       await until(async () => (await commandCalls(client)).set > sets, { ...patient, what: 'the late SET' });

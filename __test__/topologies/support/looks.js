@@ -33,6 +33,11 @@ async function connections(server, name = 'redis-reservation') {
     .filter((client) => client.name === name);
 }
 
+/** The major version of redis that a server is, or that it stands in for: Valkey says 7. */
+async function majorOf(server) {
+  return Number(/redis_version:(\d+)/.exec(await server.command('INFO', 'server'))[1]);
+}
+
 /** Ends the connections under a name, and resolves once they are gone. */
 async function cut(server, name) {
   for (const { id } of await connections(server, name)) {
@@ -61,8 +66,14 @@ async function wakeUp(server, reservation, resource, { key = `reservation-${reso
   await client.set(key, 'somebody', 'EX', 600);
   const start = (await calls(client)).set;
   const waiting = reservation.wait_until_lock(resource, { timeout: patient.timeout });
-  const hasTried = async () => (await calls(client)).set > start;
-  await until(hasTried, { ...patient, what: 'its first try' });
+  // On a new connection a second try follows the first at once; what came between the two would be had by that.
+  let tries = start;
+  const hasTried = async () => {
+    const before = tries;
+    tries = (await calls(client)).set;
+    return tries > start && tries === before;
+  };
+  await until(hasTried, { ...patient, interval: 30, what: 'its first tries' });
   await client.del(key);
   const freed = performance.now();
   assert.equal(await waiting, key);
@@ -76,4 +87,4 @@ async function calls(client) {
   return { set: Number(/cmdstat_set:calls=(\d+)/.exec(text)[1]) };
 }
 
-module.exports = { patient, reserve, errorOf, connections, cut, assertHidden, wakeUp };
+module.exports = { patient, reserve, errorOf, connections, majorOf, cut, assertHidden, wakeUp };
