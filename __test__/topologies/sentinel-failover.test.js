@@ -8,6 +8,7 @@ const { test } = require('node:test');
 const { commandCalls } = require('../support/commands');
 const { until, within } = require('../support/wait');
 const { Crew, overlapsOf, startCrew } = require('./support/crew');
+const { majorOf } = require('./support/looks');
 const {
   accessTo,
   areRenewedSince,
@@ -176,6 +177,12 @@ test('who comes after a failover is led to the new master, whichever sentinel is
 test('a master that an operator demotes: it answers READONLY, and is left', async (t) => {
   const kit = await startSteadySentinels(t);
   const first = await kit.master();
+  if ((await majorOf(first)) < 7) {
+    t.skip(
+      'the sentinels of redis 6.2 do not name a replica that was promoted by hand, not within 30 seconds',
+    );
+    return;
+  }
   const [replica] = await kit.replicas();
   const make = () =>
     throughSentinels(t, kit, { ttl: 15, interval: 200, options: { client_name: 'holders' } });
