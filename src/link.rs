@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::command::text_of;
@@ -21,6 +21,9 @@ use crate::opening::{self, Opened};
 
 /// How long a refused or unresolvable connection is retried for a call: the budget that 0.4.0 had.
 const REFUSED_BUDGET: Duration = Duration::from_millis(500);
+
+/// How long a server that is no longer the master has for what was sent to it before that was known.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
 
 /// A connection that lived this long was a good one.
 const STEADY: Duration = Duration::from_secs(1);
@@ -231,7 +234,7 @@ impl Link {
     fn came_up(self: &Rc<Self>, opened: Opened) {
         let generation = self.generation.get() + 1;
         self.generation.set(generation);
-        let driver = tokio::task::spawn_local(opened.driver);
+        let mut driver = tokio::task::spawn_local(opened.driver);
         let tells_changes = opened.pushes.is_ok();
         let live = Live::new(generation, opened.identity, tells_changes, opened.wire, driver.abort_handle());
         match opened.pushes {
@@ -241,14 +244,17 @@ impl Link {
         let link: Weak<Self> = Rc::downgrade(self);
         tokio::task::spawn_local(async move {
             let moved = opened.moved.unwrap_or_else(|| Box::pin(pending()));
-            tokio::select! {
+            let has_moved = tokio::select! {
                 // Ends when the connection does, and when it is closed from here; a panic in it ends it too.
-                _ = driver => {}
-                // Not closed: it ends when the last of the commands that are under way on it has its answer.
-                () = moved => {}
-            }
+                _ = &mut driver => false,
+                () = moved => true,
+            };
             if let Some(link) = link.upgrade() {
                 link.broke(generation);
+            }
+            // What is under way at a server that still answers has its answer by then.
+            if has_moved && timeout(LAST_ANSWERS, &mut driver).await.is_err() {
+                driver.abort();
             }
         });
         *self.failure.borrow_mut() = None;
