@@ -6,8 +6,8 @@ const { readElf } = require('./elf');
 
 /** The oldest glibc that a published binary may need: that of CentOS 7 and of all that came after it. */
 const FLOOR = '2.17';
-/** More than half is TLS, and the engines for Sentinel and Cluster: without them it is 1.6 MB. */
-const LIMIT = 4 * 1024 * 1024; // bytes
+/** More than half is TLS and the engine for clusters: without them it is 1.6 MB. */
+const LIMIT = 3.5 * 1024 * 1024; // bytes
 
 /** What every system that runs node has. */
 const LIBRARIES =
