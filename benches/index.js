@@ -76,7 +76,7 @@ async function run(chosen, { rounds, only, environment, about }) {
   const place = `${path.relative(process.cwd(), path.join(__dirname, 'results'))}/`;
   write(`${missed === 1 ? '1 aim' : `${missed} aims`} missed. `);
   if (only) return write('Not kept, for not all contenders ran.\n');
-  await require('./lib/report').report();
+  require('./lib/report').report();
   return write(`Kept in ${place} and in README.md\n`);
 }
 

@@ -12,13 +12,12 @@ const results = path.join(root, 'benches', 'results', 'latest.json');
 const marks = ['<!-- figures -->', '<!-- end of figures -->'];
 
 /** Rewrites the chapter from results/latest.json. */
-async function report() {
+function report() {
   const text = fs.readFileSync(readme, 'utf8');
   const [begin, end] = marks.map((mark) => text.indexOf(mark));
   if (begin === -1 || end < begin) throw new Error(`README.md must hold ${marks.join(' and ')}`);
   const figures = chapter(JSON.parse(fs.readFileSync(results, 'utf8')));
-  const fresh = `${text.slice(0, begin)}${marks[0]}\n\n${figures}\n\n${text.slice(end)}`;
-  fs.writeFileSync(readme, await formatted(fresh));
+  fs.writeFileSync(readme, `${text.slice(0, begin)}${marks[0]}\n\n${figures}\n\n${text.slice(end)}`);
 }
 
 function chapter(all) {
@@ -50,13 +49,6 @@ function machines(measured) {
 function shown(value) {
   if (value === null || value === undefined) return '–';
   return typeof value === 'number' ? Number(value.toPrecision(3)).toLocaleString('en') : String(value);
-}
-
-/** As `npm run format` would have it. */
-async function formatted(text) {
-  const prettier = require('prettier');
-  const options = await prettier.resolveConfig(readme);
-  return prettier.format(text, { ...options, filepath: readme });
 }
 
 module.exports = { report };
