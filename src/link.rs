@@ -171,7 +171,8 @@ impl Link {
         connect_timeout: Duration,
     ) -> Result<Rc<Live>, Error> {
         let asked = Instant::now();
-        let mut seen = self.attempts.get();
+        let before = self.attempts.get();
+        let mut seen = before;
         loop {
             let changed = self.changed.notified();
             if let Some(live) = self.current() {
@@ -194,7 +195,11 @@ impl Link {
                 Some(_) => self.attempt(connect_timeout),
                 None if patience == Patience::Call => {
                     if timeout_at(asked + connect_timeout, changed).await.is_err() {
-                        return Err(opening::not_within(&self.endpoint, connect_timeout));
+                        // What an attempt of this call has met says more than that the next one is pending.
+                        let failure = self.failure().filter(|_| self.attempts.get() != before);
+                        return Err(
+                            failure.unwrap_or_else(|| opening::not_within(&self.endpoint, connect_timeout))
+                        );
                     }
                 }
                 None => changed.await,
