@@ -73,4 +73,4 @@ function distance(from, to) {
   return row[to.length];
 }
 
-module.exports = { refuse_unknown, nearest };
+module.exports = { refuse_unknown };

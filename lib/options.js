@@ -153,7 +153,6 @@ function address_from(value, field) {
 module.exports = {
   CONSTRUCTOR_OPTIONS,
   DEFAULT_CLIENT_NAME,
-  MEMBER_OPTIONS,
   address_from,
   option_from,
   options_from,

@@ -169,4 +169,4 @@ function query_without_secrets({ search, searchParams }) {
   return `?${pairs.join('&')}`;
 }
 
-module.exports = { HIDDEN, URL_OPTIONS, is_url, read_url, without_secrets };
+module.exports = { HIDDEN, is_url, read_url, without_secrets };

@@ -72,6 +72,10 @@ type Opened = (ClusterConnection<Node>, Result<UnboundedReceiver<PushInfo>, Stri
 pub async fn open(endpoint: &Arc<Endpoint>, nodes: &[Host]) -> Result<Opened, Error> {
     let (sender, pushes) = unbounded_channel();
     let number = number_of(endpoint);
+    // What was so of an earlier connection need not be so now.
+    if let Some(entry) = clusters().get_mut(number) {
+        (entry.failure, entry.why_no_pushes) = (None, None);
+    }
     let addresses = nodes.iter().map(|node| ConnectionAddr::Tcp(node.name.clone(), node.port));
     let client = ClusterClientBuilder::new(addresses)
         .username(number.to_string())
@@ -84,7 +88,7 @@ pub async fn open(endpoint: &Arc<Endpoint>, nodes: &[Host]) -> Result<Opened, Er
         .build();
     let connection = async { client?.get_async_generic_connection::<Node>().await }.await;
     let connection = connection.map_err(|error| why_not(endpoint, number, error))?;
-    let why_no_pushes = clusters().get_mut(number).and_then(|entry| entry.why_no_pushes.take());
+    let why_no_pushes = clusters().get(number).and_then(|entry| entry.why_no_pushes.clone());
     Ok((connection, why_no_pushes.map_or(Ok(pushes), Err)))
 }
 
