@@ -4,6 +4,7 @@
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const { runChild } = require('../support/faults');
+const { makeReservation } = require('../support/reservation');
 const { startServer } = require('../support/server');
 const { until } = require('../support/wait');
 const { key, startPeer, tries, tried, median, show, now } = require('./kit');
@@ -150,4 +151,29 @@ test('one who comes when the queue has just ended begins another one', async (t)
     await peer.callOf(`waiter ${(round + 1) % 3}`, 'release');
   }
   assert.ok(now() - start < 20 * 900, 'woken, not polled');
+});
+
+test('the end of a wait that was answered ends none of those that came after it', async (t) => {
+  const server = await startServer(t);
+  const make = () => makeReservation(t, server, { ttl: 60, log: false });
+  const [holder, first, behind] = [make(), make(), make()];
+  await holder.lock('job');
+  const timeout = 600;
+  const start = now();
+  const served = first.wait_until_lock('job', { timeout });
+  // Keeps the queue alive.
+  const waiting = [behind.wait_until_lock('job')];
+  await holder.release();
+  await served;
+  // Numbers of answered calls are given again, the latest first: one of these has that of the wait.
+  const others = [make(), make(), make()];
+  waiting.push(...others.map((one) => one.wait_until_lock('job')));
+  let failure = null;
+  for (const wait of waiting) wait.catch((error) => (failure = error));
+  await until(() => now() - start > timeout + 200, { what: 'more than the time of the first wait' });
+  assert.equal(failure, null);
+  for (const [index, one] of [first, behind, ...others].entries()) {
+    assert.equal(await one.release(), 1);
+    if (index < waiting.length) await waiting[index];
+  }
 });
