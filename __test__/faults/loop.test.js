@@ -100,6 +100,9 @@ test('a loss while blocked: held is false on the first line after it, and it is 
 const memory = `
   const memory = () => { global.gc(); return Math.round(process.memoryUsage().rss / 1048576); };`;
 
+/** How often the same is done, to see what stays. */
+const turns = 4;
+
 test('100,000 locks, then a busy loop: answered in order, once each, and the memory comes back', async (t) => {
   const server = await startServer(t);
   const client = server.client();
@@ -136,14 +139,13 @@ test('100,000 locks, then a busy loop: answered in order, once each, and the mem
     }
     reservation.lock('warm-up', () => reservation.release(async () => {
       process.send({ start: memory() });
-      await round();
-      await round();
+      for (let each = 0; each < ${turns}; each += 1) await round();
     }));`;
   // V8's room for young objects stays as it is: it may grow by 30 MB in either round, whatever was done in them.
   const child = runChild(t, server, code, { execArgv: ['--expose-gc', '--max-semi-space-size=1'] });
   const { start } = await child.message();
   const rounds = [];
-  for (let round = 0; round < 2; round += 1) {
+  for (let round = 0; round < turns; round += 1) {
     await child.message({ blocked: true }, { timeout: 30000 });
     await until(async () => (await client.dbsize()) === calls, {
       timeout: 60000,
@@ -158,10 +160,14 @@ test('100,000 locks, then a busy loop: answered in order, once each, and the mem
   }
   const numbers = JSON.stringify({ start, rounds });
   t.diagnostic(`resident MB: ${numbers}`);
-  // At most 4 kB for a call that waits for its delivery, and nothing that stays.
-  assert.ok(rounds[0].peak - start < 400, numbers);
-  assert.ok(rounds[1].peak < rounds[0].peak * 1.2 + 20, numbers);
-  assert.ok(rounds[1].after < rounds[0].after * 1.2 + 20, numbers);
+  // At most 4 kB for a call that waits for its delivery, and nothing that stays. After the first round the system's
+  // allocator keeps some of what it was given back, here and there, and has less room between it in the next.
+  const [first, second, ...later] = rounds;
+  assert.ok(first.peak - start < 400, numbers);
+  for (const { peak, after } of later) {
+    assert.ok(peak < second.peak * 1.2 + 20, numbers);
+    assert.ok(after < second.after * 1.2 + 20, numbers);
+  }
 });
 
 test('lines that pile up: a thousand are kept, one line counts the rest', async (t) => {
