@@ -65,7 +65,8 @@ fn mailbox_carries(bencher: Bencher, batch: u64) {
 /// A waiter that joins behind `waiting` others, and the head that leaves.
 #[divan::bench(args = [1, 1_000, 100_000])]
 fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
-    let caller = Caller { outlet: Arc::new(Mailbox::new(Box::new(|| {}))), instance: 1, environment: 1 };
+    let outlet = Arc::new(Mailbox::new(Box::new(|| {})));
+    let caller = Arc::new(Caller { outlet, environment: 1 });
     let ttl = Duration::from_secs(30);
     let settings = Arc::new(Settings {
         endpoint: Endpoint {
@@ -86,7 +87,8 @@ fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
     let queue = Queue::new("reservation-nightly-report".into());
     let join = |call| {
         queue.join(Waiter {
-            ticket: Ticket::new(call, caller.clone()),
+            ticket: Ticket::new(call, Arc::clone(&caller)),
+            instance: 1,
             settings: Arc::clone(&settings),
             has_tried: false,
         })

@@ -30,7 +30,7 @@ pub struct Reservation {
     /// Its life on our clock.
     pub lease: Lease,
     /// Who is told of a loss.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
     /// How often in a row the key had gone from holder to holder inside this process when it came here.
     pub hand_overs: u32,
     /// A release is under way: nobody else may end it.
@@ -147,7 +147,7 @@ impl Client {
     pub fn keep(
         &self,
         lease: Lease,
-        caller: Caller,
+        caller: Arc<Caller>,
         hand_overs: u32,
         make: impl FnOnce(u64) -> Arc<Holding>,
     ) -> Arc<Holding> {

@@ -44,6 +44,8 @@ pub enum Request {
     Wait {
         /// Whom to answer.
         ticket: Ticket,
+        /// Of which instance.
+        instance: u32,
         /// With what.
         settings: Arc<Settings>,
         /// On what.
@@ -143,9 +145,9 @@ impl Desk {
                 let client = self.client(&settings.endpoint);
                 acquire::lock(&client, ticket, settings, &resource);
             }
-            Request::Wait { ticket, settings, resource, timeout } => {
+            Request::Wait { ticket, instance, settings, resource, timeout } => {
                 let client = self.client(&settings.endpoint);
-                waiting::wait(&client, ticket, settings, &resource, timeout);
+                waiting::wait(&client, ticket, instance, settings, &resource, timeout);
             }
             Request::CancelWait { settings, resource, environment, call } => {
                 let key = settings.key_of(&resource);

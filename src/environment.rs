@@ -57,8 +57,9 @@ type Waker = ThreadsafeFunction<(), (), (), Status, false, true>;
 
 /// One environment.
 pub struct Environment {
-    id: u64,
     mailbox: Arc<Mailbox>,
+    /// What the core knows it by.
+    caller: Arc<Caller>,
     /// An array of JavaScript values that must stay alive. One reference to an array costs less than a reference a value.
     slots: ObjectRef<false>,
     has_listener: Cell<bool>,
@@ -85,9 +86,10 @@ impl Environment {
             }
         })));
         let mut slots = env.create_array(0)?.coerce_to_object()?;
+        let outlet: Arc<Mailbox> = Arc::clone(&mailbox);
         let environment = Rc::new(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
             mailbox,
+            caller: Arc::new(Caller { outlet, environment: NEXT.fetch_add(1, Ordering::Relaxed) }),
             slots: slots.create_ref::<false>()?,
             has_listener: Cell::new(false),
             next_slot: Cell::new(FIRST_FREE),
@@ -125,25 +127,25 @@ impl Environment {
         self.mailbox.close();
         self.handles.borrow_mut().clear();
         self.working_on.borrow_mut().clear();
-        Request::Leave { environment: self.id }
+        Request::Leave { environment: self.id() }
     }
 
-    /// Notes down a call of an instance, under the number that JavaScript knows it by. The event loop stays alive until
+    /// Notes down a call, under the number that JavaScript knows it by. The event loop stays alive until
     /// it is answered.
-    pub fn begin(&self, env: &Env, call: u64, instance: u64) -> Result<Ticket> {
+    pub fn begin(&self, env: &Env, call: u64) -> Result<Ticket> {
         if self.pending.get() >= MOST_CALLS {
             let sentence = format!(
                 "{MOST_CALLS} calls are waiting for redis already: wait for some of their callbacks before you make more"
             );
             return Err(Error::new(Status::QueueFull, sentence));
         }
-        Ok(self.begin_without_limit(env, call, instance))
+        Ok(self.begin_without_limit(env, call))
     }
 
     /// The same for a call that works on what is held: that must always be releasable.
     pub fn begin_on(&self, env: &Env, call: u64, holdings: Vec<Arc<Holding>>) -> Ticket {
         self.working_on.borrow_mut().insert(call, holdings);
-        self.begin_without_limit(env, call, 0)
+        self.begin_without_limit(env, call)
     }
 
     /// The same for a call whose answer goes to a function of its own: `callback(err, reply)`.
@@ -151,21 +153,20 @@ impl Environment {
         let free = self.free_slots.borrow_mut().pop();
         let slot = free.unwrap_or_else(|| self.next_slot.replace(self.next_slot.get() + 1));
         set(&mut self.slots.get_value(env)?, slot, callback.value().value)?;
-        Ok(self.begin_without_limit(env, WITH_CALLBACK + u64::from(slot), 0))
+        Ok(self.begin_without_limit(env, WITH_CALLBACK + u64::from(slot)))
     }
 
-    fn begin_without_limit(&self, env: &Env, call: u64, instance: u64) -> Ticket {
+    fn begin_without_limit(&self, env: &Env, call: u64) -> Ticket {
         if self.pending.replace(self.pending.get() + 1) == 0 {
             self.keep_loop_alive(env, true);
         }
-        let outlet: Arc<Mailbox> = Arc::clone(&self.mailbox);
-        Ticket::new(call, Caller { outlet, instance, environment: self.id })
+        Ticket::new(call, Arc::clone(&self.caller))
     }
 
     /// The number that the core knows this environment by.
     #[must_use]
     pub fn id(&self) -> u64 {
-        self.id
+        self.caller.environment
     }
 
     /// What the numbers stand for; without those that stand for nothing any more.
@@ -223,7 +224,7 @@ impl Environment {
                 let number = u32::try_from(call).unwrap_or(u32::MAX);
                 (laid_out.0, number, laid_out.1, laid_out.2)
             }
-            Letter::Event { event, .. } => {
+            Letter::Event(event) => {
                 let Some(number) = self.number_of(&event) else { return Ok(()) };
                 let (name, fields) = event_object(env, &event)?;
                 if let Event::Lost { holding, .. } = &event {
@@ -232,7 +233,7 @@ impl Environment {
                 }
                 (Form::Event, number, raw(env, name)?, raw_object(&fields))
             }
-            Letter::LinesDropped { count: dropped, .. } => {
+            Letter::LinesDropped(dropped) => {
                 let mut fields = Object::new(env)?;
                 fields.set("count", count(dropped))?;
                 (Form::Event, 0, raw(env, "log-lines-dropped")?, raw_object(&fields))

@@ -50,7 +50,7 @@ pub fn keep(client: &Rc<Client>, sent: Sent, ticket: Ticket) {
     let lease = Lease::begin(sent.settings.terms, sent.when);
     let hand_overs = sent.hand_overs;
     let Sent { claim, settings, .. } = sent;
-    let holding = client.keep(lease, ticket.caller.clone(), hand_overs, |id| {
+    let holding = client.keep(lease, Arc::clone(&ticket.caller), hand_overs, |id| {
         Arc::new(Holding::new(id, claim, settings, lease.certain_until()))
     });
     client.update(holding.id, |reservation| next_of(reservation));

@@ -21,20 +21,10 @@ pub enum Letter {
         /// Its result.
         answer: Result<Answer, Box<CallFailure>>,
     },
-    /// Something that happened to an instance.
-    Event {
-        /// The instance.
-        instance: u64,
-        /// What happened.
-        event: Event,
-    },
-    /// Lines that there was no room for.
-    LinesDropped {
-        /// The instance whose line was the last of them.
-        instance: u64,
-        /// How many.
-        count: usize,
-    },
+    /// Something that happened.
+    Event(Event),
+    /// So many lines that there was no room for.
+    LinesDropped(usize),
 }
 
 /// Wakes the environment's thread, so that it comes to take letters out.
@@ -45,9 +35,8 @@ struct Contents {
     letters: VecDeque<Letter>,
     /// How many of the letters are lines.
     lines: usize,
-    /// Lines dropped since the last delivery, and whose the last was.
+    /// Lines dropped since the last delivery.
     dropped: usize,
-    dropped_of: u64,
     /// Somebody is on the way to take letters out.
     is_rung: bool,
     /// The environment has ended.
@@ -81,8 +70,7 @@ impl Mailbox {
             inner.letters = VecDeque::new();
         }
         if !more && inner.dropped > 0 {
-            letters.push(Letter::LinesDropped { instance: inner.dropped_of, count: inner.dropped });
-            inner.dropped = 0;
+            letters.push(Letter::LinesDropped(std::mem::take(&mut inner.dropped)));
         }
         inner.is_rung = more;
         (letters, more)
@@ -104,10 +92,6 @@ impl Mailbox {
             if is_line(&letter) {
                 if inner.lines >= MOST_LINES {
                     inner.dropped += 1;
-                    inner.dropped_of = match letter {
-                        Letter::Event { instance, .. } => instance,
-                        _ => 0,
-                    };
                     return;
                 }
                 inner.lines += 1;
@@ -134,13 +118,13 @@ fn ends_before_loss() -> impl FnMut((&Letter, usize)) -> Option<usize> {
             answered = true;
             None
         }
-        Letter::Event { event: Event::Lost { .. }, .. } if answered => Some(count - 1),
+        Letter::Event(Event::Lost { .. }) if answered => Some(count - 1),
         _ => None,
     }
 }
 
 fn is_line(letter: &Letter) -> bool {
-    matches!(letter, Letter::Event { event, .. } if event.level().is_some())
+    matches!(letter, Letter::Event(event) if event.level().is_some())
 }
 
 impl Outlet for Mailbox {
@@ -148,8 +132,8 @@ impl Outlet for Mailbox {
         self.put(Letter::Answer { call, answer });
     }
 
-    fn report(&self, instance: u64, event: Event) {
-        self.put(Letter::Event { instance, event });
+    fn report(&self, event: Event) {
+        self.put(Letter::Event(event));
     }
 
     fn is_open(&self) -> bool {
@@ -197,7 +181,7 @@ mod tests {
     fn lines_beyond_a_thousand_are_counted_and_answers_are_never_dropped() {
         let (mailbox, _) = mailbox();
         for call in 0..3_000 {
-            mailbox.report(7, line());
+            mailbox.report(line());
             mailbox.answer(call, Ok(Answer::Renewed));
         }
         let (letters, more) = mailbox.take(usize::MAX);
@@ -205,8 +189,8 @@ mod tests {
         let answers = letters.iter().filter(|letter| matches!(letter, Letter::Answer { .. })).count();
         let lines = letters.iter().filter(|letter| is_line(letter)).count();
         assert_eq!((answers, lines), (3_000, 1_000));
-        assert!(matches!(letters.last(), Some(Letter::LinesDropped { instance: 7, count: 2_000 })));
-        mailbox.report(7, line());
+        assert!(matches!(letters.last(), Some(Letter::LinesDropped(2_000))));
+        mailbox.report(line());
         assert_eq!(mailbox.take(usize::MAX).0.len(), 1, "there is room again");
     }
 
@@ -218,11 +202,11 @@ mod tests {
             let loss = crate::outlet::Loss { claim: holding.claim.clone(), holder: None };
             Event::Lost { holding, loss, quiet: false }
         };
-        mailbox.report(7, lost());
+        mailbox.report(lost());
         mailbox.answer(1, Ok(Answer::Renewed));
-        mailbox.report(7, line());
-        mailbox.report(7, lost());
-        mailbox.report(7, lost());
+        mailbox.report(line());
+        mailbox.report(lost());
+        mailbox.report(lost());
         let (letters, more) = mailbox.take(10);
         assert_eq!((letters.len(), more), (3, true));
         let (letters, more) = mailbox.take(10);

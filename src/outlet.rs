@@ -144,39 +144,32 @@ impl Event {
 pub trait Outlet: Send + Sync {
     /// Ends a call. The core never answers one twice.
     fn answer(&self, call: u64, answer: Result<Answer, Box<CallFailure>>);
-    /// Tells an instance what happened.
-    fn report(&self, instance: u64, event: Event);
+    /// Tells what happened.
+    fn report(&self, event: Event);
     /// False once the environment has ended: nobody is there to hold anything.
     fn is_open(&self) -> bool;
 }
 
-/// Who made a call: the instance, and the environment whose end takes all with it.
-#[derive(Clone)]
+/// Who makes calls: an environment (a main thread, a worker), whose end takes all with it. One for all its calls.
 pub struct Caller {
     /// Where its answers and events go.
     pub outlet: Arc<dyn Outlet>,
-    /// The instance: of the calls that wait in one environment, those with the same number are of the same one.
-    pub instance: u64,
-    /// The environment (a main thread, a worker), unique in the process.
+    /// Its number, unique in the process.
     pub environment: u64,
 }
 
 impl Caller {
-    /// Tells the instance what happened, if it wants to know at `level`.
+    /// Tells it what happened, if that is wanted at `level`.
     pub fn report(&self, level: LogLevel, event: Event) {
         if event.level().is_none_or(|wanted| wanted <= level) {
-            self.outlet.report(self.instance, event);
+            self.outlet.report(event);
         }
     }
 }
 
 impl fmt::Debug for Caller {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Caller")
-            .field("instance", &self.instance)
-            .field("environment", &self.environment)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Caller").field("environment", &self.environment).finish_non_exhaustive()
     }
 }
 
@@ -187,14 +180,14 @@ pub struct Ticket {
     /// The call's number, unique in its environment.
     pub call: u64,
     /// Who made it.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
     answered: bool,
 }
 
 impl Ticket {
     /// A ticket for one call.
     #[must_use]
-    pub fn new(call: u64, caller: Caller) -> Self {
+    pub fn new(call: u64, caller: Arc<Caller>) -> Self {
         Self { call, caller, answered: false }
     }
 
@@ -223,7 +216,7 @@ mod tests {
     fn a_task_that_panics_answers_its_call_with_an_error() {
         let mailbox = Arc::new(Mailbox::new(Box::new(|| {})));
         let outlet: Arc<Mailbox> = Arc::clone(&mailbox);
-        let ticket = Ticket::new(7, Caller { outlet, instance: 1, environment: 1 });
+        let ticket = Ticket::new(7, Arc::new(Caller { outlet, environment: 1 }));
         let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let _ticket = ticket;
             panic!("a fault of this library");

@@ -14,6 +14,8 @@ use crate::settings::Settings;
 pub struct Waiter {
     /// The call, to be answered once.
     pub ticket: Ticket,
+    /// The instance that made it: of the calls that wait in one environment, those with the same number are of the same.
+    pub instance: u32,
     /// What its lock is to be taken with.
     pub settings: Arc<Settings>,
     /// It was first once, and its attempt was answered.
@@ -51,7 +53,9 @@ pub struct Head {
     /// The head's call.
     pub call: u64,
     /// Who made it.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
+    /// The instance, as for [`Waiter::instance`].
+    pub instance: u32,
     /// What its lock is to be taken with.
     pub settings: Arc<Settings>,
 }
@@ -92,7 +96,8 @@ impl Queue {
         line.by_arrival.first_key_value().map(|(&arrival, waiter)| Head {
             arrival,
             call: waiter.ticket.call,
-            caller: waiter.ticket.caller.clone(),
+            caller: Arc::clone(&waiter.ticket.caller),
+            instance: waiter.instance,
             settings: Arc::clone(&waiter.settings),
         })
     }

@@ -120,7 +120,7 @@ impl ReserveResource {
     /// One attempt. The listener gets the answer under the number `call`.
     #[napi(catch_unwind)]
     pub fn lock(&self, env: Env, resource: String, call: u32) -> Result<()> {
-        let ticket = self.environment.begin(&env, call.into(), 0)?;
+        let ticket = self.environment.begin(&env, call.into())?;
         let settings = Arc::clone(&self.settings);
         bridge::core()?.submit(Request::Lock { ticket, settings, resource });
         Ok(())
@@ -137,9 +137,9 @@ impl ReserveResource {
         timeout: Option<f64>,
     ) -> Result<()> {
         let timeout = timeout.filter(|timeout| timeout.is_finite()).map(milliseconds);
-        let ticket = self.environment.begin(&env, call.into(), instance.into())?;
+        let ticket = self.environment.begin(&env, call.into())?;
         let settings = Arc::clone(&self.settings);
-        bridge::core()?.submit(Request::Wait { ticket, settings, resource, timeout });
+        bridge::core()?.submit(Request::Wait { ticket, instance, settings, resource, timeout });
         Ok(())
     }
 

@@ -48,6 +48,7 @@ const SAME: Duration = Duration::from_millis(20);
 pub fn wait(
     client: &Rc<Client>,
     ticket: Ticket,
+    instance: u32,
     settings: Arc<Settings>,
     resource: &str,
     timeout: Option<Duration>,
@@ -61,7 +62,7 @@ pub fn wait(
         queue
     });
     let grace = settings.command_timeout;
-    let arrival = queue.join(Waiter { ticket, settings, has_tried: false });
+    let arrival = queue.join(Waiter { ticket, instance, settings, has_tried: false });
     if let Some(timeout) = timeout {
         tokio::task::spawn_local(async move {
             sleep(timeout).await;
@@ -86,7 +87,7 @@ pub fn cancel(client: &Client, key: String, environment: u64, call: u64) {
 pub fn tell_outage(client: &Client, error: &Error) {
     let mut told = HashSet::new();
     for head in client.queues.borrow().values().filter_map(|queue| queue.head()) {
-        if told.insert(head.caller.instance) {
+        if told.insert((head.caller.environment, head.instance)) {
             let (host, port) = client.link.endpoint.address();
             let event = Event::Outage { call: head.call, host: host.to_owned(), port, error: error.clone() };
             head.caller.report(head.settings.log_level, event);

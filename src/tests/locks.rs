@@ -72,7 +72,7 @@ fn waiters_of_one_process_are_served_in_order() {
     let calls: Vec<u64> = (0..5).map(|_| asker.start_wait(&settings, "turn", None)).collect();
     for _ in &calls {
         asker.core.submit(Request::Release {
-            ticket: crate::outlet::Ticket::new(0, asker.caller.clone()),
+            ticket: crate::outlet::Ticket::new(0, std::sync::Arc::clone(&asker.caller)),
             holdings: vec![holding.clone()],
         });
         let mut next = None;

@@ -138,7 +138,7 @@ impl Outlet for Channel {
         let _ = self.answers.send((call, answer));
     }
 
-    fn report(&self, _instance: u64, event: Event) {
+    fn report(&self, event: Event) {
         let _ = self.events.send(event);
     }
 
@@ -150,7 +150,7 @@ impl Outlet for Channel {
 /// One environment with one instance, that asks the core and keeps what it is told.
 pub struct Asker {
     pub core: Core,
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
     answers: Receiver<Told>,
     events: Receiver<Event>,
 }
@@ -164,14 +164,14 @@ impl Asker {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         Self {
             core: core.clone(),
-            caller: Caller { outlet: Arc::new(Channel { answers, events }), instance: id, environment: id },
+            caller: Arc::new(Caller { outlet: Arc::new(Channel { answers, events }), environment: id }),
             answers: told_answers,
             events: told_events,
         }
     }
 
     fn ticket(&self) -> Ticket {
-        Ticket::new(NEXT.fetch_add(1, Ordering::Relaxed), self.caller.clone())
+        Ticket::new(NEXT.fetch_add(1, Ordering::Relaxed), Arc::clone(&self.caller))
     }
 
     /// The next answer, whichever call it is to.
@@ -204,7 +204,7 @@ impl Asker {
         let ticket = self.ticket();
         let call = ticket.call;
         let settings = Arc::new(settings.clone());
-        self.core.submit(Request::Wait { ticket, settings, resource: resource.into(), timeout });
+        self.core.submit(Request::Wait { ticket, instance: 1, settings, resource: resource.into(), timeout });
         call
     }
 
