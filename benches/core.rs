@@ -23,6 +23,26 @@ fn at(milliseconds: u64) -> Moment {
     Moment::ZERO.after(Duration::from_millis(milliseconds))
 }
 
+fn settings() -> Arc<Settings> {
+    let ttl = Duration::from_secs(30);
+    Arc::new(Settings {
+        endpoint: Endpoint {
+            place: Place::Server(Host { name: "127.0.0.1".into(), port: 6379 }),
+            login: Login::default(),
+            tls: None,
+            waits_for_replicas: None,
+        }
+        .shared(),
+        key_prefix: "reservation-".into(),
+        min_replicas: 0,
+        owner: "worker-4711".into(),
+        terms: Terms { ttl, interval: None, max_hold: None },
+        connect_timeout: ttl,
+        command_timeout: ttl,
+        log_level: LogLevel::Silent,
+    })
+}
+
 /// One heartbeat of a reservation among `held`: out of the schedule, and in again an interval later.
 #[divan::bench(args = [1, 1_000, 100_000])]
 fn schedule_moves_one(bencher: Bencher, held: u64) {
@@ -67,23 +87,7 @@ fn mailbox_carries(bencher: Bencher, batch: u64) {
 fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
     let outlet = Arc::new(Mailbox::new(Box::new(|| {})));
     let caller = Arc::new(Caller { outlet, environment: 1 });
-    let ttl = Duration::from_secs(30);
-    let settings = Arc::new(Settings {
-        endpoint: Endpoint {
-            place: Place::Server(Host { name: "127.0.0.1".into(), port: 6379 }),
-            login: Login::default(),
-            tls: None,
-            waits_for_replicas: None,
-        }
-        .shared(),
-        key_prefix: "reservation-".into(),
-        min_replicas: 0,
-        owner: "worker-4711".into(),
-        terms: Terms { ttl, interval: None, max_hold: None },
-        connect_timeout: ttl,
-        command_timeout: ttl,
-        log_level: LogLevel::Silent,
-    });
+    let settings = settings();
     let queue = Queue::new("reservation-nightly-report".into());
     let join = |call| {
         queue.join(Waiter {
@@ -109,16 +113,10 @@ fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
 /// The bytes of a lock and of its release.
 #[divan::bench]
 fn commands_are_packed(bencher: Bencher) {
-    let call = ScriptCall {
-        claim: Claim::from_parts(
-            "reservation-nightly-report",
-            "worker-4711-0123456789abcdef0123456789abcdef",
-        ),
-        ttl: None,
-        next: None,
-    };
+    let claim = Claim::new("reservation-nightly-report", settings()).expect("a token");
+    let call = ScriptCall { claim: &claim, ttl: None, next: None };
     bencher.bench_local(|| {
-        let lock = command::take(call.claim.key(), call.claim.value(), Duration::from_secs(30));
+        let lock = command::take(claim.key(), &claim.value(), Duration::from_secs(30));
         (lock.get_packed_command(), RELEASE.by_hash(&call).get_packed_command())
     });
 }

@@ -78,11 +78,11 @@ pub fn lock(client: &Rc<Client>, ticket: Ticket, settings: Arc<Settings>, resour
         tokio::task::spawn_local(go_on(client, ticket, settings, key, None));
         return;
     };
-    let sent = match Sent::now(&key, settings) {
+    let sent = match Sent::now(key, settings) {
         Ok(sent) => sent,
         Err(error) => return ticket.answer(Err(error.into())),
     };
-    let (command, limit) = (sent.take(), sent.settings.command_timeout);
+    let (command, limit) = (sent.take(), sent.settings().command_timeout);
     let (client, began) = (Rc::clone(client), Instant::now());
     Rc::clone(&live).send_then(Lane::Regular, command, limit, move |reply| match reply {
         Ok(ref reply) if command::was_taken(reply) == Some(true) => match in_time(&client, sent) {
@@ -91,7 +91,7 @@ pub fn lock(client: &Rc<Client>, ticket: Ticket, settings: Arc<Settings>, resour
         },
         Err(Trouble::TimedOut) => ticket.answer(Err(timed_out(&client, &live, sent).into())),
         reply => {
-            let (settings, key) = (Arc::clone(&sent.settings), sent.claim.key().to_owned());
+            let (settings, key) = (Arc::clone(&sent.claim.settings), sent.claim.key().to_owned());
             let tried = Tried { live, sent, look: None, replication: None, began, reply };
             tokio::task::spawn_local(go_on(client, ticket, settings, key, Some(tried)));
         }
@@ -245,8 +245,8 @@ async fn attempt(live: Rc<Live>, sent: Sent, looks: bool, limit: Duration) -> Tr
     let look = looks.then(|| Look::start(&live, sent.claim.key(), limit));
     let lane = if look.is_some() { Lane::Joined } else { Lane::Regular };
     let taking = live.send(lane, sent.take(), limit);
-    let replicates = sent.settings.min_replicas > 0;
-    let replication = replicates.then(|| Replication::start(&live, &sent.settings, limit));
+    let replicates = sent.settings().min_replicas > 0;
+    let replication = replicates.then(|| Replication::start(&live, sent.settings(), limit));
     let reply = taking.reply().await;
     Tried { live, sent, look, replication, began, reply }
 }
@@ -302,7 +302,7 @@ fn is_worth_a_retry(error: &Error, purpose: Purpose) -> bool {
 
 /// A lease is counted from before its command was sent, so a slow reply may bring one that is over.
 fn in_time(client: &Rc<Client>, sent: Sent) -> Attempt {
-    if Moment::now() < Lease::begin(sent.settings.terms, sent.when).certain_until() {
+    if Moment::now() < Lease::begin(sent.settings().terms, sent.when).certain_until() {
         return Attempt::Acquired(sent);
     }
     settlement::discard(client, sent);
@@ -319,7 +319,7 @@ async fn settle(
     let sent = Sent { origin: Some(Origin::of(live)), ..sent };
     match settlement::find_out(client, &sent, patience_of(client, purpose)).await {
         // It is ours, but whether replicas have it was not answered.
-        Ok(true) if sent.settings.min_replicas > 0 => {
+        Ok(true) if sent.settings().min_replicas > 0 => {
             settlement::discard(client, Sent { origin: None, ..sent });
             Ok(None)
         }
@@ -335,7 +335,7 @@ async fn settle(
 
 /// No answer came in time. The SET may still run, so it is undone.
 fn timed_out(client: &Rc<Client>, live: &Live, sent: Sent) -> Error {
-    let error = Trouble::TimedOut.to_error(&sent.settings, "SET", sent.claim.key());
+    let error = Trouble::TimedOut.to_error(sent.settings(), "SET", sent.claim.key());
     settlement::discard(client, Sent { origin: Some(Origin::of(live)), ..sent });
     with_consequence(error)
 }

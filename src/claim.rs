@@ -1,11 +1,12 @@
-//! A key and the value that one acquisition sets it to: the texts by which redis knows a reservation, in one piece of
-//! memory, and the tokens that make each value unguessable.
+//! A key and the value that one acquisition sets it to: the texts by which redis knows a reservation, and the tokens that
+//! make each value unguessable.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::settings::Settings;
 
 /// Bytes of one token: 128 random bits.
 const TOKEN: usize = 16;
@@ -24,16 +25,16 @@ struct Pool {
 thread_local! {
     static POOL: RefCell<Pool> =
         const { RefCell::new(Pool { bytes: [0; TOKEN * TOKENS_AT_ONCE], used: TOKEN * TOKENS_AT_ONCE }) };
-    /// Where texts are put together before they get memory of their own size.
-    static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// A key, and the value that says whose it is. Cheap to clone.
-#[derive(Clone, PartialEq, Eq)]
+/// A key, and the value that says whose it is. Of the value, which a hundred thousand locks may have, only the token is
+/// kept: the rest is the same for all of a worker's, and the whole is put together when it is sent or told.
+#[derive(Clone)]
 pub struct Claim {
-    /// The key, and behind it the value.
-    text: Arc<str>,
-    key_length: usize,
+    /// With what the key was claimed.
+    pub settings: Arc<Settings>,
+    key: Box<str>,
+    token: [u8; TOKEN],
 }
 
 impl Claim {
@@ -41,48 +42,29 @@ impl Claim {
     ///
     /// # Errors
     /// Where the operating system has no random numbers to give.
-    pub fn new(key: &str, owner: &str) -> Result<Self, Error> {
-        let token = draw_token()?;
-        TEXT.with_borrow_mut(|text| {
-            text.clear();
-            for part in [key, owner, "-"] {
-                text.push_str(part);
-            }
-            for byte in token {
-                for digit in [byte >> 4, byte & 15] {
-                    text.push(char::from(HEXADECIMAL[usize::from(digit)]));
-                }
-            }
-            Ok(Self::cut(text, key.len()))
-        })
-    }
-
-    /// The claim of a key by this very value.
-    #[must_use]
-    pub fn from_parts(key: &str, value: &str) -> Self {
-        Self::cut(&format!("{key}{value}"), key.len())
-    }
-
-    fn cut(text: &str, key_length: usize) -> Self {
-        Self { text: text.into(), key_length }
-    }
-
-    /// The bytes of both.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.text.len()
+    pub fn new(key: impl Into<Box<str>>, settings: Arc<Settings>) -> Result<Self, Error> {
+        Ok(Self { settings, key: key.into(), token: draw_token()? })
     }
 
     /// The key in redis.
     #[must_use]
     pub fn key(&self) -> &str {
-        &self.text[..self.key_length]
+        &self.key
     }
 
     /// The value it is set to.
     #[must_use]
-    pub fn value(&self) -> &str {
-        &self.text[self.key_length..]
+    pub fn value(&self) -> String {
+        let owner = &self.settings.owner;
+        let mut value = String::with_capacity(owner.len() + 1 + 2 * TOKEN);
+        value.push_str(owner);
+        value.push('-');
+        for byte in self.token {
+            for digit in [byte >> 4, byte & 15] {
+                value.push(char::from(HEXADECIMAL[usize::from(digit)]));
+            }
+        }
+        value
     }
 }
 
@@ -112,23 +94,27 @@ fn draw_token() -> Result<[u8; TOKEN], Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::support::settings_for;
     use std::collections::HashSet;
+    use std::time::Duration;
+
+    fn claim(key: &str) -> Claim {
+        Claim::new(key, Arc::new(settings_for(1, Duration::from_secs(1)))).unwrap()
+    }
 
     #[test]
     fn a_claim_is_a_key_and_a_value_that_ends_in_a_token() {
-        let claim = Claim::new("reservation-ä", "worker-1").unwrap();
+        let claim = claim("reservation-ä");
         assert_eq!(claim.key(), "reservation-ä");
-        let token = claim.value().strip_prefix("worker-1-").unwrap();
+        let value = claim.value();
+        let token = value.strip_prefix("worker-1-").unwrap();
         assert!(token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
-        let same = Claim::from_parts(claim.key(), claim.value());
-        assert_eq!(same, claim);
+        assert_eq!(claim.value(), value);
     }
 
     #[test]
     fn no_token_comes_twice_on_any_thread() {
-        let draw = || -> Vec<String> {
-            (0..1_000).map(|_| Claim::new("key", "worker").unwrap().value().to_owned()).collect()
-        };
+        let draw = || -> Vec<String> { (0..1_000).map(|_| claim("key").value()).collect() };
         let threads = [0, 1].map(|_| std::thread::spawn(draw));
         let mut drawn: Vec<String> = draw();
         for thread in threads {

@@ -113,7 +113,7 @@ impl Client {
     #[must_use]
     pub fn mending_limit(&self) -> Duration {
         let held = self.held.borrow();
-        let shortest = held.iter().map(|one| one.holding.settings.command_timeout).min();
+        let shortest = held.iter().map(|one| one.holding.settings().command_timeout).min();
         shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(SHORTEST_CONNECT))
     }
 

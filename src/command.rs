@@ -46,13 +46,14 @@ impl Script {
 
     #[allow(clippy::unused_self, reason = "reads as what it is: a way to run this script")]
     fn run(&self, verb: &str, script: &str, call: &ScriptCall) -> Cmd {
-        let texts = script.len() + 2 * call.claim.size();
+        let (key, value) = (call.claim.key(), call.claim.value());
+        let texts = script.len() + key.len() + 2 * value.len();
         let mut command = Cmd::with_capacity(6, texts + ROOM_FOR_NUMBERS);
-        command.arg(verb).arg(script).arg(1).arg(call.claim.key()).arg(call.claim.value());
+        command.arg(verb).arg(script).arg(1).arg(key).arg(value);
         if let Some(ttl) = call.ttl {
             command.arg(milliseconds(ttl));
         }
-        if let Some(next) = &call.next {
+        if let Some(next) = call.next {
             command.arg(next.value());
         }
         command
@@ -71,14 +72,14 @@ pub static HAND_OVER: LazyLock<Script> =
     LazyLock::new(|| Script::new("HAND_OVER", include_str!("lua/hand_over.lua")));
 
 /// The arguments of a script.
-#[derive(Clone, Debug)]
-pub struct ScriptCall {
+#[derive(Clone, Copy, Debug)]
+pub struct ScriptCall<'claim> {
     /// The only key, and the value that it must hold.
-    pub claim: Claim,
+    pub claim: &'claim Claim,
     /// The new ttl, where the script sets one.
     pub ttl: Option<Duration>,
     /// Whose value is the next, where the script sets one.
-    pub next: Option<Claim>,
+    pub next: Option<&'claim Claim>,
 }
 
 /// What a script found.
@@ -240,7 +241,8 @@ mod tests {
 
     #[test]
     fn the_key_of_a_command_is_found() {
-        let call = ScriptCall { claim: Claim::from_parts("k", "v"), ttl: None, next: None };
+        let holding = crate::tests::support::holding("k");
+        let call = ScriptCall { claim: &holding.claim, ttl: None, next: None };
         for command in [
             take("k", "v", Duration::from_secs(1)),
             read("k"),

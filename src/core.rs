@@ -231,7 +231,7 @@ impl Desk {
         done: impl FnOnce(Releases) + 'static,
     ) {
         for (holding, share) in holdings.iter().zip(releases.shares(holdings.len(), done)) {
-            let client = self.client(&holding.settings.endpoint);
+            let client = self.client(&holding.settings().endpoint);
             release::release(&client, Arc::clone(holding), move |outcome| share.tell(outcome));
         }
     }
@@ -239,7 +239,7 @@ impl Desk {
     async fn renew(self: Rc<Self>, ticket: Ticket, holdings: Vec<Arc<Holding>>, ttl: Duration) {
         let mut tasks = Vec::with_capacity(holdings.len());
         for holding in &holdings {
-            let client = self.client(&holding.settings.endpoint);
+            let client = self.client(&holding.settings().endpoint);
             let id = holding.id;
             if client.with(id, |_| ()).is_some() {
                 tasks.push(tokio::task::spawn_local(

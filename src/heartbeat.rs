@@ -47,11 +47,10 @@ pub fn keep(client: &Rc<Client>, sent: Sent, ticket: Ticket) {
         settlement::discard(client, sent);
         return;
     }
-    let lease = Lease::begin(sent.settings.terms, sent.when);
-    let hand_overs = sent.hand_overs;
-    let Sent { claim, settings, .. } = sent;
+    let lease = Lease::begin(sent.settings().terms, sent.when);
+    let Sent { claim, hand_overs, .. } = sent;
     let holding = client.keep(lease, Arc::clone(&ticket.caller), hand_overs, |id| {
-        Arc::new(Holding::new(id, claim, settings, lease.certain_until()))
+        Arc::new(Holding::new(id, claim, lease.certain_until()))
     });
     client.update(holding.id, |reservation| next_of(reservation));
     watch(client);
@@ -127,8 +126,8 @@ struct Extension {
 }
 
 impl Extension {
-    fn call(&self) -> ScriptCall {
-        ScriptCall { claim: self.holding.claim.clone(), ttl: Some(self.ttl), next: None }
+    fn call(&self) -> ScriptCall<'_> {
+        ScriptCall { claim: &self.holding.claim, ttl: Some(self.ttl), next: None }
     }
 
     /// Takes in the answer. `Ok(None)`: renewed, or no longer ours to renew; `Ok(Some)`: lost.
@@ -142,7 +141,7 @@ impl Extension {
             Ok(Comparison::Gone) => None,
             Ok(Comparison::Other(holder)) => holder,
             Err(trouble) => {
-                let error = trouble.to_error(&holding.settings, "EXTEND", holding.key());
+                let error = trouble.to_error(holding.settings(), "EXTEND", holding.key());
                 return Err(match trouble {
                     Trouble::Dropped => self.client.link.failure().unwrap_or(error),
                     _ => error,
@@ -163,7 +162,7 @@ impl Extension {
                 return Next::AsPlanned;
             }
             reservation.holding.extend(reservation.lease.certain_until());
-            let level = reservation.holding.settings.log_level;
+            let level = reservation.holding.settings().log_level;
             if self.is_told && level >= LogLevel::Info {
                 let holding = Arc::clone(&reservation.holding);
                 reservation.caller.report(level, Event::Extended { holding, ttl: self.ttl });
@@ -179,7 +178,7 @@ impl Extension {
     /// The answer to a renewal that nobody asked for.
     async fn settle(self, reply: Result<Value, Trouble>) {
         let id = self.holding.id;
-        match self.finish(reply, self.holding.settings.command_timeout).await {
+        match self.finish(reply, self.holding.settings().command_timeout).await {
             Ok(None) => {}
             Ok(Some(loss)) => lose(&self.client, id, loss),
             Err(error) => {
@@ -208,7 +207,7 @@ fn renew(client: &Rc<Client>, ids: &[u64]) {
     for &id in ids {
         client.update(id, |reservation| {
             let (holding, ttl) = (Arc::clone(&reservation.holding), reservation.lease.ttl());
-            let limit = holding.settings.command_timeout;
+            let limit = holding.settings().command_timeout;
             let extension = Extension {
                 client: Rc::clone(client),
                 live: Rc::clone(&live),
@@ -245,7 +244,7 @@ fn failed(client: &Client, id: u64, error: Error, retry: Option<Moment>) {
         if !std::mem::replace(&mut reservation.complained, true) {
             client.failing.set(client.failing.get() + 1);
             let holding = Arc::clone(&reservation.holding);
-            let level = reservation.holding.settings.log_level;
+            let level = reservation.holding.settings().log_level;
             reservation.caller.report(level, Event::ExtendFailed { holding, error });
         }
         next_of(reservation)
@@ -291,7 +290,7 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Op
     }) else {
         return Ok(None);
     };
-    let settings = &holding.settings;
+    let settings = holding.settings();
     let mut limit = Limit::new(settings.command_timeout);
     let mut refusal = None;
     let loss = loop {

@@ -1,6 +1,5 @@
 //! What the thread that renews a reservation and the thread whose caller holds it both see of it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::claim::Claim;
@@ -14,8 +13,6 @@ pub struct Holding {
     pub id: u64,
     /// The key in redis, and the value it was set to.
     pub claim: Claim,
-    /// What it was acquired with; says where it is to be released.
-    pub settings: Arc<Settings>,
     /// Until when the lease is certain, as [`Moment::to_bits`]. An atomic, so that asking is right even where the
     /// event loop that will be told of a loss is blocked.
     certain_until: AtomicU64,
@@ -45,11 +42,10 @@ pub enum Phase {
 impl Holding {
     /// A reservation that is certain until `certain_until`.
     #[must_use]
-    pub fn new(id: u64, claim: Claim, settings: Arc<Settings>, certain_until: Moment) -> Self {
+    pub fn new(id: u64, claim: Claim, certain_until: Moment) -> Self {
         Self {
             id,
             claim,
-            settings,
             certain_until: AtomicU64::new(certain_until.to_bits()),
             handle: AtomicU32::new(u32::MAX),
             phase: AtomicU8::new(Phase::Held as u8),
@@ -64,8 +60,14 @@ impl Holding {
 
     /// The value it was set to.
     #[must_use]
-    pub fn value(&self) -> &str {
+    pub fn value(&self) -> String {
         self.claim.value()
+    }
+
+    /// What it was acquired with; says where it is to be released.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.claim.settings
     }
 
     /// True only while the lease is certain at this very instant.

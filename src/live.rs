@@ -141,7 +141,7 @@ impl Live {
         self: &Rc<Self>,
         lane: Lane,
         script: &Script,
-        call: &ScriptCall,
+        call: &ScriptCall<'_>,
         limit: Duration,
     ) -> Result<Comparison, Trouble> {
         let reply = self.send(lane, script.by_hash(call), limit).reply().await;
@@ -157,7 +157,7 @@ impl Live {
         self: &Rc<Self>,
         reply: Result<Value, Trouble>,
         script: &Script,
-        call: &ScriptCall,
+        call: &ScriptCall<'_>,
         limit: Duration,
     ) -> Result<Comparison, Trouble> {
         let reply = if is_unknown_script(&reply) {

@@ -26,7 +26,7 @@ pub fn lose(client: &Client, id: u64, loss: Loss) {
     };
     reservation.holding.enter(Phase::Over);
     let holding = Arc::clone(&reservation.holding);
-    let level = holding.settings.log_level;
+    let level = holding.settings().log_level;
     reservation.caller.report(level, Event::Lost { holding, loss, quiet: false });
     client.changed(reservation.holding.key());
 }
@@ -37,7 +37,7 @@ pub fn run_out(client: &Rc<Client>, id: u64, held_too_long: bool) {
         return;
     };
     let holding = Arc::clone(&reservation.holding);
-    let level = holding.settings.log_level;
+    let level = holding.settings().log_level;
     let phase = holding.phase();
     if phase != Phase::Held {
         let unknown = phase == Phase::ReleaseUnknown;
@@ -55,11 +55,5 @@ pub fn run_out(client: &Rc<Client>, id: u64, held_too_long: bool) {
 
 /// What is to be deleted. No connection needs to be killed for it: an extend that arrives late finds nothing.
 fn sent_of(holding: &Holding) -> Sent {
-    Sent {
-        claim: holding.claim.clone(),
-        settings: Arc::clone(&holding.settings),
-        when: Moment::now(),
-        hand_overs: 0,
-        origin: None,
-    }
+    Sent { claim: holding.claim.clone(), when: Moment::now(), hand_overs: 0, origin: None }
 }

@@ -40,7 +40,7 @@ impl Loss {
     /// The loss as the error that tells of it.
     #[must_use]
     pub fn to_error(&self) -> Error {
-        let (key, value) = (self.claim.key().to_owned(), self.claim.value().to_owned());
+        let (key, value) = (self.claim.key().to_owned(), self.claim.value());
         Error::Lost { key, value, holder: self.holder.clone() }
     }
 }

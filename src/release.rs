@@ -1,6 +1,7 @@
 //! Giving back what is held: one compare-and-delete each, or a hand-over to the next waiter of this process, and what
 //! each of the answers means.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ struct Release {
     heir: Option<Heir>,
     hand_overs: u32,
     /// Whether a release whose answer was lost has done it is not known.
-    is_unknown: bool,
+    is_unknown: Cell<bool>,
     /// When it began to ask.
     began: Instant,
 }
@@ -75,7 +76,7 @@ pub fn release(client: &Rc<Client>, holding: Arc<Holding>, done: impl FnOnce(Out
     };
     holding.give_up();
     client.update(holding.id, |_| Next::Never);
-    let is_unknown = holding.phase() == Phase::ReleaseUnknown;
+    let is_unknown = Cell::new(holding.phase() == Phase::ReleaseUnknown);
     let heir = heir_of(client, holding.key(), hand_overs);
     let (client, began) = (Rc::clone(client), Instant::now());
     let release = Release { client, holding, heir, hand_overs, is_unknown, began };
@@ -84,8 +85,9 @@ pub fn release(client: &Rc<Client>, holding: Arc<Holding>, done: impl FnOnce(Out
         return;
     };
     let (script, call) = release.script();
-    let limit = release.holding.settings.command_timeout;
-    Rc::clone(&live).send_then(Lane::Release, script.by_hash(&call), limit, move |reply| {
+    let command = script.by_hash(&call);
+    let limit = release.holding.settings().command_timeout;
+    Rc::clone(&live).send_then(Lane::Release, command, limit, move |reply| {
         match reply.as_ref().ok().and_then(comparison_of) {
             Some(Comparison::Ours) => done(release.freed(Comparison::Ours)),
             _ => {
@@ -97,7 +99,7 @@ pub fn release(client: &Rc<Client>, holding: Arc<Holding>, done: impl FnOnce(Out
 
 impl Release {
     /// The rest of a release that one reply did not settle.
-    async fn go_on(mut self, tried: Option<Tried>) -> Outcome {
+    async fn go_on(self, tried: Option<Tried>) -> Outcome {
         match self.compare_and_free(tried).await {
             Ok(found) => self.freed(found),
             Err(error) => self.failed(error),
@@ -116,7 +118,7 @@ impl Release {
         match found {
             Comparison::Ours | Comparison::Freed => Outcome::Released,
             // An earlier release of it, whose answer was lost, has done it.
-            _ if is_unknown => Outcome::Released,
+            _ if is_unknown.get() => Outcome::Released,
             Comparison::Gone => Outcome::Lost(loss_of(&holding, None)),
             Comparison::Other(holder) => Outcome::Lost(loss_of(&holding, holder)),
         }
@@ -124,7 +126,7 @@ impl Release {
 
     fn failed(self, error: Error) -> Outcome {
         let Self { client, holding, is_unknown, .. } = self;
-        if is_unknown {
+        if is_unknown.get() {
             holding.enter(Phase::ReleaseUnknown);
         }
         // It is not renewed again: its caller is done with it.
@@ -139,8 +141,8 @@ impl Release {
 
     /// Deletes the key, or sets it for the heir, if it is ours. What was sent for an heir who is not to have it after all
     /// is discarded.
-    async fn compare_and_free(&mut self, mut tried: Option<Tried>) -> Result<Comparison, Error> {
-        let (client, settings) = (&self.client, &self.holding.settings);
+    async fn compare_and_free(&self, mut tried: Option<Tried>) -> Result<Comparison, Error> {
+        let (client, settings) = (&self.client, self.holding.settings());
         let (script, call) = self.script();
         let mut limit = match &tried {
             Some(_) => Limit::since(self.began, settings.command_timeout),
@@ -168,7 +170,7 @@ impl Release {
             let trouble = match live.compared(reply, script, &call, limit.remaining()).await {
                 // The first try has done it, whose answer was lost.
                 Ok(Comparison::Other(Some(holder)))
-                    if call.next.as_ref().is_some_and(|next| next.value() == holder) =>
+                    if call.next.is_some_and(|next| next.value() == holder) =>
                 {
                     return Ok(Comparison::Ours);
                 }
@@ -177,7 +179,7 @@ impl Release {
             };
             let error = trouble.to_error(settings, script.name, self.holding.key());
             if matches!(trouble, Trouble::Dropped | Trouble::TimedOut) {
-                self.is_unknown = true;
+                self.is_unknown.set(true);
                 origin = Some(Origin::of(&live));
             }
             client.link.leave_if_useless(&live, &error);
@@ -199,12 +201,12 @@ impl Release {
         Err(error)
     }
 
-    fn script(&self) -> (&'static Script, ScriptCall) {
-        let claim = self.holding.claim.clone();
+    fn script(&self) -> (&'static Script, ScriptCall<'_>) {
+        let claim = &self.holding.claim;
         match &self.heir {
             None => (&RELEASE, ScriptCall { claim, ttl: None, next: None }),
             Some(Heir { sent, .. }) => {
-                let (ttl, next) = (Some(sent.settings.terms.ttl), Some(sent.claim.clone()));
+                let (ttl, next) = (Some(sent.settings().terms.ttl), Some(&sent.claim));
                 (&HAND_OVER, ScriptCall { claim, ttl, next })
             }
         }
@@ -225,7 +227,7 @@ fn heir_of(client: &Client, key: &str, hand_overs: u32) -> Option<Heir> {
 
 fn hand_over(client: &Rc<Client>, heir: Heir) {
     let Heir { queue, head, sent } = heir;
-    let is_certain = Moment::now() < Lease::begin(sent.settings.terms, sent.when).certain_until();
+    let is_certain = Moment::now() < Lease::begin(sent.settings().terms, sent.when).certain_until();
     let waiter = is_certain.then(|| queue.leave(head.arrival)).flatten();
     match waiter {
         Some(waiter) => heartbeat::keep(client, sent, waiter.ticket),

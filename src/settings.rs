@@ -55,7 +55,7 @@ impl Settings {
     /// The key of a resource.
     #[must_use]
     pub fn key_of(&self, resource: &str) -> String {
-        format!("{}{resource}", self.key_prefix)
+        [&self.key_prefix, resource].concat()
     }
 }
 

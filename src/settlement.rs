@@ -46,8 +46,6 @@ impl Origin {
 pub struct Sent {
     /// The key, and the value with its token.
     pub claim: Claim,
-    /// With what it was sent.
-    pub settings: Arc<Settings>,
     /// The moment before.
     pub when: Moment,
     /// How often in a row the key had gone from holder to holder inside this process when this was sent.
@@ -61,15 +59,21 @@ impl Sent {
     ///
     /// # Errors
     /// Where the operating system has no random numbers to give.
-    pub fn now(key: &str, settings: Arc<Settings>) -> Result<Self, Error> {
-        let claim = Claim::new(key, &settings.owner)?;
-        Ok(Self { claim, settings, when: Moment::now(), hand_overs: 0, origin: None })
+    pub fn now(key: impl Into<Box<str>>, settings: Arc<Settings>) -> Result<Self, Error> {
+        let claim = Claim::new(key, settings)?;
+        Ok(Self { claim, when: Moment::now(), hand_overs: 0, origin: None })
+    }
+
+    /// With what it was sent.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.claim.settings
     }
 
     /// The SET.
     #[must_use]
     pub fn take(&self) -> Cmd {
-        command::take(self.claim.key(), self.claim.value(), self.settings.terms.ttl)
+        command::take(self.claim.key(), &self.claim.value(), self.settings().terms.ttl)
     }
 }
 
@@ -78,11 +82,11 @@ impl Sent {
 /// # Errors
 /// Why redis could not be asked. The value may be in redis; [`discard`] it.
 pub async fn find_out(client: &Rc<Client>, sent: &Sent, patience: Patience) -> Result<bool, Error> {
-    let settings = &sent.settings;
+    let settings = sent.settings();
     let live = client.link.live(patience, settings.connect_timeout).await?;
     let closed = make_sure_it_is_closed(&live, sent).await;
     match live.ask(command::read(sent.claim.key()), settings.command_timeout).await {
-        Ok(ref reply) if command::text_of(reply).as_deref() == Some(sent.claim.value()) => return Ok(true),
+        Ok(ref reply) if command::text_of(reply).as_deref() == Some(&*sent.claim.value()) => return Ok(true),
         Err(Trouble::Refused(ref error)) if is_wrong_type(error) => {}
         Err(trouble) => return Err(trouble.to_error(settings, "GET", sent.claim.key())),
         Ok(_) => {}
@@ -97,8 +101,8 @@ pub async fn find_out(client: &Rc<Client>, sent: &Sent, patience: Patience) -> R
 pub fn discard(client: &Rc<Client>, sent: Sent) {
     let client = Rc::clone(client);
     tokio::task::spawn_local(async move {
-        let settings = &sent.settings;
-        let call = ScriptCall { claim: sent.claim.clone(), ttl: None, next: None };
+        let settings = sent.settings();
+        let call = ScriptCall { claim: &sent.claim, ttl: None, next: None };
         let end = sent.when.after(settings.terms.ttl);
         let mut backoff = Backoff::default();
         loop {
@@ -139,7 +143,7 @@ async fn make_sure_it_is_closed(live: &Rc<Live>, sent: &Sent) -> bool {
         // Numbers only grow while a server lives, so it was started again, and what its sockets held is gone with it.
         (Some(old), Some(new)) if new.number <= old.number => true,
         // Whether there was such a connection does not matter: now there is none.
-        (Some(old), _) => live.ask(command::kill(old), sent.settings.command_timeout).await.is_ok(),
+        (Some(old), _) => live.ask(command::kill(old), sent.settings().command_timeout).await.is_ok(),
         (None, _) => false,
     }
 }

@@ -11,8 +11,9 @@ fn a_lock_is_one_key_with_an_unguessable_value_and_a_ttl() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let first = asker.lock(&server.settings(30_000), "report").unwrap();
-    assert_eq!(server.value_of("reservation-report").as_deref(), Some(first.value()));
-    let token = first.value().strip_prefix("worker-1-").unwrap();
+    let value = first.value();
+    assert_eq!(server.value_of("reservation-report").as_ref(), Some(&value));
+    let token = value.strip_prefix("worker-1-").unwrap();
     assert!(token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
     let ttl: i64 = server.run(&["PTTL", "reservation-report"]);
     assert!((29_000..=30_000).contains(&ttl), "{ttl}");

@@ -19,7 +19,7 @@ fn a_lock_outlives_its_ttl_for_as_long_as_it_is_held() {
     for _ in 0..9 {
         asker.event(|event| matches!(event, Event::Extended { .. }));
         assert!(holding.is_certain());
-        assert_eq!(server.value_of("reservation-long").as_deref(), Some(holding.value()));
+        assert_eq!(server.value_of("reservation-long"), Some(holding.value()));
     }
 }
 

@@ -91,8 +91,8 @@ impl Drop for Server {
 /// A reservation as a caller sees it, of a server that nobody asks.
 pub fn holding(key: &str) -> Arc<Holding> {
     let ttl = Duration::from_secs(1);
-    let settings = Arc::new(settings_for(1, ttl));
-    Arc::new(Holding::new(1, Claim::from_parts(key, "worker-1-token"), settings, crate::clock::Moment::ZERO))
+    let claim = Claim::new(key, Arc::new(settings_for(1, ttl))).unwrap();
+    Arc::new(Holding::new(1, claim, crate::clock::Moment::ZERO))
 }
 
 /// A plain server on this machine.
@@ -101,7 +101,8 @@ pub fn endpoint_at(port: u16) -> Arc<Endpoint> {
     Endpoint { place, login: Login::default(), tls: None, waits_for_replicas: None }.shared()
 }
 
-fn settings_for(port: u16, ttl: Duration) -> Settings {
+/// What calls to such a server go by.
+pub fn settings_for(port: u16, ttl: Duration) -> Settings {
     Settings {
         endpoint: endpoint_at(port),
         key_prefix: DEFAULT_KEY_PREFIX.into(),

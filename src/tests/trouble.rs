@@ -147,11 +147,7 @@ fn a_set_whose_reply_was_lost_is_found_by_its_token() {
     proxy.cuts.fetch_add(1, Ordering::Relaxed);
 
     let Answer::Acquired(holding) = asker.answer().unwrap() else { panic!("not acquired") };
-    assert_eq!(
-        server.value_of("reservation-a").as_deref(),
-        Some(holding.value()),
-        "the one that was set, not another"
-    );
+    assert_eq!(server.value_of("reservation-a"), Some(holding.value()), "the one that was set, not another");
     assert_eq!(asker.release(&[&holding]).unwrap(), 1);
 }
 
