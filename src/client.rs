@@ -41,6 +41,20 @@ pub struct Reservation {
     scheduled: Moment,
 }
 
+impl Reservation {
+    /// How long after one renewal the next is sent.
+    #[must_use]
+    pub fn interval(&self) -> Option<Duration> {
+        self.holding.settings().terms.interval
+    }
+
+    /// True where its lease ends before a renewal is due.
+    #[must_use]
+    pub fn never_renews(&self) -> bool {
+        self.lease.never_renews(self.interval())
+    }
+}
+
 impl Numbered for Reservation {
     fn number(&self) -> u64 {
         self.holding.id

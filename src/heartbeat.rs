@@ -105,7 +105,7 @@ fn next_of(reservation: &Reservation) -> Next {
 
 /// After a reconnect: asks at once whether everything is still ours.
 pub fn validate_all(client: &Client) {
-    for id in client.find(|one| one.holding.phase() == Phase::Held && !one.lease.never_renews()) {
+    for id in client.find(|one| one.holding.phase() == Phase::Held && !one.never_renews()) {
         client.update(id, |reservation| {
             reservation.lease.postpone(Some(Moment::ZERO));
             next_of(reservation)
@@ -157,7 +157,7 @@ impl Extension {
         self.client.update(self.holding.id, |reservation| {
             recovers = std::mem::take(&mut reservation.complained);
             reservation.lease.set_ttl(self.ttl);
-            reservation.lease.renew(self.sent);
+            reservation.lease.renew(reservation.interval(), self.sent);
             if reservation.holding.phase() != Phase::Held {
                 return Next::AsPlanned;
             }

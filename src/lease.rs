@@ -21,23 +21,16 @@ impl Terms {
     pub fn default_interval(ttl: Duration) -> Duration {
         (ttl / 3).max(Duration::from_millis(1))
     }
+}
 
-    /// True where the lease ends before a renewal is due: it was asked for, and ends without an alarm.
-    #[must_use]
-    pub fn never_renews(&self) -> bool {
-        self.interval.is_none_or(|interval| interval >= self.ttl)
-    }
-
-    /// How long after the moment before it was sent a SET or an extend is certain to hold.
-    ///
-    /// Redis counts from later (when it ran the command), so its key outlives this. Taken off the ttl: a
-    /// millisecond, to which redis rounds, and a thousandth, for two clocks that run at different speeds
-    /// (NTP slews by 0.05 % at most: [adjtime(3)](https://man7.org/linux/man-pages/man3/adjtime.3.html)).
-    #[must_use]
-    pub fn certain_for(&self) -> Duration {
-        let rounding = Duration::from_millis(1).min(self.ttl / 10);
-        self.ttl.saturating_sub(self.ttl / 1000 + rounding)
-    }
+/// How long after the moment before it was sent a SET or an extend with this ttl is certain to hold.
+///
+/// Redis counts from later (when it ran the command), so its key outlives this. Taken off the ttl: a
+/// millisecond, to which redis rounds, and a thousandth, for two clocks that run at different speeds
+/// (NTP slews by 0.05 % at most: [adjtime(3)](https://man7.org/linux/man-pages/man3/adjtime.3.html)).
+fn certain_for(ttl: Duration) -> Duration {
+    let rounding = Duration::from_millis(1).min(ttl / 10);
+    ttl.saturating_sub(ttl / 1000 + rounding)
 }
 
 /// What a lease needs at some moment.
@@ -53,21 +46,17 @@ pub enum Step {
     HeldTooLong,
 }
 
-const FOR_EVER: u64 = u64::MAX;
-
 /// 584 years at most, which is longer than the clock counts.
 fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(FOR_EVER)
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The life of one lease on our clock. There may be a hundred thousand of them, so that it keeps moments, and only what
-/// of its terms they do not tell.
+/// The life of one lease on our clock. There may be a hundred thousand of them, so that it keeps what is its own, and is
+/// told the interval of its terms where that counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Lease {
     /// Nanoseconds.
     ttl: u64,
-    /// Nanoseconds; [`FOR_EVER`] for none.
-    interval: u64,
     /// When it was held for as long as it may be; [`Moment::NEVER`] if that is for ever.
     last: Moment,
     /// The moment before the last SET or extend that succeeded was sent.
@@ -82,9 +71,8 @@ impl Lease {
     pub fn begin(terms: Terms, sent: Moment) -> Self {
         let Terms { ttl, interval, max_hold } = terms;
         let last = max_hold.map_or(Moment::NEVER, |longest| sent.after(longest));
-        let interval = interval.map_or(FOR_EVER, nanoseconds);
-        let mut lease = Self { ttl: nanoseconds(ttl), interval, last, renewed: sent, due: Moment::NEVER };
-        lease.due = lease.regular(sent);
+        let mut lease = Self { ttl: nanoseconds(ttl), last, renewed: sent, due: Moment::NEVER };
+        lease.due = lease.regular(interval);
         lease
     }
 
@@ -99,22 +87,17 @@ impl Lease {
         self.ttl = nanoseconds(ttl);
     }
 
-    /// True where it ends before a renewal is due.
+    /// True where it ends before a renewal is due: it was asked for, and ends without an alarm.
     #[must_use]
-    pub fn never_renews(&self) -> bool {
-        self.terms().never_renews()
-    }
-
-    fn terms(&self) -> Terms {
-        let interval = (self.interval != FOR_EVER).then(|| Duration::from_nanos(self.interval));
-        Terms { ttl: self.ttl(), interval, max_hold: None }
+    pub fn never_renews(&self, interval: Option<Duration>) -> bool {
+        interval.is_none_or(|interval| interval >= self.ttl())
     }
 
     /// An extend that was sent after `sent` has succeeded.
-    pub fn renew(&mut self, sent: Moment) {
+    pub fn renew(&mut self, interval: Option<Duration>, sent: Moment) {
         // Replies come in order, but those of two connections need not.
         self.renewed = self.renewed.max(sent);
-        self.due = self.regular(self.renewed);
+        self.due = self.regular(interval);
     }
 
     /// A renewal is under way, or cannot be sent: the next is due at `when`, `None` is when somebody says so.
@@ -131,7 +114,7 @@ impl Lease {
     /// Until when the lease is certain.
     #[must_use]
     pub fn certain_until(&self) -> Moment {
-        self.renewed.after(self.terms().certain_for()).min(self.last)
+        self.renewed.after(certain_for(self.ttl())).min(self.last)
     }
 
     /// When something is to be done next: at once, if that has passed.
@@ -150,9 +133,9 @@ impl Lease {
         if now >= self.due { Step::Renew } else { Step::Sleep(self.due.min(end)) }
     }
 
-    fn regular(&self, from: Moment) -> Moment {
-        match self.terms().interval {
-            Some(interval) if !self.never_renews() => from.after(interval),
+    fn regular(&self, interval: Option<Duration>) -> Moment {
+        match interval {
+            Some(length) if !self.never_renews(interval) => self.renewed.after(length),
             _ => Moment::NEVER,
         }
     }
@@ -181,7 +164,7 @@ mod tests {
         lease.postpone(None);
         assert_eq!(lease.next(), lease.certain_until());
         assert_eq!(lease.step(at(1.1)), Step::Sleep(lease.certain_until()));
-        lease.renew(at(1.0));
+        lease.renew(Some(SECOND), at(1.0));
         assert_eq!(lease.step(at(1.5)), Step::Sleep(at(2.0)));
         assert_eq!(lease.certain_until(), at(1.0).after(Duration::from_millis(2996)));
     }
@@ -197,7 +180,7 @@ mod tests {
     fn an_interval_as_long_as_the_ttl_is_never_a_renewal() {
         for interval in [None, Some(SECOND), Some(5 * SECOND)] {
             let lease = Lease::begin(terms(SECOND, interval, None), at(0.0));
-            assert!(lease.never_renews());
+            assert!(lease.never_renews(interval));
             assert_eq!(lease.step(at(0.5)), Step::Sleep(lease.certain_until()));
         }
     }
@@ -205,7 +188,7 @@ mod tests {
     #[test]
     fn a_longest_hold_ends_even_a_lease_that_was_just_renewed() {
         let mut lease = Lease::begin(terms(SECOND, Some(SECOND / 4), Some(2 * SECOND)), at(0.0));
-        lease.renew(at(1.9));
+        lease.renew(Some(SECOND / 4), at(1.9));
         assert_eq!(lease.certain_until(), at(2.0));
         assert_eq!(lease.step(at(1.95)), Step::Sleep(at(2.0)));
         assert_eq!(lease.step(at(2.0)), Step::HeldTooLong);
@@ -214,14 +197,13 @@ mod tests {
     #[test]
     fn a_late_reply_to_an_earlier_renewal_does_not_shorten_the_lease() {
         let mut lease = Lease::begin(terms(SECOND, Some(SECOND / 4), None), at(0.0));
-        lease.renew(at(0.5));
-        lease.renew(at(0.25));
-        assert_eq!(lease.certain_until(), at(0.5).after(lease.terms().certain_for()));
+        lease.renew(Some(SECOND / 4), at(0.5));
+        lease.renew(Some(SECOND / 4), at(0.25));
+        assert_eq!(lease.certain_until(), at(0.5).after(certain_for(SECOND)));
     }
 
     #[test]
     fn the_shortest_leases_keep_most_of_their_ttl() {
-        let short = terms(Duration::from_millis(2), None, None);
-        assert!(short.certain_for() > Duration::from_micros(1700));
+        assert!(certain_for(Duration::from_millis(2)) > Duration::from_micros(1700));
     }
 }

@@ -45,7 +45,7 @@ pub fn run_out(client: &Rc<Client>, id: u64, held_too_long: bool) {
         reservation.caller.report(level, Event::Lapsed { holding });
         return;
     }
-    let quiet = reservation.lease.never_renews() && !held_too_long;
+    let quiet = reservation.never_renews() && !held_too_long;
     holding.enter(if quiet { Phase::Lapsed } else { Phase::Over });
     let loss = Loss { claim: holding.claim.clone(), holder: None };
     // A renewal whose answer was lost must not keep a key alive that was told lost.
