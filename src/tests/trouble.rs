@@ -8,7 +8,7 @@ use std::thread;
 
 use super::support::{Asker, Server, until};
 use crate::core::Core;
-use crate::outlet::Answer;
+use crate::outlet::{Answer, Event};
 use crate::settings::Settings;
 
 /// Forwards to a server. While `mute` is set, what the server says is thrown away.
@@ -166,4 +166,22 @@ fn a_release_whose_reply_was_lost_counts_as_done_when_the_key_is_gone() {
     assert_eq!(server.value_of("reservation-a"), None, "it did run");
     proxy.mute.store(false, Ordering::Relaxed);
     assert_eq!(asker.release(&[&holding]).unwrap(), 1, "no loss: we did it ourselves");
+}
+
+#[test]
+fn waiters_of_two_environments_are_both_told_of_an_outage() {
+    let server = Server::start();
+    let core = Core::start().unwrap();
+    let settings = server.settings(30_000);
+    let askers = ["a", "b"].map(|resource| {
+        server.run::<()>(&["SET", &settings.key_of(resource), "somebody"]);
+        let asker = Asker::new(&core);
+        asker.start_wait(&settings, resource, None);
+        asker.event(|event| matches!(event, Event::Attempted { .. }));
+        asker
+    });
+    drop(server);
+    for asker in &askers {
+        asker.event(|event| matches!(event, Event::Outage { .. }));
+    }
 }
