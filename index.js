@@ -69,7 +69,7 @@ ReserveResource.prototype._init_redis = function _init_redis() {
 
 ReserveResource.prototype.is_held = function is_held(resource) {
   const state = peek(this);
-  if (state === undefined || state.native === null) return false;
+  if (state === undefined) return false;
   try {
     return holds(state, resource_name(resource));
   } catch (_) {
@@ -98,7 +98,7 @@ accessor('held', function () {
 
 accessor('signal', function () {
   const state = peek(this);
-  return state === undefined || state.held === null ? undefined : state.held.signal();
+  return state === undefined ? undefined : state.signal();
 });
 
 accessor('logger', function () {

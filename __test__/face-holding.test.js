@@ -11,7 +11,7 @@ function make() {
   const instance = { _lost_reservation: false };
   const holding = new Holding();
   let number = 0;
-  const call = new Call('lock', () => {}, true);
+  const call = new Call('lock', () => {});
   return {
     instance,
     holding,
@@ -53,7 +53,7 @@ test('leases that come and go under others leave nothing behind', () => {
     holding.all().map(({ key }) => key),
     ['kept', 'k1000'],
   );
-  assert.equal(holding.by_key.size, 2);
+  assert.equal(holding.held.by_key.size, 2);
 });
 
 test('an instance that cannot be written to breaks nothing', () => {

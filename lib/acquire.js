@@ -11,14 +11,27 @@ const { beat, is_overridden } = require('./loss');
 const { holds, key_for, native_for } = require('./native');
 const { state_of } = require('./state');
 
-/** A lock that is asked for. */
-class Lock extends Call {
-  constructor(instance, resource, callback) {
-    super('lock', callback, true);
+/** A resource that is asked for. */
+class Attempt extends Call {
+  constructor(method, instance, resource, callback) {
+    super(method, callback);
     this.instance = instance;
     this.resource = resource;
     this.name = undefined;
-    this.key = undefined;
+    // The native object that it goes by, and what that was made from; null before it goes.
+    this.made = null;
+  }
+
+  /** Built at each look, for many may wait for long; undefined while it cannot be told. */
+  get key() {
+    if (this.made !== null) return key_of(this.name, this.made.settings.key_prefix);
+    return this.name === undefined ? undefined : key_for(this.instance, this.name);
+  }
+}
+
+class Lock extends Attempt {
+  constructor(instance, resource, callback) {
+    super('lock', instance, resource, callback);
   }
 
   acquired(handle, val) {
@@ -38,10 +51,9 @@ function lock(instance, resource, callback) {
   const call = new Lock(instance, resource, callback);
   if (call.answered) return call.promise;
   try {
-    const name = resource_name(resource);
-    call.name = name;
-    call.key = key_for(instance, name);
-    ask(call, (number) => prepare(instance, state_of(instance)).lock(name, number));
+    call.name = resource_name(resource);
+    call.made = prepare(instance, state_of(instance));
+    ask(call, (number) => call.made.native.lock(call.name, number));
   } catch (error) {
     call.later(refuse, call, from_native(error));
   }
@@ -51,7 +63,7 @@ function lock(instance, resource, callback) {
 function locked(call, handle, val) {
   const { instance, resource, key, name } = call;
   const state = state_of(instance);
-  hold(instance, state, call, handle, val);
+  hold(instance, state, call, key, handle, val);
   log.info(instance, 'reservation-attempted', { resource, lock_status: true, key });
   call.succeed(true);
   answer_other_waits(instance, state, name, key);
@@ -65,22 +77,23 @@ function not_locked(call, holder) {
 }
 
 /** A wait that is under way, or answered already. */
-class Wait extends Call {
+class Wait extends Attempt {
   constructor(instance, resource, callback) {
-    super('wait_until_lock', callback, false);
+    super('wait_until_lock', instance, resource, callback);
     // It may be one of many that wait for long.
     this.scope = shared(this.scope);
-    this.instance = instance;
-    this.resource = resource;
-    this.name = undefined;
-    this.key = undefined;
-    this.signal = undefined;
-    // What takes the listener off the signal.
-    this.forget = null;
-    // The native object that it waits by, and its number there once it does.
-    this.native = null;
+    // Where there is a signal: it, whether it was aborted, and what takes the listener off it.
+    this.abort = null;
+    // Its number on the native side, while it waits there.
     this.number = -1;
-    this.aborted = false;
+  }
+
+  get bare() {
+    return false;
+  }
+
+  get aborted() {
+    return this.abort !== null && this.abort.heard;
   }
 
   acquired(handle, val) {
@@ -92,7 +105,7 @@ class Wait extends Call {
   }
 
   cancel() {
-    if (this.number !== -1) this.native.cancel_wait(this.name, this.number);
+    if (this.number !== -1) this.made.native.cancel_wait(this.name, this.number);
   }
 }
 
@@ -100,16 +113,15 @@ function wait_until_lock(instance, resource, options, callback) {
   const wait = new Wait(instance, resource, callback);
   if (wait.answered) return wait.promise;
   try {
-    const name = resource_name(resource);
-    wait.name = name;
-    wait.key = key_for(instance, name);
+    wait.name = resource_name(resource);
     const { timeout, signal } = wait_options_from(options);
-    wait.signal = signal;
+    if (signal !== undefined) wait.abort = { signal, heard: signal.aborted, forget: null };
     const state = state_of(instance);
-    if (signal !== undefined && signal.aborted) {
+    if (wait.aborted) {
       wait.later(give_up, wait);
-    } else if (has_already(state, name, wait.key)) {
-      wait.later(waited, wait);
+    } else if (has_already(state, wait)) {
+      wait.made = state.made;
+      wait.later(waited, wait, wait.key);
     } else {
       enqueue(state, wait, timeout);
     }
@@ -120,24 +132,24 @@ function wait_until_lock(instance, resource, options, callback) {
 }
 
 /** Whether the instance holds the resource already, under the key that it has now. */
-function has_already(state, name, key) {
-  return state.held !== null && key_of(name, state.settings.key_prefix) === key && holds(state, name);
+function has_already(state, { name, key }) {
+  return state.size > 0 && key_of(name, state.settings.key_prefix) === key && holds(state, name);
 }
 
 function enqueue(state, wait, timeout) {
-  const { instance, name, signal } = wait;
-  wait.native = prepare(instance, state);
-  if (signal !== undefined) {
+  const { instance, abort } = wait;
+  wait.made = prepare(instance, state);
+  if (abort !== null) {
     // Before the wait begins: a signal that cannot be listened to must not leave one behind that nobody can end.
-    wait.forget = on_abort(signal, () => {
-      wait.aborted = true;
+    abort.forget = on_abort(abort.signal, () => {
+      abort.heard = true;
       wait.cancel();
     });
   }
   join(state, wait);
   try {
     ask(wait, (number) => {
-      wait.native.wait_until_lock(name, number, state.id, timeout);
+      wait.made.native.wait_until_lock(wait.name, number, state.id, timeout);
       wait.number = number;
     });
   } catch (error) {
@@ -156,10 +168,10 @@ function woken(wait, error, handle, val) {
   if (error === null && wait.aborted) {
     give_back(wait, handle);
   } else if (error === null) {
-    hold(instance, state, wait, handle, val);
+    hold(instance, state, wait, key, handle, val);
     log.info(instance, 'reservation-attempted', { resource, lock_status: true, key });
     log.info(instance, 'reservation-attempt', { resource, lock_status: true });
-    waited(wait);
+    waited(wait, key);
     answer_other_waits(instance, state, name, key);
   } else if (wait.aborted) {
     give_up(wait);
@@ -169,7 +181,7 @@ function woken(wait, error, handle, val) {
 }
 
 function give_up(wait) {
-  wait.fail(reason_of(wait.signal, wait.callback !== null));
+  wait.fail(reason_of(wait.abort.signal, wait.promise === undefined));
 }
 
 /** Acquired too late for the lock to be wanted, too early for the abort to be heard: it goes back unseen. */
@@ -177,14 +189,14 @@ function give_back(wait, handle) {
   // Whether it succeeds or not, there is nothing more to tell: where it does not, the ttl frees the key.
   const end = () => wait.run(give_up, wait);
   try {
-    ask({ done: end, failed: end }, (number) => wait.native.release(handle, number));
+    ask({ done: end, failed: end }, (number) => wait.made.native.release(handle, number));
   } catch (_) {
     give_up(wait);
   }
 }
 
-function waited(wait) {
-  const { instance, resource, key } = wait;
+function waited(wait, key) {
+  const { instance, resource } = wait;
   log.info(instance, 'reservation-acquired', { resource, key });
   wait.succeed(key);
 }
@@ -210,8 +222,10 @@ function leave(state, wait) {
   } else if (state.waits === wait) {
     state.waits = null;
   }
-  if (wait.forget !== null) wait.forget();
-  wait.forget = null;
+  const { abort } = wait;
+  if (abort === null || abort.forget === null) return;
+  abort.forget();
+  abort.forget = null;
 }
 
 function waits_for(state, name) {
@@ -232,16 +246,15 @@ function answer_other_waits(instance, state, name, key) {
     // An abort that is under way is answered by itself.
     if (wait.aborted) continue;
     leave(state, wait);
-    wait.key = key;
-    wait.run(waited, wait);
+    wait.run(waited, wait, key);
     wait.cancel();
   }
 }
 
-function hold(instance, state, call, handle, val) {
-  const lease = state.holding.add(instance, call.key, val, handle, call.scope);
+function hold(instance, state, call, key, handle, val) {
+  const lease = state.add(instance, key, val, handle, call.scope);
   if (!is_overridden(instance)) return;
-  state.holding.start_timer(
+  state.start_timer(
     () => state.settings.heartbeat || (state.settings.ttl * 1000) / 3,
     () => beat(instance, state, lease),
   );
@@ -250,7 +263,8 @@ function hold(instance, state, call, handle, val) {
 /** What every call to redis begins with, as in 0.4.0: afterwards `_redis` is there. */
 function prepare(instance, state) {
   instance._init_redis();
-  return native_for(instance, state);
+  native_for(instance, state);
+  return state.made;
 }
 
 function refuse(call, error) {

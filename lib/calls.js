@@ -40,7 +40,7 @@ function keep(handle, lease) {
 /** It is over. */
 function let_go(lease) {
   if (leases[lease.handle] === lease) leases[lease.handle] = undefined;
-  if (lease.lapsed && unclaimed !== null) unclaimed.unregister(lease);
+  else if (unclaimed !== null) unclaimed.unregister(lease);
 }
 
 // Leases that lapsed, which only a release tells: should their instances be collected before, none can come any more.
@@ -52,13 +52,17 @@ const unclaimed =
 
 /** Its time ran out after a release that had failed. It keeps its instance alive no longer. */
 function lapse(lease, native) {
-  let_go(lease);
-  lease.lapsed = true;
+  leases[lease.handle] = undefined;
   if (unclaimed !== null) unclaimed.register(lease, { native, handle: lease.handle }, lease);
+}
+
+/** Whether a lease that is held lapsed. */
+function has_lapsed(lease) {
+  return leases[lease.handle] !== lease;
 }
 
 function lease_of(handle) {
   return leases[handle];
 }
 
-module.exports = { ask, settle, call_of, keep, let_go, lapse, lease_of };
+module.exports = { ask, settle, call_of, keep, let_go, lapse, has_lapsed, lease_of };

@@ -7,36 +7,40 @@ const { wrong_type } = require('./arguments');
 const { describe } = require('./errors');
 
 class Call {
-  /**
-   * `name` is the method's. `bare` methods are called without looking at what they return by code as old as 0.4.0:
-   * a rejection that nobody awaits must not end such a process.
-   */
-  constructor(name, callback, bare) {
+  constructor(name, callback) {
     // Made by the call itself: a queue shared by many calls would run everything in the context of its first one.
     // It is left to the collector, not destroyed by hand: a lease may need it long after the answer.
     this.scope = new AsyncResource(`redis-reservation.${name}`);
-    this.answered = false;
-    this.bare = bare;
-    this.callback = null;
+    // The callback, or what resolves the promise; null from the answer on.
+    this.answer = null;
+    // Undefined where there is a callback.
     this.promise = undefined;
-    this.resolve = null;
-    this.reject = null;
     if (typeof callback === 'function') {
-      this.callback = callback;
+      this.answer = callback;
       return;
     }
-    this.promise = new Promise((resolve, reject) => {
-      this.resolve = resolve;
-      this.reject = reject;
+    this.promise = new Promise((resolve) => {
+      this.answer = resolve;
     });
     if (callback != null) {
-      this.answered = true;
-      this.refuse(
+      this.fail(
         wrong_type(
           `the callback of ${name} must be a function; it is ${describe(callback)}. Leave it out for a promise.`,
         ),
       );
     }
+  }
+
+  get answered() {
+    return this.answer === null;
+  }
+
+  /**
+   * Whether code as old as 0.4.0 makes such a call without looking at what it returns: a rejection that nobody awaits
+   * must not end such a process.
+   */
+  get bare() {
+    return true;
   }
 
   /** Runs code in the context of the call. */
@@ -54,24 +58,26 @@ class Call {
    * counts. To be called within `run` or `later`, so that the callback is in its context already.
    */
   succeed(value) {
-    if (this.answered) return;
-    this.answered = true;
-    if (this.callback === null) this.resolve(value);
-    else call_back(this.callback, null, value);
+    const { answer } = this;
+    if (answer === null) return;
+    this.answer = null;
+    if (this.promise === undefined) call_back(answer, null, value);
+    else answer(value);
   }
 
   /** Failure, likewise. */
   fail(error) {
-    if (this.answered) return;
-    this.answered = true;
-    if (this.callback === null) this.refuse(error);
-    else call_back(this.callback, error);
-  }
-
-  refuse(error) {
+    const { answer } = this;
+    if (answer === null) return;
+    this.answer = null;
+    if (this.promise === undefined) {
+      call_back(answer, error);
+      return;
+    }
     // Handled, before there is anything to handle.
     if (this.bare) this.promise.catch(ignore);
-    this.reject(error);
+    // By what resolves it, for to keep what rejects it as well would be half as much again for each who waits.
+    answer(Promise.reject(error));
   }
 }
 

@@ -26,7 +26,7 @@ class RedisHandle {
         return this;
       },
       quit(callback) {
-        const call = new Call('_redis.quit', callback, true);
+        const call = new Call('_redis.quit', callback);
         this.unref();
         disconnect(call);
         return call.promise;

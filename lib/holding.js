@@ -22,38 +22,88 @@ class Lease {
     // The async context of the call that took it.
     this.scope = scope;
     this.releasing = false;
-    // Its time ran out after a release that had failed: only the next release tells of it.
-    this.lapsed = false;
-    // The ones taken before and after it, of those that are held.
-    this.older = null;
-    this.newer = null;
   }
 }
 
-class Holding {
+/** The leases of an instance that holds more than one. */
+class Leases {
+  constructor(first) {
+    // key -> lease, the oldest first.
+    this.by_key = new Map([[first.key, first]]);
+    this.newest = first;
+    // The same as an array, since a map has no way to its end. Made when the newest goes; those that went since are in it.
+    this.order = null;
+  }
+
+  add(lease) {
+    this.by_key.set(lease.key, lease);
+    this.newest = lease;
+    if (this.order !== null) this.order.push(lease);
+  }
+
+  delete(lease) {
+    this.by_key.delete(lease.key);
+    if (lease === this.newest) this.newest = this.find_newest();
+    if (this.order !== null && this.order.length > 2 * this.by_key.size) this.order = null;
+  }
+
+  find_newest() {
+    if (this.by_key.size === 0) return null;
+    if (this.order === null) this.order = Array.from(this.by_key.values());
+    const { by_key, order } = this;
+    while (by_key.get(order[order.length - 1].key) !== order[order.length - 1]) order.pop();
+    return order[order.length - 1];
+  }
+}
+
+/** What few instances need. */
+class Seldom {
   constructor() {
-    this.size = 0;
-    this.newest = null;
-    // key -> lease. Null while there is but one.
-    this.by_key = null;
     // key -> error: losses that no listener, callback or exception told yet. Null while there is none, as nearly always.
     this.untold = null;
     // One period lasts from the first acquisition until nothing is held; these two belong to it.
     this.controller = null;
     this.loss = null;
     this.timer = null;
+    this.warned_of_interval = false;
+    // True while the timer for overridden renewals is inside the subclass's method.
+    this.beating = false;
+  }
+}
+
+const NOTHING_SELDOM = Object.freeze(new Seldom());
+
+class Holding {
+  constructor() {
+    // Null, the only lease, or Leases from the second one on.
+    this.held = null;
+    // To be read; what is to be written to is `own_seldom`.
+    this.seldom = NOTHING_SELDOM;
+  }
+
+  get own_seldom() {
+    if (this.seldom === NOTHING_SELDOM) this.seldom = new Seldom();
+    return this.seldom;
+  }
+
+  get size() {
+    if (this.held instanceof Leases) return this.held.by_key.size;
+    return this.held === null ? 0 : 1;
+  }
+
+  get newest() {
+    return this.held instanceof Leases ? this.held.newest : this.held;
   }
 
   get(key) {
-    if (this.by_key !== null) return this.by_key.get(key);
-    return this.newest !== null && this.newest.key === key ? this.newest : undefined;
+    if (this.held instanceof Leases) return this.held.by_key.get(key);
+    return this.held !== null && this.held.key === key ? this.held : undefined;
   }
 
   /** All leases, the oldest first. */
   all() {
-    const leases = [];
-    for (let lease = this.newest; lease !== null; lease = lease.older) leases.push(lease);
-    return leases.reverse();
+    if (this.held instanceof Leases) return Array.from(this.held.by_key.values());
+    return this.held === null ? [] : [this.held];
   }
 
   add(instance, key, val, handle, scope) {
@@ -61,14 +111,14 @@ class Holding {
     if (former !== undefined) this.forget(former);
     const lease = new Lease(instance, key, val, handle, shared(scope));
     keep(handle, lease);
-    lease.older = this.newest;
-    if (this.newest !== null) this.newest.newer = lease;
-    this.newest = lease;
-    this.size += 1;
-    if (this.by_key !== null) this.by_key.set(key, lease);
-    else if (this.size > 1) this.by_key = new Map(this.all().map((one) => [one.key, one]));
+    if (this.held === null) {
+      this.held = lease;
+    } else {
+      if (!(this.held instanceof Leases)) this.held = new Leases(this.held);
+      this.held.add(lease);
+    }
     // Taken anew by the same caller, who has gone on: the old loss is no news any more.
-    if (this.untold !== null) this.take_untold([key]);
+    this.take_untold([key]);
     if (instance._lost_reservation !== false) assign(instance, '_lost_reservation', false);
     this.name_latest(instance);
     return lease;
@@ -79,53 +129,50 @@ class Holding {
     for (const lease of leases) if (this.get(lease.key) === lease) this.forget(lease);
     this.name_latest(instance);
     if (this.size > 0) return;
-    this.by_key = null;
-    this.controller = null;
-    this.loss = null;
+    this.held = null;
+    if (this.seldom === NOTHING_SELDOM) return;
     this.stop_timer();
+    this.seldom.controller = null;
+    this.seldom.loss = null;
   }
 
   forget(lease) {
     let_go(lease);
-    const { older, newer } = lease;
-    if (older !== null) older.newer = newer;
-    if (newer !== null) newer.older = older;
-    else this.newest = older;
-    // Not from it to the others: whoever keeps it keeps none of them.
-    lease.older = null;
-    lease.newer = null;
-    this.size -= 1;
-    if (this.by_key !== null) this.by_key.delete(lease.key);
+    if (this.held instanceof Leases) this.held.delete(lease);
+    else this.held = null;
   }
 
   /** A lease is gone. The signal hears of it here; telling the caller is left to whoever found out. */
   lose(instance, lease, error) {
     assign(instance, '_lost_reservation', true);
-    const { controller } = this;
-    if (this.loss === null) this.loss = error;
+    const { controller } = this.seldom;
     this.drop(instance, [lease]);
+    // For a signal that is asked for later in this period.
+    if (this.size > 0 && this.seldom.loss === null) this.own_seldom.loss = error;
     if (controller !== null) run_in(lease.scope, abort, controller, error);
   }
 
   keep_untold(key, error) {
-    if (this.untold === null) this.untold = new Map();
-    this.untold.set(key, error);
+    const seldom = this.own_seldom;
+    if (seldom.untold === null) seldom.untold = new Map();
+    seldom.untold.set(key, error);
   }
 
   is_untold(key) {
-    return this.untold !== null && this.untold.has(key);
+    return this.seldom.untold !== null && this.seldom.untold.has(key);
   }
 
   /** The losses among `keys` (all for null) that nobody was told of, as key -> error; from now on they count as told. */
   take_untold(keys) {
-    if (this.untold === null) return NONE;
+    const { untold } = this.seldom;
+    if (untold === null) return NONE;
     const taken = new Map();
-    for (const key of keys === null ? Array.from(this.untold.keys()) : keys) {
-      if (!this.untold.has(key)) continue;
-      taken.set(key, this.untold.get(key));
-      this.untold.delete(key);
+    for (const key of keys === null ? Array.from(untold.keys()) : keys) {
+      if (!untold.has(key)) continue;
+      taken.set(key, untold.get(key));
+      untold.delete(key);
     }
-    if (this.untold.size === 0) this.untold = null;
+    if (untold.size === 0) this.seldom.untold = null;
     return taken;
   }
 
@@ -146,11 +193,12 @@ class Holding {
   /** Made at the first look, for most callers never ask. Undefined while nothing is held, and on old runtimes. */
   signal() {
     if (this.size === 0 || typeof AbortController !== 'function') return undefined;
-    if (this.controller === null) {
-      this.controller = new AbortController();
-      if (this.loss !== null) abort(this.controller, this.loss);
+    if (this.seldom.controller === null) {
+      const controller = new AbortController();
+      this.own_seldom.controller = controller;
+      if (this.seldom.loss !== null) abort(controller, this.seldom.loss);
     }
-    return this.controller.signal;
+    return this.seldom.controller.signal;
   }
 
   /**
@@ -158,23 +206,25 @@ class Holding {
    * Nothing waits for this timer: it does not keep the process alive.
    */
   start_timer(interval, beat) {
-    if (this.timer !== null) return;
+    if (this.seldom.timer !== null) return;
     const sleep = (left) => {
       // Timers of more than 2^31 - 1 ms fire at once, so long intervals are slept in pieces.
       const piece = Math.min(left, LONGEST_TIMER);
-      this.timer = setTimeout(() => {
+      const timer = setTimeout(() => {
         if (left > piece) return sleep(left - piece);
         sleep(interval());
         return beat();
       }, piece);
-      this.timer.unref();
+      timer.unref();
+      this.own_seldom.timer = timer;
     };
     if (interval() !== Infinity) sleep(interval());
   }
 
   stop_timer() {
-    if (this.timer !== null) clearTimeout(this.timer);
-    this.timer = null;
+    if (this.seldom.timer === null) return;
+    clearTimeout(this.seldom.timer);
+    this.seldom.timer = null;
   }
 }
 

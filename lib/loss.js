@@ -29,7 +29,7 @@ function record(instance, state, lease, error) {
   const { key, val } = lease;
   const holder = error.key === key && error.holder !== undefined ? error.holder : null;
   log.error(instance, 'reservation-lost', { key, val, holder });
-  state.holding.lose(instance, lease, error);
+  state.lose(instance, lease, error);
 }
 
 /** Tells a loss that no callback tells. */
@@ -37,12 +37,12 @@ function tell(instance, state, lease, error, quiet) {
   const { scope, key } = lease;
   if (announce(instance, scope, error)) return;
   if (quiet || is_overridden(instance)) {
-    state.holding.keep_untold(key, error);
+    state.keep_untold(key, error);
     // The subclass's own renewal would have found it: let it, now that its timer may have stopped.
     // A renewal that was under way may tell it before that.
     if (is_overridden(instance)) {
       later_in(scope, () => {
-        if (state.holding.is_untold(key)) beat(instance, state, lease);
+        if (state.is_untold(key)) beat(instance, state, lease);
       });
     }
     return;
@@ -67,11 +67,11 @@ function announce(instance, scope, error) {
 /** One beat of the timer that serves subclasses which renew in their own way. */
 function beat(instance, state, lease) {
   let returned;
-  state.beating = true;
+  state.own_seldom.beating = true;
   try {
     returned = instance._ensure_reservation();
   } finally {
-    state.beating = false;
+    state.own_seldom.beating = false;
   }
   if (returned == null || typeof returned.then !== 'function') return;
   returned.then(undefined, (error) => {
@@ -84,7 +84,7 @@ function beat(instance, state, lease) {
 /** A loss that a subclass's beat found and has handed to no callback: to the listeners, or kept for whoever asks next. */
 function tell_of_beat(instance, state, scope, error) {
   if (!(error instanceof classes.ReservationLostError) || announce(instance, scope, error)) return;
-  for (const key of error.lost || [error.key]) state.holding.keep_untold(key, error);
+  for (const key of error.lost || [error.key]) state.keep_untold(key, error);
 }
 
 /** Several losses as the one error that a callback gets: the first one's words, everybody's keys. */

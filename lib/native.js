@@ -3,6 +3,7 @@
 'use strict';
 
 const checked = require('./arguments');
+const { has_lapsed } = require('./calls');
 const { deliver } = require('./events');
 const { load } = require('./load');
 const { key_prefix_from, location_from } = require('./location');
@@ -17,20 +18,18 @@ let latest = null;
 
 /** The native object, configured from the fields as they are now. Throws what the caller's callback should get. */
 function native_for(instance, state) {
-  if (state.native !== null && unchanged(instance, state.fields)) return state.native;
-  if (latest === null || !unchanged(instance, latest.fields)) latest = made_from(read(instance), state);
-  state.native = latest.native;
-  state.fields = latest.fields;
-  state.settings = latest.settings;
+  if (state.native !== null && unchanged(instance, state.made.fields)) return state.native;
+  if (latest === null || !unchanged(instance, latest.fields)) latest = made_from(read(instance), state.made);
+  state.made = latest;
   warn_of_interval(instance, state);
   warn_of_trust(instance, state);
   return state.native;
 }
 
 /** A native object for fields; where they come to the same as before, that of before. */
-function made_from(fields, state) {
+function made_from(fields, made) {
   const settings = settings_from(fields);
-  for (const former of [state, latest]) {
+  for (const former of [made, latest]) {
     if (former !== null && former.native !== null && alike(settings, former.settings)) {
       return { fields, settings: former.settings, native: former.native };
     }
@@ -109,18 +108,18 @@ function key_for(instance, name) {
 }
 
 /** Whether a resource is held under the key that it has by the settings, and certain at this very instant. */
-function holds({ native, settings, held }, name) {
-  if (native === null || held === null) return false;
-  const lease = held.get(checked.key_of(name, settings.key_prefix));
-  return lease !== undefined && native.is_held(lease.handle);
+function holds(state, name) {
+  if (state.size === 0) return false;
+  const lease = state.get(checked.key_of(name, state.settings.key_prefix));
+  return lease !== undefined && state.native.is_held(lease.handle);
 }
 
 /** Whether anything is held, and all of it is certain at this very instant. */
-function holds_all({ native, held }) {
-  if (held === null || held.size === 0) return false;
-  if (held.size === 1) return native.is_held(held.newest.handle);
-  const leases = held.all().filter((lease) => !lease.lapsed);
-  return leases.length > 0 && native.are_held(handles_of(leases));
+function holds_all(state) {
+  if (state.size === 0) return false;
+  if (state.size === 1) return state.native.is_held(state.newest.handle);
+  const leases = state.all().filter((lease) => !has_lapsed(lease));
+  return leases.length > 0 && state.native.are_held(handles_of(leases));
 }
 
 /** The native side's numbers of leases. */
@@ -131,8 +130,8 @@ function handles_of(leases) {
 /** Once an instance: such a lease ends before its first renewal. Infinity says that this is meant. */
 function warn_of_interval(instance, state) {
   const { heartbeat, ttl } = state.settings;
-  if (state.warned_of_interval || heartbeat === Infinity || heartbeat < ttl * 1000) return;
-  state.warned_of_interval = true;
+  if (state.seldom.warned_of_interval || heartbeat === Infinity || heartbeat < ttl * 1000) return;
+  state.own_seldom.warned_of_interval = true;
   const { heartbeat_interval, lock_ttl } = instance;
   log.warn(instance, 'interval-exceeds-ttl', { heartbeat_interval, lock_ttl });
 }

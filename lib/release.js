@@ -17,10 +17,14 @@ const NOTHING = [];
 /** A release that is asked for: of `key` (null: of everything), which is to free the leases in `asked`. */
 class Release extends Call {
   constructor(instance, callback) {
-    super('release', callback, false);
+    super('release', callback);
     this.instance = instance;
     this.key = null;
     this.asked = NOTHING;
+  }
+
+  get bare() {
+    return false;
   }
 
   done(count) {
@@ -45,7 +49,7 @@ function release(instance, parameters) {
       return call.promise;
     }
     call.key = name === null ? null : key_of(name, state.settings.key_prefix);
-    call.asked = take_for_release(state.holding, call.key);
+    call.asked = take_for_release(state, call.key);
     const handles = call.asked.length === 1 ? call.asked[0].handle : handles_of(call.asked);
     ask(call, (number) => state.native.release(handles, number));
   } catch (error) {
@@ -56,9 +60,9 @@ function release(instance, parameters) {
 }
 
 /** What this release is to free: not what another one, still under way, frees already. */
-function take_for_release(holding, key) {
-  const named = key === null ? undefined : holding.get(key);
-  const wanted = key === null ? holding.all() : named === undefined ? [] : [named];
+function take_for_release(state, key) {
+  const named = key === null ? undefined : state.get(key);
+  const wanted = key === null ? state.all() : named === undefined ? [] : [named];
   const asked = wanted.filter((lease) => !lease.releasing);
   for (const lease of asked) lease.releasing = true;
   return asked;
@@ -67,14 +71,13 @@ function take_for_release(holding, key) {
 function released_by(call, error, count) {
   const { instance, key, asked } = call;
   const state = peek(instance);
-  const { holding } = state;
-  const lost = lost_leases(holding, error);
-  const failed = failed_leases(holding, key, error);
+  const lost = lost_leases(state, error);
+  const failed = failed_leases(state, key, error);
   const gone = asked.filter(
-    (lease) => holding.get(lease.key) === lease && !lost.has(lease) && !failed.has(lease),
+    (lease) => state.get(lease.key) === lease && !lost.has(lease) && !failed.has(lease),
   );
   const released = error == null ? count : error.released || 0;
-  holding.drop(instance, gone);
+  state.drop(instance, gone);
   for (const lease of gone) log.info(instance, 'reservation-released', { key: lease.key });
   if (failed.size > 0) log.connection_trouble(instance, error);
   for (const lease of failed) {
@@ -87,32 +90,31 @@ function released_by(call, error, count) {
 }
 
 /** What redis, or the clock, took from us before: those that nobody was told of. */
-function lost_leases(holding, error) {
+function lost_leases(state, error) {
   if (error == null || !Array.isArray(error.lost)) return NONE;
   const lost = new Set();
   for (const key of error.lost) {
-    const lease = holding.get(key);
+    const lease = state.get(key);
     if (lease !== undefined) lost.add(lease);
   }
   return lost;
 }
 
 /** Those that may be released again. An error that names no keys speaks for all of them. */
-function failed_leases(holding, key, error) {
+function failed_leases(state, key, error) {
   if (error == null) return NONE;
   let keys = error.failed;
   if (!Array.isArray(keys)) {
     if (Array.isArray(error.lost)) return NONE;
-    keys = key === null ? holding.all().map((lease) => lease.key) : [key];
+    keys = key === null ? state.all().map((lease) => lease.key) : [key];
   }
-  return new Set(keys.map((failed) => holding.get(failed)).filter((lease) => lease !== undefined));
+  return new Set(keys.map((failed) => state.get(failed)).filter((lease) => lease !== undefined));
 }
 
 /** Records the losses that this call found, and makes the one error that tells them, and those kept for it. */
 function settle(instance, state, key, lost, failed, error, released) {
-  const { holding } = state;
   for (const lease of lost) loss.record(instance, state, lease, error);
-  const kept = holding.take_untold(key === null ? null : [key]);
+  const kept = state.take_untold(key === null ? null : [key]);
   if (error == null && kept.size === 0) return null;
   const keys = Array.from(new Set([...Array.from(lost, (lease) => lease.key), ...kept.keys()]));
   const only_loss = error instanceof classes.ReservationLostError;
@@ -127,7 +129,7 @@ function settle(instance, state, key, lost, failed, error, released) {
 /** A renewal that is asked for. */
 class Renewal extends Call {
   constructor(instance, name, callback, value) {
-    super(name, callback, true);
+    super(name, callback);
     this.instance = instance;
     // What success answers.
     this.value = value;
@@ -152,7 +154,7 @@ function ensure_reservation(instance, callback) {
 function set_expiration(instance, callback) {
   const call = new Renewal(instance, '_set_expiration', callback, true);
   const state = peek(instance);
-  if (!call.answered && (state === undefined || state.holding.size === 0)) {
+  if (!call.answered && (state === undefined || state.size === 0)) {
     call.later(() => call.succeed(false));
     return call.promise;
   }
@@ -165,9 +167,9 @@ function renew(call) {
   const state = peek(instance);
   try {
     if (state === undefined || state.native === null) throw not_held();
-    call.beating = state.beating;
+    call.beating = state.seldom.beating;
     const native = native_for(instance, state);
-    ask(call, (number) => native.ensure_reservation(handles_of(state.holding.all()), number));
+    ask(call, (number) => native.ensure_reservation(handles_of(state.all()), number));
   } catch (error) {
     call.later(() => call.fail(from_native(error)));
   }
@@ -184,13 +186,12 @@ function not_held() {
 function renewed(call, error) {
   const { instance } = call;
   const state = peek(instance);
-  const { holding } = state;
-  const lost = lost_leases(holding, error);
+  const lost = lost_leases(state, error);
   const only_loss = error instanceof classes.ReservationLostError;
   const nothing_held = error instanceof classes.ReservationNotHeldError;
   if (error == null || only_loss) {
     const duration = `${instance.lock_ttl}s`;
-    for (const lease of holding.all()) {
+    for (const lease of state.all()) {
       if (lost.has(lease) || lease.releasing) continue;
       log.info(instance, 'reservation-extended', { key: lease.key, duration, val: lease.val });
     }
@@ -200,14 +201,14 @@ function renewed(call, error) {
   }
   // What was lost before, and is told only now, says more than that nothing is held.
   const found = settle(instance, state, null, lost, NONE, nothing_held ? null : error, undefined);
-  const answer = found === null && (nothing_held || (only_loss && holding.size === 0)) ? not_held() : found;
+  const answer = found === null && (nothing_held || (only_loss && state.size === 0)) ? not_held() : found;
   if (answer === null) {
     call.succeed(call.value);
     return;
   }
   call.fail(answer);
   // Called by the timer of a subclass and without a callback, it told nobody but a promise that nobody may hold.
-  if (call.beating && call.callback === null) loss.tell_of_beat(instance, state, call.scope, answer);
+  if (call.beating && call.promise !== undefined) loss.tell_of_beat(instance, state, call.scope, answer);
 }
 
 module.exports = { release, ensure_reservation, set_expiration };

@@ -11,27 +11,27 @@ const OPTIONS = Symbol('redis-reservation options');
 const LARGEST_ID = Math.pow(2, 30);
 let next_id = 0;
 
-class State {
+// What is made of fields, before anything is.
+const NOTHING_MADE = { native: null, fields: null, settings: null };
+
+class State extends Holding {
   constructor() {
+    super();
     // The native object, and the fields and settings that it was made from. Other instances may have the same.
-    this.native = null;
-    this.fields = null;
-    this.settings = null;
-    // What it holds; null before the first time that it does.
-    this.held = null;
+    this.made = NOTHING_MADE;
     // The wait that is under way, or name -> Set of them, in the order in which they came, where there is more than one.
     this.waits = null;
     // Tells instances apart on the native side.
     this.id = next_id;
     next_id = (next_id + 1) % LARGEST_ID;
-    this.warned_of_interval = false;
-    // True while the timer for overridden renewals is inside the subclass's method.
-    this.beating = false;
   }
 
-  get holding() {
-    if (this.held === null) this.held = new Holding();
-    return this.held;
+  get native() {
+    return this.made.native;
+  }
+
+  get settings() {
+    return this.made.settings;
   }
 }
 
