@@ -56,6 +56,34 @@ test('leases that come and go under others leave nothing behind', () => {
   assert.equal(holding.held.by_key.size, 2);
 });
 
+test('whatever the order in which leases go, the latest of the rest is named; those that went are not kept for long', () => {
+  const { holding, instance, add, drop } = make();
+  const expected = [];
+  let random = 1;
+  const below = (limit) => (random = (random * 48271) % 2147483647) % limit;
+  for (let i = 0; i < 20000; i++) {
+    // It grows and shrinks by turns, most of it at its young end.
+    const grows = below(10) < (i % 2000 < 1000 ? 6 : 4);
+    if (grows || expected.length === 0) {
+      const key = `k${below(200)}`;
+      add(key);
+      if (expected.includes(key)) expected.splice(expected.indexOf(key), 1);
+      expected.push(key);
+    } else {
+      const back = below(3) === 0 ? below(expected.length) : 0;
+      drop(...expected.splice(expected.length - 1 - back, 1));
+    }
+    assert.equal(instance._reserve_key, expected[expected.length - 1]);
+    assert.equal(holding.size, expected.length);
+    const { order } = holding.held || {};
+    assert.ok(order == null || order.length <= 2 * expected.length + 1);
+  }
+  assert.deepEqual(
+    holding.all().map(({ key }) => key),
+    expected,
+  );
+});
+
 test('an instance that cannot be written to breaks nothing', () => {
   const { holding, instance, add, drop } = make();
   Object.freeze(instance);
