@@ -122,8 +122,8 @@ hide(ReserveResource.prototype, 'toJSON', function () {
 
 set_base(ReserveResource.prototype);
 
-// V8 sizes the objects of a constructor by the first eight of them. With these, which have what an instance has that holds a
-// lock, that is for good inside of each; else it would be in an array beside it.
+// V8 gives the objects of a constructor room for as many fields as its first eight turned out to have. These have all that
+// an instance has while it holds a lock; without them some of it would be in an array beside each instance.
 for (let count = 0; count < 8; count++) {
   const instance = new ReserveResource();
   instance._redis = null;
