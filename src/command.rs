@@ -26,13 +26,13 @@ impl Script {
 
     /// Runs it by its hash: [EVALSHA](https://redis.io/docs/latest/commands/evalsha/).
     #[must_use]
-    pub fn by_hash(&self, call: &ScriptCall) -> Cmd {
+    pub fn by_hash(&self, call: &ScriptCall<'_>) -> Cmd {
         self.run("EVALSHA", &self.hash, call)
     }
 
     /// Runs it by its source, for a server that does not know it (any more); the server keeps it.
     #[must_use]
-    pub fn by_source(&self, call: &ScriptCall) -> Cmd {
+    pub fn by_source(&self, call: &ScriptCall<'_>) -> Cmd {
         self.run("EVAL", self.source, call)
     }
 
@@ -45,7 +45,7 @@ impl Script {
     }
 
     #[allow(clippy::unused_self, reason = "reads as what it is: a way to run this script")]
-    fn run(&self, verb: &str, script: &str, call: &ScriptCall) -> Cmd {
+    fn run(&self, verb: &str, script: &str, call: &ScriptCall<'_>) -> Cmd {
         let (key, value) = (call.claim.key(), call.claim.value());
         let texts = script.len() + key.len() + 2 * value.len();
         let mut command = Cmd::with_capacity(6, texts + ROOM_FOR_NUMBERS);

@@ -113,16 +113,29 @@ pub fn validate_all(client: &Client) {
     }
 }
 
-/// One extend that was sent.
-struct Extension {
+/// Extends that were sent together.
+struct Round {
     client: Rc<Client>,
     live: Rc<Live>,
+    /// The moment before they were sent.
+    sent: Moment,
+    /// Each success is an event.
+    is_told: bool,
+}
+
+impl Round {
+    /// To be sent now.
+    fn begin(client: &Rc<Client>, live: &Rc<Live>, is_told: bool) -> Rc<Self> {
+        let (client, live) = (Rc::clone(client), Rc::clone(live));
+        Rc::new(Self { client, live, sent: Moment::now(), is_told })
+    }
+}
+
+/// One extend that was sent.
+struct Extension {
+    round: Rc<Round>,
     holding: Arc<Holding>,
     ttl: Duration,
-    /// The moment before it was sent.
-    sent: Moment,
-    /// Its success is an event.
-    is_told: bool,
 }
 
 impl Extension {
@@ -133,7 +146,7 @@ impl Extension {
     /// Takes in the answer. `Ok(None)`: renewed, or no longer ours to renew; `Ok(Some)`: lost.
     async fn finish(&self, reply: Result<Value, Trouble>, limit: Duration) -> Result<Option<Loss>, Error> {
         let holding = &self.holding;
-        let holder = match self.live.compared(reply, &EXTEND, &self.call(), limit).await {
+        let holder = match self.round.live.compared(reply, &EXTEND, &self.call(), limit).await {
             Ok(Comparison::Ours | Comparison::Freed) => {
                 self.renewed();
                 return Ok(None);
@@ -143,7 +156,7 @@ impl Extension {
             Err(trouble) => {
                 let error = trouble.to_error(holding.settings(), "EXTEND", holding.key());
                 return Err(match trouble {
-                    Trouble::Dropped => self.client.link.failure().unwrap_or(error),
+                    Trouble::Dropped => self.round.client.link.failure().unwrap_or(error),
                     _ => error,
                 });
             }
@@ -153,37 +166,38 @@ impl Extension {
 
     /// Redis has renewed it.
     fn renewed(&self) {
+        let Round { client, sent, is_told, .. } = &*self.round;
         let mut recovers = false;
-        self.client.update(self.holding.id, |reservation| {
+        client.update(self.holding.id, |reservation| {
             recovers = std::mem::take(&mut reservation.complained);
             reservation.lease.set_ttl(self.ttl);
-            reservation.lease.renew(reservation.interval(), self.sent);
+            reservation.lease.renew(reservation.interval(), *sent);
             if reservation.holding.phase() != Phase::Held {
                 return Next::AsPlanned;
             }
             reservation.holding.extend(reservation.lease.certain_until());
             let level = reservation.holding.settings().log_level;
-            if self.is_told && level >= LogLevel::Info {
+            if *is_told && level >= LogLevel::Info {
                 let holding = Arc::clone(&reservation.holding);
                 reservation.caller.report(level, Event::Extended { holding, ttl: self.ttl });
             }
             next_of(reservation)
         });
         if recovers {
-            self.client.failing.set(self.client.failing.get().saturating_sub(1));
-            retry_all(&self.client);
+            client.failing.set(client.failing.get().saturating_sub(1));
+            retry_all(client);
         }
     }
 
     /// The answer to a renewal that nobody asked for.
     async fn settle(self, reply: Result<Value, Trouble>) {
-        let id = self.holding.id;
+        let (id, client) = (self.holding.id, &self.round.client);
         match self.finish(reply, self.holding.settings().command_timeout).await {
             Ok(None) => {}
-            Ok(Some(loss)) => lose(&self.client, id, loss),
+            Ok(Some(loss)) => lose(client, id, loss),
             Err(error) => {
-                self.client.link.leave_if_useless(&self.live, &error);
-                failed(&self.client, id, error, Some(Moment::now().after(next_try(&self.client))));
+                client.link.leave_if_useless(&self.round.live, &error);
+                failed(client, id, error, Some(Moment::now().after(next_try(client))));
             }
         }
     }
@@ -203,19 +217,12 @@ fn renew(client: &Rc<Client>, ids: &[u64]) {
         }
         return;
     };
-    let sent = Moment::now();
+    let round = Round::begin(client, &live, true);
     for &id in ids {
         client.update(id, |reservation| {
             let (holding, ttl) = (Arc::clone(&reservation.holding), reservation.lease.ttl());
             let limit = holding.settings().command_timeout;
-            let extension = Extension {
-                client: Rc::clone(client),
-                live: Rc::clone(&live),
-                holding,
-                ttl,
-                sent,
-                is_told: true,
-            };
+            let extension = Extension { round: Rc::clone(&round), holding, ttl };
             let command = EXTEND.by_hash(&extension.call());
             live.send_then(Lane::Renewal, command, limit, move |reply| {
                 if let Ok(Some(Comparison::Ours)) = reply.as_ref().map(comparison_of) {
@@ -227,7 +234,7 @@ fn renew(client: &Rc<Client>, ids: &[u64]) {
             reservation.lease.postpone(None);
             // Nothing more is due before the answer is in, or its time is up, unless the lease ends before that.
             let end = reservation.lease.certain_until();
-            if end <= sent.after(limit) { Next::At(end) } else { Next::Never }
+            if end <= round.sent.after(limit) { Next::At(end) } else { Next::Never }
         });
     }
 }
@@ -301,14 +308,8 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Op
         {
             return Err(refusal);
         }
-        let extension = Extension {
-            client: Rc::clone(client),
-            live: Rc::clone(&live),
-            holding: Arc::clone(&holding),
-            ttl,
-            sent: Moment::now(),
-            is_told: false,
-        };
+        let round = Round::begin(client, &live, false);
+        let extension = Extension { round, holding: Arc::clone(&holding), ttl };
         let remaining = limit.remaining();
         let command = EXTEND.by_hash(&extension.call());
         let reply = live.send(Lane::Renewal, command, remaining).reply().await;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::cluster::Failure;
 use crate::command::{Comparison, Identity, Script, ScriptCall, comparison_of};
 use crate::error::is_wrong_type;
-use crate::outbox::{Entry, LARGEST_BATCH, Lane, MOST_UNDER_WAY, Outbox};
+use crate::outbox::{Batch, LARGEST_BATCH, Lane, MOST_UNDER_WAY, Outbox};
 use crate::reply::{Pending, Taker, Trouble, Waiting, is_unknown_script};
 use crate::wire::Wire;
 
@@ -25,9 +25,8 @@ pub const LATE: Duration = Duration::from_millis(20);
 /// How long an answer that may already be there is then waited for.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// The commands of one pipeline, in their order; none in the place of one that was answered before its reply came.
-type Batch = Rc<Places>;
-
+/// Who waits for the replies of one pipeline, in its order; none in the place of one that was answered before its reply
+/// came.
 type Places = RefCell<Vec<Option<Waiting>>>;
 
 /// A connection that is up, shared by all calls to its endpoint.
@@ -48,8 +47,8 @@ pub struct Live {
     turn: Cell<Instant>,
     /// How many commands are written and not answered.
     under_way: Cell<usize>,
-    /// They themselves, by their address.
-    batches: RefCell<FxHashMap<*const Places, Batch>>,
+    /// Who waits for them, by the address of a pipeline's.
+    batches: RefCell<FxHashMap<*const Places, Rc<Places>>>,
     /// When it is looked for commands whose time is up: not after the earliest such time. `None` while there are none.
     alarm: Cell<Option<Instant>>,
     /// Rung when the alarm is set to an earlier time.
@@ -240,28 +239,24 @@ impl Live {
 
     fn flush(self: &Rc<Self>) {
         self.flush_is_due.set(false);
+        // Where commands that leave together may be for different servers, only what must not be parted leaves together.
+        let most = if self.wire.parts_batches() { 1 } else { LARGEST_BATCH };
         while self.under_way.get() < MOST_UNDER_WAY {
-            let batch = self.outbox.borrow_mut().take(LARGEST_BATCH, Waiting::is_wanted);
-            if batch.is_empty() {
+            let batch = self.outbox.borrow_mut().take(most, Waiting::is_wanted);
+            if batch.replies.is_empty() {
                 return;
             }
-            self.under_way.set(self.under_way.get() + batch.len());
-            if self.wire.parts_batches() {
-                for unit in units_of(batch) {
-                    self.hand_in(unit);
-                }
-            } else {
-                self.hand_in(batch);
-            }
+            self.under_way.set(self.under_way.get() + batch.replies.len());
+            self.hand_in(batch);
         }
     }
 
     /// Hands in commands here and now, so that they leave in the order in which they came; their replies are waited for
     /// in a task of their own. There is always room (`HAND_IN_ROOM`), so the first poll hands in.
-    fn hand_in(self: &Rc<Self>, batch: Vec<Entry<Waiting>>) {
+    fn hand_in(self: &Rc<Self>, batch: Batch<Waiting>) {
         let live = Rc::clone(self);
         let mut exchange = Box::pin(async move {
-            let size = batch.len();
+            let size = batch.replies.len();
             live.exchange(batch).await;
             live.under_way.set(live.under_way.get() - size);
             if !live.outbox.borrow().is_empty() {
@@ -273,12 +268,10 @@ impl Live {
         }
     }
 
-    async fn exchange(&self, batch: Vec<Entry<Waiting>>) {
-        let (commands, waiting): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|entry| (entry.command, Some(entry.reply))).unzip();
-        let waiting: Batch = Rc::new(RefCell::new(waiting));
+    async fn exchange(&self, batch: Batch<Waiting>) {
+        let waiting: Rc<Places> = Rc::new(RefCell::new(batch.replies.into_iter().map(Some).collect()));
         self.batches.borrow_mut().insert(Rc::as_ptr(&waiting), Rc::clone(&waiting));
-        let (mut values, trouble) = match self.wire.send(commands).await {
+        let (mut values, trouble) = match self.wire.send(batch.commands).await {
             Ok(values) => {
                 self.heard.set(Instant::now());
                 // One that is missing in them has no reply.
@@ -300,18 +293,6 @@ impl Live {
             }
         }
     }
-}
-
-/// Parts a batch into what must not be parted.
-fn units_of(batch: Vec<Entry<Waiting>>) -> Vec<Vec<Entry<Waiting>>> {
-    let mut units: Vec<Vec<Entry<Waiting>>> = Vec::with_capacity(batch.len());
-    for entry in batch {
-        match units.last_mut() {
-            Some(unit) if entry.is_joined => unit.push(entry),
-            _ => units.push(vec![entry]),
-        }
-    }
-    units
 }
 
 impl Drop for Live {

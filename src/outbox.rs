@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use redis::Cmd;
+use redis::{Cmd, Pipeline};
 
 /// The most commands in one pipeline: small enough that the first replies are handled while the next are on their way.
 pub const LARGEST_BATCH: usize = 500;
@@ -29,13 +29,30 @@ pub enum Lane {
 }
 
 /// One command and where its reply goes.
-pub struct Entry<Reply> {
-    /// The command.
-    pub command: Cmd,
-    /// Where its reply goes.
-    pub reply: Reply,
+struct Entry<Reply> {
+    command: Cmd,
+    reply: Reply,
     /// It must not be parted from the one before it.
-    pub is_joined: bool,
+    is_joined: bool,
+}
+
+/// Commands that are written together.
+pub struct Batch<Reply> {
+    /// They themselves.
+    pub commands: Pipeline,
+    /// Where their replies go, in the order of the commands.
+    pub replies: Vec<Reply>,
+}
+
+impl<Reply> Batch<Reply> {
+    fn with_room_for(size: usize) -> Self {
+        Self { commands: Pipeline::with_capacity(size), replies: Vec::with_capacity(size) }
+    }
+
+    fn push(&mut self, entry: Entry<Reply>) {
+        self.commands.add_command(entry.command);
+        self.replies.push(entry.reply);
+    }
 }
 
 /// The commands of one connection that are not written yet.
@@ -70,10 +87,11 @@ impl<Reply> Outbox<Reply> {
 
     /// Takes out the next batch of about `most`: the urgent ones first, and joined ones together. Those whose reply
     /// nobody waits for any more are dropped: what has timed out here never reaches redis.
-    pub fn take(&mut self, most: usize, is_wanted: impl Fn(&Reply) -> bool) -> Vec<Entry<Reply>> {
-        let mut batch = Vec::new();
+    pub fn take(&mut self, most: usize, is_wanted: impl Fn(&Reply) -> bool) -> Batch<Reply> {
+        let size = self.renewals.len() + self.releases.len() + self.regular.len();
+        let mut batch = Batch::with_room_for(size.min(most));
         for lane in [&mut self.renewals, &mut self.releases] {
-            while batch.len() < most
+            while batch.replies.len() < most
                 && let Some(entry) = lane.pop_front()
             {
                 if is_wanted(&entry.reply) {
@@ -82,7 +100,7 @@ impl<Reply> Outbox<Reply> {
             }
         }
         while let Some(entry) = self.regular.front()
-            && (batch.len() < most || entry.is_joined)
+            && (batch.replies.len() < most || entry.is_joined)
             && let Some(entry) = self.regular.pop_front()
         {
             if entry.is_joined || is_wanted(&entry.reply) {
@@ -129,10 +147,6 @@ impl<Reply> Outbox<Reply> {
 mod tests {
     use super::*;
 
-    fn names(batch: &[Entry<u32>]) -> Vec<u32> {
-        batch.iter().map(|entry| entry.reply).collect()
-    }
-
     #[test]
     fn urgent_ones_go_first_and_each_lane_keeps_its_order() {
         let mut outbox = Outbox::default();
@@ -145,8 +159,8 @@ mod tests {
         ] {
             outbox.push(lane, Cmd::new(), name);
         }
-        assert_eq!(names(&outbox.take(3, |_| true)), [4, 2, 1]);
-        assert_eq!(names(&outbox.take(3, |_| true)), [3, 5]);
+        assert_eq!(outbox.take(3, |_| true).replies, [4, 2, 1]);
+        assert_eq!(outbox.take(3, |_| true).replies, [3, 5]);
         assert!(outbox.is_empty());
     }
 
@@ -158,8 +172,8 @@ mod tests {
         }
         outbox.push(Lane::Regular, Cmd::new(), 5);
         outbox.push(Lane::Release, Cmd::new(), 6);
-        assert_eq!(names(&outbox.take(3, |&name| name != 6)), [1, 2, 3, 4]);
-        assert_eq!(names(&outbox.take(3, |_| true)), [5]);
+        assert_eq!(outbox.take(3, |&name| name != 6).replies, [1, 2, 3, 4]);
+        assert_eq!(outbox.take(3, |_| true).replies, [5]);
     }
 
     #[test]
@@ -177,6 +191,6 @@ mod tests {
         }
         assert_eq!(outbox.drop_all(|&name| [1, 4, 5].contains(&name)), [5, 1, 2]);
         assert_eq!(outbox.replies().copied().collect::<Vec<u32>>(), [6, 3, 4]);
-        assert_eq!(names(&outbox.take(9, |_| true)), [6, 3, 4]);
+        assert_eq!(outbox.take(9, |_| true).replies, [6, 3, 4]);
     }
 }

@@ -2,7 +2,7 @@
 
 use redis::aio::MultiplexedConnection;
 use redis::cluster_async::ClusterConnection;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Pipeline, Value};
 use tokio::sync::watch;
 
 use crate::cluster::{self, Failure, Node};
@@ -28,26 +28,18 @@ impl Wire {
     ///
     /// # Errors
     /// Why there are none.
-    pub async fn send(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, Failure> {
-        let count = commands.len();
-        let mut pipeline = Pipeline::with_capacity(count);
-        let key = match self {
-            Self::Server(_) => None,
-            Self::Cluster(..) => commands.iter().find_map(key_of).map(<[u8]>::to_vec),
-        };
-        for command in commands {
-            pipeline.add_command(command);
-        }
+    pub async fn send(&self, commands: Pipeline) -> Result<Vec<Value>, Failure> {
         match self {
             Self::Server(connection) => {
-                connection.clone().send_packed_commands(&pipeline, 0, count).await.map_err(|_| Failure::Lost)
+                let count = commands.len();
+                connection.clone().send_packed_commands(&commands, 0, count).await.map_err(|_| Failure::Lost)
             }
-            // A command without a key is about a connection, of which there is more than one.
             Self::Cluster(connection, closed) => {
                 let mut closed = closed.clone();
-                let key = key.unwrap_or_default();
+                // A command without a key is about a connection, of which there is more than one.
+                let key = commands.cmd_iter().find_map(key_of).map(<[u8]>::to_vec).unwrap_or_default();
                 tokio::select! {
-                    replies = cluster::send(connection.clone(), &key, pipeline) => replies,
+                    replies = cluster::send(connection.clone(), &key, commands) => replies,
                     // Only ever an error: its other end is gone.
                     _ = closed.changed() => Err(Failure::Lost),
                 }
