@@ -110,6 +110,8 @@ test('100,000 locks, then a busy loop: answered in order, once each, and the mem
     const count = ${calls};
     const reservation = make(60000, 600);
     async function round() {
+      // Not before it was seen what the round before it has left.
+      await new Promise((resolve) => process.once('message', resolve));
       let answered = 0;
       let wrong = 0;
       let last = -1;
@@ -146,6 +148,7 @@ test('100,000 locks, then a busy loop: answered in order, once each, and the mem
   const { start } = await child.message();
   const rounds = [];
   for (let round = 0; round < turns; round += 1) {
+    child.send('go');
     await child.message({ blocked: true }, { timeout: 30000 });
     await until(async () => (await client.dbsize()) === calls, {
       timeout: 60000,
