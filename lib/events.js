@@ -114,7 +114,7 @@ const HANDLERS = {
   'reservation-lost'(handle, { key, val, holder, message, quiet }) {
     const lease = held(handle);
     // A release or a renewal that the caller asked for found it first, and has told it.
-    if (lease === undefined || lease.val !== val) return;
+    if (lease === undefined) return;
     const { instance } = lease;
     const state = peek(instance);
     const error = make_error('ERR_RESERVATION_LOST', message, { key, val, holder });

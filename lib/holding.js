@@ -1,6 +1,6 @@
 // What one instance holds, as its caller sees it: `_reserve_key` and `_reserve_val`, `signal`, the losses that nobody
 // was told of yet, and the timer for subclasses that renew in their own way. Whether a lease still stands at this
-// instant is not known here: the native side decides that by its clock.
+// instant is not known here: the native side decides that by its clock. It also keeps the values.
 'use strict';
 
 const { abort } = require('./abort');
@@ -13,10 +13,9 @@ const NONE = new Map();
 // There may be a hundred thousand leases in a process, in one instance or in as many: what few of them need is made when
 // it is needed.
 class Lease {
-  constructor(instance, key, val, handle, scope) {
+  constructor(instance, key, handle, scope) {
     this.instance = instance;
     this.key = key;
-    this.val = val;
     // Its number on the native side.
     this.handle = handle;
     // The async context of the call that took it.
@@ -109,7 +108,7 @@ class Holding {
   add(instance, key, val, handle, scope) {
     const former = this.get(key);
     if (former !== undefined) this.forget(former);
-    const lease = new Lease(instance, key, val, handle, shared(scope));
+    const lease = new Lease(instance, key, handle, shared(scope));
     keep(handle, lease);
     if (this.held === null) {
       this.held = lease;
@@ -120,14 +119,16 @@ class Holding {
     // Taken anew by the same caller, who has gone on: the old loss is no news any more.
     this.take_untold([key]);
     if (instance._lost_reservation !== false) assign(instance, '_lost_reservation', false);
-    this.name_latest(instance);
+    name(instance, lease, val);
     return lease;
   }
 
   /** Forgets leases that were released or lost. */
   drop(instance, leases) {
     for (const lease of leases) if (this.get(lease.key) === lease) this.forget(lease);
-    this.name_latest(instance);
+    const latest = this.newest;
+    if (latest === null) unname(instance);
+    else if (instance._reserve_key !== latest.key) name(instance, latest, this.value_of(latest));
     if (this.size > 0) return;
     this.held = null;
     if (this.seldom === NOTHING_SELDOM) return;
@@ -176,20 +177,6 @@ class Holding {
     return taken;
   }
 
-  /** `_reserve_key` and `_reserve_val` name the latest that is still held. */
-  name_latest(instance) {
-    const latest = this.newest;
-    if (latest === null) {
-      // In this order: an object whose youngest field goes stays a fast one.
-      Reflect.deleteProperty(instance, '_reserve_val');
-      Reflect.deleteProperty(instance, '_reserve_key');
-      return;
-    }
-    if (instance._reserve_val === latest.val && instance._reserve_key === latest.key) return;
-    assign(instance, '_reserve_key', latest.key);
-    assign(instance, '_reserve_val', latest.val);
-  }
-
   /** Made at the first look, for most callers never ask. Undefined while nothing is held, and on old runtimes. */
   signal() {
     if (this.size === 0 || typeof AbortController !== 'function') return undefined;
@@ -226,6 +213,18 @@ class Holding {
     clearTimeout(this.seldom.timer);
     this.seldom.timer = null;
   }
+}
+
+/** `_reserve_key` and `_reserve_val` name the latest that is still held. */
+function name(instance, lease, val) {
+  assign(instance, '_reserve_key', lease.key);
+  assign(instance, '_reserve_val', val);
+}
+
+function unname(instance) {
+  // In this order: an object whose youngest field goes stays a fast one.
+  Reflect.deleteProperty(instance, '_reserve_val');
+  Reflect.deleteProperty(instance, '_reserve_key');
 }
 
 function assign(instance, field, value) {

@@ -26,7 +26,8 @@ function is_overridden(instance) {
 
 /** Everything but the telling. */
 function record(instance, state, lease, error) {
-  const { key, val } = lease;
+  const { key } = lease;
+  const val = state.value_of(lease);
   const holder = error.key === key && error.holder !== undefined ? error.holder : null;
   log.error(instance, 'reservation-lost', { key, val, holder });
   state.lose(instance, lease, error);

@@ -82,7 +82,7 @@ function released_by(call, error, count) {
   if (failed.size > 0) log.connection_trouble(instance, error);
   for (const lease of failed) {
     lease.releasing = false;
-    log.error(instance, 'reservation-release-failed', { key: lease.key, val: lease.val });
+    log.error(instance, 'reservation-release-failed', { key: lease.key, val: state.value_of(lease) });
   }
   const answer = settle(instance, state, key, lost, failed, error, released);
   if (answer === null) call.succeed(released);
@@ -193,7 +193,7 @@ function renewed(call, error) {
     const duration = `${instance.lock_ttl}s`;
     for (const lease of state.all()) {
       if (lost.has(lease) || lease.releasing) continue;
-      log.info(instance, 'reservation-extended', { key: lease.key, duration, val: lease.val });
+      log.info(instance, 'reservation-extended', { key: lease.key, duration, val: state.value_of(lease) });
     }
   } else if (!nothing_held) {
     log.connection_trouble(instance, error);

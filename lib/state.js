@@ -33,6 +33,11 @@ class State extends Holding {
   get settings() {
     return this.made.settings;
   }
+
+  /** What redis has in the key of a lease: only the native side keeps it. */
+  value_of(lease) {
+    return this.native.value_of(lease.handle);
+  }
 }
 
 /** The state of an instance, or undefined if it never had a call. Inherited state is somebody else's. */

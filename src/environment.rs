@@ -175,6 +175,11 @@ impl Environment {
         numbers.iter().filter_map(|&number| handles.get(number).cloned()).collect()
     }
 
+    /// What redis has in the key of what a number stands for, or stood for until the delivery that is being read.
+    pub fn value_of(&self, number: u32) -> Option<String> {
+        self.handles.borrow().last_at(number).map(|holding| holding.value())
+    }
+
     /// True if all of them stand for what is held, and certain at this very instant.
     pub fn are_certain(&self, numbers: &[u32]) -> bool {
         let handles = self.handles.borrow();
@@ -191,7 +196,6 @@ impl Environment {
 
     /// Delivers some of what is in the mailbox. True if there is more.
     fn deliver(&self, env: &Env) -> Result<bool> {
-        self.handles.borrow_mut().reuse();
         let (letters, more) = self.mailbox.take(LARGEST_DELIVERY);
         let mut places = Vec::with_capacity(4 * letters.len());
         for letter in letters {
@@ -201,6 +205,7 @@ impl Environment {
             let listener: Unknown = self.slots.get_value(env)?.get_element(LISTENER)?;
             call(env, raw(env, ())?, listener.value().value, &[array(env, &places)?]);
         }
+        self.handles.borrow_mut().reuse();
         if self.pending.get() == 0 {
             self.keep_loop_alive(env, false);
         }

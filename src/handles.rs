@@ -8,7 +8,7 @@ use crate::holding::Holding;
 /// The reservations of one environment by their numbers.
 #[derive(Default)]
 pub struct Handles {
-    /// `None` in the place of a number that stands for nothing.
+    /// A reservation that has no number any more stays in the place of its last one for as long as that is in `left`.
     places: Vec<Option<Arc<Holding>>>,
     vacant: Vec<u32>,
     /// Numbers that stand for nothing any more, but that the environment may not have been told of.
@@ -23,7 +23,7 @@ impl Handles {
             // 2^32 reservations are more than memory has room for.
             u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
         });
-        holding.set_handle(number);
+        holding.set_handle(Some(number));
         if let Some(place) = self.places.get_mut(number as usize) {
             *place = Some(holding);
         }
@@ -33,26 +33,34 @@ impl Handles {
     /// What a number stands for.
     #[must_use]
     pub fn get(&self, number: u32) -> Option<&Arc<Holding>> {
+        self.last_at(number).filter(|there| there.handle() == Some(number))
+    }
+
+    /// The same, also for a number that stands for nothing any more, until the environment has been told.
+    #[must_use]
+    pub fn last_at(&self, number: u32) -> Option<&Arc<Holding>> {
         self.places.get(number as usize)?.as_ref()
     }
 
     /// The number of a reservation, while it has one.
     #[must_use]
     pub fn number_of(&self, holding: &Arc<Holding>) -> Option<u32> {
-        let number = holding.handle();
-        self.get(number).filter(|there| Arc::ptr_eq(there, holding)).map(|_| number)
+        holding.handle().filter(|&number| self.get(number).is_some_and(|there| Arc::ptr_eq(there, holding)))
     }
 
     /// The number of a reservation stands for nothing from now on. It is not given to another one before [`Self::reuse`].
     pub fn remove(&mut self, holding: &Arc<Holding>) {
         if let Some(number) = self.number_of(holding) {
-            self.places[number as usize] = None;
+            holding.set_handle(None);
             self.left.push(number);
         }
     }
 
     /// The environment has been told all that was removed: nobody goes by those numbers any more.
     pub fn reuse(&mut self) {
+        for &number in &self.left {
+            self.places[number as usize] = None;
+        }
         self.vacant.append(&mut self.left);
     }
 
@@ -76,8 +84,10 @@ mod tests {
         handles.remove(&first);
         handles.remove(&first);
         assert!(handles.get(number).is_none() && handles.number_of(&first).is_none());
+        assert!(handles.last_at(number).is_some_and(|there| Arc::ptr_eq(there, &first)));
         assert_ne!(handles.add(Arc::clone(&second)), number);
         handles.reuse();
+        assert!(handles.last_at(number).is_none());
         assert_eq!(handles.add(Arc::clone(&third)), number);
         assert_eq!(handles.number_of(&first), None, "it is another's now");
         assert!(handles.get(number).is_some_and(|there| Arc::ptr_eq(there, &third)));

@@ -16,10 +16,12 @@ pub struct Holding {
     /// Until when the lease is certain, as [`Moment::to_bits`]. An atomic, so that asking is right even where the
     /// event loop that will be told of a loss is blocked.
     certain_until: AtomicU64,
-    /// Its number in its caller's environment.
+    /// Its number in its caller's environment; [`NO_HANDLE`] while it has none.
     handle: AtomicU32,
     phase: AtomicU8,
 }
+
+const NO_HANDLE: u32 = u32::MAX;
 
 /// Where in its life a reservation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +49,7 @@ impl Holding {
             id,
             claim,
             certain_until: AtomicU64::new(certain_until.to_bits()),
-            handle: AtomicU32::new(u32::MAX),
+            handle: AtomicU32::new(NO_HANDLE),
             phase: AtomicU8::new(Phase::Held as u8),
         }
     }
@@ -84,13 +86,13 @@ impl Holding {
 
     /// Its number in its caller's environment, which alone sets and reads it.
     #[must_use]
-    pub fn handle(&self) -> u32 {
-        self.handle.load(Ordering::Relaxed)
+    pub fn handle(&self) -> Option<u32> {
+        Some(self.handle.load(Ordering::Relaxed)).filter(|&number| number != NO_HANDLE)
     }
 
     /// It has got a number.
-    pub fn set_handle(&self, number: u32) {
-        self.handle.store(number, Ordering::Relaxed);
+    pub fn set_handle(&self, number: Option<u32>) {
+        self.handle.store(number.unwrap_or(NO_HANDLE), Ordering::Relaxed);
     }
 
     /// Where in its life it is.

@@ -186,6 +186,12 @@ impl ReserveResource {
         self.environment.are_certain(&[handle])
     }
 
+    /// What redis has in the key of this one. Known until the delivery has been read that tells of its end.
+    #[napi(js_name = "value_of", catch_unwind)]
+    pub fn value_of(&self, handle: u32) -> Option<String> {
+        self.environment.value_of(handle)
+    }
+
     /// Nobody can release this any more, whose time ran out.
     #[napi(catch_unwind)]
     pub fn forget(&self, handle: u32) {
