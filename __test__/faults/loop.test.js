@@ -96,6 +96,29 @@ test('a loss while blocked: held is false on the first line after it, and it is 
   assert.equal(await client.get(key), 'thief-1');
 });
 
+test('what is named after a release has its value, though its loss lies in the same delivery', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const code = `${block}
+    const reservation = make(100, 30);
+    const names = () => [reservation._reserve_key, reservation._reserve_val];
+    reservation.on('lost', ({ val }) => process.send({ lost: val, names: names() }));
+    reservation.lock('job').then(() => reservation.lock('other')).then(() => {
+      reservation.release('other', () => process.send({ names: names() }));
+      process.send({ blocked: true }, block);
+    });`;
+  const child = runChild(t, server, code);
+  await child.message({ blocked: true });
+  await until(async () => !(await client.exists('reservation-other')), { ...patient, what: 'the release' });
+  const val = await client.get(key);
+  await client.set(key, 'a thief');
+  const { evalsha } = await commandCalls(client);
+  await until(async () => (await commandCalls(client)).evalsha > evalsha, { ...patient, what: 'a renewal' });
+  unblock(child);
+  assert.deepEqual(await child.message(), { names: [key, val] });
+  assert.deepEqual(await child.message(), { lost: val, names: [null, null] });
+});
+
 /** In the child: resident memory after a collection, in MB. */
 const memory = `
   const memory = () => { global.gc(); return Math.round(process.memoryUsage().rss / 1048576); };`;
