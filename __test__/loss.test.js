@@ -2,7 +2,6 @@
 'use strict';
 
 const assert = require('node:assert/strict');
-const { AsyncLocalStorage } = require('node:async_hooks');
 const { test } = require('node:test');
 const { startChild } = require('./support/child');
 const { commandCalls } = require('./support/commands');
@@ -15,7 +14,7 @@ const {
   keepLosses,
 } = require('./support/reservation');
 const { startServer } = require('./support/server');
-const { until, within } = require('./support/wait');
+const { until } = require('./support/wait');
 
 const key = 'reservation-job';
 
@@ -359,37 +358,6 @@ test('max_hold counts while the event loop is blocked', async (t) => {
   assert.deepEqual(await child.message(), { held: true });
   await until(async () => !(await client.exists(key)), { what: 'a free key' });
   assert.equal(child.ended, undefined, 'it still hangs');
-});
-
-test('listeners run in the async context of the call that took the lock', async (t) => {
-  const server = await startServer(t);
-  const client = server.client();
-  const storage = new AsyncLocalStorage();
-  const reservation = makeReservation(t, server, { interval: 200 });
-  const told = new Promise((resolve) => {
-    reservation.on('lost', () => resolve(storage.getStore()));
-  });
-  await storage.run('the first', () => reservation.lock('other'));
-  await storage.run('the second', () => reservation.lock('job'));
-  await client.del(key);
-  assert.equal(await within(5000, told), 'the second');
-});
-
-test('an uncaught loss reaches the domain of the call that took the lock', async (t) => {
-  const server = await startServer(t);
-  const code = `
-    const domain = require('node:domain').create();
-    const ReserveResource = require('./index.js');
-    const { REDIS_HOST, REDIS_PORT } = process.env;
-    const reservation = new ReserveResource('me', REDIS_HOST, REDIS_PORT, 200, 30, false);
-    domain.on('error', ({ message }) => process.send({ domain: message }));
-    process.on('uncaughtException', ({ message }) => process.send({ process: message }));
-    setInterval(() => {}, 1000);
-    domain.run(() => reservation.lock('job', () => process.send({ val: reservation._reserve_val })));`;
-  const child = startChild(t, { code }, { env: server.environment });
-  const { val } = await child.message();
-  await server.client().del(key);
-  assert.deepEqual(await child.message(), { domain: `Worker ${val} lost reservation for ${key}` });
 });
 
 test('a name that is no valid text is lost like any other', async (t) => {

@@ -4,7 +4,7 @@
 const { on_abort, reason_of } = require('./abort');
 const { key_of, resource_name, wait_options_from } = require('./arguments');
 const { ask } = require('./calls');
-const { Call, shared } = require('./context');
+const { Call, run_in, shared } = require('./context');
 const { from_native } = require('./errors');
 const log = require('./log');
 const { beat, is_overridden } = require('./loss');
@@ -90,6 +90,10 @@ class Wait extends Attempt {
 
   get bare() {
     return false;
+  }
+
+  run(code, first, second, third, fourth) {
+    run_in(this.scope, code, first, second, third, fourth);
   }
 
   get aborted() {

@@ -82,19 +82,26 @@ class Call {
 }
 
 /**
- * Runs code in an async context. What it throws is thrown again from a tick of its own, made inside that context: domains
- * and AsyncLocalStorage see whose it is, and whatever else is being delivered goes on.
+ * Runs code in an async context that others may have too: in a child of it, since what the code makes of its context
+ * (`enterWith`) is nothing to the others. What it throws is thrown again from a tick of its own, made inside that context:
+ * domains and AsyncLocalStorage see whose it is, and whatever else is being delivered goes on.
  */
-function run_in(scope, code, first, second, third) {
-  scope.runInAsyncScope(guarded, undefined, code, first, second, third);
+function run_in(scope, code, first, second, third, fourth) {
+  scope.runInAsyncScope(in_child, undefined, code, first, second, third, fourth);
+}
+
+function in_child(code, first, second, third, fourth) {
+  const child = new AsyncResource('redis-reservation.event');
+  child.runInAsyncScope(guarded, undefined, code, first, second, third, fourth);
 }
 
 function later_in(scope, code, first, second, third) {
   setImmediate(() => run_in(scope, code, first, second, third));
 }
 
-// The context that was kept last.
+// The context that was kept last, and the names of what it tells. No code of a caller's ever runs in it itself.
 let kept = null;
+let kept_names = [];
 
 // Other runtimes keep what belongs to a context where it cannot be compared.
 const { bun, deno } = process.versions;
@@ -103,21 +110,24 @@ const is_node = bun === undefined && deno === undefined;
 /** A context for keeps: one that tells nothing else than the last one is that one, for many leases and waits may be. */
 function shared(scope) {
   if (!is_node) return scope;
-  if (kept === null || !tells_the_same(scope, kept)) kept = scope;
+  if (kept === null || !tells_what_is_kept(scope)) {
+    const triggerAsyncId = scope.triggerAsyncId();
+    kept = scope.runInAsyncScope(() => new AsyncResource('redis-reservation.kept', { triggerAsyncId }));
+    kept_names = Reflect.ownKeys(kept);
+  }
   return kept;
 }
 
 /**
- * Whether two contexts were made by the same code run and hold the same stores, domain and whatever else was attached to
- * them. Their own numbers aside, all of it is in properties.
+ * Whether a context was made by the same code run as what is kept, and holds the same stores, domain and whatever else was
+ * attached to it. Their own numbers aside, all of it is in properties.
  */
-function tells_the_same(one, other) {
-  const names = Reflect.ownKeys(one);
-  if (names.length !== Reflect.ownKeys(other).length || one.triggerAsyncId() !== other.triggerAsyncId())
-    return false;
-  const id = one.asyncId();
-  return names.every(
-    (name) => one[name] === other[name] || (one[name] === id && other[name] === other.asyncId()),
+function tells_what_is_kept(scope) {
+  if (scope.triggerAsyncId() !== kept.triggerAsyncId()) return false;
+  if (Reflect.ownKeys(scope).length !== kept_names.length) return false;
+  const id = scope.asyncId();
+  return kept_names.every(
+    (name) => scope[name] === kept[name] || (scope[name] === id && kept[name] === kept.asyncId()),
   );
 }
 
