@@ -200,6 +200,11 @@ declare namespace ReserveResource {
     sentinels?: readonly Member[] | null;
     /** The name under which the sentinels watch the master. Required with `sentinels`, refused without. */
     name?: string | null;
+    /**
+     * The user of the sentinels' own ACL that `sentinelPassword` belongs to; their `default` user if absent or empty.
+     * Refused without `sentinels`.
+     */
+    sentinelUsername?: string | null;
     /** What to authenticate with at the sentinels; none. Refused without `sentinels`. No line or error shows it. */
     sentinelPassword?: string | null;
     /**

@@ -58,7 +58,7 @@ function refuse_contradictions(own, host, port) {
       'name must be given with sentinels; it is missing. It is the name under which they watch the master, such as mymaster.',
     );
   }
-  for (const option of ['name', 'sentinelPassword']) {
+  for (const option of ['name', 'sentinelUsername', 'sentinelPassword']) {
     if (sentinels !== undefined || own[option] === undefined) continue;
     throw wrong_value(
       `${option} must be given with sentinels alone; there are none. Pass sentinels, or leave ${option} out.`,
@@ -158,6 +158,9 @@ function tls_of({ tls: by_url, socket }, { tls }) {
   return by_url && tls === undefined ? tls_from(true) : tls || false;
 }
 
+// What the native side calls otherwise.
+const NATIVE_NAMES = { sentinelUsername: 'sentinel_username', sentinelPassword: 'sentinel_password' };
+
 // What the native side takes for granted.
 const DEFAULTS = { db: 0, client_name: DEFAULT_CLIENT_NAME, key_prefix: DEFAULT_KEY_PREFIX, min_replicas: 0 };
 
@@ -167,7 +170,7 @@ function native_options(options) {
   for (const name of CONSTRUCTOR_OPTIONS) {
     const value = options[name];
     if (value === undefined || value === DEFAULTS[name]) continue;
-    native[name === 'sentinelPassword' ? 'sentinel_password' : name] = value;
+    native[NATIVE_NAMES[name] || name] = value;
   }
   return native;
 }

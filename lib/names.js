@@ -11,6 +11,8 @@ const ELSEWHERE = {
   ssl: 'tls',
   resp: 'protocol',
   prefix: 'key_prefix',
+  sentineluser: 'sentinelUsername',
+  sentinelpass: 'sentinelPassword',
   master: 'name',
   mastername: 'name',
   nodes: 'cluster',

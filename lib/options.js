@@ -27,12 +27,12 @@ const CHECKS = {
   connect_timeout: (value, field) => milliseconds_from(field, value, 1),
   command_timeout: (value, field) => milliseconds_from(field, value, 1),
   max_hold: (value, field) => milliseconds_from(field, value, 1),
-  // The empty text, as an environment variable may bring it, is none.
-  username: (value, field) => text_from(value, field) || undefined,
+  username: user_from,
   db: whole_number_from,
   tls: tls_from,
   sentinels: (value, field) => members_from(value, field, 26379),
   name: name_from,
+  sentinelUsername: user_from,
   sentinelPassword: password_from,
   cluster: (value, field) => members_from(value, field, 6379),
   client_name: client_name_from,
@@ -63,6 +63,11 @@ function option_from(name, value, field) {
 function text_from(value, field) {
   if (typeof value === 'string') return value;
   throw wrong_type(`${field} must be a string; it is ${describe(value)}. Leave it out for the default.`);
+}
+
+/** The empty text, as an environment variable may bring it, is none. */
+function user_from(value, field) {
+  return text_from(value, field) || undefined;
 }
 
 function whole_number_from(value, field) {

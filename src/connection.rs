@@ -195,7 +195,7 @@ fn hint(endpoint: &Endpoint, how: &str) -> &'static str {
 
 fn refused(endpoint: &Arc<Endpoint>, text: String) -> Error {
     match class_of(&text) {
-        Class::Denied => Error::Denied { endpoint: Arc::clone(endpoint), text },
+        Class::Denied => Error::Denied { endpoint: Arc::clone(endpoint), text, sentinel: None },
         class => {
             Error::Reply { endpoint: Arc::clone(endpoint), command: "HELLO", key: String::new(), text, class }
         }

@@ -64,6 +64,8 @@ pub enum Place {
         sentinels: Vec<Host>,
         /// What they call it.
         name: String,
+        /// Who we are to them; `None` is their `default`.
+        user: Option<String>,
         /// What they themselves ask for.
         password: Secret,
     },
@@ -204,6 +206,7 @@ mod tests {
         let sentinels = Place::Sentinels {
             sentinels: vec![host("a", 1), host("b", 2)],
             name: "main".into(),
+            user: Some("scout".into()),
             password: Secret::new("hunter2".into()),
         };
         for (place, shown) in [

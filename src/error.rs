@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use redis::ServerError;
 
-use crate::advice::rule_for;
+use crate::advice::denied_sentence;
 use crate::endpoint::Endpoint;
 
 /// What a refusal or a broken connection means for whoever asked.
@@ -61,13 +61,15 @@ pub enum Error {
         /// What becomes of the command that may still run; empty or starting with a separator.
         consequence: &'static str,
     },
-    /// The server refused our credentials, or refused the command to them.
-    #[error("Auth error: {text} (user '{user}' at {endpoint}){rule}", user = endpoint.user(), rule = rule_for(text, endpoint.user()))]
+    /// The server, or a sentinel on the way to it, refused our credentials, or refused the command to them.
+    #[error("{}", denied_sentence(endpoint, text, sentinel.as_deref()))]
     Denied {
         /// Which redis.
         endpoint: Arc<Endpoint>,
         /// Redis's own words.
         text: String,
+        /// The sentinel whose words they are.
+        sentinel: Option<Arc<Endpoint>>,
     },
     /// Any other error reply.
     #[error("{command}{of} at {endpoint} was refused: {text}", of = of(key))]
@@ -224,7 +226,7 @@ impl Error {
     ) -> Self {
         let text = words_of(error);
         match class_of(&text) {
-            Class::Denied => Self::Denied { endpoint: Arc::clone(endpoint), text },
+            Class::Denied => Self::Denied { endpoint: Arc::clone(endpoint), text, sentinel: None },
             class => {
                 Self::Reply { endpoint: Arc::clone(endpoint), command, key: key.to_owned(), text, class }
             }

@@ -58,8 +58,8 @@ async fn open_unlimited(endpoint: &Arc<Endpoint>) -> Result<Opened, Error> {
     match &endpoint.place {
         Place::Server(host) => open_one(endpoint, Door::Host(host)).await,
         Place::Socket(path) => open_one(endpoint, Door::Socket(path)).await,
-        Place::Sentinels { sentinels, name, password } => {
-            open_master(endpoint, Sentinels::ask(endpoint, sentinels, name, password)).await
+        Place::Sentinels { sentinels, name, user, password } => {
+            open_master(endpoint, Sentinels::ask(endpoint, sentinels, name, user.as_deref(), password)).await
         }
         Place::Cluster(nodes) => {
             let (connection, pushes) = cluster::open(endpoint, nodes).await?;

@@ -56,7 +56,10 @@ pub struct Options {
     pub sentinels: Option<Vec<HostOption>>,
     /// The master's name among them.
     pub name: Option<String>,
-    /// The sentinels' own password.
+    /// The sentinels' own user; their `default`.
+    #[napi(js_name = "sentinel_username")]
+    pub sentinel_username: Option<String>,
+    /// Its password.
     #[napi(js_name = "sentinel_password")]
     pub sentinel_password: Option<String>,
     /// Nodes of a cluster; host and port are not used then.
@@ -278,6 +281,7 @@ fn endpoint_of(
         (Some(sentinels), _) => Place::Sentinels {
             sentinels: hosts_of(sentinels)?,
             name: options.name.take().unwrap_or_default(),
+            user: user_of(options.sentinel_username.take()),
             password: Secret::new(options.sentinel_password.take().unwrap_or_default()),
         },
         (None, Some(nodes)) => Place::Cluster(hosts_of(nodes)?),
@@ -285,7 +289,7 @@ fn endpoint_of(
         (None, None) => Place::Server(Host { name: host, port: port_of(port)? }),
     };
     let login = Login {
-        user: options.username.take().filter(|user| !user.is_empty()),
+        user: user_of(options.username.take()),
         password: Secret::new(password),
         database: options.db.unwrap_or_default(),
         client_name: options.client_name.take().unwrap_or_else(|| DEFAULT_CLIENT_NAME.to_owned()),
@@ -305,6 +309,10 @@ fn endpoint_of(
         tls.config().map_err(invalid)?;
     }
     Ok(endpoint)
+}
+
+fn user_of(name: Option<String>) -> Option<String> {
+    name.filter(|name| !name.is_empty())
 }
 
 fn hosts_of(hosts: Vec<HostOption>) -> Result<Vec<Host>> {

@@ -57,12 +57,22 @@ pub struct Sentinels {
 impl Sentinels {
     /// Begins to ask.
     #[must_use]
-    pub fn ask(endpoint: &Arc<Endpoint>, sentinels: &[Host], name: &str, password: &Secret) -> Self {
+    pub fn ask(
+        endpoint: &Arc<Endpoint>,
+        sentinels: &[Host],
+        name: &str,
+        user: Option<&str>,
+        password: &Secret,
+    ) -> Self {
         let (sender, answers) = unbounded_channel();
         let mut scouts = JoinSet::new();
         for (from, sentinel) in sentinels.iter().enumerate() {
-            let login =
-                Login { user: None, password: password.clone(), database: 0, ..endpoint.login.clone() };
+            let login = Login {
+                user: user.map(ToOwned::to_owned),
+                password: password.clone(),
+                database: 0,
+                ..endpoint.login.clone()
+            };
             let place = Place::Server(sentinel.clone());
             let scout = Scout {
                 from,
@@ -213,13 +223,21 @@ impl Scout {
         pipeline.cmd("SENTINEL").arg("MASTER").arg(&self.name);
         let replies = connection.clone().send_packed_commands(&pipeline, 0, 2).await;
         let mut replies = replies.map_err(|_| self.silent())?.into_iter();
-        let address = replies.next().unwrap_or(Value::Nil);
+        let (address, details) = (replies.next().unwrap_or(Value::Nil), replies.next().unwrap_or(Value::Nil));
         if let Value::ServerError(error) = &address {
             return Err(Error::from_reply(&self.endpoint, "SENTINEL GET-MASTER-ADDR-BY-NAME", "", error));
         }
-        // Nil for a name that it does not know. An epoch that cannot be read is that of no failover yet.
+        // Nil for a name that it does not know.
         let Some((name, port)) = read::<(String, u16)>(address) else { return Ok(None) };
-        let details: HashMap<String, String> = replies.next().and_then(read).unwrap_or_default();
+        // An epoch that cannot be read is that of no failover yet; but one that we may not read is not passed over: of
+        // two masters nobody could tell which is the later.
+        if let Value::ServerError(error) = &details
+            && let error @ Error::Denied { .. } =
+                Error::from_reply(&self.endpoint, "SENTINEL MASTER", "", error)
+        {
+            return Err(error);
+        }
+        let details: HashMap<String, String> = read(details).unwrap_or_default();
         let epoch = details.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or_default();
         Ok(Some(Master { host: Host { name, port }, epoch }))
     }
@@ -237,9 +255,7 @@ impl Scout {
         let (endpoint, sentinel) = (Arc::clone(&self.main), &self.sentinel);
         match error {
             Error::Denied { text, .. } => {
-                let text =
-                    format!("{text} (said the sentinel {sentinel}, whose password is sentinelPassword)");
-                Error::Denied { endpoint, text }
+                Error::Denied { endpoint, text, sentinel: Some(Arc::clone(&self.endpoint)) }
             }
             Error::Connection { detail, reason, .. } => {
                 Error::Connection { endpoint, detail: format!("sentinel {sentinel}: {detail}"), reason }

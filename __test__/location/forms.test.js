@@ -128,6 +128,7 @@ const fillings = [
       {
         sentinels: [{ host: 'a' }, { host: '[::1]', port: '5000' }],
         name: 'mymaster',
+        sentinelUsername: 'scout',
         sentinelPassword: 'other',
         tls: true,
       },
@@ -142,10 +143,16 @@ const fillings = [
           { host: '::1', port: 5000 },
         ],
         name: 'mymaster',
+        sentinel_username: 'scout',
         sentinel_password: 'other',
         ...verified,
       },
     ],
+  ],
+  [
+    'an empty username for the sentinels',
+    [null, 0, '', { sentinels: [{ host: 'a' }], name: 'n', sentinelUsername: '' }],
+    ['', 0, '', { sentinels: [{ host: 'a', port: 26379 }], name: 'n' }],
   ],
   [
     'a cluster',

@@ -85,12 +85,23 @@ test('host, port, password and options arrive as the native side takes them', as
       ['::1', 6380, 'p/w', { ...LEVEL, max_hold: 5, connect_timeout: 7, username: 'me', db: 2 }],
     ],
     [
-      [null, null, 'pw', { sentinels: [{ host: 'a' }], name: 'main', sentinelPassword: 'sp' }],
+      [
+        null,
+        null,
+        'pw',
+        { sentinels: [{ host: 'a' }], name: 'main', sentinelUsername: 'su', sentinelPassword: 'sp' },
+      ],
       [
         '',
         0,
         'pw',
-        { ...LEVEL, sentinels: [{ host: 'a', port: 26379 }], name: 'main', sentinel_password: 'sp' },
+        {
+          ...LEVEL,
+          sentinels: [{ host: 'a', port: 26379 }],
+          name: 'main',
+          sentinel_username: 'su',
+          sentinel_password: 'sp',
+        },
       ],
     ],
   ]) {
@@ -231,6 +242,8 @@ test('what is equal shares a handle, what differs has its own', () => {
     [null, null, '', group],
     [null, null, '', { ...group, name: 'other' }],
     [null, null, '', { ...group, sentinelPassword: 'pw' }],
+    [null, null, '', { ...group, sentinelUsername: 'me' }],
+    [null, null, '', { ...group, username: 'me' }],
     [null, null, '', { cluster: [{ host: 'a', port: 26379 }] }],
   ];
   for (let round = 0; round < 2; round++) {

@@ -169,6 +169,18 @@ const refusals = [
     VALUE,
     /^sentinelPassword must be given with/,
   ],
+  [
+    'a user for nothing',
+    ['e', 0, '', { sentinelUsername: 'me' }],
+    VALUE,
+    /^sentinelUsername must be given with sentinels alone; .*leave sentinelUsername out/,
+  ],
+  [
+    'a user for a cluster',
+    [null, 0, '', { cluster, sentinelUsername: 'me' }],
+    VALUE,
+    /^sentinelUsername must be given with sentinels alone/,
+  ],
   ['cert without key', ['e', 0, '', { tls: { cert: PEM } }], VALUE, /^tls\.key must be given with tls\.cert/],
   ['key without cert', ['e', 0, '', { tls: { key: KEY } }], VALUE, /^tls\.cert must be given with tls\.key/],
   // Names of options.
@@ -185,6 +197,12 @@ const refusals = [
     VALUE,
     /"sentinel_password".*mean sentinelPassword\?/,
   ],
+  ...['sentinel_username', 'sentinelUser', 'sentinelUserName'].map((name) => [
+    name,
+    ['e', 0, '', { [name]: 'me' }],
+    VALUE,
+    new RegExp(`"${name}".*mean sentinelUsername\\?`),
+  ]),
   ['ssl', ['e', 0, '', { ssl: true }], VALUE, /"ssl".*mean tls\?/],
   ['user', ['e', 0, '', { user: 'x' }], VALUE, /"user".*mean username\?/],
   ['min_replica', ['e', 0, '', { min_replica: 1 }], VALUE, /"min_replica".*mean min_replicas\?/],
@@ -219,7 +237,7 @@ const refusals = [
     VALUE,
     /^client_name must be of visible ASCII/,
   ]),
-  ...['username', 'client_name', 'key_prefix', 'name'].map((option) => [
+  ...['username', 'client_name', 'key_prefix', 'name', 'sentinelUsername'].map((option) => [
     `${option} 5`,
     ['e', 0, '', { [option]: 5 }],
     TYPE,

@@ -9,6 +9,7 @@ const { ran, setOf } = require('../support/faults');
 const { startProxy } = require('../support/proxy');
 const { keepLog, keepLosses } = require('../support/reservation');
 const { until } = require('../support/wait');
+const { refused } = require('./support/acl');
 const { connections, errorOf, majorOf, patient, reserve, wakeUp } = require('./support/looks');
 const { startNode } = require('./support/node');
 const { addWorker, everyServer, needed, optional, rules, scripts, setinfo } = require('./support/rules');
@@ -19,21 +20,6 @@ const promptly = 700;
 /** Reservations of a user, on a server or a proxy before it. */
 function as(t, server, { username, password }, { options, ...settings } = {}) {
   return reserve(t, server, { username, ...options }, { password, ...settings });
-}
-
-/** What the server has refused to a user so far: the names of the commands, in the order in which it lists them. */
-async function refused(server, username) {
-  const entries = await server.command('ACL', 'LOG', '1000');
-  return entries
-    .map((entry) => (Array.isArray(entry) ? pairs(entry) : entry))
-    .filter((entry) => entry.username === username)
-    .map((entry) => entry.object.toLowerCase());
-}
-
-function pairs(list) {
-  return Object.fromEntries(
-    list.flatMap((name, index) => (index % 2 === 0 ? [[name, list[index + 1]]] : [])),
-  );
 }
 
 /** What the server calls a command that it refuses: before redis 7 a subcommand by the command's name alone. */

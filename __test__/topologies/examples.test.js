@@ -2,15 +2,14 @@
 'use strict';
 
 const assert = require('node:assert/strict');
-const fs = require('node:fs');
-const path = require('node:path');
 const { test } = require('node:test');
-const { startChild, root } = require('../support/child');
+const { startChild } = require('../support/child');
 const { startServer } = require('../support/server');
 const { addUser } = require('./support/acl');
 const { certificates } = require('./support/certificates');
 const { startCluster } = require('./support/cluster');
 const { withoutTls } = require('./support/node');
+const { rulesOfTheReadme } = require('./support/rules');
 const { startSentinels } = require('./support/sentinels');
 const { startTlsServer } = require('./support/tls-server');
 const { startUnixServer } = require('./support/unix-server');
@@ -64,7 +63,7 @@ test('tls.js does not talk to a server that it cannot trust', { skip: withoutTls
 
 test('users.js: the rules of the README are enough, and a refusal names what is missing', async (t) => {
   const server = await startServer(t);
-  const rules = rulesOfTheReadme();
+  const rules = rulesOfTheReadme('worker');
   const { username, password } = await addUser(server, { rules });
   const env = { ...server.environment, REDIS_USER: username, REDIS_PASSWORD: password };
   assert.deepEqual(await linesOf(t, 'examples/users.js', env), ['the job runs']);
@@ -115,10 +114,3 @@ test('cluster.js: locks at every node, and waits that are woken there', async (t
   const lines = await linesOf(t, 'examples/cluster.js', { REDIS_CLUSTER: listed([one]) });
   assert.deepEqual(lines, ['first: true true true true', 'first freed 4', 'second: true', 'second freed 4']);
 });
-
-/** The rule line of the README as words of ACL SETUSER, without the name and the password. */
-function rulesOfTheReadme() {
-  const readme = fs.readFileSync(path.join(root, 'README.md'), 'utf8');
-  const [, rules] = readme.match(/^ACL SETUSER worker on >secret (.*)$/m);
-  return rules.split(' ');
-}

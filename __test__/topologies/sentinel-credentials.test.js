@@ -1,18 +1,25 @@
-// Passwords and users with sentinels: theirs and those of the servers, right, wrong, missing and superfluous; a user of
+// Passwords and users with sentinels: theirs and those of the servers, right, wrong, missing and superfluous; users of
 // few rights; and that no error, line or printed instance shows a secret.
 'use strict';
 
 const assert = require('node:assert/strict');
 const { suite, before, after, test } = require('node:test');
 const { inspect } = require('node:util');
-const { ReserveResource, askError, keepLog } = require('../support/reservation');
+const { ReserveResource, askError, keepLog, makeReservation } = require('../support/reservation');
 const { within } = require('../support/wait');
-const { changeUser } = require('./support/acl');
+const { addUser, changeUser, refused } = require('./support/acl');
+const { connections } = require('./support/looks');
+const { rulesOfTheReadme, setinfo } = require('./support/rules');
 const { startSentinels } = require('./support/sentinels');
-const { keyOf, throughSentinels } = require('./support/through-sentinels');
+const { accessTo, keyOf, throughSentinels } = require('./support/through-sentinels');
 
 /** Each in a form of its own, so that it is found wherever it appears. */
-const secrets = { data: 'Data-h0rse@:/%', sentinel: 'Look "h0rse" @:/%', wrong: 'Wr0ng-h0rse' };
+const secrets = {
+  data: 'Data-h0rse@:/%',
+  sentinel: 'Look "h0rse" @:/%',
+  scout: 'Scout-h0rse@:/%',
+  wrong: 'Wr0ng-h0rse',
+};
 
 /** Everything that somebody could print of it. */
 function textsOf(value) {
@@ -68,7 +75,7 @@ suite('sentinels and servers with passwords', () => {
   test('both right', (t) => servedAs(t, kit, {}, 'right'));
 
   for (const [title, sentinelPassword, words] of [
-    ['wrong', secrets.wrong, /^Auth error: WRONGPASS .*sentinelPassword/],
+    ['wrong', secrets.wrong, /^Auth error: WRONGPASS .*'default' at the sentinel .*sentinelPassword/],
     ['that of the servers', secrets.data, /^Auth error: WRONGPASS .*sentinelPassword/],
     ['missing', null, /^Auth error: NOAUTH /],
   ]) {
@@ -108,16 +115,83 @@ suite('servers with a user', () => {
   });
 
   test('one who may do what locks need alone', async (t) => {
-    const locks = ['set', 'get', 'del', 'getex', 'pexpire', 'pttl', 'evalsha', 'eval', 'script|load'];
-    const connections = ['info', 'tracking', 'caching', 'kill', 'setname'].map((name) => `client|${name}`);
-    const rules = [
-      'resetkeys',
-      '~reservation-*',
-      '-@all',
-      ...[...locks, ...connections].map((name) => `+${name}`),
-    ];
+    const rules = ['resetkeys', ...rulesOfTheReadme('worker')];
     await changeUser(kit.nodes, acl.username, ...rules);
     await servedAs(t, kit, { options: { client_name: 'of-few-rights' } }, 'few rights');
+  });
+});
+
+suite('sentinels with a user', () => {
+  const [rules, remedy] = [rulesOfTheReadme('scout'), /\. Pass sentinelUsername and sentinelPassword /];
+  const scout = { username: 'scout', password: secrets.scout, rules };
+  let kit;
+  before(async () => {
+    kit = await startSentinels(null, { replicas: 0, sentinelAcl: scout });
+    // Not known to older ones.
+    await changeUser(kit.sentinels, 'scout', setinfo).catch(() => {});
+  });
+  after(() => kit.stop());
+
+  test('the documented rules are enough', async (t) => {
+    const options = { client_name: 'a-scout' };
+    await servedAs(t, kit, { options }, 'right');
+    for (const sentinel of kit.sentinels) {
+      const users = (await connections(sentinel, 'a-scout')).map(({ user }) => user);
+      assert.deepEqual(users, ['scout']);
+      assert.deepEqual(await refused(sentinel, 'scout'), []);
+    }
+  });
+
+  for (const [title, options, user] of [
+    ['another user', { sentinelUsername: 'stranger' }, 'stranger'],
+    ['no user', { sentinelUsername: null }, 'default'],
+    ['a wrong password', { sentinelPassword: secrets.wrong }, 'scout'],
+    ['no password', { sentinelPassword: null }, 'scout'],
+    // They are no users of the servers.
+    ['a user of the servers', { sentinelUsername: null, username: 'scout' }, 'default'],
+  ]) {
+    test(`refused: ${title}`, async (t) => {
+      const words = `^Auth error: WRONGPASS .* \\(user '${user}' at the sentinel 127\\.0\\.0\\.1:\\d+ of `;
+      await assertRefused(t, kit, { options }, new RegExp(words));
+      await assertRefused(t, kit, { options }, remedy);
+    });
+  }
+
+  test('each rule that is missing is named, and giving it is enough', async (t) => {
+    for (const [index, rule] of ['+sentinel|get-master-addr-by-name', '+sentinel|master'].entries()) {
+      const username = `wanting-${index}`;
+      await addUser(kit.sentinels, { ...scout, username, rules: rules.filter((one) => one !== rule) });
+      const options = { sentinelUsername: username };
+      const advice = /\. To allow it: ACL SETUSER (\S+) (.*)$/;
+      await assertRefused(t, kit, { options }, new RegExp(`^Auth error: NOPERM .*${advice.source}`));
+      const error = await askError((done) => throughSentinels(t, kit, { options }).lock('named', done));
+      const [, named, rest] = advice.exec(error.message);
+      assert.equal(named, username);
+      assert.ok(rest.split(' ').includes(rule), rest);
+      await changeUser(kit.sentinels, username, ...rest.split(' '));
+      await servedAs(t, kit, { options }, 'named');
+    }
+  });
+
+  test('those that are not needed are not missed', async (t) => {
+    const needed = rules.filter((rule) => !rule.startsWith('+client|'));
+    await addUser(kit.sentinels, { ...scout, username: 'least', rules: needed });
+    await servedAs(t, kit, { options: { sentinelUsername: 'least' } }, 'least');
+  });
+
+  test('a user without a password is let in with none, and with any', async (t) => {
+    await changeUser(kit.sentinels, 'open', 'on', 'nopass', ...rules);
+    for (const sentinelPassword of [null, secrets.wrong]) {
+      await servedAs(t, kit, { options: { sentinelUsername: 'open', sentinelPassword } }, 'open');
+    }
+  });
+
+  test('a user that is set right later is another connection', async (t) => {
+    const options = { ...accessTo(kit).options, sentinelUsername: 'stranger' };
+    const reservation = makeReservation(t, { host: null, port: null }, { options });
+    await assert.rejects(reservation.lock('later'), { code: 'ERR_REDIS_AUTH' });
+    options.sentinelUsername = 'scout';
+    assert.equal(await reservation.lock('later'), true);
   });
 });
 

@@ -44,6 +44,7 @@ const member: ReserveResource.Member = { host: 'redis-1' };
 new ReserveResource('w', null, null, 0, 30, false, '', {
   sentinels: [member, { host: 'redis-2', port: 26380 }],
   name: 'mymaster',
+  sentinelUsername: 'scout',
   sentinelPassword: 'secret',
   tls: true,
 });

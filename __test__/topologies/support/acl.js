@@ -29,6 +29,21 @@ async function removeUser(target, username) {
   await onEach(target, ['ACL', 'DELUSER', username]);
 }
 
+/** What the server has refused to a user so far: the names of the commands, in the order in which it lists them. */
+async function refused(server, username) {
+  const entries = await server.command('ACL', 'LOG', '1000');
+  return entries
+    .map((entry) => (Array.isArray(entry) ? pairs(entry) : entry))
+    .filter((entry) => entry.username === username)
+    .map((entry) => entry.object.toLowerCase());
+}
+
+function pairs(list) {
+  return Object.fromEntries(
+    list.flatMap((name, index) => (index % 2 === 0 ? [[name, list[index + 1]]] : [])),
+  );
+}
+
 async function onEach(target, command) {
   await Promise.all([target].flat().map((server) => server.command(...command)));
 }
@@ -38,4 +53,4 @@ function randomPassword() {
   return `${crypto.randomBytes(12).toString('hex')}:@/%?`;
 }
 
-module.exports = { addUser, changeUser, removeUser, randomPassword };
+module.exports = { addUser, changeUser, removeUser, refused, randomPassword };

@@ -1,9 +1,10 @@
 // What a user of this library must be allowed, rule by rule, and on which servers the tests of users run.
 'use strict';
 
+const fs = require('node:fs');
 const path = require('node:path');
 const { servers } = require('../../../scripts/servers/list');
-const { cache } = require('../../../scripts/setup/run');
+const { cache, root } = require('../../../scripts/setup/run');
 const { findProgram } = require('../../../scripts/setup/wheel');
 const { addUser } = require('./acl');
 
@@ -41,6 +42,13 @@ async function addWorker(server, { username = 'worker', without = [], ...setting
   return user;
 }
 
+/** The line of the README that makes this user, as words of ACL SETUSER without the name and the password. */
+function rulesOfTheReadme(username) {
+  const readme = fs.readFileSync(path.join(root, 'README.md'), 'utf8');
+  const [, words] = new RegExp(`^ACL SETUSER ${username} on >secret (.*)$`, 'm').exec(readme);
+  return words.split(' ');
+}
+
 /** Each server with words of its own: its name for startNode, and why it is skipped where nobody has fetched it yet. */
 const everyServer = servers.map(({ name, wheel, program }) => ({
   server: wheel && name,
@@ -49,4 +57,4 @@ const everyServer = servers.map(({ name, wheel, program }) => ({
     wheel && !findProgram(program, path.join(cache, 'servers', name)) && '`npm run test:servers` fetches it',
 }));
 
-module.exports = { needed, scripts, optional, setinfo, rules, addWorker, everyServer };
+module.exports = { needed, scripts, optional, setinfo, rules, addWorker, rulesOfTheReadme, everyServer };

@@ -22,6 +22,10 @@ async function startSteadySentinels(t, options, periods = {}) {
 function accessTo(kit) {
   const options = { sentinels: kit.addresses, name: kit.name };
   if (kit.sentinelPassword) options.sentinelPassword = kit.sentinelPassword;
+  if (kit.sentinelAcl) {
+    options.sentinelUsername = kit.sentinelAcl.username;
+    options.sentinelPassword = kit.sentinelAcl.password;
+  }
   if (kit.acl) options.username = kit.acl.username;
   return { password: kit.acl ? kit.acl.password : kit.password, options };
 }
