@@ -8,7 +8,7 @@ const path = require('node:path');
 const { test } = require('node:test');
 const { ran } = require('../support/faults');
 const { keepLog } = require('../support/reservation');
-const { connections, cut, errorOf, majorOf, reserve, wakeUp } = require('./support/looks');
+const { connections, cut, errorOf, reserve, resp3, wakeUp } = require('./support/looks');
 const { startNode } = require('./support/node');
 const { startUnixServer } = require('./support/unix-server');
 
@@ -24,11 +24,6 @@ const promptly = 700;
 /** Reservations that are wherever `host` says, with no port of their own. */
 function at(t, host, options, settings) {
   return reserve(t, {}, options, { host, port: null, password: '', ...settings });
-}
-
-/** What CLIENT LIST says of RESP3: nothing before redis 7. */
-async function resp3(server) {
-  return (await majorOf(server)) < 7 ? undefined : '3';
 }
 
 test('a unix socket, as a path and as a URL: one endpoint', async (t) => {

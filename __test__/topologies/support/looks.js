@@ -38,6 +38,11 @@ async function majorOf(server) {
   return Number(/redis_version:(\d+)/.exec(await server.command('INFO', 'server'))[1]);
 }
 
+/** What CLIENT LIST says of RESP3: nothing before redis 7. */
+async function resp3(server) {
+  return (await majorOf(server)) < 7 ? undefined : '3';
+}
+
 /** Ends the connections under a name, and resolves once they are gone. */
 async function cut(server, name) {
   for (const { id } of await connections(server, name)) {
@@ -87,4 +92,4 @@ async function calls(client) {
   return { set: Number(/cmdstat_set:calls=(\d+)/.exec(text)[1]) };
 }
 
-module.exports = { patient, reserve, errorOf, connections, majorOf, cut, assertHidden, wakeUp };
+module.exports = { patient, reserve, errorOf, connections, majorOf, resp3, cut, assertHidden, wakeUp };

@@ -113,17 +113,24 @@ class Node {
   }
 
   tlsLines() {
-    const all = certificates();
-    const { certFile, keyFile } = all[this.tls.certificate];
+    const [certFile, keyFile] = this.layCertificate(this.tls.certificate);
     return {
       port: 0,
       'tls-port': this.port,
       'tls-cert-file': certFile,
       'tls-key-file': keyFile,
-      'tls-ca-cert-file': all[this.tls.ca].certFile,
+      'tls-ca-cert-file': certificates()[this.tls.ca].certFile,
       'tls-auth-clients': this.tls.clients,
       'tls-replication': 'yes', // also how a sentinel talks to anybody
     };
+  }
+
+  /** Puts a certificate of certificates.js and its key where this server reads its own; gives both paths. */
+  layCertificate(name) {
+    const { cert, key } = certificates()[name];
+    const files = ['server.pem', 'server.key'].map((file) => path.join(this.dir, file));
+    [cert, key].forEach((text, index) => fs.writeFileSync(files[index], text));
+    return files;
   }
 
   passwords() {
@@ -244,8 +251,9 @@ class Node {
 
   /** From now on it shows another certificate of certificates.js, to connections that are made from now on. */
   async useCertificate(name) {
-    const { certFile, keyFile } = certificates()[name];
-    await this.command('CONFIG', 'SET', 'tls-cert-file', certFile, 'tls-key-file', keyFile);
+    const [certFile] = this.layCertificate(name);
+    // It reads both files anew. To name others would take two commands before redis 7.0, and they must fit each other.
+    await this.command('CONFIG', 'SET', 'tls-cert-file', certFile);
   }
 }
 
