@@ -83,7 +83,7 @@ pub fn lock(client: &Rc<Client>, ticket: Ticket, settings: Arc<Settings>, resour
         Err(error) => return ticket.answer(Err(error.into())),
     };
     let (command, limit) = (sent.take(), sent.settings().command_timeout);
-    let (client, began) = (Rc::clone(client), Instant::now());
+    let (client, began) = (Rc::clone(client), live.turn());
     Rc::clone(&live).send_then(Lane::Regular, command, limit, move |reply| match reply {
         Ok(ref reply) if command::was_taken(reply) == Some(true) => match in_time(&client, sent) {
             Attempt::Acquired(sent) => heartbeat::keep(&client, sent, ticket),

@@ -69,7 +69,7 @@ pub struct Environment {
     /// What its callers hold, as far as they have been told.
     handles: RefCell<Handles>,
     /// What pending releases and renewals work on, which may be over by their answer.
-    working_on: RefCell<FxHashMap<u64, Vec<Arc<Holding>>>>,
+    working_on: RefCell<FxHashMap<u64, Vec<u32>>>,
     waker: Arc<OnceLock<Waker>>,
 }
 
@@ -142,9 +142,9 @@ impl Environment {
         Ok(self.begin_without_limit(env, call))
     }
 
-    /// The same for a call that works on what is held: that must always be releasable.
-    pub fn begin_on(&self, env: &Env, call: u64, holdings: Vec<Arc<Holding>>) -> Ticket {
-        self.working_on.borrow_mut().insert(call, holdings);
+    /// The same for a call that works on what these numbers stand for: that must always be releasable.
+    pub fn begin_on(&self, env: &Env, call: u64, numbers: Vec<u32>) -> Ticket {
+        self.working_on.borrow_mut().insert(call, numbers);
         self.begin_without_limit(env, call)
     }
 
@@ -188,9 +188,13 @@ impl Environment {
 
     /// Nobody can ask for this any more: what was to be told of it is told to nobody.
     pub fn forget(&self, number: u32) {
-        let holding = self.handles.borrow().get(number).filter(|holding| holding.has_lapsed()).cloned();
-        if let Some(holding) = holding {
-            self.handles.borrow_mut().remove(&holding);
+        self.forget_if(number, Holding::has_lapsed);
+    }
+
+    fn forget_if(&self, number: u32, is_over: impl FnOnce(&Holding) -> bool) {
+        let mut handles = self.handles.borrow_mut();
+        if handles.get(number).is_some_and(|holding| is_over(holding)) {
+            handles.remove(number);
         }
     }
 
@@ -221,9 +225,8 @@ impl Environment {
                     return self.call_back(env, call - WITH_CALLBACK, answer);
                 }
                 let laid_out = self.answer(env, answer)?;
-                if let Some(holdings) = self.working_on.borrow_mut().remove(&call) {
-                    let over = holdings.iter().filter(|holding| holding.phase() == Phase::Over);
-                    over.for_each(|holding| self.handles.borrow_mut().remove(holding));
+                for number in self.working_on.borrow_mut().remove(&call).unwrap_or_default() {
+                    self.forget_if(number, |holding| holding.phase() == Phase::Over);
                 }
                 // The listener's numbers are small.
                 let number = u32::try_from(call).unwrap_or(u32::MAX);
@@ -234,7 +237,7 @@ impl Environment {
                 let (name, fields) = event_object(env, &event)?;
                 if let Event::Lost { holding, .. } = &event {
                     holding.enter(Phase::Over);
-                    self.handles.borrow_mut().remove(holding);
+                    self.handles.borrow_mut().remove(number);
                 }
                 (Form::Event, number, raw(env, name)?, raw_object(&fields))
             }

@@ -109,10 +109,15 @@ impl Live {
     }
 
     fn put(self: &Rc<Self>, lane: Lane, command: Cmd, limit: Duration, taker: Taker) {
-        self.see_to_flush();
-        let end = self.turn.get() + limit;
+        let end = self.turn() + limit;
         self.outbox.borrow_mut().push(lane, command, Waiting { taker, end, limit });
         self.see_to_alarm(end);
+    }
+
+    /// When this turn began to hand in commands.
+    pub fn turn(self: &Rc<Self>) -> Instant {
+        self.see_to_flush();
+        self.turn.get()
     }
 
     fn see_to_flush(self: &Rc<Self>) {

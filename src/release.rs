@@ -56,12 +56,10 @@ struct Release {
     hand_overs: u32,
     /// Whether a release whose answer was lost has done it is not known.
     is_unknown: Cell<bool>,
-    /// When it began to ask.
-    began: Instant,
 }
 
-/// A command whose reply is there.
-type Tried = (Rc<Live>, Result<Value, Trouble>);
+/// A command whose reply is there, and when it was sent.
+type Tried = (Rc<Live>, Instant, Result<Value, Trouble>);
 
 /// Releases one reservation; `done` is told what became of it. What goes well, as nearly all does, is dealt with right
 /// where the reply comes in; a task is made only for what takes more than one command.
@@ -78,20 +76,21 @@ pub fn release(client: &Rc<Client>, holding: Arc<Holding>, done: impl FnOnce(Out
     client.update(holding.id, |_| Next::Never);
     let is_unknown = Cell::new(holding.phase() == Phase::ReleaseUnknown);
     let heir = heir_of(client, holding.key(), hand_overs);
-    let (client, began) = (Rc::clone(client), Instant::now());
-    let release = Release { client, holding, heir, hand_overs, is_unknown, began };
+    let release = Release { client: Rc::clone(client), holding, heir, hand_overs, is_unknown };
     let Some(live) = release.client.link.current() else {
         tokio::task::spawn_local(async move { done(release.go_on(None).await) });
         return;
     };
     let (script, call) = release.script();
     let command = script.by_hash(&call);
-    let limit = release.holding.settings().command_timeout;
+    let (limit, began) = (release.holding.settings().command_timeout, live.turn());
     Rc::clone(&live).send_then(Lane::Release, command, limit, move |reply| {
         match reply.as_ref().ok().and_then(comparison_of) {
             Some(Comparison::Ours) => done(release.freed(Comparison::Ours)),
             _ => {
-                tokio::task::spawn_local(async move { done(release.go_on(Some((live, reply))).await) });
+                tokio::task::spawn_local(
+                    async move { done(release.go_on(Some((live, began, reply))).await) },
+                );
             }
         }
     });
@@ -145,14 +144,14 @@ impl Release {
         let (client, settings) = (&self.client, self.holding.settings());
         let (script, call) = self.script();
         let mut limit = match &tried {
-            Some(_) => Limit::since(self.began, settings.command_timeout),
+            Some((_, began, _)) => Limit::since(*began, settings.command_timeout),
             None => Limit::new(settings.command_timeout),
         };
         let mut origin = None;
         let mut refusal = None;
         let error = loop {
             let (live, reply) = match tried.take() {
-                Some(tried) => tried,
+                Some((live, _, reply)) => (live, reply),
                 None => match client.link.live(Patience::Call, settings.connect_timeout).await {
                     Ok(live) => {
                         // The connection that the last refusal cost may have taken the time that was left.
