@@ -72,6 +72,7 @@ class Seldom {
 
 const NOTHING_SELDOM = Object.freeze(new Seldom());
 
+/** What is held. Whoever extends it knows a lease's value: `value_of(lease)`. */
 class Holding {
   constructor() {
     // Null, the only lease, or Leases from the second one on.
