@@ -158,6 +158,12 @@ fn handshake_error(endpoint: &Arc<Endpoint>, greeting: &Greeting, error: &RedisE
     if error.is_io_error() || matches!(error.kind(), redis::ErrorKind::Parse) {
         return broken_off(endpoint, greeting, &error.to_string());
     }
+    // The crate's own words for a refused AUTH leave out the server's.
+    if error.kind() == redis::ErrorKind::AuthenticationFailed
+        && let Some(text) = greeting.refusal()
+    {
+        return refused(endpoint, text);
+    }
     refused(
         endpoint,
         match (error.code(), error.detail()) {
@@ -193,7 +199,11 @@ fn hint(endpoint: &Endpoint, how: &str) -> &'static str {
     }
 }
 
-fn refused(endpoint: &Arc<Endpoint>, text: String) -> Error {
+fn refused(endpoint: &Arc<Endpoint>, mut text: String) -> Error {
+    // A server that does not know HELLO or AUTH quotes what came with it: the password.
+    if let Some(quotation) = text.find(", with args beginning with") {
+        text.truncate(quotation);
+    }
     match class_of(&text) {
         Class::Denied => Error::Denied { endpoint: Arc::clone(endpoint), text, sentinel: None },
         class => {
