@@ -3,9 +3,10 @@
 
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
+const { lease_of } = require('../lib/calls');
 const { startChild } = require('./support/child');
 const { commandCalls, countCommands } = require('./support/commands');
-const { makeReservation, ask, askError, keepLosses } = require('./support/reservation');
+const { makeReservation, ask, askError, keepLog, keepLosses } = require('./support/reservation');
 const { startServer } = require('./support/server');
 const { until } = require('./support/wait');
 
@@ -231,4 +232,55 @@ test('a 1 ms heartbeat never renews what is being released', async (t) => {
   const client = server.client();
   assert.equal(await client.dbsize(), 0);
   assert.equal((await commandCalls(client)).del, 1500);
+});
+
+for (const [name, ask_for] of Object.entries({
+  'a release': (reservation, done) => reservation.release(done),
+  'a renewal': (reservation, done) => reservation.ensure_reservation(done),
+})) {
+  test(`${name} that finds a lock lost leaves alone the one that was taken meanwhile`, async (t) => {
+    const server = await startServer(t);
+    const client = server.client();
+    const log = keepLog();
+    const reservation = makeReservation(t, server, { log, interval: 10000 });
+    await reservation.lock('job');
+    const { _reserve_val: val } = reservation;
+    await client.del('reservation-job');
+    // All in one turn: the lock is answered before it is known what became of the first one.
+    const answered = ask((done) => ask_for(reservation, done));
+    assert.equal(await reservation.lock('job'), true);
+    const [error] = await answered;
+    assert.equal(error.code, 'ERR_RESERVATION_LOST');
+    assert.deepEqual(error.lost, ['reservation-job']);
+    assert.deepEqual(
+      log.of('reservation-lost').map((line) => line.val),
+      [val],
+    );
+    assert.equal(reservation.held && reservation.is_held('job'), true);
+    assert.equal(await client.get('reservation-job'), reservation._reserve_val);
+    assert.equal(await reservation.release(), 1);
+    assert.equal(await client.exists('reservation-job'), 0);
+  });
+}
+
+test('what lapsed and was taken anew is forgotten on the native side too', async (t) => {
+  const server = await startServer(t);
+  const reservation = makeReservation(t, server, { interval: 50, ttl: 0.3 });
+  const names = Array.from({ length: 20 }, (_, index) => `job ${index}`);
+  const lock_all = () => Promise.all(names.map((name) => reservation.lock(name)));
+  await lock_all();
+  await server.kill();
+  await assert.rejects(reservation.release());
+  await until(() => names.every((_, number) => lease_of(number) === undefined), { what: 'all to lapse' });
+  await server.start();
+  assert.deepEqual(
+    await lock_all(),
+    names.map(() => true),
+  );
+  // The numbers of the first twenty are given again.
+  await reservation.release();
+  const more = makeReservation(t, server);
+  await Promise.all(Array.from({ length: 40 }, (_, index) => more.lock(`more ${index}`)));
+  const numbers = Array.from({ length: 200 }, (_, number) => number).filter((number) => lease_of(number));
+  assert.ok(Math.max(...numbers) < 60, `${numbers}`);
 });

@@ -243,7 +243,7 @@ function waits_for(state, name) {
  * instance is one owner; left waiting, code that awaits two such waits before it releases would never go on.
  */
 function answer_other_waits(instance, state, name, key) {
-  if (state.waits === null) return;
+  if (state.waits === null || !holds(state, name)) return;
   for (const wait of waits_for(state, name)) {
     // The callback that was just answered may have released it already: then they wait on.
     if (!holds(state, name)) return;

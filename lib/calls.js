@@ -37,10 +37,14 @@ function keep(handle, lease) {
   leases[handle] = lease;
 }
 
-/** It is over. */
-function let_go(lease) {
-  if (leases[lease.handle] === lease) leases[lease.handle] = undefined;
-  else if (unclaimed !== null) unclaimed.unregister(lease);
+/** It is over. One that had lapsed is given up by `native`: no release tells of it any more. */
+function let_go(lease, native) {
+  if (leases[lease.handle] === lease) {
+    leases[lease.handle] = undefined;
+    return;
+  }
+  if (unclaimed !== null) unclaimed.unregister(lease);
+  native.forget(lease.handle);
 }
 
 // Leases that lapsed, which only a release tells: should their instances be collected before, none can come any more.

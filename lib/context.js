@@ -127,7 +127,9 @@ function tells_what_is_kept(scope) {
   if (Reflect.ownKeys(scope).length !== kept_names.length) return false;
   const id = scope.asyncId();
   return kept_names.every(
-    (name) => scope[name] === kept[name] || (scope[name] === id && kept[name] === kept.asyncId()),
+    (name) =>
+      Object.prototype.hasOwnProperty.call(scope, name) &&
+      (scope[name] === kept[name] || (scope[name] === id && kept[name] === kept.asyncId())),
   );
 }
 

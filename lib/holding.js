@@ -1,6 +1,6 @@
 // What one instance holds, as its caller sees it: `_reserve_key` and `_reserve_val`, `signal`, the losses that nobody
 // was told of yet, and the timer for subclasses that renew in their own way. Whether a lease still stands at this
-// instant is not known here: the native side decides that by its clock. It also keeps the values.
+// instant is not known here: the native side decides that by its clock. The values are kept there too.
 'use strict';
 
 const { abort } = require('./abort');
@@ -72,7 +72,7 @@ class Seldom {
 
 const NOTHING_SELDOM = Object.freeze(new Seldom());
 
-/** What is held. Whoever extends it knows a lease's value: `value_of(lease)`. */
+/** What is held. Whoever extends it brings `native`, and a lease's value by `value_of(lease)`. */
 class Holding {
   constructor() {
     // Null, the only lease, or Leases from the second one on.
@@ -139,7 +139,7 @@ class Holding {
   }
 
   forget(lease) {
-    let_go(lease);
+    let_go(lease, this.native);
     if (this.held instanceof Leases) this.held.delete(lease);
     else this.held = null;
   }

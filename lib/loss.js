@@ -24,13 +24,13 @@ function is_overridden(instance) {
   );
 }
 
-/** Everything but the telling. */
+/** Everything but the telling. The key may have been taken anew since: then what is held now is not touched. */
 function record(instance, state, lease, error) {
   const { key } = lease;
   const val = state.value_of(lease);
   const holder = error.key === key && error.holder !== undefined ? error.holder : null;
   log.error(instance, 'reservation-lost', { key, val, holder });
-  state.lose(instance, lease, error);
+  if (state.get(key) === lease) state.lose(instance, lease, error);
 }
 
 /** Tells a loss that no callback tells. */

@@ -71,8 +71,8 @@ function take_for_release(state, key) {
 function released_by(call, error, count) {
   const { instance, key, asked } = call;
   const state = peek(instance);
-  const lost = lost_leases(state, error);
-  const failed = failed_leases(state, key, error);
+  const lost = lost_leases(asked, error);
+  const failed = failed_leases(asked, error);
   const gone = asked.filter(
     (lease) => state.get(lease.key) === lease && !lost.has(lease) && !failed.has(lease),
   );
@@ -89,26 +89,24 @@ function released_by(call, error, count) {
   else call.fail(answer);
 }
 
-/** What redis, or the clock, took from us before: those that nobody was told of. */
-function lost_leases(state, error) {
-  if (error == null || !Array.isArray(error.lost)) return NONE;
-  const lost = new Set();
-  for (const key of error.lost) {
-    const lease = state.get(key);
-    if (lease !== undefined) lost.add(lease);
-  }
-  return lost;
+/**
+ * What redis, or the clock, took from us before: of what was asked for, those that nobody was told of. Not what is held
+ * under the same key now, which may have been taken since.
+ */
+function lost_leases(asked, error) {
+  return error != null && Array.isArray(error.lost) ? those_of(asked, error.lost) : NONE;
 }
 
 /** Those that may be released again. An error that names no keys speaks for all of them. */
-function failed_leases(state, key, error) {
+function failed_leases(asked, error) {
   if (error == null) return NONE;
-  let keys = error.failed;
-  if (!Array.isArray(keys)) {
-    if (Array.isArray(error.lost)) return NONE;
-    keys = key === null ? state.all().map((lease) => lease.key) : [key];
-  }
-  return new Set(keys.map((failed) => state.get(failed)).filter((lease) => lease !== undefined));
+  if (Array.isArray(error.failed)) return those_of(asked, error.failed);
+  return Array.isArray(error.lost) ? NONE : new Set(asked);
+}
+
+function those_of(leases, keys) {
+  const wanted = new Set(keys);
+  return new Set(leases.filter((lease) => wanted.has(lease.key)));
 }
 
 /** Records the losses that this call found, and makes the one error that tells them, and those kept for it. */
@@ -133,6 +131,8 @@ class Renewal extends Call {
     this.instance = instance;
     // What success answers.
     this.value = value;
+    // What is to be renewed.
+    this.asked = NOTHING;
     // Whether it is a subclass's timer that asks.
     this.beating = false;
   }
@@ -169,7 +169,8 @@ function renew(call) {
     if (state === undefined || state.native === null) throw not_held();
     call.beating = state.seldom.beating;
     const native = native_for(instance, state);
-    ask(call, (number) => native.ensure_reservation(handles_of(state.all()), number));
+    call.asked = state.all();
+    ask(call, (number) => native.ensure_reservation(handles_of(call.asked), number));
   } catch (error) {
     call.later(() => call.fail(from_native(error)));
   }
@@ -184,15 +185,15 @@ function not_held() {
 }
 
 function renewed(call, error) {
-  const { instance } = call;
+  const { instance, asked } = call;
   const state = peek(instance);
-  const lost = lost_leases(state, error);
+  const lost = lost_leases(asked, error);
   const only_loss = error instanceof classes.ReservationLostError;
   const nothing_held = error instanceof classes.ReservationNotHeldError;
   if (error == null || only_loss) {
     const duration = `${instance.lock_ttl}s`;
-    for (const lease of state.all()) {
-      if (lost.has(lease) || lease.releasing) continue;
+    for (const lease of asked) {
+      if (state.get(lease.key) !== lease || lost.has(lease) || lease.releasing) continue;
       log.info(instance, 'reservation-extended', { key: lease.key, duration, val: state.value_of(lease) });
     }
   } else if (!nothing_held) {

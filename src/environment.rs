@@ -68,8 +68,8 @@ pub struct Environment {
     pending: Cell<usize>,
     /// What its callers hold, as far as they have been told.
     handles: RefCell<Handles>,
-    /// What pending releases and renewals work on, which may be over by their answer.
-    working_on: RefCell<FxHashMap<u64, Vec<u32>>>,
+    /// What pending releases are to free.
+    to_free: RefCell<FxHashMap<u64, Vec<Arc<Holding>>>>,
     waker: Arc<OnceLock<Waker>>,
 }
 
@@ -96,7 +96,7 @@ impl Environment {
             free_slots: RefCell::default(),
             pending: Cell::new(0),
             handles: RefCell::default(),
-            working_on: RefCell::default(),
+            to_free: RefCell::default(),
             waker: Arc::clone(&waker),
         });
         let deliver = deliver_function(env, &environment)?;
@@ -126,7 +126,7 @@ impl Environment {
     pub fn close(&self) -> Request {
         self.mailbox.close();
         self.handles.borrow_mut().clear();
-        self.working_on.borrow_mut().clear();
+        self.to_free.borrow_mut().clear();
         Request::Leave { environment: self.id() }
     }
 
@@ -142,9 +142,9 @@ impl Environment {
         Ok(self.begin_without_limit(env, call))
     }
 
-    /// The same for a call that works on what these numbers stand for: that must always be releasable.
-    pub fn begin_on(&self, env: &Env, call: u64, numbers: Vec<u32>) -> Ticket {
-        self.working_on.borrow_mut().insert(call, numbers);
+    /// The same for a release.
+    pub fn begin_release(&self, env: &Env, call: u64, holdings: Vec<Arc<Holding>>) -> Ticket {
+        self.to_free.borrow_mut().insert(call, holdings);
         self.begin_without_limit(env, call)
     }
 
@@ -156,7 +156,8 @@ impl Environment {
         Ok(self.begin_without_limit(env, WITH_CALLBACK + u64::from(slot)))
     }
 
-    fn begin_without_limit(&self, env: &Env, call: u64) -> Ticket {
+    /// The same for a call on what is held: that must be possible however many others are pending.
+    pub fn begin_without_limit(&self, env: &Env, call: u64) -> Ticket {
         if self.pending.replace(self.pending.get() + 1) == 0 {
             self.keep_loop_alive(env, true);
         }
@@ -188,13 +189,9 @@ impl Environment {
 
     /// Nobody can ask for this any more: what was to be told of it is told to nobody.
     pub fn forget(&self, number: u32) {
-        self.forget_if(number, Holding::has_lapsed);
-    }
-
-    fn forget_if(&self, number: u32, is_over: impl FnOnce(&Holding) -> bool) {
-        let mut handles = self.handles.borrow_mut();
-        if handles.get(number).is_some_and(|holding| is_over(holding)) {
-            handles.remove(number);
+        let holding = self.handles.borrow().get(number).filter(|holding| holding.has_lapsed()).cloned();
+        if let Some(holding) = holding {
+            self.handles.borrow_mut().remove(&holding);
         }
     }
 
@@ -224,10 +221,8 @@ impl Environment {
                 if call >= WITH_CALLBACK {
                     return self.call_back(env, call - WITH_CALLBACK, answer);
                 }
+                self.forget_what_is_over(call, &answer);
                 let laid_out = self.answer(env, answer)?;
-                for number in self.working_on.borrow_mut().remove(&call).unwrap_or_default() {
-                    self.forget_if(number, |holding| holding.phase() == Phase::Over);
-                }
                 // The listener's numbers are small.
                 let number = u32::try_from(call).unwrap_or(u32::MAX);
                 (laid_out.0, number, laid_out.1, laid_out.2)
@@ -237,7 +232,7 @@ impl Environment {
                 let (name, fields) = event_object(env, &event)?;
                 if let Event::Lost { holding, .. } = &event {
                     holding.enter(Phase::Over);
-                    self.handles.borrow_mut().remove(number);
+                    self.handles.borrow_mut().remove(holding);
                 }
                 (Form::Event, number, raw(env, name)?, raw_object(&fields))
             }
@@ -249,6 +244,19 @@ impl Environment {
         };
         places.extend([raw(env, form as u32)?, raw(env, number)?, first, second]);
         Ok(())
+    }
+
+    /// Forgets what an answer tells the end of, and nothing else: what ended by itself is told by a letter of its own,
+    /// which may lie behind this one.
+    fn forget_what_is_over(&self, call: u64, answer: &std::result::Result<Answer, Box<CallFailure>>) {
+        let mut handles = self.handles.borrow_mut();
+        let asked = self.to_free.borrow_mut().remove(&call).unwrap_or_default();
+        for holding in asked.iter().filter(|holding| holding.phase() == Phase::Over) {
+            handles.remove(holding);
+        }
+        for loss in answer.as_ref().err().into_iter().flat_map(|failure| &failure.lost) {
+            handles.remove(&loss.holding);
+        }
     }
 
     fn answer(

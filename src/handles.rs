@@ -48,9 +48,9 @@ impl Handles {
         holding.handle().filter(|&number| self.get(number).is_some_and(|there| Arc::ptr_eq(there, holding)))
     }
 
-    /// A number stands for nothing from now on. It is not given to another one before [`Self::reuse`].
-    pub fn remove(&mut self, number: u32) {
-        if let Some(holding) = self.get(number) {
+    /// The number of a reservation stands for nothing from now on. It is not given to another one before [`Self::reuse`].
+    pub fn remove(&mut self, holding: &Arc<Holding>) {
+        if let Some(number) = self.number_of(holding) {
             holding.set_handle(None);
             self.left.push(number);
         }
@@ -81,8 +81,8 @@ mod tests {
         let (first, second, third) = (holding("a"), holding("b"), holding("c"));
         let number = handles.add(Arc::clone(&first));
         assert_eq!(handles.number_of(&first), Some(number));
-        handles.remove(number);
-        handles.remove(number);
+        handles.remove(&first);
+        handles.remove(&first);
         assert!(handles.get(number).is_none() && handles.number_of(&first).is_none());
         assert!(handles.last_at(number).is_some_and(|there| Arc::ptr_eq(there, &first)));
         assert_ne!(handles.add(Arc::clone(&second)), number);

@@ -161,7 +161,7 @@ impl Extension {
                 });
             }
         };
-        Ok(Some(Loss { claim: holding.claim.clone(), holder }))
+        Ok(Some(Loss { holding: Arc::clone(holding), holder }))
     }
 
     /// Redis has renewed it.

@@ -37,8 +37,10 @@ pub enum Phase {
     Lapsed = 3,
     /// As `Lapsed`, after a release whose answer was lost: the next release counts as done.
     LapsedAfterRelease = 4,
+    /// Lost, and its caller's environment has not been told yet.
+    Lost = 5,
     /// Released, or lost and told.
-    Over = 5,
+    Over = 6,
 }
 
 impl Holding {
@@ -104,6 +106,7 @@ impl Holding {
             2 => Phase::ReleaseUnknown,
             3 => Phase::Lapsed,
             4 => Phase::LapsedAfterRelease,
+            5 => Phase::Lost,
             _ => Phase::Over,
         }
     }

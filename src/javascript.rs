@@ -10,11 +10,11 @@ use crate::outlet::{CallFailure, Event, Loss};
 pub fn failure_object<'env>(env: &'env Env, failure: &CallFailure) -> Result<Object<'env>> {
     let mut object = error_object(env, &failure.error)?;
     if !failure.lost.is_empty() {
-        object.set("lost", keys(failure.lost.iter().map(|loss| loss.claim.key())))?;
+        object.set("lost", keys(failure.lost.iter().map(|loss| loss.holding.key())))?;
     }
     if let Some(released) = failure.released {
         object.set("released", count(released))?;
-        object.set("lost", keys(failure.lost.iter().map(|loss| loss.claim.key())))?;
+        object.set("lost", keys(failure.lost.iter().map(|loss| loss.holding.key())))?;
         object.set("failed", keys(failure.failed.iter().map(|key| &**key)))?;
     }
     Ok(object)
@@ -88,8 +88,8 @@ pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<(&'static str
             "waiting-by-polling"
         }
         Event::Lost { loss, quiet, .. } => {
-            fields.set("key", loss.claim.key())?;
-            fields.set("val", loss.claim.value())?;
+            fields.set("key", loss.holding.key())?;
+            fields.set("val", loss.holding.value())?;
             fields.set("holder", loss.holder.as_deref())?;
             fields.set("message", Loss::to_error(loss).to_string())?;
             fields.set("quiet", *quiet)?;

@@ -114,7 +114,7 @@ impl Live {
         self.see_to_alarm(end);
     }
 
-    /// When this turn began to hand in commands.
+    /// When this turn began to hand in commands: now, for the first of them, and sees to it that they are written.
     pub fn turn(self: &Rc<Self>) -> Instant {
         self.see_to_flush();
         self.turn.get()
@@ -188,7 +188,7 @@ impl Live {
     /// what is sent now.
     #[must_use]
     pub fn keeps_order(&self) -> bool {
-        !self.wire.parts_batches()
+        !self.wire.has_many_servers()
     }
 
     /// Ends the connection. Commands that are under way are answered with [`Trouble::Dropped`].
@@ -244,8 +244,7 @@ impl Live {
 
     fn flush(self: &Rc<Self>) {
         self.flush_is_due.set(false);
-        // Where commands that leave together may be for different servers, only what must not be parted leaves together.
-        let most = if self.wire.parts_batches() { 1 } else { LARGEST_BATCH };
+        let most = if self.wire.has_many_servers() { 1 } else { LARGEST_BATCH };
         while self.under_way.get() < MOST_UNDER_WAY {
             let batch = self.outbox.borrow_mut().take(most, Waiting::is_wanted);
             if batch.replies.is_empty() {

@@ -24,7 +24,7 @@ pub fn lose(client: &Client, id: u64, loss: Loss) {
     let Some(reservation) = client.take(id) else {
         return;
     };
-    reservation.holding.enter(Phase::Over);
+    reservation.holding.enter(Phase::Lost);
     let holding = Arc::clone(&reservation.holding);
     let level = holding.settings().log_level;
     reservation.caller.report(level, Event::Lost { holding, loss, quiet: false });
@@ -46,8 +46,8 @@ pub fn run_out(client: &Rc<Client>, id: u64, held_too_long: bool) {
         return;
     }
     let quiet = reservation.never_renews() && !held_too_long;
-    holding.enter(if quiet { Phase::Lapsed } else { Phase::Over });
-    let loss = Loss { claim: holding.claim.clone(), holder: None };
+    holding.enter(if quiet { Phase::Lapsed } else { Phase::Lost });
+    let loss = Loss { holding: Arc::clone(&holding), holder: None };
     // A renewal whose answer was lost must not keep a key alive that was told lost.
     settlement::discard(client, sent_of(&holding));
     reservation.caller.report(level, Event::Lost { holding, loss, quiet });

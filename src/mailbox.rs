@@ -199,7 +199,7 @@ mod tests {
         let (mailbox, _) = mailbox();
         let lost = || {
             let holding = crate::tests::support::holding("reservation-a");
-            let loss = crate::outlet::Loss { claim: holding.claim.clone(), holder: None };
+            let loss = crate::outlet::Loss { holding: Arc::clone(&holding), holder: None };
             Event::Lost { holding, loss, quiet: false }
         };
         mailbox.report(lost());

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::claim::Claim;
 use crate::error::Error;
 use crate::holding::Holding;
 use crate::settings::LogLevel;
@@ -30,8 +29,8 @@ pub enum Answer {
 /// One reservation that was lost.
 #[derive(Clone, Debug)]
 pub struct Loss {
-    /// The key, and the value it was held with.
-    pub claim: Claim,
+    /// What is lost.
+    pub holding: Arc<Holding>,
     /// Who holds it now, if that is known.
     pub holder: Option<String>,
 }
@@ -40,7 +39,7 @@ impl Loss {
     /// The loss as the error that tells of it.
     #[must_use]
     pub fn to_error(&self) -> Error {
-        let (key, value) = (self.claim.key().to_owned(), self.claim.value());
+        let (key, value) = (self.holding.key().to_owned(), self.holding.value());
         Error::Lost { key, value, holder: self.holder.clone() }
     }
 }

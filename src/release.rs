@@ -246,9 +246,11 @@ fn plainly_freed(client: &Client, key: &str, hand_overs: u32) {
 }
 
 /// It is no longer kept. If its time ran out and nobody was told, this release is what tells.
-fn tell_what_lapsed(holding: &Holding) -> Outcome {
+fn tell_what_lapsed(holding: &Arc<Holding>) -> Outcome {
     let phase = holding.phase();
-    holding.enter(Phase::Over);
+    if holding.has_lapsed() {
+        holding.enter(Phase::Over);
+    }
     match phase {
         Phase::Lapsed => Outcome::Lost(loss_of(holding, None)),
         Phase::LapsedAfterRelease => Outcome::Released,
@@ -256,8 +258,8 @@ fn tell_what_lapsed(holding: &Holding) -> Outcome {
     }
 }
 
-fn loss_of(holding: &Holding, holder: Option<String>) -> Loss {
-    Loss { claim: holding.claim.clone(), holder }
+fn loss_of(holding: &Arc<Holding>, holder: Option<String>) -> Loss {
+    Loss { holding: Arc::clone(holding), holder }
 }
 
 /// Ends, without a word, what an environment that is gone has held: its keys lapse.

@@ -161,7 +161,7 @@ impl ReserveResource {
         for holding in &holdings {
             holding.give_up();
         }
-        let ticket = self.environment.begin_on(&env, call.into(), numbers(&handles).to_vec());
+        let ticket = self.environment.begin_release(&env, call.into(), holdings.clone());
         bridge::core()?.submit(Request::Release { ticket, holdings });
         Ok(())
     }
@@ -171,8 +171,7 @@ impl ReserveResource {
     pub fn ensure_reservation(&self, env: Env, handles: Uint32Array, call: u32) -> Result<()> {
         let mut holdings = self.environment.holdings(&handles);
         holdings.retain(|holding| holding.phase() == Phase::Held);
-        let numbers = holdings.iter().filter_map(|holding| holding.handle()).collect();
-        let ticket = self.environment.begin_on(&env, call.into(), numbers);
+        let ticket = self.environment.begin_without_limit(&env, call.into());
         let ttl = self.settings.terms.ttl;
         bridge::core()?.submit(Request::Renew { ticket, holdings, ttl });
         Ok(())

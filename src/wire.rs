@@ -17,10 +17,9 @@ pub enum Wire {
 }
 
 impl Wire {
-    /// True where commands that are handed in together may go to different servers: only those that must not be parted
-    /// are handed in together then.
+    /// True where commands may go to different servers: only those that must not be parted may be handed in together then.
     #[must_use]
-    pub fn parts_batches(&self) -> bool {
+    pub fn has_many_servers(&self) -> bool {
         matches!(self, Self::Cluster(..))
     }
 

@@ -96,6 +96,35 @@ test('a loss while blocked: held is false on the first line after it, and it is 
   assert.equal(await client.get(key), 'thief-1');
 });
 
+test('a loss behind the answer to a renewal is told, and no lock of another counts as the one that was lost', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const code = `${block}
+    const lost = make(100, 30);
+    const other = make(100, 30);
+    lost.on('lost', ({ key }) => process.send({ lost: key }));
+    process.on('message', async () => {
+      await other.lock('other');
+      process.send({ held: lost.held, is_held: lost.is_held('job'), released: await lost.release() });
+    });
+    lost.lock('job').then(() => {
+      lost.ensure_reservation((error) => process.send({ renewed: error }));
+      process.send({ blocked: true }, block);
+    });`;
+  const child = runChild(t, server, code);
+  await child.message({ blocked: true });
+  // Its renewal is answered, and lies in the mailbox; then the key is gone, which is found by the heartbeat.
+  await ran(client, 'pexpire', 2);
+  await client.del(key);
+  await ran(client, 'evalsha', 1);
+  unblock(child);
+  assert.deepEqual(await child.message(), { renewed: null });
+  assert.deepEqual(await child.message(), { lost: key });
+  child.send('go on');
+  assert.deepEqual(await child.message(), { held: false, is_held: false, released: 0 });
+  assert.match(await client.get('reservation-other'), /^me-/);
+});
+
 test('what is named after a release has its value, though its loss lies in the same delivery', async (t) => {
   const server = await startServer(t);
   const client = server.client();

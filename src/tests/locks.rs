@@ -58,7 +58,7 @@ fn only_the_owner_frees_a_lock() {
     let failure = asker.release(&[&mine, &other]).unwrap_err();
     assert_eq!(failure.error.code(), "ERR_RESERVATION_LOST");
     assert_eq!(failure.released, Some(1));
-    assert_eq!(failure.lost[0].claim.key(), "reservation-a");
+    assert_eq!(failure.lost[0].holding.key(), "reservation-a");
     assert_eq!(failure.lost[0].holder.as_deref(), Some("thief"));
     assert_eq!(server.value_of("reservation-a").as_deref(), Some("thief"));
     assert_eq!(server.value_of("reservation-b"), None);
