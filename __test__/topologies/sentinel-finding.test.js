@@ -1,11 +1,21 @@
 // Finding the master through sentinels that nothing else happens to: calls through three of them, through those that
-// are left of them, through none, under a name that they do not know, and under one of two.
+// are left of them, through none, under a name that they do not know, under one of two, and through some that do not
+// agree with one another, or with what they have said before.
 'use strict';
 
 const assert = require('node:assert/strict');
-const { test } = require('node:test');
+const { suite, test } = require('node:test');
+const { startProxy } = require('../support/proxy');
+const {
+  ReserveResource,
+  ask,
+  askError,
+  keepLog,
+  keepLosses,
+  makeReservation,
+} = require('../support/reservation');
 const { until, within } = require('../support/wait');
-const { ReserveResource, ask, askError, keepLog, keepLosses } = require('../support/reservation');
+const { connections } = require('./support/looks');
 const { startNode } = require('./support/node');
 const { startSentinels } = require('./support/sentinels');
 const {
@@ -197,4 +207,75 @@ test('two masters under the same sentinels: each name leads to its own', async (
   assert.equal(await other.lock('job'), true, 'another redis, another lock');
   assert.equal(await kit.nodes[0].command('GET', keyOf('job')), one._reserve_val);
   assert.equal(await second.command('GET', keyOf('job')), other._reserve_val);
+});
+
+// What sentinels say that know nothing of one another, since their masters are different ones.
+suite('sentinels that do not agree', () => {
+  const name = 'mymaster';
+
+  /** A sentinel by whose word this is the master, since the failover of that epoch. */
+  const startSentinel = (t, master, epoch) => {
+    const watch = [`monitor ${name} ${master.host} ${master.port} 1`, `config-epoch ${name} ${epoch}`];
+    return startNode(t, { sentinel: true, config: { sentinel: watch } });
+  };
+
+  /** One that renews often, through these sentinels. */
+  const makeHolder = (t, sentinels, client_name) => {
+    const addresses = sentinels.map(({ host, port }) => ({ host, port }));
+    const settings = { interval: 100, ttl: 5, options: { sentinels: addresses, name, client_name } };
+    return makeReservation(t, { host: null, port: null }, settings);
+  };
+
+  const untilMoved = (from, to, client_name) =>
+    until(
+      async () =>
+        (await connectionsNamed(to, client_name)) === 1 && (await connectionsNamed(from, client_name)) === 0,
+      { timeout: 10000, what: 'a connection to the other master alone' },
+    );
+
+  test('the later failover counts, whoever answers first, and its master is stayed with', async (t) => {
+    const [former, latter] = [await startNode(t), await startNode(t)];
+    const outdated = await startSentinel(t, former, 1);
+    const slow = await startProxy(t, await startSentinel(t, latter, 2));
+    slow.delay(10, { direction: 'down' });
+    const holder = makeHolder(t, [outdated, slow], 'staying');
+    const losses = keepLosses(holder);
+    assert.equal(await holder.lock('job'), true);
+    assert.equal(await latter.command('GET', keyOf('job')), holder._reserve_val, 'on the later master');
+    const idsOn = async (node) => (await connections(node, 'staying')).map(({ id }) => id);
+    const before = await idsOn(latter);
+    const start = performance.now();
+    await until(() => performance.now() - start > 2500, { what: 'two more answers of each' });
+    assert.deepEqual([await idsOn(latter), await idsOn(former)], [before, []], 'the same connection');
+    assert.deepEqual([holder.held, losses], [true, []]);
+    assert.equal(await holder.release(), 1);
+  });
+
+  test('one that could not be asked at first knows of a later failover: its master is gone to', async (t) => {
+    const [former, latter] = [await startNode(t), await startNode(t)];
+    const outdated = await startSentinel(t, former, 1);
+    const late = await startProxy(t, await startSentinel(t, latter, 2));
+    await late.refuse();
+    const holder = makeHolder(t, [outdated, late], 'going');
+    const losses = keepLosses(holder);
+    assert.equal(await holder.lock('job'), true);
+    assert.equal(await connectionsNamed(former, 'going'), 1);
+    await late.accept();
+    await untilMoved(former, latter, 'going');
+    await until(() => losses.length === 1, { what: 'the loss of what the later master does not have' });
+  });
+
+  test('one that changes its mind without a failover is followed', async (t) => {
+    const [former, latter] = [await startNode(t), await startNode(t)];
+    const sentinel = await startSentinel(t, former, 3);
+    const holder = makeHolder(t, [sentinel], 'following');
+    const losses = keepLosses(holder);
+    assert.equal(await holder.lock('job'), true);
+    assert.equal(await connectionsNamed(former, 'following'), 1);
+    // As an operator moves a name to another server: it begins with no epoch at all.
+    await sentinel.command('SENTINEL', 'REMOVE', name);
+    await sentinel.command('SENTINEL', 'MONITOR', name, latter.host, latter.port, 1);
+    await untilMoved(former, latter, 'following');
+    await until(() => losses.length === 1, { what: 'the loss of what the other server does not have' });
+  });
 });
