@@ -4,9 +4,12 @@
 
 const assert = require('node:assert/strict');
 const { after, afterEach, before, suite, test } = require('node:test');
+const { setOf } = require('../support/faults');
+const { startProxy } = require('../support/proxy');
 const { keepLosses } = require('../support/reservation');
 const { until, within } = require('../support/wait');
 const { startCluster } = require('./support/cluster');
+const { majorOf } = require('./support/looks');
 const {
   countOf,
   keyOf,
@@ -270,5 +273,37 @@ suite('failover', () => {
     const held = names.filter((name) => reservation.is_held(name));
     assert.ok((await valuesOf(held)).every((value) => value.startsWith(`${by}-`)));
     assert.equal(await reservation.release(), held.length);
+  });
+});
+
+test('a SET that reaches its node after all, its connection long gone: the key is deleted again', async (t) => {
+  const cluster = await startCluster(t, { replicas: 0 });
+  const [[name]] = namesOfShards(1, (number) => `late ${number}`);
+  const node = await cluster.nodeOf(keyOf(name));
+  if ((await majorOf(node)) < 7) {
+    t.skip('a node of redis 6.2 that runs does not take another port to be known by');
+    return;
+  }
+  const proxy = await startProxy(t, node);
+  await node.command('CONFIG', 'SET', 'cluster-announce-port', proxy.port);
+  const isKnown = async (one) => JSON.stringify(await one.command('CLUSTER', 'SLOTS')).includes(proxy.port);
+  await until(async () => (await Promise.all(cluster.nodes.map(isKnown))).every(Boolean), {
+    ...patient,
+    what: 'nodes that send clients to the proxy',
+  });
+  const options = { cluster: [{ host: proxy.host, port: proxy.port }] };
+  const reservation = onCluster(t, cluster, { ttl: 60, options });
+  const held = proxy.holdRequest(setOf(keyOf(name)));
+  const locking = reservation.lock(name);
+  await held.caught;
+  assert.equal(await within(10000, locking), true, 'by another SET');
+  assert.equal(await reservation.release(), 1);
+  const soFar = await countOf(cluster, 'set');
+  held.deliver();
+  await tried(cluster, soFar);
+  // No connection can be ended for it here, so it is looked for all the time that its key could last.
+  await until(async () => (await valueOf(cluster, name)) === null, {
+    timeout: 5000,
+    what: 'the end of a key that nobody holds',
   });
 });
