@@ -137,6 +137,22 @@ test('the master hangs: it is left for a new one, and nobody goes back when it g
   assert.deepEqual(overlapsOf([...crews.holders.tenures, ...after.tenures]), []);
 });
 
+test('a lock under way at a master that hangs: had from the new one, long before its time is up', async (t) => {
+  const kit = await startSteadySentinels(t);
+  const first = await kit.master();
+  const reservation = throughSentinels(t, kit, { ttl: 90, options: { command_timeout: 60000 } });
+  assert.equal(await reservation.lock('before'), true);
+  await until(() => kit.isReplicated(first), { ...patient, what: 'replicas that have it' });
+  first.pause();
+  const locking = reservation.lock('job');
+  locking.catch(() => {});
+  const second = await kit.waitForFailover(first);
+  // The sentinels are asked once a second; then the old master has a quarter of one for its last answers.
+  assert.equal(await within(5000, locking, 'the lock'), true);
+  assert.equal(await second.command('GET', keyOf('job')), reservation._reserve_val);
+  assert.equal(await reservation.release(), 2);
+});
+
 test('a failover on purpose, there and back: nothing is lost, with a lease of five seconds', async (t) => {
   const kit = await startSteadySentinels(t);
   const settings = { ttl: 5, interval: 500 };
