@@ -5,6 +5,7 @@
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const { patient, wait, ran, passed, refusals } = require('../support/faults');
+const { startProxy } = require('../support/proxy');
 const { makeReservation, askError, keepLosses } = require('../support/reservation');
 const { startServer } = require('../support/server');
 const { until, within } = require('../support/wait');
@@ -49,6 +50,28 @@ test('a failover and back: what is held is unknown meanwhile, and kept', async (
   assert.deepEqual([holder.held, losses], [true, []]);
   assert.equal(await holder.release(), 1);
   assert.equal(await within(20000, waiting), key);
+});
+
+test('the address leads to the new server, and the old one has ended no connection: READONLY is why it is left', async (t) => {
+  const { first, second, one, two } = await startPair(t);
+  const proxy = await startProxy(t, first);
+  const holder = makeReservation(t, proxy, { interval: 200, ttl: 20 });
+  const losses = keepLosses(holder);
+  await holder.lock('job');
+  await until(() => two.exists(key), { ...patient, what: 'its copy' });
+  const waiting = wait(t, makeReservation(t, proxy), 'job');
+
+  await two.replicaof('NO', 'ONE');
+  proxy.target = second; // of connections that are made from now on
+  const before = performance.now();
+  await one.replicaof(second.host, second.port);
+  const left = async () => (await two.pttl(key)) > 20000 - (performance.now() - before);
+  await until(left, { timeout: 10000, what: 'a renewal on the new server' });
+  assert.equal(proxy.accepted, 2, 'over one more connection');
+  assert.deepEqual([holder.held, losses], [true, []]);
+  assert.equal(await holder.release(), 1);
+  assert.equal(await within(20000, waiting), key);
+  assert.equal(await two.exists(key), 1);
 });
 
 test('demoted to the replica of a server that knows nothing: unknown until the deadline, then lost', async (t) => {
