@@ -276,13 +276,14 @@ suite('failover', () => {
   });
 });
 
-test('a SET that reaches its node after all, its connection long gone: the key is deleted again', async (t) => {
+/** A cluster, a name of its first shard, and a proxy that all clients of that shard go through; null on redis 6.2. */
+async function startProxied(t) {
   const cluster = await startCluster(t, { replicas: 0 });
-  const [[name]] = namesOfShards(1, (number) => `late ${number}`);
+  const [[name]] = namesOfShards(1);
   const node = await cluster.nodeOf(keyOf(name));
   if ((await majorOf(node)) < 7) {
     t.skip('a node of redis 6.2 that runs does not take another port to be known by');
-    return;
+    return null;
   }
   const proxy = await startProxy(t, node);
   await node.command('CONFIG', 'SET', 'cluster-announce-port', proxy.port);
@@ -292,7 +293,13 @@ test('a SET that reaches its node after all, its connection long gone: the key i
     what: 'nodes that send clients to the proxy',
   });
   const options = { cluster: [{ host: proxy.host, port: proxy.port }] };
-  const reservation = onCluster(t, cluster, { ttl: 60, options });
+  return { cluster, name, proxy, reservation: onCluster(t, cluster, { ttl: 60, options }) };
+}
+
+test('a SET that reaches its node after all, its connection long gone: the key is deleted again', async (t) => {
+  const proxied = await startProxied(t);
+  if (!proxied) return;
+  const { cluster, name, proxy, reservation } = proxied;
   const held = proxy.holdRequest(setOf(keyOf(name)));
   const locking = reservation.lock(name);
   await held.caught;
@@ -306,4 +313,22 @@ test('a SET that reaches its node after all, its connection long gone: the key i
     timeout: 5000,
     what: 'the end of a key that nobody holds',
   });
+});
+
+test('a look that is sent on by its GET, and whose SET ran: had, and not sent again', async (t) => {
+  const proxied = await startProxied(t);
+  if (!proxied) return;
+  const { cluster, name, proxy, reservation } = proxied;
+  assert.equal(await reservation.lock(name), true);
+  assert.equal(await reservation.release(), 1);
+  // As from a slot that was moved away, and back before the SET: CLIENT CACHING, GET, PTTL, SET.
+  const moved = `-MOVED ${cluster.slotOf(keyOf(name))} ${proxy.host}:${proxy.port}`;
+  proxy.corruptNext(`+OK\r\n${moved}\r\n:-2\r\n+OK\r\n`);
+  const soFar = await countOf(cluster, 'set');
+  const waiting = reservation.wait_until_lock(name, { signal: t.signal });
+  waiting.catch(() => {});
+  assert.equal(await within(5000, waiting, 'the lock'), keyOf(name));
+  assert.equal(await countOf(cluster, 'set'), soFar + 1);
+  assert.equal(reservation._reserve_val, await valueOf(cluster, name));
+  assert.equal(await reservation.release(), 1);
 });
