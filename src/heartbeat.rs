@@ -10,12 +10,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::attempts::Attempts;
 use crate::backoff::jittered;
-use crate::client::Client;
+use crate::client::{Client, Reservation};
 use crate::clock::Moment;
 use crate::command::{Comparison, EXTEND, ScriptCall, comparison_of};
 use crate::error::Error;
 use crate::holding::{Holding, Phase};
-use crate::lease::{Lease, Step};
+use crate::lease::{Asking, Lease, Step};
 use crate::limit::Limit;
 use crate::link::Patience;
 use crate::live::{LATE, Live};
@@ -145,9 +145,16 @@ struct Extension {
     round: Rc<Round>,
     holding: Arc<Holding>,
     ttl: Duration,
+    asking: Asking,
 }
 
 impl Extension {
+    /// An extend of this reservation that is sent now.
+    fn begin(round: &Rc<Round>, reservation: &mut Reservation, ttl: Duration) -> Self {
+        let asking = reservation.lease.ask(ttl, round.sent);
+        Self { round: Rc::clone(round), holding: Arc::clone(&reservation.holding), ttl, asking }
+    }
+
     fn call(&self) -> ScriptCall<'_> {
         ScriptCall { claim: &self.holding.claim, ttl: Some(self.ttl), next: None }
     }
@@ -168,8 +175,13 @@ impl Extension {
             Ok(Comparison::Other(holder)) => holder,
             Err(trouble) => {
                 let mut error = trouble.to_error(holding.settings(), EXTEND.name, holding.key());
-                if let Trouble::Dropped = trouble {
-                    error = self.round.client.link.failure().unwrap_or(error);
+                match trouble {
+                    Trouble::Dropped => error = self.round.client.link.failure().unwrap_or(error),
+                    Trouble::TimedOut => {}
+                    Trouble::Refused(_) | Trouble::Unsent(_) => {
+                        let asking = self.asking;
+                        self.round.client.update(holding.id, |one| one.lease.was_refused(asking));
+                    }
                 }
                 return Err((trouble, error));
             }
@@ -234,9 +246,9 @@ fn renew(client: &Rc<Client>, ids: &[u64]) {
             if reservation.holding.phase() != Phase::Held {
                 return;
             }
-            let (holding, ttl) = (Arc::clone(&reservation.holding), reservation.lease.ttl());
-            let limit = holding.settings().command_timeout;
-            let extension = Extension { round: Rc::clone(&round), holding, ttl };
+            let ttl = reservation.lease.ttl();
+            let limit = reservation.holding.settings().command_timeout;
+            let extension = Extension::begin(&round, reservation, ttl);
             let command = EXTEND.by_hash(&extension.call());
             live.send_then(Lane::Renewal, command, limit, move |reply| {
                 if let Ok(Some(Comparison::Ours)) = reply.as_ref().map(comparison_of) {
@@ -328,7 +340,9 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Re
             return Ok(Renewal::NotHeld);
         }
         let round = Round::begin(client, &live, false);
-        let extension = Extension { round, holding: Arc::clone(&holding), ttl };
+        let mut extension = None;
+        client.update(id, |one| extension = Some(Extension::begin(&round, one, ttl)));
+        let Some(extension) = extension else { return Ok(Renewal::NotHeld) };
         let limit = attempts.remaining();
         let command = EXTEND.by_hash(&extension.call());
         let reply = live.send(Lane::Renewal, command, limit).reply().await;

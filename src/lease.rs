@@ -67,6 +67,13 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// What one extend may have changed, as long as it has no answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking {
+    before: Moment,
+    after: Moment,
+}
+
 /// The life of one lease on our clock. There may be a hundred thousand of them, so that it keeps what is its own, and is
 /// told the interval of its terms where that counts.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +89,8 @@ pub struct Lease {
     end: Moment,
     /// When the next renewal is due; [`Moment::NEVER`] if none is to come.
     due: Moment,
+    /// Until when redis may have the key, by all that it was asked and has not refused.
+    key_end: Moment,
 }
 
 impl Lease {
@@ -89,7 +98,9 @@ impl Lease {
     #[must_use]
     pub fn begin(terms: Terms, sent: Moment) -> Self {
         let last = terms.max_hold.map_or(Moment::NEVER, |longest| sent.after(longest));
-        let mut lease = Self { ttl: 0, last, renewed: sent, end: sent, due: Moment::NEVER };
+        let mut lease =
+            Self { ttl: 0, last, renewed: sent, end: sent, due: Moment::NEVER, key_end: Moment::ZERO };
+        lease.ask(terms.ttl, sent);
         lease.renew(terms.interval, terms.ttl, sent);
         lease
     }
@@ -126,6 +137,27 @@ impl Lease {
             self.end = sent.after(certain_for(ttl)).min(self.last);
         }
         self.due = interval.of(self.ttl()).map_or(Moment::NEVER, |length| self.renewed.after(length));
+    }
+
+    /// An extend to `ttl` is sent now. Gives what [`Self::was_refused`] takes it back by.
+    pub fn ask(&mut self, ttl: Duration, now: Moment) -> Asking {
+        let before = self.key_end;
+        self.key_end = before.max(now.after(ttl));
+        Asking { before, after: self.key_end }
+    }
+
+    /// Redis has refused an extend: it has not run, and will not.
+    pub fn was_refused(&mut self, asking: Asking) {
+        if self.key_end == asking.after {
+            self.key_end = asking.before;
+        }
+    }
+
+    /// When the key is gone by itself, whichever of the extends without an answer have run: one that still lies in a
+    /// dead connection then counts from when it runs.
+    #[must_use]
+    pub fn key_end(&self) -> Moment {
+        self.key_end
     }
 
     /// A renewal is under way, or cannot be sent: the next is due at `when`, `None` is when somebody says so.
@@ -255,6 +287,22 @@ mod tests {
         let mut ending = Lease::begin(terms(30 * SECOND, Interval::Never, None), at(0.0));
         ending.shorten(20 * SECOND, at(25.0));
         assert_eq!(ending.certain_until(), at(0.0).after(certain_for(30 * SECOND)));
+    }
+
+    #[test]
+    fn a_key_may_live_as_long_as_any_extend_that_was_not_refused_says() {
+        let mut lease = Lease::begin(terms(3 * SECOND, Interval::Third, None), at(0.0));
+        assert_eq!(lease.key_end(), at(3.0));
+        let lost = lease.ask(3 * SECOND, at(1.0));
+        let refused = lease.ask(3 * SECOND, at(2.0));
+        assert_eq!(lease.key_end(), at(5.0));
+        lease.was_refused(refused);
+        assert_eq!(lease.key_end(), at(4.0), "the one before has no answer");
+        lease.ask(9 * SECOND, at(2.0));
+        lease.was_refused(lost);
+        assert_eq!(lease.key_end(), at(11.0), "a later one has none either");
+        lease.shorten(SECOND, at(2.5));
+        assert_eq!(lease.key_end(), at(11.0), "redis is not asked to shorten");
     }
 
     #[test]

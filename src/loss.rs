@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::client::Client;
 use crate::clock::Moment;
-use crate::holding::{Holding, Phase};
+use crate::holding::Phase;
 use crate::outlet::{Event, Loss};
 use crate::sent::Sent;
 use crate::undo;
@@ -38,7 +38,9 @@ pub fn run_out(client: &Rc<Client>, id: u64, held_too_long: bool) {
         return;
     }
     let Some(reservation) = client.take(id) else { return };
-    undo::discard(client, sent_of(&holding));
+    // No connection needs to be closed for it: an extend that arrives late finds nothing.
+    let sent = Sent { claim: holding.claim.clone(), when: Moment::now(), hand_overs: 0, origin: None };
+    undo::discard_until(client, sent, reservation.lease.key_end());
     let level = holding.settings().log_level;
     let event = if is_lost {
         let loss = Loss { holding: Arc::clone(&holding), holder: None };
@@ -47,9 +49,4 @@ pub fn run_out(client: &Rc<Client>, id: u64, held_too_long: bool) {
         Event::Lapsed { holding }
     };
     reservation.caller.report(level, event);
-}
-
-/// What is to be deleted. No connection needs to be closed for it: an extend that arrives late finds nothing.
-fn sent_of(holding: &Holding) -> Sent {
-    Sent { claim: holding.claim.clone(), when: Moment::now(), hand_overs: 0, origin: None }
 }

@@ -103,13 +103,17 @@ impl Undo {
     }
 }
 
-/// Sees to it that the key does not keep this value.
+/// Sees to it that the key does not keep this value, which its SET alone has given time.
 pub fn discard(client: &Client, sent: Sent) {
-    if !sent.can_be_asked_about() {
-        return;
-    }
     let end = sent.when.after(sent.settings().terms.ttl);
-    client.undo.put(Item { sent, end, not_before: Instant::now() });
+    discard_until(client, sent, end);
+}
+
+/// The same for a value that lapses at `end`.
+pub fn discard_until(client: &Client, sent: Sent, end: Moment) {
+    if sent.can_be_asked_about() {
+        client.undo.put(Item { sent, end, not_before: Instant::now() });
+    }
 }
 
 /// Works the queue off, for as long as its client lives.
