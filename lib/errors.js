@@ -17,11 +17,36 @@ class ReservationError extends Error {
     if (details.cause != null) hide(this, 'cause', details.cause);
   }
 
+  // Of all that JSON would take from an error by itself, the message is not part.
+  toJSON() {
+    return plain(this, CAUSES);
+  }
+
   // `name` tells the class, for people and for code across realms. Written out, an error of ours stays what
   // it was in 0.4.0, "Error: message": log lines are compared and searched for by that text.
   toString() {
     return `Error: ${this.message}`;
   }
+}
+
+const BASIC = ['name', 'code', 'message'];
+
+// How many causes are written, each the cause of the one before: a chain may be a ring.
+const CAUSES = 4;
+
+/**
+ * What JSON gets of an error: name, code and message, our fields, and its causes likewise. A replacer that writes
+ * errors as texts, as kayvee's does, is to know it as one of ours; JSON itself looks at nothing but its members.
+ */
+function plain(error, causes) {
+  const members = Object.create(ReservationError.prototype);
+  for (const field of BASIC.concat(error instanceof ReservationError ? FIELDS : [])) {
+    const value = error[field];
+    if (value !== undefined) define(members, field, value, true);
+  }
+  const { cause } = error;
+  if (cause instanceof Error && causes > 0) define(members, 'cause', plain(cause, causes - 1), true);
+  return members;
 }
 
 /** A wrong argument, field or option. Nothing was sent to redis. */
@@ -77,7 +102,11 @@ const classes = {
 for (const name of Object.keys(classes)) hide(classes[name].prototype, 'name', name);
 
 function hide(object, field, value) {
-  Object.defineProperty(object, field, { value, writable: true, configurable: true, enumerable: false });
+  define(object, field, value, false);
+}
+
+function define(object, field, value, enumerable) {
+  Object.defineProperty(object, field, { value, writable: true, configurable: true, enumerable });
 }
 
 /** An error of the class that belongs to `code`. */
@@ -96,6 +125,8 @@ function from_native(plain) {
   const { cause } = plain;
   if (cause == null || cause instanceof Error) return make_error(plain.code, plain.message, plain);
   const inner = new Error(cause.message);
+  // It happened where there is no JavaScript: no frame has anything to say of it.
+  hide(inner, 'stack', `Error: ${cause.message}`);
   if (cause.code != null) inner.code = cause.code;
   return make_error(plain.code, plain.message, Object.assign({}, plain, { cause: inner }));
 }
@@ -105,8 +136,23 @@ function abort_error(cause) {
   const error = new Error('The wait was aborted by its signal.');
   hide(error, 'name', 'AbortError');
   error.code = 'ABORT_ERR';
+  hide(error, 'toJSON', ReservationError.prototype.toJSON);
   if (cause !== undefined) hide(error, 'cause', cause);
   return error;
+}
+
+/**
+ * An error that JSON can make something of, to be logged in place of one that is not ours and that JSON would make `{}` of.
+ * Anything else stays itself.
+ */
+function with_json(value) {
+  if (!(value instanceof Error) || typeof value.toJSON === 'function') return value;
+  const copy = new Error(value.message);
+  for (const field of ['name', 'stack', 'cause'])
+    if (value[field] !== undefined) hide(copy, field, value[field]);
+  if (value.code !== undefined) copy.code = value.code;
+  hide(copy, 'toJSON', ReservationError.prototype.toJSON);
+  return copy;
 }
 
 /**
@@ -137,4 +183,4 @@ function kind_of(object) {
   }
 }
 
-module.exports = { classes, make_error, from_native, abort_error, describe };
+module.exports = { classes, make_error, from_native, abort_error, with_json, describe };
