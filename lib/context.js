@@ -4,7 +4,7 @@
 
 const { AsyncResource } = require('async_hooks');
 const { wrong_type } = require('./arguments');
-const { describe } = require('./errors');
+const { describe, place } = require('./errors');
 
 class Call {
   constructor(name, callback) {
@@ -23,6 +23,7 @@ class Call {
       this.answer = resolve;
     });
     if (callback != null) {
+      this.at_once = true;
       this.fail(
         wrong_type(
           `the callback of ${name} must be a function; it is ${describe(callback)}. Leave it out for a promise.`,
@@ -50,6 +51,7 @@ class Call {
 
   /** The same, later, for what is already known when the call is made: no answer comes before the call returned. */
   later(code, first, second, third) {
+    this.at_once = true;
     later_in(this.scope, code, first, second, third);
   }
 
@@ -74,11 +76,26 @@ class Call {
       call_back(answer, error);
       return;
     }
-    // Handled, before there is anything to handle.
-    if (this.bare) this.promise.catch(ignore);
     // By the function that resolves: one that rejects, kept beside it, would be 64 bytes more for each who waits.
-    answer(Promise.reject(error));
+    answer(rejection(this, error));
   }
+}
+
+/**
+ * A promise that will be rejected, for that of a call to follow. In a reaction of a promise V8 can tell which async functions
+ * await what comes of it, as long as nothing else does. So the caller's line gets into the stack of a failure, and calls
+ * that succeed pay nothing for it. Two reactions from now, for by then the call's promise follows this one.
+ */
+function rejection({ promise, bare, at_once }, error) {
+  return Promise.resolve()
+    .then(ignore)
+    .then(function answered() {
+      // An error that was made within the call itself has the caller's line already.
+      if (at_once !== true) place(error);
+      // Handled, before there is anything to handle.
+      if (bare) promise.catch(ignore);
+      throw error;
+    });
 }
 
 /**

@@ -115,13 +115,16 @@ function make_error(code, message, details) {
   return new Class(message, code, details);
 }
 
-/** What the native side sent instead of an error ({ code, message, … }) as an error; an error stays itself. */
+/**
+ * What the native side sent instead of an error ({ code, message, … }) as an error. One that was thrown by ours stays itself,
+ * but for its stack: what read the arguments may be ten calls deep, which is all that a stack shows, and none the caller's.
+ */
 function from_native(plain) {
   if (plain == null) return plain;
   // What the native side throws, it throws for one of two reasons: a call too many, or what only it can read, such as a key.
   if (plain.code === 'InvalidArg') return make_error('ERR_INVALID_ARG_VALUE', plain.message);
   if (plain.code === 'QueueFull') return make_error('ERR_TOO_MANY_CALLS', plain.message);
-  if (plain instanceof Error) return plain;
+  if (plain instanceof Error) return place(plain);
   const { cause } = plain;
   if (cause == null || cause instanceof Error) return make_error(plain.code, plain.message, plain);
   const inner = new Error(cause.message);
@@ -129,6 +132,12 @@ function from_native(plain) {
   hide(inner, 'stack', `Error: ${cause.message}`);
   if (cause.code != null) inner.code = cause.code;
   return make_error(plain.code, plain.message, Object.assign({}, plain, { cause: inner }));
+}
+
+/** Gives an error of ours the stack of whoever calls this. Any other keeps its own. */
+function place(error) {
+  if (error instanceof ReservationError) Error.captureStackTrace(error, place);
+  return error;
 }
 
 /** What an abandoned wait is answered with where the signal brings no reason that a callback could read as one. */
@@ -183,4 +192,4 @@ function kind_of(object) {
   }
 }
 
-module.exports = { classes, make_error, from_native, abort_error, with_json, describe };
+module.exports = { classes, make_error, from_native, place, abort_error, with_json, describe };
