@@ -19,7 +19,7 @@ class ReservationError extends Error {
 
   // Of all that JSON would take from an error by itself, the message is not part.
   toJSON() {
-    return plain(this, CAUSES);
+    return members_of(this, CAUSES);
   }
 
   // `name` tells the class, for people and for code across realms. Written out, an error of ours stays what
@@ -38,14 +38,14 @@ const CAUSES = 4;
  * What JSON gets of an error: name, code and message, our fields, and its causes likewise. A replacer that writes
  * errors as texts, as kayvee's does, is to know it as one of ours; JSON itself looks at nothing but its members.
  */
-function plain(error, causes) {
+function members_of(error, causes) {
   const members = Object.create(ReservationError.prototype);
   for (const field of BASIC.concat(error instanceof ReservationError ? FIELDS : [])) {
     const value = error[field];
     if (value !== undefined) define(members, field, value, true);
   }
   const { cause } = error;
-  if (cause instanceof Error && causes > 0) define(members, 'cause', plain(cause, causes - 1), true);
+  if (cause instanceof Error && causes > 0) define(members, 'cause', members_of(cause, causes - 1), true);
   return members;
 }
 
