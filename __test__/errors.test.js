@@ -184,14 +184,14 @@ test('of causes that are not ours only name, code and message are told; a ring o
   assert.deepEqual([aborted.name, aborted.code, aborted.cause.message], ['AbortError', 'ABORT_ERR', 'why']);
 });
 
-test('what toJSON gives goes to another thread whole; the error itself with its message', async () => {
+test('what toJSON gives goes to another thread whole; the error itself with its message', async (t) => {
   const cause = { code: 'ECONNRESET', message: 'reset' };
   const error = from_native({ code: 'ERR_REDIS_CONNECTION', message: 'away', host: 'h', port: 1, cause });
   const { port1, port2 } = new MessageChannel();
   const received = new Promise((resolve) => port2.once('message', resolve));
+  t.after(() => port1.close());
   port1.postMessage({ error, plain: error.toJSON() });
   const { error: copy, plain } = await received;
-  port1.close();
   assert.equal(copy.message, 'away');
   assert.deepEqual(plain, JSON.parse(JSON.stringify(error)));
   assert.equal(plain.cause.code, 'ECONNRESET');
