@@ -208,3 +208,14 @@ test('a callback is given what a promise is', async (t) => {
   const [error] = await ask((callback) => reservation.lock('job', callback));
   assert.deepEqual(Object.keys(error), ['code', 'host', 'port']);
 });
+
+test('an error that is passed on by another call keeps the stack that led to its first caller', async (t) => {
+  const reservation = await unreachable(t);
+  const first = await my_worker(() => reservation.lock(undefined));
+  const { stack } = first;
+  reservation._init_redis = () => {
+    throw first;
+  };
+  assert.equal(await my_worker(() => reservation.lock('job')), first);
+  assert.equal(first.stack, stack);
+});

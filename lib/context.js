@@ -23,12 +23,8 @@ class Call {
       this.answer = resolve;
     });
     if (callback != null) {
-      this.at_once = true;
-      this.fail(
-        wrong_type(
-          `the callback of ${name} must be a function; it is ${describe(callback)}. Leave it out for a promise.`,
-        ),
-      );
+      const message = `the callback of ${name} must be a function; it is ${describe(callback)}. Leave it out for a promise.`;
+      this.fail(place(wrong_type(message)));
     }
   }
 
@@ -51,7 +47,6 @@ class Call {
 
   /** The same, later, for what is already known when the call is made: no answer comes before the call returned. */
   later(code, first, second, third) {
-    this.at_once = true;
     later_in(this.scope, code, first, second, third);
   }
 
@@ -86,12 +81,11 @@ class Call {
  * await what comes of it, as long as nothing else does. So the caller's line gets into the stack of a failure, and calls
  * that succeed pay nothing for it. Two reactions from now, for by then the call's promise follows this one.
  */
-function rejection({ promise, bare, at_once }, error) {
+function rejection({ promise, bare }, error) {
   return Promise.resolve()
     .then(ignore)
     .then(function answered() {
-      // An error that was made within the call itself has the caller's line already.
-      if (at_once !== true) place(error);
+      place(error);
       // Handled, before there is anything to handle.
       if (bare) promise.catch(ignore);
       throw error;

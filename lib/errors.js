@@ -134,9 +134,14 @@ function from_native(plain) {
   return make_error(plain.code, plain.message, Object.assign({}, plain, { cause: inner }));
 }
 
-/** Gives an error of ours the stack of whoever calls this. Any other keeps its own. */
+// The errors whose stacks lead to the caller.
+const placed = new WeakSet();
+
+/** Gives an error of ours the stack of whoever calls this first. Any other error keeps its own. */
 function place(error) {
-  if (error instanceof ReservationError) Error.captureStackTrace(error, place);
+  if (!(error instanceof ReservationError) || placed.has(error)) return error;
+  placed.add(error);
+  Error.captureStackTrace(error, place);
   return error;
 }
 
