@@ -56,12 +56,13 @@ function give_event(logger, level, title, fields, event) {
     if (method === undefined) return undefined;
     // kayvee's write an error as text themselves.
     if (method.endsWith('D')) return logger[method](title, fields);
-    const members = {};
-    for (const name of Object.keys(fields)) members[name] = with_json(fields[name]);
+    const err = with_json(fields.err);
+    const members = err === fields.err ? fields : Object.assign({}, fields, { err });
     if (!takes_fields_first(logger)) return logger[method](title, members);
     // The level there is a number of the logger's own, and must not be written over.
-    delete members.level;
-    return logger[method](members, title);
+    const others = Object.assign({}, members);
+    delete others.level;
+    return logger[method](others, title);
   });
 }
 
@@ -136,6 +137,7 @@ const ENVIRONMENT = [
   ['pod-account', '_POD_ACCOUNT'],
 ];
 const first = from_environment();
+const nothing_first = Object.keys(first).length === 0;
 
 function from_environment() {
   const fields = {};
@@ -145,7 +147,7 @@ function from_environment() {
 
 /** kayvee's line of an event: JSON, its keys in their order. */
 function format(event) {
-  const fields = Object.assign({}, first, event);
+  const fields = nothing_first ? event : Object.assign({}, first, event);
   try {
     return JSON.stringify(fields, readable);
   } catch (_) {
