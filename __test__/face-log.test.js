@@ -199,7 +199,12 @@ const BROKEN = {
   'a getter that throws': () => Object.defineProperty({}, 'infoD', { get: broken }),
   'a proxy that throws': () => new Proxy({}, { get: broken, ownKeys: broken }),
   'a thenable that throws': () => () => ({ then: broken }),
+  'an error that cannot be read': () => () => {
+    throw new Proxy({}, { get: broken, getPrototypeOf: broken });
+  },
 };
+
+const REASONS = { 'a class': /TypeError/, 'an error that cannot be read': /cannot be read/ };
 
 for (const [title, log] of Object.entries(BROKEN)) {
   test(`${title} costs no line: all are on stderr, and once the reason and the remedy`, async (t) => {
@@ -217,10 +222,7 @@ for (const [title, log] of Object.entries(BROKEN)) {
       [complaint.level, complaint.source, complaint.via],
       ['error', 'worker', 'node-redis-reservation'],
     );
-    assert.match(
-      complaint.err,
-      title === 'a class' ? /TypeError/ : /^Error: log of https:\/\/\[hidden\]@logs.example/,
-    );
+    assert.match(complaint.err, REASONS[title] || /^Error: log of https:\/\/\[hidden\]@logs.example/);
     assert.match(complaint.remedy, /stderr.*logger\.info\.bind\(logger\)/);
     assert.deepEqual(line, {
       level: 'info',

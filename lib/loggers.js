@@ -118,8 +118,12 @@ function make_up(log, make, reason) {
 
 // The text of somebody else's error: an address in it may have a password.
 function told(reason) {
-  const text = reason instanceof Error ? `${reason.name}: ${reason.message}` : describe(reason);
-  return text.replace(/\/\/[^\s/]*@/g, '//[hidden]@');
+  try {
+    const text = reason instanceof Error ? `${reason.name}: ${reason.message}` : describe(reason);
+    return text.replace(/\/\/[^\s/]*@/g, '//[hidden]@');
+  } catch (_) {
+    return 'an error that cannot be read';
+  }
 }
 
 function to_stderr(event) {
