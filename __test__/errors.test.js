@@ -178,6 +178,9 @@ test('of causes that are not ours only name, code and message are told; a ring o
   cause.cause = error;
   assert.ok(JSON.stringify(error).length < 1000);
   assert.equal(JSON.parse(JSON.stringify(error)).cause.cause.message, 'outer');
+  const strange = Object.assign(new Error('inner'), { code: 10n });
+  const about = make_error('ERR_INVALID_ARG_TYPE', 'outer', { cause: strange });
+  assert.deepEqual(JSON.parse(JSON.stringify(about)).cause, { name: 'Error', message: 'inner' });
   const odd = make_error('ERR_INVALID_ARG_TYPE', 'outer', { cause: { token: 's3cret' } });
   assert.ok(!JSON.stringify(odd).includes('s3cret'));
   const aborted = JSON.parse(JSON.stringify(abort_error(new Error('why'))));

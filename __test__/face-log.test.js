@@ -186,7 +186,7 @@ async function stderrOf(t, run) {
 }
 
 const broken = () => {
-  throw new Error('log of https://me:s3cret@logs.example/');
+  throw new Error('log of https://me:s3/cret@logs.example/');
 };
 
 // Each made anew: a log is complained of once.

@@ -40,13 +40,19 @@ const CAUSES = 4;
  */
 function members_of(error, causes) {
   const members = Object.create(ReservationError.prototype);
-  for (const field of BASIC.concat(error instanceof ReservationError ? FIELDS : [])) {
+  const ours = error instanceof ReservationError;
+  for (const field of ours ? BASIC.concat(FIELDS) : BASIC) {
     const value = error[field];
-    if (value !== undefined) define(members, field, value, true);
+    // What others call a code may be anything, and JSON throws at some of it.
+    if (ours ? value !== undefined : is_plain(value)) define(members, field, value, true);
   }
   const { cause } = error;
   if (cause instanceof Error && causes > 0) define(members, 'cause', members_of(cause, causes - 1), true);
   return members;
+}
+
+function is_plain(value) {
+  return typeof value === 'string' || typeof value === 'number';
 }
 
 /** A wrong argument, field or option. Nothing was sent to redis. */

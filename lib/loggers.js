@@ -46,8 +46,8 @@ function write_line(log, event, text) {
 
 /**
  * Hands `fields` to the best method that a logger has for the level: title first, or fields first to those that take the
- * title for all there is. One that has a method for errors alone gets errors alone. `event` makes what
- * its line would be made of.
+ * title for all there is. One that has a method for errors alone gets errors alone. `event` makes what a line would be made
+ * of.
  */
 function give_event(logger, level, title, fields, event) {
   attempt(logger, event, () => {
@@ -120,7 +120,7 @@ function make_up(log, make, reason) {
 function told(reason) {
   try {
     const text = reason instanceof Error ? `${reason.name}: ${reason.message}` : describe(reason);
-    return text.replace(/\/\/[^\s/]*@/g, '//[hidden]@');
+    return text.replace(/\/\/\S*@/g, '//[hidden]@');
   } catch (_) {
     return 'an error that cannot be read';
   }
