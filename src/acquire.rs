@@ -124,7 +124,7 @@ async fn holder_for_log(client: &Rc<Client>, settings: &Settings, key: &str) -> 
         return None;
     }
     let live = client.link.current()?;
-    live.ask(command::read(key), settings.command_timeout).await.ok().as_ref().and_then(command::text_of)
+    live.ask(command::read(key), settings.command_timeout).await.ok().as_ref().and_then(command::holder_of)
 }
 
 /// Tries to take a key. A waiter's attempt lasts until redis has said yes or no, or `is_wanted` has become false between
@@ -278,7 +278,7 @@ async fn see(client: &Rc<Client>, live: &Rc<Live>, look: Option<Look>) -> Sight 
         client.link.set_why_no_pushes(live, words_of(error));
     }
     Sight {
-        holder: read.as_ref().ok().and_then(command::text_of),
+        holder: read.as_ref().ok().and_then(command::holder_of),
         time_left: time_left.ok().as_ref().and_then(command::duration_of),
         // A key of another type was read, but its watch counts all the same.
         is_watched: watch.is_ok() && !matches!(read, Err(Trouble::Dropped | Trouble::TimedOut)),

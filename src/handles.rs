@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
+use slab::Slab;
+
 use crate::holding::Holding;
 
 /// The reservations of one environment by their numbers.
 #[derive(Default)]
 pub struct Handles {
     /// A reservation that has no number any more stays in the place of its last one for as long as that is in `left`.
-    places: Vec<Option<Arc<Holding>>>,
-    vacant: Vec<u32>,
+    places: Slab<Arc<Holding>>,
     /// Numbers that stand for nothing any more, but that the environment may not have been told of.
     left: Vec<u32>,
 }
@@ -18,15 +19,11 @@ pub struct Handles {
 impl Handles {
     /// Gives a reservation a number.
     pub fn add(&mut self, holding: Arc<Holding>) -> u32 {
-        let number = self.vacant.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            // 2^32 reservations are more than memory has room for.
-            u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
-        });
+        let place = self.places.vacant_entry();
+        // 2^32 reservations are more than memory has room for.
+        let number = u32::try_from(place.key()).unwrap_or(u32::MAX);
         holding.set_handle(Some(number));
-        if let Some(place) = self.places.get_mut(number as usize) {
-            *place = Some(holding);
-        }
+        place.insert(holding);
         number
     }
 
@@ -39,7 +36,7 @@ impl Handles {
     /// The same, also for a number that stands for nothing any more, until the environment has been told.
     #[must_use]
     pub fn last_at(&self, number: u32) -> Option<&Arc<Holding>> {
-        self.places.get(number as usize)?.as_ref()
+        self.places.get(number as usize)
     }
 
     /// The number of a reservation, while it has one.
@@ -58,10 +55,9 @@ impl Handles {
 
     /// The environment has been told all that was removed: nobody goes by those numbers any more.
     pub fn reuse(&mut self) {
-        for &number in &self.left {
-            self.places[number as usize] = None;
+        for number in self.left.drain(..) {
+            self.places.remove(number as usize);
         }
-        self.vacant.append(&mut self.left);
     }
 
     /// Forgets all.
