@@ -197,22 +197,27 @@ impl Environment {
             places.extend(alone(env, || self.lay_out(env, letter)).into_iter().flatten().flatten());
         }
         let delivered = alone(env, || self.hand_over(env, &places));
-        self.handles.borrow_mut().reuse();
+        // A listener that threw may have read only some of them.
+        match delivered {
+            Ok(true) => self.handles.borrow_mut().reuse(),
+            _ => self.handles.borrow_mut().abandon(),
+        }
         if self.pending.get() == 0 {
             self.keep_loop_alive(env, false);
         }
         if more {
             self.come_again(env);
         }
-        delivered
+        delivered.map(drop)
     }
 
-    fn hand_over(&self, env: &Env, places: &[sys::napi_value]) -> Result<()> {
-        if !places.is_empty() {
-            let listener: Unknown = self.slots.get_value(env)?.get_element(LISTENER)?;
-            call(env, raw(env, ())?, listener.value().value, &[array(env, places)?]);
+    /// True if the listener has read them all.
+    fn hand_over(&self, env: &Env, places: &[sys::napi_value]) -> Result<bool> {
+        if places.is_empty() {
+            return Ok(true);
         }
-        Ok(())
+        let listener: Unknown = self.slots.get_value(env)?.get_element(LISTENER)?;
+        Ok(call(env, raw(env, ())?, listener.value().value, &[array(env, places)?]).is_some())
     }
 
     /// After the event loop had a turn, so that many letters do not keep it from its timers and sockets.
@@ -246,6 +251,8 @@ impl Environment {
                 laid_out
                     .or_else(|error| {
                         self.give_back(env, &answer);
+                        // It may have told of an end, and JavaScript goes by that number on.
+                        self.handles.borrow_mut().abandon();
                         let sentence =
                             format!("the answer to a call could not be made a value of JavaScript ({error})");
                         let failure = Failure::Internal(sentence).into();

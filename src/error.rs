@@ -178,13 +178,13 @@ fn limit_behind(error: &std::io::Error) -> (&'static str, &'static str) {
             "ENOMEM",
             "There is no memory left: raise the limit of this process (`ulimit -v`) or of its container. ",
         ),
-        _ => ("EUNKNOWN", ""),
+        _ => ("UNKNOWN", ""),
     }
 }
 
 #[cfg(not(unix))]
 fn limit_behind(_error: &std::io::Error) -> (&'static str, &'static str) {
-    ("EUNKNOWN", "")
+    ("UNKNOWN", "")
 }
 
 impl Error {

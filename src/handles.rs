@@ -60,6 +60,11 @@ impl Handles {
         }
     }
 
+    /// The environment could not be told: what was removed is never given again, for somebody may go by it.
+    pub fn abandon(&mut self) {
+        self.left.clear();
+    }
+
     /// Forgets all.
     pub fn clear(&mut self) {
         *self = Self::default();
@@ -87,5 +92,17 @@ mod tests {
         assert_eq!(handles.add(Arc::clone(&third)), number);
         assert_eq!(handles.number_of(&first), None, "it is another's now");
         assert!(handles.get(number).is_some_and(|there| Arc::ptr_eq(there, &third)));
+    }
+
+    #[test]
+    fn a_number_whose_end_could_not_be_told_is_never_given_again() {
+        let mut handles = Handles::default();
+        let first = holding("a");
+        let number = handles.add(Arc::clone(&first));
+        handles.remove(&first);
+        handles.abandon();
+        handles.reuse();
+        assert!(handles.get(number).is_none());
+        assert_ne!(handles.add(holding("b")), number);
     }
 }

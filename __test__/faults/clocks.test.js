@@ -113,6 +113,7 @@ test('no setImmediate at all, as in jsdom: every call is answered', async (t) =>
 test('what a callback throws, and a loss, reach the process under a faked clock', async (t) => {
   const server = await startServer(t);
   const code = `${preamble}
+    process.on('message', () => {});
     fake();
     const thrown = [];
     process.on('uncaughtException', ({ message }) => {

@@ -26,6 +26,8 @@ const preamble = `
   };
   const mend = () => broken.splice(0).forEach((name) => delete Object.prototype[name]);
   const called = (start) => new Promise((resolve) => start((error, value) => resolve({ error, value })));
+  // A held lock does not keep the process alive; what the parent could say does.
+  const stay = () => process.on('message', () => {});
   const tell = ({ error, value }) => (error ? { code: error.code, message: error.message } : { value });
   process.on('uncaughtException', (error) => process.send({ uncaught: error.stack }));`;
 
@@ -57,6 +59,33 @@ test('one answer of many cannot be delivered: it alone fails, all the others com
   assert.deepEqual(await child.exit(), { code: 0, signal: null }, 'no call is left over');
 });
 
+test('a release whose answer cannot be delivered frees nothing of others when it is called again', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const code = `${preamble}
+    (async () => {
+      const reservation = make(20000);
+      await reservation.lock('job');
+      process.once('message', async () => {
+        break_on('holder');
+        const first = tell(await called((callback) => reservation.release(callback)));
+        mend();
+        const other = make();
+        await other.lock('other');
+        const second = await reservation.release();
+        process.send({ first: first.code, second, other: other.held });
+        process.disconnect();
+      });
+      process.send('locked');
+    })();`;
+  const child = runChild(t, server, code);
+  await child.message((message) => message === 'locked');
+  await client.set(key, 'other');
+  child.send('release');
+  assert.deepEqual(await child.message({}, patient), { first: 'ERR_INTERNAL', second: 0, other: true });
+  assert.equal(await client.exists('reservation-other'), 1);
+});
+
 test('not even the error of a call can be delivered: it fails all the same', async (t) => {
   const server = await startServer(t);
   const code = `${preamble}
@@ -84,6 +113,7 @@ test('a loss that cannot be described is told', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const code = `${preamble}
+    stay();
     const reservation = make(100);
     reservation.on('lost', ({ code, key, message }) => {
       mend();
@@ -109,6 +139,7 @@ test('a loss that cannot be described is told', async (t) => {
 test('a line that cannot be delivered is counted', async (t) => {
   const server = await startServer(t);
   const code = `${preamble}
+    stay();
     const titles = [];
     const log = { info: (title) => add({ title }), error: (title) => add({ title }), warn: (title, data) => add(data) };
     const add = ({ title, count }) => {

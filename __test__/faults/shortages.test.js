@@ -46,15 +46,16 @@ const preamble = `
  * counts the threads of a user, and root's not at all, so root's child is somebody else's.
  */
 async function startLimited(t, server, code) {
-  const is_root = process.getuid() === 0;
-  const options = { cwd: copyPackage(t), env: { ...server.environment, HOME: '/' } };
-  const child = startChild(t, { code: preamble + code }, is_root ? { ...options, uid: 65534 } : options);
+  const who = process.getuid() === 0 ? { uid: 65534 } : {};
+  const options = { cwd: copyPackage(t), env: { ...server.environment, HOME: '/' }, ...who };
+  const child = startChild(t, { code: preamble + code }, options);
   await child.message({ ready: true });
-  const allow = (threads) =>
-    execFileSync('prlimit', [`--nproc=${threads}:`, `--pid=${child.pid}`], { stdio: 'pipe' });
-  const before = execFileSync('prlimit', ['--nproc', '--output=SOFT', '--noheadings', `--pid=${child.pid}`]);
-  allow(1);
-  return { child, allowThreads: () => allow(String(before).trim()) };
+  // By the child's own user, who needs no further right for it.
+  const prlimit = (...words) =>
+    execFileSync('prlimit', [...words, `--pid=${child.pid}`], { stdio: 'pipe', encoding: 'utf8', ...who });
+  const before = prlimit('--nproc', '--output=SOFT', '--noheadings').trim();
+  prlimit('--nproc=1:');
+  return { child, allowThreads: () => prlimit(`--nproc=${before}:`) };
 }
 
 const noThread = {
