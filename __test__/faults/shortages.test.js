@@ -163,12 +163,15 @@ test('few descriptors for the first call: it says so or succeeds, and a later on
     const { first, later, next } = await child.message();
     assert.deepEqual([later, next], [true, true], `${left} left`);
     assert.deepEqual(await child.exit(), { code: 0, signal: null });
-    told.push(first === true ? 'true' : `${first.code} ${first.cause}`);
+    told.push(first === true ? 'true' : `${first.code} ${first.message}`);
     if (first.code === 'ERR_RESOURCE_SHORTAGE')
       assert.match(first.message, /`ulimit -n`.*The next call tries again/);
     else assert.ok(first === true || first.code === 'ERR_REDIS_CONNECTION', JSON.stringify(first));
   }
   assert.match(told[0], /^ERR_RESOURCE_SHORTAGE/, 'with none left the binary cannot even be opened');
-  assert.ok(told.includes('ERR_RESOURCE_SHORTAGE EMFILE'), `one that could not start its thread: ${told}`);
+  assert.ok(
+    told.some((one) => /could not start its thread: Too many open files/.test(one)),
+    `one that could not start its thread: ${told}`,
+  );
   assert.equal(told.at(-1), 'true', `enough: ${told}`);
 });
