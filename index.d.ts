@@ -85,7 +85,8 @@ declare class ReserveResource extends EventEmitter {
    * included.
    *
    * Fails with `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_REDIS_CONNECTION`, `ERR_REDIS_AUTH`,
-   * `ERR_REDIS_REPLY`, `ERR_REDIS_TIMEOUT`, `ERR_TOO_FEW_REPLICAS` or `ERR_NATIVE_LOAD`; then it is not held.
+   * `ERR_REDIS_REPLY`, `ERR_REDIS_TIMEOUT`, `ERR_TOO_FEW_REPLICAS`, `ERR_NATIVE_LOAD` or `ERR_RESOURCE_SHORTAGE`; then
+   * it is not held.
    */
   lock(resource: ReserveResource.Resource): Promise<boolean>;
   lock(resource: ReserveResource.Resource, callback: ReserveResource.Callback<boolean>): void;

@@ -123,6 +123,95 @@ test('REDIS_RESERVATION_NATIVE names the one file to load', async (t) => {
   assert.match(other.message, /not the native part of this package/);
 });
 
+for (const [words, limit] of [
+  ['Error: x.node: cannot open shared object file: Too many open files', /ulimit -n/],
+  ['Error loading shared library x.node: No file descriptors available', /ulimit -n/],
+  ['EMFILE: too many open files, open x.node', /ulimit -n/],
+  ['x.node: cannot open shared object file: Too many open files in system', /fs\.file-max/],
+  ['x.node: failed to map segment from shared object: Cannot allocate memory', /ulimit -v/],
+]) {
+  test(`a shortage at loading names the limit, and the next call tries again: ${words}`, async (t) => {
+    const { folder } = install(t);
+    const built = path.join(root, `redis-reservation.${platform}.node`);
+    fs.writeFileSync(
+      path.join(folder, 'short.js'),
+      `if (!globalThis.mended) throw new Error(${JSON.stringify(words)});
+       module.exports = require(${JSON.stringify(built)});`,
+    );
+    const code = `
+      const ReserveResource = require('redis-reservation');
+      const lock = () => new ReserveResource('w', '127.0.0.1', 1, 0, 2, false).lock('r').catch((error) => error);
+      (async () => {
+        const { code, name, message, cause } = await lock();
+        const again = await lock();
+        globalThis.mended = true;
+        const mended = await lock();
+        process.send({ code, name, message, cause: cause.message, again: again.message, mended: mended.code });
+        process.disconnect();
+      })();`;
+    const child = startChild(t, { code }, { cwd: folder, env: { REDIS_RESERVATION_NATIVE: 'short.js' } });
+    const { code: told, name, message, cause, again, mended } = await child.message();
+    assert.deepEqual([told, name, cause], ['ERR_RESOURCE_SHORTAGE', 'ReservationError', words]);
+    assert.match(message, limit);
+    assert.match(message, /The next call tries again\.$/);
+    assert.equal(again, message);
+    assert.equal(mended, 'ERR_REDIS_CONNECTION');
+  });
+}
+
+test('no descriptor while the platform package is looked for: it is found by the next call', async (t) => {
+  if (process.platform === 'win32') return t.skip('no limit of descriptors here');
+  const { folder } = install(t);
+  const other = path.join(folder, 'node_modules', `redis-reservation-${platform}`);
+  const name = `redis-reservation.${platform}.node`;
+  fs.mkdirSync(other);
+  fs.copyFileSync(path.join(root, name), path.join(other, name));
+  fs.writeFileSync(path.join(other, 'package.json'), JSON.stringify({ main: name }));
+  const code = `
+    const fs = require('node:fs');
+    require('node:module');
+    const ReserveResource = require('redis-reservation');
+    const lock = () => new ReserveResource('w', '127.0.0.1', 1, 0, 2, false).lock('r').catch((error) => error);
+    const taken = [];
+    try { for (;;) taken.push(fs.openSync('/dev/null')); } catch {}
+    (async () => {
+      const { code, message, cause } = await lock();
+      taken.forEach((descriptor) => fs.closeSync(descriptor));
+      process.send({ code, message, cause: cause.code, later: (await lock()).code });
+      process.disconnect();
+    })();`;
+  const through = ['sh', '-c', 'ulimit -n 64; exec "$@"', 'sh'];
+  const child = startChild(t, { code }, { cwd: folder, env: { REDIS_RESERVATION_NATIVE: '' }, through });
+  const { code: told, message, cause, later } = await child.message();
+  assert.deepEqual([told, cause, later], ['ERR_RESOURCE_SHORTAGE', 'EMFILE', 'ERR_REDIS_CONNECTION']);
+  assert.match(message, /`ulimit -n`/);
+});
+
+test('what only sounds like a shortage of memory is none', async (t) => {
+  const { folder } = install(t);
+  const words = 'x.node: cannot allocate memory in static TLS block';
+  fs.writeFileSync(path.join(folder, 'short.js'), `throw new Error(${JSON.stringify(words)});`);
+  const { message } = await attempt(t, folder, { env: { REDIS_RESERVATION_NATIVE: 'short.js' } });
+  assert.ok(message.includes(words), message);
+});
+
+test('an installation that is mended serves the next call', async (t) => {
+  const { folder, installed } = install(t);
+  const name = `redis-reservation.${platform}.node`;
+  const code = `
+    const fs = require('node:fs');
+    const ReserveResource = require('redis-reservation');
+    const lock = () => new ReserveResource('w', '127.0.0.1', 1, 0, 2, false).lock('r').catch(({ code }) => code);
+    (async () => {
+      const before = await lock();
+      fs.copyFileSync(${JSON.stringify(path.join(root, name))}, ${JSON.stringify(path.join(installed, name))});
+      process.send([before, await lock()]);
+      process.disconnect();
+    })();`;
+  const child = startChild(t, { code }, { cwd: folder, env: { REDIS_RESERVATION_NATIVE: '' } });
+  assert.deepEqual(await child.message(), ['ERR_NATIVE_LOAD', 'ERR_REDIS_CONNECTION']);
+});
+
 test('requiring the package and constructing loads nothing native', async (t) => {
   const { folder } = install(t);
   const code = `

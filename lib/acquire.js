@@ -4,7 +4,7 @@
 const { on_abort, reason_of } = require('./abort');
 const { key_of, resource_name, wait_options_from } = require('./arguments');
 const { ask } = require('./calls');
-const { Call, run_in, shared } = require('./context');
+const { Call, run_in } = require('./context');
 const { from_native } = require('./errors');
 const log = require('./log');
 const { beat, is_overridden } = require('./loss');
@@ -20,6 +20,11 @@ class Attempt extends Call {
     this.name = undefined;
     // The native object that it goes by, and what that was made from; null before it goes.
     this.made = null;
+  }
+
+  /** In a child of its context, which the lease that comes of it keeps as it was. */
+  run(code, first, second, third, fourth) {
+    run_in(this.scope, code, first, second, third, fourth);
   }
 
   /** Built at each look, for many may wait for long; undefined while it cannot be told. */
@@ -80,8 +85,6 @@ function not_locked(call, holder) {
 class Wait extends Attempt {
   constructor(instance, resource, callback) {
     super('wait_until_lock', instance, resource, callback);
-    // It may be one of many that wait for long.
-    this.scope = shared(this.scope);
     // Where there is a signal: it, whether it was aborted, and what takes the listener off it.
     this.abort = null;
     // Its number on the native side, while it waits there.
@@ -90,10 +93,6 @@ class Wait extends Attempt {
 
   get bare() {
     return false;
-  }
-
-  run(code, first, second, third, fourth) {
-    run_in(this.scope, code, first, second, third, fourth);
   }
 
   get aborted() {

@@ -5,6 +5,7 @@
 const { AsyncResource } = require('async_hooks');
 const { wrong_type } = require('./arguments');
 const { describe, place } = require('./errors');
+const { next_tick, setImmediate } = require('./timers');
 
 class Call {
   constructor(name, callback) {
@@ -93,8 +94,8 @@ function rejection({ promise, bare }, error) {
 }
 
 /**
- * Runs code in an async context that others may have too: in a child of it, since what the code makes of its context
- * (`enterWith`) is nothing to the others. What it throws is thrown again from a tick of its own, made inside that context:
+ * Runs code in an async context in which more is to run: in a child of it, since what the code makes of its context
+ * (`enterWith`) is nothing to what comes after. What it throws is thrown again from a tick of its own, made inside that context:
  * domains and AsyncLocalStorage see whose it is, and whatever else is being delivered goes on.
  */
 function run_in(scope, code, first, second, third, fourth) {
@@ -110,46 +111,12 @@ function later_in(scope, code, first, second, third) {
   setImmediate(() => run_in(scope, code, first, second, third));
 }
 
-// The context that was kept last, and the names of what it tells. No code of a caller's ever runs in it itself.
-let kept = null;
-let kept_names = [];
-
-// Other runtimes keep what belongs to a context where it cannot be compared.
-const { bun, deno } = process.versions;
-const is_node = bun === undefined && deno === undefined;
-
-/** A context for keeps: one that tells nothing else than the last one is that one, for many leases and waits may be. */
-function shared(scope) {
-  if (!is_node) return scope;
-  if (kept === null || !tells_what_is_kept(scope)) {
-    const triggerAsyncId = scope.triggerAsyncId();
-    kept = scope.runInAsyncScope(() => new AsyncResource('redis-reservation.kept', { triggerAsyncId }));
-    kept_names = Reflect.ownKeys(kept);
-  }
-  return kept;
-}
-
-/**
- * Whether a context was made by the same code run as what is kept, and holds the same stores, domain and whatever else was
- * attached to it. Their own numbers aside, all of it is in properties.
- */
-function tells_what_is_kept(scope) {
-  if (scope.triggerAsyncId() !== kept.triggerAsyncId()) return false;
-  if (Reflect.ownKeys(scope).length !== kept_names.length) return false;
-  const id = scope.asyncId();
-  return kept_names.every(
-    (name) =>
-      Object.prototype.hasOwnProperty.call(scope, name) &&
-      (scope[name] === kept[name] || (scope[name] === id && kept[name] === kept.asyncId())),
-  );
-}
-
 /** Runs code of ours. This happens some times an operation, so no list is made of the parameters. */
 function guarded(code, first, second, third, fourth) {
   try {
     code(first, second, third, fourth);
   } catch (error) {
-    process.nextTick(rethrow, error);
+    next_tick(rethrow, error);
   }
 }
 
@@ -159,7 +126,7 @@ function call_back(callback, error, value) {
     if (value === undefined) callback(error);
     else callback(error, value);
   } catch (thrown) {
-    process.nextTick(rethrow, thrown);
+    next_tick(rethrow, thrown);
   }
 }
 
@@ -169,4 +136,4 @@ function rethrow(error) {
 
 function ignore() {}
 
-module.exports = { Call, guarded, run_in, later_in, rethrow, shared };
+module.exports = { Call, guarded, run_in, later_in, rethrow };

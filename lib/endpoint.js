@@ -2,14 +2,34 @@
 // connection, which stands for the one that the whole process shares and opens nothing by itself.
 'use strict';
 
+const { ask } = require('./calls');
 const { Call } = require('./context');
 const { from_native } = require('./errors');
+const { listener } = require('./events');
 const { load, is_loaded } = require('./load');
 const { CONNECTION_OPTIONS, endpoint_from } = require('./location');
+const { clearInterval, setInterval } = require('./timers');
 const { is_trusted_by_node } = require('./trust');
 
 // Longest that a timer takes; it is only there to be counted by the event loop.
 const LONGEST_TIMER = Math.pow(2, 31) - 1;
+
+// How many handles are kept where there are no weak references (before Node 14.6).
+const MOST_KEPT = 32;
+
+class Quit extends Call {
+  constructor(callback) {
+    super('_redis.quit', callback);
+  }
+
+  done() {
+    this.run(() => this.succeed('OK'));
+  }
+
+  failed(error) {
+    this.run(() => this.fail(error));
+  }
+}
 
 class RedisHandle {
   // The password stays in closures: whatever prints a handle finds no more than its methods.
@@ -17,7 +37,8 @@ class RedisHandle {
     let anchor = null;
     const methods = {
       ref() {
-        if (anchor === null) anchor = setInterval(() => {}, LONGEST_TIMER);
+        // With the handle, so that this very one is found again and its `unref` ends it.
+        if (anchor === null) anchor = setInterval(() => {}, LONGEST_TIMER, this);
         return this;
       },
       unref() {
@@ -26,7 +47,7 @@ class RedisHandle {
         return this;
       },
       quit(callback) {
-        const call = new Call('_redis.quit', callback);
+        const call = new Quit(callback);
         this.unref();
         disconnect(call);
         return call.promise;
@@ -51,9 +72,8 @@ function disconnect_from(find) {
         call.later(() => call.succeed('OK'));
         return;
       }
-      load().disconnect(host, port, password, options, (error, reply) => {
-        call.run(() => (error == null ? call.succeed(reply) : call.fail(from_native(error))));
-      });
+      const { disconnect: ask_to_close } = load();
+      ask(call, (number) => ask_to_close(host, port, password, options, listener, number));
     } catch (error) {
       const failure = from_native(error);
       call.later(() => call.fail(failure));
@@ -61,7 +81,34 @@ function disconnect_from(find) {
   };
 }
 
+// The handles that somebody has, by their endpoints. A text of an endpoint holds its password, so what nobody has any more
+// goes from here: passwords rotate.
 const handles = new Map();
+
+const { WeakRef, FinalizationRegistry } = globalThis;
+const abandoned =
+  typeof WeakRef === 'function' && typeof FinalizationRegistry === 'function'
+    ? new FinalizationRegistry((key) => {
+        // Another may have been made for the endpoint meanwhile.
+        if (kept(key) === undefined) handles.delete(key);
+      })
+    : null;
+
+function kept(key) {
+  const place = handles.get(key);
+  return place === undefined ? undefined : place.deref();
+}
+
+function keep(key, handle) {
+  if (abandoned !== null) {
+    handles.set(key, new WeakRef(handle));
+    abandoned.register(handle, key);
+    return;
+  }
+  handles.set(key, { deref: () => handle });
+  // The one that has been there for longest.
+  if (handles.size > MOST_KEPT) handles.delete(handles.keys().next().value);
+}
 
 // The endpoint asked for last, as the fields of its instance were. Programs make reservations by the million for one
 // endpoint, so this look-up must build no text and allocate nothing.
@@ -110,10 +157,10 @@ function find_or_make(host, port, password, options) {
     return new RedisHandle(disconnect_from(() => endpoint_from(host, port, password, options)));
   }
   const key = JSON.stringify(endpoint, without_node_certificates);
-  let handle = handles.get(key);
+  let handle = kept(key);
   if (handle === undefined) {
     handle = new RedisHandle(disconnect_from(() => endpoint));
-    handles.set(key, handle);
+    keep(key, handle);
   }
   return handle;
 }

@@ -89,6 +89,8 @@ const CLASS_OF_CODE = {
   ERR_TOO_FEW_REPLICAS: TooFewReplicasError,
   ERR_NATIVE_LOAD: NativeLoadError,
   ERR_TOO_MANY_CALLS: ReservationError,
+  ERR_RESOURCE_SHORTAGE: ReservationError,
+  ERR_INTERNAL: ReservationError,
 };
 
 const classes = {
@@ -130,6 +132,8 @@ function from_native(plain) {
   // What the native side throws, it throws for one of two reasons: a call too many, or what only it can read, such as a key.
   if (plain.code === 'InvalidArg') return make_error('ERR_INVALID_ARG_VALUE', plain.message);
   if (plain.code === 'QueueFull') return make_error('ERR_TOO_MANY_CALLS', plain.message);
+  // A panic, or a call to Node that failed.
+  if (plain.code === 'GenericFailure') return make_error('ERR_INTERNAL', plain.message, { cause: plain });
   if (plain instanceof Error) return place(plain);
   const { cause } = plain;
   if (cause == null || cause instanceof Error) return make_error(plain.code, plain.message, plain);

@@ -9,6 +9,7 @@ const { make_error, from_native } = require('./errors');
 const log = require('./log');
 const loss = require('./loss');
 const { peek } = require('./state');
+const { next_tick, setImmediate } = require('./timers');
 
 // The kinds of letters, as src/environment.rs numbers them.
 const ACQUIRED = 0;
@@ -27,7 +28,7 @@ function deliver(letters) {
       hand_over(letters[at], letters[at + 1], letters[at + 2], letters[at + 3]);
     } catch (error) {
       // What one letter brings about keeps no other from being delivered.
-      process.nextTick(rethrow, error);
+      next_tick(rethrow, error);
     }
   }
 }
@@ -47,11 +48,19 @@ function hand_over(kind, number, first, second) {
       settle(number).done();
       break;
     case FAILED:
-      settle(number).failed(from_native(first));
+      settle(number).failed(first === undefined ? unsaid() : from_native(first));
       break;
     default:
       guarded(HANDLERS[first], number, second);
   }
+}
+
+/** A failure that did not get across the border. */
+function unsaid() {
+  return make_error(
+    'ERR_INTERNAL',
+    'redis-reservation failed inside: what became of a call could not be made a value of JavaScript; please report it',
+  );
 }
 
 // Whose event was the last: lines that there was no room for are counted in the log that would have had them.
@@ -111,10 +120,12 @@ const HANDLERS = {
     });
   },
 
-  'reservation-lost'(handle, { key, val, holder, message, quiet }) {
+  'reservation-lost'(handle, fields) {
     const lease = held(handle);
     // A release or a renewal that the caller asked for found it first, and has told it.
     if (lease === undefined) return;
+    // Where the rest did not get across the border, `quiet` is all there is.
+    const { key = lease.key, val, holder, message = `Worker lost reservation for ${key}`, quiet } = fields;
     const { instance } = lease;
     const state = peek(instance);
     const error = make_error('ERR_RESERVATION_LOST', message, { key, val, holder });
@@ -129,4 +140,7 @@ const HANDLERS = {
   },
 };
 
-module.exports = { deliver };
+/** What the native side knows this package by. */
+const listener = { deliver, set_immediate: setImmediate };
+
+module.exports = { listener };

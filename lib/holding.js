@@ -5,7 +5,8 @@
 
 const { abort } = require('./abort');
 const { keep, let_go } = require('./calls');
-const { run_in, shared } = require('./context');
+const { run_in } = require('./context');
+const { clearTimeout, setTimeout } = require('./timers');
 
 const LONGEST_TIMER = Math.pow(2, 31) - 1;
 const NONE = new Map();
@@ -109,7 +110,7 @@ class Holding {
   add(instance, key, val, handle, scope) {
     const former = this.get(key);
     if (former !== undefined) this.forget(former);
-    const lease = new Lease(instance, key, handle, shared(scope));
+    const lease = new Lease(instance, key, handle, scope);
     keep(handle, lease);
     if (this.held === null) {
       this.held = lease;

@@ -154,18 +154,20 @@ function is_musl() {
 }
 
 let loaded = null;
-let failure = null;
 
-/** The native exports. Throws a NativeLoadError that tells everything tried. */
+/**
+ * The native exports. Throws an error that tells everything tried. It is not kept: a shortage passes, an installation is
+ * mended.
+ */
 function load() {
   if (loaded !== null) return loaded;
-  // What failed once fails again, in every call until somebody mends the installation: it is not tried anew.
-  if (failure !== null) throw make_error('ERR_NATIVE_LOAD', failure.message, { cause: failure.cause });
-  const attempts = [];
+  const attempts = trouble_with_files();
   const override = process.env[OVERRIDE];
   const platform = platform_name();
   let found = null;
-  if (override) {
+  if (attempts.length > 0) {
+    // Without a descriptor Node takes every package for absent, and some versions of it remember that.
+  } else if (override) {
     const file = path.resolve(override);
     try {
       // Not by `require`: bundlers warn of a name that they cannot read, and ES module bundles have none.
@@ -181,12 +183,54 @@ function load() {
     attempts.push([name, new Error('it loads, but is not the native part of this package')]);
     found = null;
   }
-  if (found == null) {
-    failure = { message: failure_message(platform, attempts, override), cause: telling_cause(attempts) };
-    throw make_error('ERR_NATIVE_LOAD', failure.message, { cause: failure.cause });
-  }
+  if (found == null) throw failure(platform, attempts, override);
   loaded = found;
   return loaded;
+}
+
+function failure(platform, attempts, override) {
+  const shortage = shortage_behind(attempts);
+  if (shortage === undefined) {
+    const message = failure_message(platform, attempts, remedy(platform, attempts, override));
+    return make_error('ERR_NATIVE_LOAD', message, { cause: telling_cause(attempts) });
+  }
+  const message = failure_message(platform, attempts, `${shortage.remedy} The next call tries again.`);
+  return make_error('ERR_RESOURCE_SHORTAGE', message, { cause: shortage.cause });
+}
+
+// What Node, glibc, musl and Windows say when the system has no more of something, and the limit that is to be raised.
+const SHORTAGES = [
+  [/\bENFILE\b|open files in system/i, 'The system may open no more files: raise its limit (`fs.file-max`).'],
+  [
+    /\bEMFILE\b|too many open files|no file descriptors available/i,
+    'This process may open no more files: raise its limit (`ulimit -n`).',
+  ],
+  [
+    // Of the memory for thread-local variables, which a larger limit does not enlarge, glibc says it in the same words.
+    /\bENOMEM\b|cannot allocate memory(?! in static TLS)|out of memory|paging file is too small/i,
+    'There is no memory left: raise the limit of this process (`ulimit -v`) or of its container.',
+  ],
+];
+
+/** The shortage for which nothing was loaded, and what is to be done; undefined where it was for something else. */
+function shortage_behind(attempts) {
+  for (const [, cause] of attempts) {
+    const text = String((cause && cause.message) || cause);
+    const known = SHORTAGES.find(([words]) => words.test(text));
+    if (known !== undefined) return { cause, remedy: known[1] };
+  }
+  return undefined;
+}
+
+/** The attempt to open any file at all, where there is no descriptor for it. */
+function trouble_with_files() {
+  try {
+    fs.closeSync(fs.openSync(process.execPath, 'r'));
+  } catch (error) {
+    const attempts = [[process.execPath, error]];
+    if (shortage_behind(attempts) !== undefined) return attempts;
+  }
+  return [];
 }
 
 /** A file that is there and does not load says more than one that is absent. */
@@ -202,7 +246,7 @@ function is_absent([name, error]) {
   );
 }
 
-function failure_message(platform, attempts, override) {
+function failure_message(platform, attempts, advice) {
   const lines = [
     `The native part of redis-reservation could not be loaded on ${platform}, Node ${process.version}.`,
   ];
@@ -214,7 +258,7 @@ function failure_message(platform, attempts, override) {
     const reason = String((error && error.message) || error).split('\nRequire stack')[0];
     lines.push(`  ${place}: ${is_absent(attempt) ? 'not there' : reason}`);
   }
-  return lines.concat(remedy(platform, attempts, override)).join('\n');
+  return lines.concat(advice).join('\n');
 }
 
 function remedy(platform, attempts, override) {

@@ -6,6 +6,7 @@ const { EventEmitter } = require('events');
 const { later_in, rethrow, run_in } = require('./context');
 const { classes, make_error } = require('./errors');
 const log = require('./log');
+const { next_tick } = require('./timers');
 
 // Losses that reached somebody; the same error may come by again in the promise of a subclass's method.
 const told = new WeakSet();
@@ -49,7 +50,7 @@ function tell(instance, state, lease, error, quiet) {
     return;
   }
   told.add(error);
-  run_in(scope, () => process.nextTick(rethrow, error));
+  run_in(scope, () => next_tick(rethrow, error));
 }
 
 /** To the listeners, in the context `scope`. Returns whether there are any, or it was told before. */

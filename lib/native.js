@@ -4,7 +4,7 @@
 
 const checked = require('./arguments');
 const { has_lapsed } = require('./calls');
-const { deliver } = require('./events');
+const { listener } = require('./events');
 const { load } = require('./load');
 const { key_prefix_from, location_from } = require('./location');
 const log = require('./log');
@@ -36,7 +36,7 @@ function made_from(fields, made) {
   }
   const { owner, host, port, heartbeat, ttl, password, options } = settings;
   const { ReserveResource } = load();
-  const native = new ReserveResource(owner, host, port, heartbeat, ttl, deliver, password, options);
+  const native = new ReserveResource(owner, host, port, heartbeat, ttl, listener, password, options);
   return { fields, settings, native };
 }
 

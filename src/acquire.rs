@@ -124,7 +124,7 @@ async fn holder_for_log(client: &Rc<Client>, settings: &Settings, key: &str) -> 
         return None;
     }
     let live = client.link.current()?;
-    live.ask(command::read(key), settings.command_timeout).await.ok().as_ref().and_then(command::text_of)
+    live.ask(command::read(key), settings.command_timeout).await.ok().as_ref().and_then(command::holder_of)
 }
 
 /// Tries to take a key. A waiter's attempt lasts until redis has said yes or no, or `is_wanted` has become false between

@@ -3,15 +3,17 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
-use napi::bindgen_prelude::Function;
-use napi::{Env, Error, Result};
+use napi::bindgen_prelude::Object;
+use napi::{Env, Result};
 
 use crate::core::Core;
 use crate::environment::Environment;
+use crate::error::Error as Failure;
+use crate::javascript::throw;
 
-static CORE: OnceLock<std::result::Result<Core, String>> = OnceLock::new();
+static CORE: Mutex<Option<Core>> = Mutex::new(None);
 
 thread_local! {
     /// The environments of this thread by their raw pointer. One as a rule; a test runner that loads the addon anew
@@ -19,27 +21,29 @@ thread_local! {
     static ENVIRONMENTS: RefCell<HashMap<usize, Vec<Rc<Environment>>>> = RefCell::default();
 }
 
-/// The core; its thread is started at the first use in the process.
-pub fn core() -> Result<&'static Core> {
-    let core = CORE.get_or_init(|| Core::start().map_err(|error| error.to_string()));
-    core.as_ref()
-        .map_err(|error| Error::from_reason(format!("redis-reservation could not start its thread: {error}")))
+/// The core; its thread is started at the first use in the process. A system that refuses what that needs may have it for
+/// the next call, so a failure is not kept.
+fn core() -> std::result::Result<Core, Failure> {
+    // It is written to in one step, so a poisoned one is as good as any.
+    let mut core = CORE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(core) = &*core {
+        return Ok(core.clone());
+    }
+    let started = Core::start().map_err(|error| Failure::of_the_system(&error))?;
+    Ok(core.insert(started).clone())
 }
 
-/// The environment that runs this and whose letters go to `listener`, set up at its first use. Without a listener any
-/// environment will do.
-pub fn environment(env: &Env, listener: Option<&Function>) -> Result<Rc<Environment>> {
+/// The environment that runs this and whose letters go to `listener`, set up at its first use.
+pub fn environment(env: &Env, listener: &Object) -> Result<Rc<Environment>> {
     let id = env.raw() as usize;
     let there = ENVIRONMENTS.with_borrow(|all| all.get(&id).cloned());
     for environment in there.iter().flatten() {
-        if listener.map_or(Ok(true), |listener| environment.listens_by(env, listener))? {
+        if environment.listens_by(env, listener)? {
             return Ok(Rc::clone(environment));
         }
     }
-    let environment = Environment::open(env)?;
-    if let Some(listener) = listener {
-        environment.listens_by(env, listener)?;
-    }
+    let core = core().map_err(|failure| throw(env, failure))?;
+    let environment = Environment::open(env, core, listener)?;
     ENVIRONMENTS.with_borrow_mut(|all| all.entry(id).or_default().push(Rc::clone(&environment)));
     if there.is_some() {
         return Ok(environment);
@@ -47,9 +51,7 @@ pub fn environment(env: &Env, listener: Option<&Function>) -> Result<Rc<Environm
     env.add_env_cleanup_hook(id, |id| {
         // The thread's own storage may be gone before the last hook runs.
         let ended = ENVIRONMENTS.try_with(|all| all.borrow_mut().remove(&id));
-        if let (Ok(ended), Ok(core)) = (ended, core()) {
-            ended.iter().flatten().for_each(|environment| core.submit(environment.close()));
-        }
+        ended.iter().flatten().flatten().for_each(|environment| environment.close());
     })?;
     Ok(environment)
 }

@@ -10,6 +10,9 @@ use crate::claim::Claim;
 /// What the short words and the numbers of one command take, so that it is put together in one piece of memory.
 const ROOM_FOR_NUMBERS: usize = 40;
 
+/// How much of what others have written into a key is kept, in bytes.
+const MOST_OF_OTHERS: usize = 256;
+
 /// A script that runs inside redis, so that comparing and changing are one step.
 #[derive(Debug)]
 pub struct Script {
@@ -82,6 +85,20 @@ pub struct ScriptCall<'claim> {
     pub next: Option<&'claim Claim>,
 }
 
+impl ScriptCall<'_> {
+    /// What the reply to this call means. Where the key was to be given to somebody who has it already, an earlier try has
+    /// done it, whose answer was lost.
+    #[must_use]
+    pub fn comparison_of(&self, reply: &Value) -> Option<Comparison> {
+        match (self.next, reply) {
+            (Some(next), Value::BulkString(bytes)) if next.value().as_bytes() == &bytes[..] => {
+                Some(Comparison::Ours)
+            }
+            _ => comparison_of(reply),
+        }
+    }
+}
+
 /// What a script found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Comparison {
@@ -91,7 +108,7 @@ pub enum Comparison {
     Freed,
     /// The key is gone.
     Gone,
-    /// Somebody else's value, or (`None`) a key that is no string.
+    /// Somebody else's value, as [`holder_of`] gives it, or (`None`) a key that is no string.
     Other(Option<String>),
 }
 
@@ -208,6 +225,28 @@ pub fn holds_value(reply: &Value, value: &str) -> bool {
     }
 }
 
+/// Whose value is in a reply to [`read`], for errors and lines: anybody can have written it, and of any length.
+#[must_use]
+pub fn holder_of(reply: &Value) -> Option<String> {
+    match reply {
+        Value::BulkString(bytes) => Some(excerpt(bytes)),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(excerpt(text.as_bytes())),
+        _ => None,
+    }
+}
+
+/// The first [`MOST_OF_OTHERS`] bytes of a text, up to the end of a character; `…` tells that there is more.
+fn excerpt(bytes: &[u8]) -> String {
+    // With the rest of a character that goes beyond the limit, so that no half of one is taken for a fault.
+    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(MOST_OF_OTHERS + 3)]).into_owned();
+    if text.len() > MOST_OF_OTHERS {
+        let end = (0..=MOST_OF_OTHERS).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default();
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// The time in a reply to [`time_left`], for a key that has an end.
 #[must_use]
 pub fn duration_of(reply: &Value) -> Option<Duration> {
@@ -225,7 +264,7 @@ pub fn comparison_of(reply: &Value) -> Option<Comparison> {
         Value::Int(1) => Some(Comparison::Ours),
         Value::Int(2) => Some(Comparison::Freed),
         Value::Nil => Some(Comparison::Gone),
-        Value::BulkString(_) => Some(Comparison::Other(text_of(reply))),
+        Value::BulkString(_) => Some(Comparison::Other(holder_of(reply))),
         _ => None,
     }
 }
@@ -263,5 +302,36 @@ mod tests {
         }
         assert_eq!(key_of(&watch_next()), None);
         assert_eq!(key_of(&replicated(1, Duration::from_secs(1))), None);
+    }
+
+    #[test]
+    fn what_others_have_written_is_cut_at_the_end_of_a_character() {
+        let of = |text: &[u8]| holder_of(&Value::BulkString(text.to_vec())).unwrap();
+        let full = "x".repeat(256);
+        assert_eq!(of(full.as_bytes()), full);
+        assert_eq!(of(format!("{full}y").as_bytes()), format!("{full}…"));
+        for start in 253..256 {
+            let start = "x".repeat(start);
+            assert_eq!(of(format!("{start}😀").as_bytes()), format!("{start}…"), "half of one is none");
+        }
+        let fits = format!("{}😀", "x".repeat(252));
+        assert_eq!(of(fits.as_bytes()), fits);
+        // Each byte that is no text becomes three.
+        assert_eq!(of(&[0xff; 100]), format!("{}…", "\u{fffd}".repeat(85)));
+        assert_eq!(of(&vec![b'x'; 1 << 20]).len(), 256 + '…'.len_utf8());
+        assert_eq!(holder_of(&Value::Nil), None);
+    }
+
+    #[test]
+    fn who_was_to_be_the_next_is_known_whatever_the_length_of_its_value() {
+        let settings = crate::tests::support::settings_for(1, Duration::from_secs(1));
+        let settings = crate::settings::Settings { owner: "x".repeat(1_000), ..settings };
+        let next = Claim::new("k", settings.into()).unwrap();
+        let holding = crate::tests::support::holding("k");
+        let call = ScriptCall { claim: &holding.claim, ttl: None, next: Some(&next) };
+        let reply = |text: String| Value::BulkString(text.into_bytes());
+        assert_eq!(call.comparison_of(&reply(next.value())), Some(Comparison::Ours));
+        let other = reply(format!("{}?", next.value()));
+        assert!(matches!(call.comparison_of(&other), Some(Comparison::Other(Some(_)))));
     }
 }

@@ -1,10 +1,12 @@
 //! Which redis is meant: where it is, and how to log in to it. Equal endpoints share one connection.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::Duration;
+
+use rustc_hash::FxHasher;
 
 use crate::tls::Tls;
 
@@ -141,20 +143,43 @@ fn listed(hosts: &[Host]) -> String {
     hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// All endpoints that were ever used: as many as a process has, and few.
-static KNOWN: LazyLock<Mutex<HashSet<Arc<Endpoint>>>> = LazyLock::new(Mutex::default);
+/// The endpoints that somebody has: an instance's settings, or the core.
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+
+/// By their hash. Each is kept for as long as somebody has it, and its password no longer than that.
+#[derive(Default)]
+struct Known {
+    by_hash: HashMap<u64, Vec<Weak<Endpoint>>>,
+    /// How many there were when those that are gone were last swept out.
+    after_sweep: usize,
+}
+
+impl Known {
+    fn copy_of(&mut self, endpoint: Endpoint) -> Arc<Endpoint> {
+        let mut hasher = FxHasher::default();
+        endpoint.hash(&mut hasher);
+        let alike = self.by_hash.entry(hasher.finish()).or_default();
+        if let Some(known) = alike.iter().filter_map(Weak::upgrade).find(|known| **known == endpoint) {
+            return known;
+        }
+        let endpoint = Arc::new(endpoint);
+        alike.push(Arc::downgrade(&endpoint));
+        if self.by_hash.len() > 2 * self.after_sweep + 16 {
+            self.by_hash.retain(|_, alike| {
+                alike.retain(|known| known.strong_count() > 0);
+                !alike.is_empty()
+            });
+            self.after_sweep = self.by_hash.len();
+        }
+        endpoint
+    }
+}
 
 impl Endpoint {
     /// The one copy of this endpoint in the process. Two calls share a connection if they share this.
     #[must_use]
     pub fn shared(self) -> Arc<Self> {
-        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(endpoint) = known.get(&self) {
-            return Arc::clone(endpoint);
-        }
-        let endpoint = Arc::new(self);
-        known.insert(Arc::clone(&endpoint));
-        endpoint
+        KNOWN.lock().unwrap_or_else(PoisonError::into_inner).copy_of(self)
     }
 
     /// True for two that are the same redis with the same login, whatever their calls wait for.
@@ -230,5 +255,17 @@ mod tests {
         let other = Endpoint { login: Login::default(), ..(*first).clone() }.shared();
         assert!(Arc::ptr_eq(&first, &again));
         assert!(!Arc::ptr_eq(&first, &other));
+    }
+
+    #[test]
+    fn an_endpoint_that_nobody_has_is_let_go() {
+        let mut known = Known::default();
+        let kept = known.copy_of(endpoint(Place::Server(host("kept", 1))));
+        let gone: Vec<_> = (1..=1_000)
+            .map(|port| Arc::downgrade(&known.copy_of(endpoint(Place::Server(host("gone", port))))))
+            .collect();
+        assert!(gone.iter().all(|one| one.strong_count() == 0));
+        assert!(known.by_hash.len() < 100, "{} are known", known.by_hash.len());
+        assert!(Arc::ptr_eq(&kept, &known.copy_of(endpoint(Place::Server(host("kept", 1))))));
     }
 }

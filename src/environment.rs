@@ -2,20 +2,23 @@
 //! hold, and the delivery of what the core answers. Everything here runs on the environment's own thread.
 
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use napi::bindgen_prelude::{Function, JsObjectValue, JsValue, Null, Object, ObjectRef, Unknown};
+use napi::bindgen_prelude::{Function, JsObjectValue, JsValue, Object, ObjectRef, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Error, Result, Status, sys};
 use rustc_hash::FxHashMap;
 
-use crate::core::Request;
+use crate::core::{Core, Request};
+use crate::error::Error as Failure;
 use crate::handles::Handles;
 use crate::holding::{Holding, Phase};
-use crate::javascript::{array, call, count, event_object, failure_object, is_same, raw, raw_object};
+use crate::javascript::{
+    alone, array, bare_event_object, call, caught, count, event_object, failure_object, is_same,
+    lines_dropped, raw, raw_object,
+};
 use crate::mailbox::{Letter, Mailbox};
 use crate::outlet::{Answer, CallFailure, Caller, Event, Ticket};
 
@@ -26,14 +29,13 @@ const LARGEST_DELIVERY: usize = 256;
 /// so, rather than growing until the system ends it.
 const MOST_CALLS: usize = 250_000;
 
-/// Slots of the array that keeps JavaScript values alive: the functions of a delivery come first.
+/// Slots of the array that keeps the functions of a delivery alive.
 const DELIVER: u32 = 0;
 const SET_IMMEDIATE: u32 = 1;
 const LISTENER: u32 = 2;
-const FIRST_FREE: u32 = 3;
 
-/// Numbers of calls from here on are not the listener's: the rest is the slot of a function that gets the answer.
-const WITH_CALLBACK: u64 = 1 << 32;
+/// The call of nobody: JavaScript's numbers have half as many digits.
+const NOBODYS: u64 = u64::MAX;
 
 /// What is in the first place of each letter's four, as lib/events.js knows it.
 #[derive(Clone, Copy)]
@@ -46,25 +48,26 @@ enum Form {
     Released,
     /// The call.
     Done,
-    /// The call, a plain error.
+    /// The call, a plain error; nothing where even that could not be made.
     Failed,
     /// The number of a reservation or of a waiting call, the event's name, its fields.
     Event,
 }
+
+/// The four places of a letter.
+type Places = [sys::napi_value; 4];
 
 /// A weak threadsafe function: it does not keep the event loop alive unless it is referenced.
 type Waker = ThreadsafeFunction<(), (), (), Status, false, true>;
 
 /// One environment.
 pub struct Environment {
+    core: Core,
     mailbox: Arc<Mailbox>,
     /// What the core knows it by.
     caller: Arc<Caller>,
-    /// An array of JavaScript values that must stay alive. One reference to an array costs less than a reference a value.
+    /// An array of JavaScript values that must stay alive.
     slots: ObjectRef<false>,
-    has_listener: Cell<bool>,
-    next_slot: Cell<u32>,
-    free_slots: RefCell<Vec<u32>>,
     pending: Cell<usize>,
     /// What its callers hold, as far as they have been told.
     handles: RefCell<Handles>,
@@ -74,8 +77,9 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Sets up an environment: its mailbox, and the function that delivers what is in it.
-    pub fn open(env: &Env) -> Result<Rc<Self>> {
+    /// Sets up an environment: its mailbox, and the function that delivers what is in it to `listener.deliver`.
+    /// `listener.set_immediate` is Node's own `setImmediate`: tests of callers fake the global one.
+    pub fn open(env: &Env, core: Core, listener: &Object) -> Result<Rc<Self>> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let waker: Arc<OnceLock<Waker>> = Arc::default();
         let bell = Arc::clone(&waker);
@@ -88,20 +92,18 @@ impl Environment {
         let mut slots = env.create_array(0)?.coerce_to_object()?;
         let outlet: Arc<Mailbox> = Arc::clone(&mailbox);
         let environment = Rc::new(Self {
+            core,
             mailbox,
             caller: Arc::new(Caller { outlet, environment: NEXT.fetch_add(1, Ordering::Relaxed) }),
             slots: slots.create_ref::<false>()?,
-            has_listener: Cell::new(false),
-            next_slot: Cell::new(FIRST_FREE),
-            free_slots: RefCell::default(),
             pending: Cell::new(0),
             handles: RefCell::default(),
             to_free: RefCell::default(),
             waker: Arc::clone(&waker),
         });
+        slots.set_element(LISTENER, listener.get_named_property::<Function>("deliver")?)?;
+        slots.set_element(SET_IMMEDIATE, listener.get_named_property::<Function>("set_immediate")?)?;
         let deliver = deliver_function(env, &environment)?;
-        let set_immediate: Function = env.get_global()?.get_named_property("setImmediate")?;
-        slots.set_element(SET_IMMEDIATE, set_immediate)?;
         let function = deliver.build_threadsafe_function::<()>().weak::<true>().build_callback(|_| Ok(()))?;
         slots.set_element(DELIVER, deliver)?;
         // The cell was made here and is empty.
@@ -109,25 +111,24 @@ impl Environment {
         Ok(environment)
     }
 
-    /// True if letters go to this function, which they do from now on if they went to none.
-    pub fn listens_by(&self, env: &Env, listener: &Function) -> Result<bool> {
-        let mut slots = self.slots.get_value(env)?;
-        let listener = listener.value().value;
-        if !self.has_listener.replace(true) {
-            set(&mut slots, LISTENER, listener)?;
-            return Ok(true);
-        }
-        let there: Unknown = slots.get_element(LISTENER)?;
-        Ok(is_same(env, there.value().value, listener))
+    /// True if letters go to this listener.
+    pub fn listens_by(&self, env: &Env, listener: &Object) -> Result<bool> {
+        let there: Unknown = self.slots.get_value(env)?.get_element(LISTENER)?;
+        let deliver: Unknown = listener.get_named_property("deliver")?;
+        Ok(is_same(env, there.value().value, deliver.value().value))
     }
 
-    /// The environment has ended: what is pending is forgotten. Gives the request by which the core forgets the rest.
-    #[must_use]
-    pub fn close(&self) -> Request {
+    /// Hands a request to the core.
+    pub fn submit(&self, request: Request) {
+        self.core.submit(request);
+    }
+
+    /// The environment has ended: what is pending is forgotten, also by the core.
+    pub fn close(&self) {
         self.mailbox.close();
         self.handles.borrow_mut().clear();
         self.to_free.borrow_mut().clear();
-        Request::Leave { environment: self.id() }
+        self.submit(Request::Leave { environment: self.id() });
     }
 
     /// Notes down a call, under the number that JavaScript knows it by. The event loop stays alive until
@@ -146,14 +147,6 @@ impl Environment {
     pub fn begin_release(&self, env: &Env, call: u64, holdings: Vec<Arc<Holding>>) -> Ticket {
         self.to_free.borrow_mut().insert(call, holdings);
         self.begin_without_limit(env, call)
-    }
-
-    /// The same for a call whose answer goes to a function of its own: `callback(err, reply)`.
-    pub fn begin_with_callback(&self, env: &Env, callback: Function) -> Result<Ticket> {
-        let free = self.free_slots.borrow_mut().pop();
-        let slot = free.unwrap_or_else(|| self.next_slot.replace(self.next_slot.get() + 1));
-        set(&mut self.slots.get_value(env)?, slot, callback.value().value)?;
-        Ok(self.begin_without_limit(env, WITH_CALLBACK + u64::from(slot)))
     }
 
     /// The same for a call on what is held: that must be possible however many others are pending.
@@ -196,58 +189,94 @@ impl Environment {
         }
     }
 
-    /// Delivers some of what is in the mailbox. True if there is more.
-    fn deliver(&self, env: &Env) -> Result<bool> {
+    /// Delivers some of what is in the mailbox, and comes again if there is more, whatever becomes of these.
+    fn deliver(&self, env: &Env) -> Result<()> {
         let (letters, more) = self.mailbox.take(LARGEST_DELIVERY);
         let mut places = Vec::with_capacity(4 * letters.len());
         for letter in letters {
-            self.lay_out(env, letter, &mut places)?;
+            // What fails here, fails in an environment that ends: nobody is left to be told.
+            places.extend(alone(env, || self.lay_out(env, letter)).into_iter().flatten().flatten());
         }
-        if !places.is_empty() {
-            let listener: Unknown = self.slots.get_value(env)?.get_element(LISTENER)?;
-            call(env, raw(env, ())?, listener.value().value, &[array(env, &places)?]);
+        let delivered = alone(env, || self.hand_over(env, &places));
+        // A listener that threw may have read only some of them.
+        match delivered {
+            Ok(true) => self.handles.borrow_mut().reuse(),
+            _ => self.handles.borrow_mut().abandon(),
         }
-        self.handles.borrow_mut().reuse();
         if self.pending.get() == 0 {
             self.keep_loop_alive(env, false);
         }
-        Ok(more)
+        if more {
+            self.come_again(env);
+        }
+        delivered.map(drop)
     }
 
-    /// Puts one letter into the places of a delivery.
-    fn lay_out(&self, env: &Env, letter: Letter, places: &mut Vec<sys::napi_value>) -> Result<()> {
-        let (form, number, first, second) = match letter {
+    /// True if the listener has read them all.
+    fn hand_over(&self, env: &Env, places: &[sys::napi_value]) -> Result<bool> {
+        if places.is_empty() {
+            return Ok(true);
+        }
+        let listener: Unknown = self.slots.get_value(env)?.get_element(LISTENER)?;
+        Ok(call(env, raw(env, ())?, listener.value().value, &[array(env, places)?]).is_some())
+    }
+
+    /// After the event loop had a turn, so that many letters do not keep it from its timers and sockets.
+    fn come_again(&self, env: &Env) {
+        let asked = alone(env, || {
+            let slots = self.slots.get_value(env)?;
+            let set_immediate: Function<Unknown, Unknown> = slots.get_element(SET_IMMEDIATE)?;
+            set_immediate.call(slots.get_element(DELIVER)?).map(drop)
+        });
+        if let (Err(_), Some(waker)) = (asked, self.waker.get()) {
+            // With no turn of the event loop between them, but they are delivered.
+            waker.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
+
+    /// One letter as the four places that it has in a delivery; none where nobody can be told any more. What cannot be
+    /// laid out fails alone: a call is answered with an error, a loss is told with what is known, a line is counted.
+    fn lay_out(&self, env: &Env, letter: Letter) -> Result<Option<Places>> {
+        match letter {
             Letter::Answer { call, answer } => {
                 self.pending.set(self.pending.get() - 1);
-                if call >= WITH_CALLBACK {
-                    return self.call_back(env, call - WITH_CALLBACK, answer);
+                if call == NOBODYS {
+                    return Ok(None);
                 }
-                self.forget_what_is_over(call, &answer);
-                let laid_out = self.answer(env, answer)?;
-                // The listener's numbers are small.
+                // JavaScript's numbers are small.
                 let number = u32::try_from(call).unwrap_or(u32::MAX);
-                (laid_out.0, number, laid_out.1, laid_out.2)
+                let laid_out = alone(env, || {
+                    self.forget_what_is_over(call, &answer);
+                    self.answer(env, number, &answer)
+                });
+                laid_out
+                    .or_else(|error| {
+                        self.give_back(env, &answer);
+                        // It may have told of an end, and JavaScript goes by that number on.
+                        self.handles.borrow_mut().abandon();
+                        let sentence =
+                            format!("the answer to a call could not be made a value of JavaScript ({error})");
+                        let failure = Failure::Internal(sentence).into();
+                        alone(env, || self.answer(env, number, &Err(failure)))
+                    })
+                    .or_else(|_| four(env, Form::Failed, number, raw(env, ())?, raw(env, ())?))
+                    .map(Some)
             }
             Letter::Event(event) => {
-                let Some(number) = self.number_of(&event) else { return Ok(()) };
+                let Some(number) = self.number_of(&event) else { return Ok(None) };
                 if let Event::Lost { holding, .. } = &event {
                     // A release that was asked for meanwhile tells it.
                     if !holding.tell_loss() {
-                        return Ok(());
+                        return Ok(None);
                     }
                     self.handles.borrow_mut().remove(holding);
                 }
-                let (name, fields) = event_object(env, &event)?;
-                (Form::Event, number, raw(env, name)?, raw_object(&fields))
+                let laid_out =
+                    alone(env, || event_object(env, &event).and_then(|of| event_places(env, number, of)));
+                laid_out.or_else(|_| event_places(env, number, bare_event_object(env, &event)?)).map(Some)
             }
-            Letter::LinesDropped(dropped) => {
-                let mut fields = Object::new(env)?;
-                fields.set("count", count(dropped))?;
-                (Form::Event, 0, raw(env, "log-lines-dropped")?, raw_object(&fields))
-            }
-        };
-        places.extend([raw(env, form as u32)?, raw(env, number)?, first, second]);
-        Ok(())
+            Letter::LinesDropped(dropped) => event_places(env, 0, lines_dropped(env, dropped)?).map(Some),
+        }
     }
 
     /// Forgets what an answer tells the end of, and nothing else: what ended by itself is told by a letter of its own,
@@ -266,39 +295,29 @@ impl Environment {
     fn answer(
         &self,
         env: &Env,
-        answer: std::result::Result<Answer, Box<CallFailure>>,
-    ) -> Result<(Form, sys::napi_value, sys::napi_value)> {
+        number: u32,
+        answer: &std::result::Result<Answer, Box<CallFailure>>,
+    ) -> Result<Places> {
         let nothing = raw(env, ())?;
-        Ok(match answer {
+        let (form, first, second) = match answer {
             Ok(Answer::Acquired(holding)) => {
                 let value = raw(env, holding.value())?;
-                (Form::Acquired, raw(env, self.handles.borrow_mut().add(holding))?, value)
+                (Form::Acquired, raw(env, self.handles.borrow_mut().add(Arc::clone(holding)))?, value)
             }
-            Ok(Answer::Taken { holder }) => (Form::Taken, raw(env, holder)?, nothing),
-            Ok(Answer::Released(released)) => (Form::Released, raw(env, count(released))?, nothing),
+            Ok(Answer::Taken { holder }) => (Form::Taken, raw(env, holder.as_deref())?, nothing),
+            Ok(Answer::Released(released)) => (Form::Released, raw(env, count(*released))?, nothing),
             Ok(Answer::Renewed | Answer::Disconnected) => (Form::Done, nothing, nothing),
-            Err(failure) => (Form::Failed, raw_object(&failure_object(env, &failure)?), nothing),
-        })
+            Err(failure) => (Form::Failed, raw_object(&failure_object(env, failure)?), nothing),
+        };
+        four(env, form, number, first, second)
     }
 
-    fn call_back(
-        &self,
-        env: &Env,
-        slot: u64,
-        answer: std::result::Result<Answer, Box<CallFailure>>,
-    ) -> Result<()> {
-        let mut slots = self.slots.get_value(env)?;
-        // It was made from a slot's number.
-        let slot = u32::try_from(slot).unwrap_or_default();
-        let callback: Unknown = slots.get_element(slot)?;
-        set(&mut slots, slot, raw(env, ())?)?;
-        self.free_slots.borrow_mut().push(slot);
-        let arguments = match answer {
-            Ok(_) => vec![raw(env, Null)?, raw(env, "OK")?],
-            Err(failure) => vec![raw_object(&failure_object(env, &failure)?)],
-        };
-        call(env, raw(env, ())?, callback.value().value, &arguments);
-        Ok(())
+    /// A lock that its caller cannot be told of is not kept for it.
+    fn give_back(&self, env: &Env, answer: &std::result::Result<Answer, Box<CallFailure>>) {
+        let Ok(Answer::Acquired(holding)) = answer else { return };
+        self.handles.borrow_mut().remove(holding);
+        let ticket = self.begin_without_limit(env, NOBODYS);
+        self.submit(Request::release(ticket, vec![Arc::clone(holding)]));
     }
 
     /// The number that JavaScript knows an event's subject by, while it does.
@@ -334,31 +353,24 @@ impl Environment {
     }
 }
 
-fn set(slots: &mut Object, slot: u32, value: sys::napi_value) -> Result<()> {
-    // SAFETY: the value belongs to the environment of the array, whose thread runs this.
-    slots.set_element(slot, unsafe { Unknown::from_raw_unchecked(slots.value().env, value) })
+fn four(
+    env: &Env,
+    form: Form,
+    number: u32,
+    first: sys::napi_value,
+    second: sys::napi_value,
+) -> Result<Places> {
+    Ok([raw(env, form as u32)?, raw(env, number)?, first, second])
 }
 
-/// The function that Node calls when there are letters: delivers some, and comes again after the event loop had a turn.
+fn event_places(env: &Env, number: u32, (name, fields): (&str, Object)) -> Result<Places> {
+    four(env, Form::Event, number, raw(env, name)?, raw_object(&fields))
+}
+
+/// The function that Node calls when there are letters.
 fn deliver_function<'env>(env: &'env Env, environment: &Rc<Environment>) -> Result<Function<'env, (), ()>> {
     let environment: Weak<Environment> = Rc::downgrade(environment);
     env.create_function_from_closure("deliver", move |context| {
-        let Some(environment) = environment.upgrade() else {
-            return Ok(());
-        };
-        let env = context.env;
-        let delivered = catch_unwind(AssertUnwindSafe(|| environment.deliver(env)));
-        let more = delivered.unwrap_or_else(|_| {
-            Err(Error::from_reason(
-                "redis-reservation panicked while it delivered an answer; please report it",
-            ))
-        })?;
-        if more {
-            let slots = environment.slots.get_value(env)?;
-            let set_immediate: Function<Unknown, Unknown> = slots.get_element(SET_IMMEDIATE)?;
-            let deliver: Unknown = slots.get_element(DELIVER)?;
-            set_immediate.call(deliver)?;
-        }
-        Ok(())
+        environment.upgrade().map_or(Ok(()), |environment| caught(|| environment.deliver(context.env)))
     })
 }

@@ -132,6 +132,16 @@ pub enum Error {
     /// An argument that the face let through cannot be used.
     #[error("{0}")]
     InvalidValue(String),
+    /// The system has refused what the core's thread needs.
+    #[error("redis-reservation could not start its thread: {text}. {remedy}The next call tries again.")]
+    Shortage {
+        /// What the system said.
+        text: String,
+        /// The system's name of the error, such as `EMFILE`.
+        reason: &'static str,
+        /// Which limit is to be raised; empty, or a sentence and a space.
+        remedy: &'static str,
+    },
     /// A fault of this library.
     #[error("redis-reservation failed inside: {0}; please report it")]
     Internal(String),
@@ -148,7 +158,43 @@ fn lost_sentence(key: &str, value: &str, holder: Option<&str>) -> String {
     }
 }
 
+/// The name of a refusal by the system, and which of its limits is to be raised.
+#[cfg(unix)]
+fn limit_behind(error: &std::io::Error) -> (&'static str, &'static str) {
+    use rustix::io::Errno;
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => {
+            ("EMFILE", "This process may open no more files: raise its limit (`ulimit -n`). ")
+        }
+        Some(Errno::NFILE) => {
+            ("ENFILE", "The system may open no more files: raise its limit (`fs.file-max`). ")
+        }
+        Some(Errno::AGAIN) => (
+            "EAGAIN",
+            "No further thread may be started: raise the limit of threads (`ulimit -u`; the pids limit of a container; \
+             TasksMax of a systemd unit). ",
+        ),
+        Some(Errno::NOMEM) => (
+            "ENOMEM",
+            "There is no memory left: raise the limit of this process (`ulimit -v`) or of its container. ",
+        ),
+        _ => ("UNKNOWN", ""),
+    }
+}
+
+#[cfg(not(unix))]
+fn limit_behind(_error: &std::io::Error) -> (&'static str, &'static str) {
+    ("UNKNOWN", "")
+}
+
 impl Error {
+    /// What the system has refused to the core's thread.
+    #[must_use]
+    pub fn of_the_system(error: &std::io::Error) -> Self {
+        let (reason, remedy) = limit_behind(error);
+        Self::Shortage { text: error.to_string(), reason, remedy }
+    }
+
     /// The stable code that callers compare.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -163,6 +209,7 @@ impl Error {
             Self::WaitTimeout { .. } => "ERR_RESERVATION_TIMEOUT",
             Self::Aborted { .. } => "ABORTED",
             Self::InvalidValue(_) => "ERR_INVALID_ARG_VALUE",
+            Self::Shortage { .. } => "ERR_RESOURCE_SHORTAGE",
             Self::Internal(_) => "ERR_INTERNAL",
         }
     }

@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
+use slab::Slab;
+
 use crate::holding::Holding;
 
 /// The reservations of one environment by their numbers.
 #[derive(Default)]
 pub struct Handles {
     /// A reservation that has no number any more stays in the place of its last one for as long as that is in `left`.
-    places: Vec<Option<Arc<Holding>>>,
-    vacant: Vec<u32>,
+    places: Slab<Arc<Holding>>,
     /// Numbers that stand for nothing any more, but that the environment may not have been told of.
     left: Vec<u32>,
 }
@@ -18,15 +19,11 @@ pub struct Handles {
 impl Handles {
     /// Gives a reservation a number.
     pub fn add(&mut self, holding: Arc<Holding>) -> u32 {
-        let number = self.vacant.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            // 2^32 reservations are more than memory has room for.
-            u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
-        });
+        let place = self.places.vacant_entry();
+        // 2^32 reservations are more than memory has room for.
+        let number = u32::try_from(place.key()).unwrap_or(u32::MAX);
         holding.set_handle(Some(number));
-        if let Some(place) = self.places.get_mut(number as usize) {
-            *place = Some(holding);
-        }
+        place.insert(holding);
         number
     }
 
@@ -39,7 +36,7 @@ impl Handles {
     /// The same, also for a number that stands for nothing any more, until the environment has been told.
     #[must_use]
     pub fn last_at(&self, number: u32) -> Option<&Arc<Holding>> {
-        self.places.get(number as usize)?.as_ref()
+        self.places.get(number as usize)
     }
 
     /// The number of a reservation, while it has one.
@@ -58,10 +55,14 @@ impl Handles {
 
     /// The environment has been told all that was removed: nobody goes by those numbers any more.
     pub fn reuse(&mut self) {
-        for &number in &self.left {
-            self.places[number as usize] = None;
+        for number in self.left.drain(..) {
+            self.places.remove(number as usize);
         }
-        self.vacant.append(&mut self.left);
+    }
+
+    /// The environment could not be told: what was removed is never given again, for somebody may go by it.
+    pub fn abandon(&mut self) {
+        self.left.clear();
     }
 
     /// Forgets all.
@@ -91,5 +92,17 @@ mod tests {
         assert_eq!(handles.add(Arc::clone(&third)), number);
         assert_eq!(handles.number_of(&first), None, "it is another's now");
         assert!(handles.get(number).is_some_and(|there| Arc::ptr_eq(there, &third)));
+    }
+
+    #[test]
+    fn a_number_whose_end_could_not_be_told_is_never_given_again() {
+        let mut handles = Handles::default();
+        let first = holding("a");
+        let number = handles.add(Arc::clone(&first));
+        handles.remove(&first);
+        handles.abandon();
+        handles.reuse();
+        assert!(handles.get(number).is_none());
+        assert_ne!(handles.add(holding("b")), number);
     }
 }

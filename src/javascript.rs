@@ -1,6 +1,8 @@
 //! Answers, failures and events as JavaScript values. Plain objects: lib/errors.js makes classes of the failures.
 
-use napi::bindgen_prelude::{JsValue, Object, ToNapiValue};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use napi::bindgen_prelude::{JsValue, Object, ToNapiValue, panic_to_error};
 use napi::{Env, Error, Result, Status, sys};
 
 use crate::error::Error as Failure;
@@ -39,6 +41,12 @@ pub fn error_object<'env>(env: &'env Env, error: &Failure) -> Result<Object<'env
             let mut cause = Object::new(env)?;
             cause.set("code", *reason)?;
             cause.set("message", detail)?;
+            object.set("cause", cause)?;
+        }
+        Failure::Shortage { text, reason, .. } => {
+            let mut cause = Object::new(env)?;
+            cause.set("code", *reason)?;
+            cause.set("message", text)?;
             object.set("cause", cause)?;
         }
         Failure::Reply { text, .. } | Failure::Denied { text, .. } => {
@@ -100,6 +108,21 @@ pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<(&'static str
     Ok((name, fields))
 }
 
+/// The same of an event of which no more can be said than what it is: a loss is told all the same, a line is counted.
+pub fn bare_event_object<'env>(env: &'env Env, event: &Event) -> Result<(&'static str, Object<'env>)> {
+    let Event::Lost { quiet, .. } = event else { return lines_dropped(env, 1) };
+    let mut fields = Object::new(env)?;
+    fields.set("quiet", *quiet)?;
+    Ok(("reservation-lost", fields))
+}
+
+/// Lines that are not there, as an event.
+pub fn lines_dropped(env: &Env, dropped: usize) -> Result<(&'static str, Object<'_>)> {
+    let mut fields = Object::new(env)?;
+    fields.set("count", count(dropped))?;
+    Ok(("log-lines-dropped", fields))
+}
+
 /// A number that JavaScript can hold. Nothing is counted beyond 2^32.
 pub fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
@@ -133,15 +156,51 @@ pub fn call(
         if status == sys::Status::napi_ok {
             return Some(returned);
         }
-        if status == sys::Status::napi_pending_exception {
-            let mut exception = std::ptr::null_mut();
-            // Fails only in an environment that is being torn down, where nobody is left to be told.
-            if sys::napi_get_and_clear_last_exception(env.raw(), &raw mut exception) == sys::Status::napi_ok {
-                sys::napi_fatal_exception(env.raw(), exception);
-            }
+        if status == sys::Status::napi_pending_exception
+            && let Some(exception) = take_exception(env)
+        {
+            sys::napi_fatal_exception(env.raw(), exception);
         }
     }
     None
+}
+
+/// What JavaScript threw, which stands in the way of every later call otherwise. None in an environment that is being
+/// torn down, where nobody is left to be told.
+fn take_exception(env: &Env) -> Option<sys::napi_value> {
+    let mut exception = std::ptr::null_mut();
+    // SAFETY: the environment is the one whose thread runs this.
+    let status = unsafe { sys::napi_get_and_clear_last_exception(env.raw(), &raw mut exception) };
+    (status == sys::Status::napi_ok).then_some(exception)
+}
+
+/// Does one thing so that what goes wrong in it stays there: a panic, or what JavaScript threw.
+pub fn alone<T>(env: &Env, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    caught(work).inspect_err(|_| drop_exception(env))
+}
+
+/// Does one thing; a panic is an error of it.
+pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panic_to_error(panic)))
+}
+
+/// The error of the native call tells of what JavaScript threw, if it did.
+fn drop_exception(env: &Env) {
+    let mut is_pending = false;
+    // SAFETY: the environment is the one whose thread runs this.
+    let status = unsafe { sys::napi_is_exception_pending(env.raw(), &raw mut is_pending) };
+    if status == sys::Status::napi_ok && is_pending {
+        take_exception(env);
+    }
+}
+
+/// Throws a failure as the plain object that answers bring it as. Gives what an export returns that has thrown.
+pub fn throw(env: &Env, failure: Failure) -> Error {
+    let thrown = failure_object(env, &Box::from(failure)).and_then(|object| {
+        // SAFETY: the object was made here.
+        check(unsafe { sys::napi_throw(env.raw(), raw_object(&object)) })
+    });
+    thrown.err().unwrap_or_else(|| Error::from_status(Status::PendingException))
 }
 
 /// The raw value of an object.
@@ -176,4 +235,15 @@ fn check(status: sys::napi_status) -> Result<()> {
 
 fn keys<'a>(keys: impl Iterator<Item = &'a str>) -> Vec<String> {
     keys.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_of_what_panicked() {
+        let caught = caught(|| -> Result<()> { panic!("a fault of this library") });
+        assert!(caught.is_err_and(|error| error.reason.contains("a fault of this library")));
+    }
 }

@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cluster::Failure;
-use crate::command::{Comparison, Identity, Script, ScriptCall, comparison_of};
+use crate::command::{Comparison, Identity, Script, ScriptCall};
 use crate::error::is_wrong_type;
 use crate::outbox::{Batch, LARGEST_BATCH, Lane, MOST_UNDER_WAY, Outbox};
 use crate::reply::{Pending, Taker, Trouble, Waiting, is_unknown_script};
@@ -179,7 +179,7 @@ impl Live {
             reply
         };
         match reply {
-            Ok(value) => comparison_of(&value).ok_or_else(|| self.is_garbled()),
+            Ok(value) => call.comparison_of(&value).ok_or_else(|| self.is_garbled()),
             // A key that is no string is somebody else's.
             Err(Trouble::Refused(error)) if is_wrong_type(&error) => Ok(Comparison::Other(None)),
             Err(trouble) => Err(trouble),

@@ -156,12 +156,6 @@ impl Release {
                 (live, reply)
             };
             let trouble = match live.compared(reply, script, &call, attempts.remaining()).await {
-                // The first try has done it, whose answer was lost.
-                Ok(Comparison::Other(Some(holder)))
-                    if call.next.is_some_and(|next| next.value() == holder) =>
-                {
-                    return Ok(Comparison::Ours);
-                }
                 Ok(found) => return Ok(found),
                 Err(trouble) => trouble,
             };

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{Either, Function, Uint32Array};
+use napi::bindgen_prelude::{Either, Object, Uint32Array};
 use napi::{Env, Error, Result, Status};
 use napi_derive::napi;
 
@@ -100,8 +100,8 @@ pub struct ReserveResource {
 #[napi]
 impl ReserveResource {
     /// `by` starts every value; `heartbeat_interval` in milliseconds, 0 or less is a third of the ttl, `Infinity`
-    /// never; `lock_ttl` in seconds. `listener(letters)` gets answers, and what happens without a call, in batches
-    /// (`lib/events.js`).
+    /// never; `lock_ttl` in seconds. `listener.deliver(letters)` gets answers, and what happens without a call, in
+    /// batches (`lib/events.js`).
     #[allow(clippy::too_many_arguments, reason = "the signature of 0.4.0")]
     #[napi(constructor, catch_unwind)]
     pub fn new(
@@ -111,13 +111,12 @@ impl ReserveResource {
         port: u32,
         heartbeat_interval: f64,
         lock_ttl: f64,
-        listener: Function,
+        listener: Object,
         password: String,
         options: Option<Options>,
     ) -> Result<Self> {
         let settings = settings_of(by, host, port, heartbeat_interval, lock_ttl, password, options)?;
-        bridge::core()?;
-        Ok(Self { environment: bridge::environment(&env, Some(&listener))?, settings: Arc::new(settings) })
+        Ok(Self { environment: bridge::environment(&env, &listener)?, settings: Arc::new(settings) })
     }
 
     /// One attempt. The listener gets the answer under the number `call`.
@@ -125,7 +124,7 @@ impl ReserveResource {
     pub fn lock(&self, env: Env, resource: String, call: u32) -> Result<()> {
         let ticket = self.environment.begin(&env, call.into())?;
         let settings = Arc::clone(&self.settings);
-        bridge::core()?.submit(Request::Lock { ticket, settings, resource });
+        self.environment.submit(Request::Lock { ticket, settings, resource });
         Ok(())
     }
 
@@ -142,36 +141,33 @@ impl ReserveResource {
         let timeout = timeout.filter(|timeout| timeout.is_finite()).map(milliseconds);
         let ticket = self.environment.begin(&env, call.into())?;
         let settings = Arc::clone(&self.settings);
-        bridge::core()?.submit(Request::Wait { ticket, instance, settings, resource, timeout });
+        self.environment.submit(Request::Wait { ticket, instance, settings, resource, timeout });
         Ok(())
     }
 
     /// The waiter leaves; it is answered with `ABORTED` unless it was answered before.
     #[napi(js_name = "cancel_wait", catch_unwind)]
-    pub fn cancel_wait(&self, resource: String, call: u32) -> Result<()> {
+    pub fn cancel_wait(&self, resource: String, call: u32) {
         let (settings, environment) = (Arc::clone(&self.settings), self.environment.id());
-        bridge::core()?.submit(Request::CancelWait { settings, resource, environment, call: call.into() });
-        Ok(())
+        self.environment.submit(Request::CancelWait { settings, resource, environment, call: call.into() });
     }
 
     /// Frees what these numbers stand for.
     #[napi(catch_unwind)]
-    pub fn release(&self, env: Env, handles: Either<u32, Uint32Array>, call: u32) -> Result<()> {
+    pub fn release(&self, env: Env, handles: Either<u32, Uint32Array>, call: u32) {
         let asked = self.environment.holdings(numbers(&handles));
         let ticket = self.environment.begin_release(&env, call.into(), asked.clone());
-        bridge::core()?.submit(Request::release(ticket, asked));
-        Ok(())
+        self.environment.submit(Request::release(ticket, asked));
     }
 
     /// Renews of these what is held, for the ttl as it is set now.
     #[napi(js_name = "ensure_reservation", catch_unwind)]
-    pub fn ensure_reservation(&self, env: Env, handles: Uint32Array, call: u32) -> Result<()> {
+    pub fn ensure_reservation(&self, env: Env, handles: Uint32Array, call: u32) {
         let mut holdings = self.environment.holdings(&handles);
         holdings.retain(|holding| holding.phase() == Phase::Held);
         let ticket = self.environment.begin_without_limit(&env, call.into());
         let ttl = self.settings.terms.ttl;
-        bridge::core()?.submit(Request::Renew { ticket, holdings, ttl });
-        Ok(())
+        self.environment.submit(Request::Renew { ticket, holdings, ttl });
     }
 
     /// All of these are held, and certain at this very instant.
@@ -207,7 +203,7 @@ fn numbers(handles: &Either<u32, Uint32Array>) -> &[u32] {
 }
 
 #[allow(dead_code, reason = "called from JavaScript alone")]
-/// Closes the shared connection of an endpoint, if nothing needs it: `callback(err, 'OK')`.
+/// Closes the shared connection of an endpoint, if nothing needs it. The listener gets the answer under the number `call`.
 #[napi(catch_unwind)]
 pub fn disconnect(
     env: Env,
@@ -215,11 +211,13 @@ pub fn disconnect(
     port: u32,
     password: String,
     options: Option<Options>,
-    callback: Function,
+    listener: Object,
+    call: u32,
 ) -> Result<()> {
     let endpoint = endpoint_of(host, port, password, &mut options.unwrap_or_default(), None)?;
-    let ticket = bridge::environment(&env, None)?.begin_with_callback(&env, callback)?;
-    bridge::core()?.submit(Request::Disconnect { ticket, endpoint });
+    let environment = bridge::environment(&env, &listener)?;
+    let ticket = environment.begin(&env, call.into())?;
+    environment.submit(Request::Disconnect { ticket, endpoint });
     Ok(())
 }
 

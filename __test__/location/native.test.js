@@ -4,12 +4,14 @@
 
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
+const { startChild } = require('../support/child');
 
 const calls = [];
 
 // The kinds of letters, as src/environment.rs numbers them.
 const ACQUIRED = 0;
 const RELEASED = 2;
+const DONE = 3;
 
 // The keys of what is held, by the numbers that the callers know.
 const held = new Map();
@@ -17,7 +19,7 @@ const held = new Map();
 class Native {
   constructor(...parameters) {
     calls.push(['new', ...parameters]);
-    this.deliver = parameters[5];
+    this.deliver = parameters[5].deliver;
     this.learn(parameters[7]);
   }
 
@@ -46,8 +48,9 @@ class Native {
 }
 
 function disconnect(...parameters) {
-  calls.push(['disconnect', ...parameters.slice(0, -1)]);
-  setImmediate(parameters[parameters.length - 1], null, 'OK');
+  calls.push(['disconnect', ...parameters.slice(0, 4)]);
+  const [listener, call] = parameters.slice(4);
+  setImmediate(listener.deliver, [DONE, call, undefined, undefined]);
 }
 
 // Before anybody asks for the real one.
@@ -64,7 +67,8 @@ const ReserveResource = require('../../index.js');
 async function callsOf(work) {
   calls.length = 0;
   await work();
-  return calls.splice(0).map((call) => call.map((one) => (typeof one === 'function' ? 'a listener' : one)));
+  const is_listener = (one) => one !== null && typeof one === 'object' && 'deliver' in one;
+  return calls.splice(0).map((call) => call.map((one) => (is_listener(one) ? 'a listener' : one)));
 }
 
 function make(host, port, password, options, log = false) {
@@ -257,6 +261,58 @@ test('what is equal shares a handle, what differs has its own', () => {
   assert.notEqual(reservation._init_redis(), before);
   options.db = 1;
   assert.equal(reservation._init_redis(), before);
+});
+
+test('a handle, and the password by which it is found, is let go when nobody has it', async (t) => {
+  const code = `
+    const ReserveResource = require('./index.js');
+    const { setImmediate: turn } = require('node:timers/promises');
+    const handle = (password) => new ReserveResource('me', 'e', 1, 500, 2, false, password)._init_redis();
+    const secret = (number) => ['se', 'cret ', number, '.'].join('');
+    const collect = async () => {
+      for (let round = 0; round < 5; round++) {
+        await turn();
+        gc();
+      }
+    };
+    (async () => {
+      const kept = handle(secret('kept'));
+      handle(secret('anchored')).ref();
+      const gone = [];
+      for (let number = 0; number < 100; number++) gone.push(new WeakRef(handle(secret(number))));
+      handle('the last');
+      await collect();
+      const alive = gone.filter((one) => one.deref() !== undefined).length;
+      const same = handle(secret('kept')) === kept;
+      // Found again, although nothing but the event loop had it.
+      handle(secret('anchored')).unref();
+      handle('the last');
+      await collect();
+      let text = '';
+      for await (const chunk of require('node:v8').getHeapSnapshot()) text += chunk;
+      process.send({ alive, same, found: text.match(/secret \\w+\\./g) });
+      process.disconnect();
+    })();`;
+  const child = startChild(t, { code }, { execArgv: ['--expose-gc'] });
+  const { alive, same, found } = await child.message({}, { timeout: 30000 });
+  assert.deepEqual([alive, same], [0, true]);
+  assert.deepEqual([...new Set(found)], ['secret kept.']);
+  assert.deepEqual(await child.exit(), { code: 0, signal: null });
+});
+
+test('without weak references some dozens of handles are kept', async (t) => {
+  const code = `
+    delete globalThis.WeakRef;
+    const ReserveResource = require('./index.js');
+    const handle = (password) => new ReserveResource('me', 'e', 1, 500, 2, false, password)._init_redis();
+    const first = handle('first');
+    for (let number = 0; number < 20; number++) handle(String(number));
+    const few = handle('first') === first;
+    for (let number = 0; number < 200; number++) handle(String(number));
+    process.send({ few, many: handle('first') === first });
+    process.disconnect();`;
+  const child = startChild(t, { code });
+  assert.deepEqual(await child.message(), { few: true, many: false });
 });
 
 test('quit names the connection, and nothing that belongs to the instance alone', async () => {

@@ -20,7 +20,8 @@ const compilers = {
  * `t`: the test's context (or null): the child ends with that test.
  * `what`: a script's path (.coffee goes through the CoffeeScript compiler `options.coffee`, 1 or 2),
  *   or `{ code }`: JS for `node -e`, with `require('./index.js')` meaning the package under test.
- * `options`: `args`, `env` (on top of ours), `cwd` (the repository's root), `execArgv`, `coffee`.
+ * `options`: `args`, `env` (on top of ours), `cwd` (the repository's root), `execArgv`, `coffee`,
+ *   `uid` (the user it runs as), `through` (a command that is to start it).
  */
 function startChild(t, what, options = {}) {
   const child = new Child(what, options);
@@ -29,13 +30,21 @@ function startChild(t, what, options = {}) {
 }
 
 class Child {
-  constructor(what, { args = [], env = {}, cwd = root, execArgv = [], coffee = 1 }) {
+  constructor(what, { args = [], env = {}, cwd = root, execArgv = [], coffee = 1, uid, through = [] }) {
     this.stdout = '';
     this.stderr = '';
     this.lines = new Feed(this);
     this.messages = new Feed(this);
-    this.process = spawn(process.execPath, [...execArgv, ...commandLine(what, coffee), ...args], {
+    const [program, ...words] = [
+      ...through,
+      process.execPath,
+      ...execArgv,
+      ...commandLine(what, coffee),
+      ...args,
+    ];
+    this.process = spawn(program, words, {
       cwd,
+      uid,
       env: { ...process.env, ...env },
       stdio: ['pipe', 'pipe', 'pipe', 'ipc'],
     });

@@ -47,7 +47,7 @@ impl Look {
             client.link.set_why_no_pushes(live, words_of(error));
         }
         Sight {
-            holder: read.as_ref().ok().and_then(command::text_of),
+            holder: read.as_ref().ok().and_then(command::holder_of),
             time_left: time_left.ok().as_ref().and_then(command::duration_of),
             // A key of another type was read, but its watch counts all the same.
             is_watched: watch.is_ok() && matches!(read, Ok(_) | Err(Trouble::Refused(_))),
