@@ -1,5 +1,7 @@
 //! Taking a key: one SET, what its failures mean, and what becomes of a reply that was lost or came too late.
 
+use std::future::pending;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +111,7 @@ async fn go_on(
     tried: Option<Tried>,
 ) {
     let acquisition = Acquisition::new(&client, &settings, &key, Purpose::Lock, tried.as_ref());
-    let result = match acquisition.run(&|| true, tried).await {
+    let result = match acquisition.run(pin!(pending()), tried).await {
         Ok(Attempt::Acquired(sent)) => return heartbeat::keep(&client, sent, ticket),
         Ok(Attempt::Held(_)) => {
             let holder = Box::pin(holder_for_log(&client, &settings, &key)).await;
@@ -130,8 +132,8 @@ async fn holder_for_log(client: &Rc<Client>, settings: &Settings, key: &str) -> 
     live.ask(command::read(key), settings.command_timeout).await.ok().as_ref().and_then(command::text_of)
 }
 
-/// Tries to take a key. A waiter's attempt lasts until redis has said yes or no, or `is_wanted` has become false between
-/// two tries; a lock's has a limit.
+/// Tries to take a key, for a waiter. That lasts until redis has said yes or no, or until `left` between two tries: also
+/// while there is no connection, which may be for ever.
 ///
 /// # Errors
 /// What cannot be mended by waiting, or could not be within the limit.
@@ -140,10 +142,13 @@ pub async fn acquire(
     settings: &Arc<Settings>,
     key: &str,
     purpose: Purpose,
-    is_wanted: &dyn Fn() -> bool,
+    left: impl Future<Output = ()>,
 ) -> Result<Attempt, Error> {
-    Acquisition::new(client, settings, key, purpose, None).run(is_wanted, None).await
+    Acquisition::new(client, settings, key, purpose, None).run(pin!(left), None).await
 }
+
+/// Over when whoever wants the key has gone.
+type Left<'call> = Pin<&'call mut dyn Future<Output = ()>>;
 
 /// The tries of one acquisition.
 struct Acquisition<'call> {
@@ -175,15 +180,15 @@ impl<'call> Acquisition<'call> {
         Self { client, settings, key, purpose, attempts, open: None }
     }
 
-    async fn run(mut self, is_wanted: &dyn Fn() -> bool, tried: Option<Tried>) -> Result<Attempt, Error> {
-        let result = self.repeat(is_wanted, tried).await;
+    async fn run(mut self, left: Left<'_>, tried: Option<Tried>) -> Result<Attempt, Error> {
+        let result = self.repeat(left, tried).await;
         if let Some(sent) = self.open.take() {
             undo::discard(self.client, sent);
         }
         result
     }
 
-    async fn repeat(&mut self, is_wanted: &dyn Fn() -> bool, tried: Option<Tried>) -> Result<Attempt, Error> {
+    async fn repeat(&mut self, mut left: Left<'_>, tried: Option<Tried>) -> Result<Attempt, Error> {
         if let Some(tried) = tried
             && let Some(attempt) = self.judge(tried).await?
         {
@@ -191,16 +196,17 @@ impl<'call> Acquisition<'call> {
         }
         // What follows is in boxes of its own: a hundred thousand calls may be here at once.
         loop {
-            let live = self.attempts.connection(self.patience()).await?;
+            let patience = self.patience();
+            let live = tokio::select! {
+                biased;
+                () = &mut left => return Ok(Attempt::Unwanted),
+                live = self.attempts.connection(patience) => live?,
+            };
             if let Some(sent) = self.open.take() {
                 match Box::pin(self.find_out(&live, sent)).await? {
                     Some(attempt) => return Ok(attempt),
-                    None if self.open.is_some() => continue,
-                    None => {}
+                    None => continue,
                 }
-            }
-            if !is_wanted() {
-                return Ok(Attempt::Unwanted);
             }
             if let Some(attempt) = Box::pin(self.attempt(live)).await? {
                 return Ok(attempt);
