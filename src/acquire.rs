@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::attempts::Attempts;
 use crate::client::Client;
 use crate::clock::Moment;
-use crate::command;
+use crate::command::{self, Comparison, EXTEND, ScriptCall};
 use crate::error::{Class, Error, is_wrong_type, words_of};
 use crate::heartbeat;
 use crate::lease::Lease;
@@ -287,12 +287,13 @@ impl<'call> Acquisition<'call> {
     /// of this (which is in `open` again then) or of the SET.
     async fn find_out(&mut self, live: &Rc<Live>, sent: Sent) -> Result<Option<Attempt>, Error> {
         let is_closed = sent.has_run_or_never_will(live).await;
-        let reply = live.ask(command::read(self.key), self.attempts.remaining()).await;
-        let is_ours = match reply {
-            Ok(reply) => command::holds_value(&reply, &sent.claim.value()),
-            Err(Trouble::Refused(error)) if is_wrong_type(&error) => false,
+        // An extend, for it asks a master alone: what a server that was demoted has is a copy. It begins the lease anew.
+        let (when, ttl) = (Moment::now(), Some(self.settings.terms.ttl));
+        let call = ScriptCall { claim: &sent.claim, ttl, next: None };
+        let is_ours = match live.compare(Lane::Regular, &EXTEND, &call, self.attempts.remaining()).await {
+            Ok(found) => found == Comparison::Ours,
             Err(trouble) => {
-                let error = trouble.to_error(self.settings, "GET", self.key);
+                let error = trouble.to_error(self.settings, EXTEND.name, self.key);
                 self.open = Some(sent);
                 // A waiter tries again, and what is final comes back as the answer to that.
                 let is_given_up = self.purpose != Purpose::Lock && error.class() == Class::Final;
@@ -310,7 +311,7 @@ impl<'call> Acquisition<'call> {
             }
             return Ok(None);
         }
-        let sent = sent.answered();
+        let sent = Sent { when, ..sent.answered() };
         if self.settings.min_replicas == 0 {
             return Ok(Some(in_time(self.client, sent)));
         }
