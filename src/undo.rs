@@ -103,9 +103,9 @@ impl Undo {
     }
 }
 
-/// Sees to it that the key does not keep this value, which its SET alone has given time.
+/// Sees to it that the key does not keep this value, which redis may have set, with its ttl, up to this moment.
 pub fn discard(client: &Client, sent: Sent) {
-    let end = sent.when.after(sent.settings().terms.ttl);
+    let end = Moment::now().after(sent.settings().terms.ttl);
     discard_until(client, sent, end);
 }
 
