@@ -37,8 +37,6 @@ pub enum Patience {
     Call,
     /// For ever, unless the credentials are refused.
     Outage,
-    /// For ever, whatever happens: something is to be undone.
-    Endless,
 }
 
 /// What a link tells of itself.
@@ -426,7 +424,6 @@ impl Link {
 /// Whether a failed attempt ends the wait of somebody who has waited for `waited`.
 fn is_final(failure: &Error, patience: Patience, waited: Duration, connect_timeout: Duration) -> bool {
     match (patience, failure) {
-        (Patience::Endless, _) => false,
         (_, failure) if matches!(failure.class(), Class::Denied | Class::Final) => true,
         (Patience::Outage, _) => false,
         // The attempt may have been somebody else's, and older.
