@@ -252,9 +252,10 @@ impl Link {
         Want { link: self, connect_timeout }
     }
 
-    /// How long an attempt may take, while somebody wants the connection.
+    /// How long an attempt may take, while somebody wants the connection: as long as the most patient of them gives it,
+    /// whose connection it may be that takes so long. Those who do not leave by themselves.
     fn wanted(&self) -> Option<Duration> {
-        let waited_for = self.wants.borrow().keys().next().copied();
+        let waited_for = self.wants.borrow().keys().next_back().copied();
         let needed = self.need.borrow().as_ref().and_then(|need| need());
         match (waited_for, needed) {
             (Some(one), Some(other)) => Some(one.min(other)),
