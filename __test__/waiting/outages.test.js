@@ -161,3 +161,26 @@ for (const [title, { timeout, abort }] of Object.entries(ends)) {
     assert.ok(proxy.accepted <= seen + 1, `${proxy.accepted - seen} connections in 1.5 s`);
   });
 }
+
+test('a key that was handed over when the time of who waits for it had gone by is given up, and had at once', async (t) => {
+  const server = await startServer(t);
+  const proxy = await startProxy(t, server);
+  const holder = makeReservation(t, proxy, { ttl: 60 });
+  const waiter = makeReservation(t, proxy, { ttl: 3, interval: 0 });
+  await holder.lock('job');
+  const client = server.client();
+  const earlier = await tries(client);
+  const waiting = waiter.wait_until_lock('job', { signal: t.signal });
+  await tried(client, earlier);
+  // Connecting hangs for longer than the waiter's ttl, which the hand-over was made with.
+  proxy.stall();
+  proxy.cut();
+  await until(() => proxy.links.size > 0, { what: 'the next connection' });
+  const releasing = holder.release();
+  await sleep(3300);
+  proxy.heal();
+  const healed = now();
+  assert.equal(await within(10000, releasing), 1);
+  assert.equal(await within(10000, waiting), key);
+  assert.ok(now() - healed < 1500, `${now() - healed} ms`);
+});
