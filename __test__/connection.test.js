@@ -350,3 +350,23 @@ test('no password in any message, error or line', async (t) => {
   ];
   for (const text of texts) assert.ok(!text.includes('hunter2'), text);
 });
+
+test('a waiter with a short connect_timeout does not cut short the connecting of others', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const proxy = await startProxy(t, server);
+  const patient = makeReservation(t, proxy);
+  const hasty = makeReservation(t, proxy, { options: { connect_timeout: 100 } });
+  await patient.lock('warm-up');
+  await patient.release();
+  await client.set('reservation-held', 'somebody');
+  const waiting = hasty.wait_until_lock('held', { signal: t.signal }).catch(() => {});
+  await until(async () => /cmdstat_pttl/.test(await client.info('commandstats')), { what: 'the waiter' });
+  // A handshake takes longer than it has.
+  proxy.delay(80);
+  proxy.cut();
+  assert.equal(await within(20000, patient.lock('job')), true);
+  proxy.heal();
+  await client.del('reservation-held');
+  await within(20000, waiting);
+});

@@ -110,6 +110,33 @@ for (const [way, [take, sentence]] of Object.entries(ways)) {
   });
 }
 
+test('release() called in the callback that comes right after a loss tells it: nothing is thrown', async (t) => {
+  const server = await startServer(t);
+  const code = `
+    const ReserveResource = require('./index.js');
+    const make = (interval) =>
+      new ReserveResource('me', process.env.REDIS_HOST, process.env.REDIS_PORT, interval, 30, false);
+    const busy = (ms) => { for (const end = Date.now() + ms; Date.now() < end; ); };
+    const [lost, other] = [make(500), make(20000)];
+    process.on('uncaughtException', ({ code }) => process.send({ uncaught: code }));
+    process.on('message', () => {
+      // The renewal finds the loss, and the other lock is had, before this turn ends: both are delivered at once.
+      busy(1500);
+      other.lock('other', () =>
+        lost.release((error, value) => process.send({ code: error && error.code, lost: error && error.lost, value })));
+      busy(300);
+    });
+    lost.lock('job', () => process.send('locked'));`;
+  const child = startChild(t, { code }, { env: server.environment });
+  await child.message();
+  await server.client().del(key);
+  child.send('go');
+  assert.deepEqual(await child.message(), { code: 'ERR_RESERVATION_LOST', lost: [key] });
+  await until(() => server.client().exists('reservation-other'));
+  child.send('again');
+  assert.deepEqual(await child.message(), { code: null, lost: null, value: 0 }, 'told once');
+});
+
 test('redis restarted without its data: lost, told once, never set again', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server, { interval: 200 });

@@ -190,9 +190,14 @@ function give_up(wait) {
 /** Acquired too late for the lock to be wanted, too early for the abort to be heard: it goes back unseen. */
 function give_back(wait, handle) {
   // Whether it succeeds or not, there is nothing more to tell: where it does not, the ttl frees the key.
+  const { native } = wait.made;
   const end = () => wait.run(give_up, wait);
+  const failed = () => {
+    native.forget(handle);
+    end();
+  };
   try {
-    ask({ done: end, failed: end }, (number) => wait.made.native.release(handle, number));
+    ask({ done: end, failed }, (number) => native.release(handle, number));
   } catch (_) {
     give_up(wait);
   }

@@ -161,8 +161,8 @@ class Holding {
     seldom.untold.set(key, error);
   }
 
-  is_untold(key) {
-    return this.seldom.untold !== null && this.seldom.untold.has(key);
+  untold_of(key) {
+    return this.seldom.untold === null ? undefined : this.seldom.untold.get(key);
   }
 
   /** The losses among `keys` (all for null) that nobody was told of, as key -> error; from now on they count as told. */

@@ -44,13 +44,28 @@ function tell(instance, state, lease, error, quiet) {
     // A renewal that was under way may tell it before that.
     if (is_overridden(instance)) {
       later_in(scope, () => {
-        if (state.is_untold(key)) beat(instance, state, lease);
+        if (state.untold_of(key) !== undefined) beat(instance, state, lease);
       });
     }
     return;
   }
+  // A release() that is called before the tick comes tells it instead.
+  state.keep_untold(key, error);
+  run_in(scope, () => next_tick(throw_untold, state, key, error));
+}
+
+function throw_untold(state, key, error) {
+  if (told.has(error)) return;
+  if (state.untold_of(key) === error) state.take_untold([key]);
   told.add(error);
-  run_in(scope, () => next_tick(rethrow, error));
+  rethrow(error);
+}
+
+/** The losses among `keys` (all for null) that nobody was told of, for the call whose answer is to tell them. */
+function take_untold(state, keys) {
+  const taken = state.take_untold(keys);
+  for (const error of taken.values()) told.add(error);
+  return taken;
 }
 
 /** To the listeners, in the context `scope`. Returns whether there are any, or it was told before. */
@@ -100,4 +115,4 @@ function combined(errors, keys, details) {
   );
 }
 
-module.exports = { set_base, is_overridden, record, tell, tell_of_beat, beat, combined };
+module.exports = { set_base, is_overridden, record, take_untold, tell, tell_of_beat, beat, combined };

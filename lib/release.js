@@ -21,6 +21,8 @@ class Release extends Call {
     this.instance = instance;
     this.key = null;
     this.asked = NOTHING;
+    // key -> error: losses that nobody had been told of when it was called. It tells them.
+    this.untold = null;
   }
 
   get bare() {
@@ -50,6 +52,7 @@ function release(instance, parameters) {
     }
     call.key = name === null ? null : key_of(name, state.settings.key_prefix);
     call.asked = take_for_release(state, call.key);
+    call.untold = loss.take_untold(state, keys_of(call));
     const handles = call.asked.length === 1 ? call.asked[0].handle : handles_of(call.asked);
     ask(call, (number) => state.native.release(handles, number));
   } catch (error) {
@@ -69,8 +72,13 @@ function take_for_release(state, key) {
   return asked;
 }
 
+/** Whose losses a release tells; null for all. */
+function keys_of(call) {
+  return call.key === null ? null : [call.key];
+}
+
 function released_by(call, error, count) {
-  const { instance, key, asked } = call;
+  const { instance, asked } = call;
   const state = peek(instance);
   const lost = lost_leases(asked, error);
   const failed = failed_leases(asked, error);
@@ -85,7 +93,8 @@ function released_by(call, error, count) {
     lease.releasing = false;
     log.error(instance, 'reservation-release-failed', { key: lease.key, val: state.value_of(lease) });
   }
-  const answer = settle(instance, state, key, lost, failed, error, released);
+  const kept = new Map([...call.untold, ...loss.take_untold(state, keys_of(call))]);
+  const answer = settle(instance, state, kept, lost, failed, error, released);
   if (answer === null) call.succeed(released);
   else call.fail(answer);
 }
@@ -110,10 +119,9 @@ function those_of(leases, keys) {
   return new Set(leases.filter((lease) => wanted.has(lease.key)));
 }
 
-/** Records the losses that this call found, and makes the one error that tells them, and those kept for it. */
-function settle(instance, state, key, lost, failed, error, released) {
+/** Records the losses that this call found, and makes the one error that tells them, and those in `kept`. */
+function settle(instance, state, kept, lost, failed, error, released) {
   for (const lease of lost) loss.record(instance, state, lease, error);
-  const kept = state.take_untold(key === null ? null : [key]);
   if (error == null && kept.size === 0) return null;
   const keys = Array.from(new Set([...Array.from(lost, (lease) => lease.key), ...kept.keys()]));
   const only_loss = error instanceof classes.ReservationLostError;
@@ -203,7 +211,15 @@ function renewed(call, error) {
     log.error(instance, 'expire-set-failed', { err: error, key: error.key || instance._reserve_key });
   }
   // What was lost before, and is told only now, says more than that nothing is held.
-  const found = settle(instance, state, null, lost, NONE, nothing_held ? null : error, undefined);
+  const found = settle(
+    instance,
+    state,
+    loss.take_untold(state, null),
+    lost,
+    NONE,
+    nothing_held ? null : error,
+    undefined,
+  );
   const answer = found === null && (nothing_held || (only_loss && state.size === 0)) ? not_held() : found;
   if (answer === null) {
     call.succeed(call.value);

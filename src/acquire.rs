@@ -2,6 +2,8 @@
 
 mod look;
 
+use std::future::pending;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use tokio::time::Instant;
 use crate::attempts::Attempts;
 use crate::client::Client;
 use crate::clock::Moment;
-use crate::command;
+use crate::command::{self, Comparison, EXTEND, ScriptCall};
 use crate::error::{Class, Error, is_wrong_type};
 use crate::heartbeat;
 use crate::lease::Lease;
@@ -106,7 +108,7 @@ async fn go_on(
     tried: Option<Tried>,
 ) {
     let acquisition = Acquisition::new(&client, &settings, &key, Purpose::Lock, tried.as_ref());
-    let result = match acquisition.run(&|| true, tried).await {
+    let result = match acquisition.run(pin!(pending()), tried).await {
         Ok(Attempt::Acquired(sent)) => return heartbeat::keep(&client, sent, ticket),
         Ok(Attempt::Held(_)) => {
             let holder = Box::pin(holder_for_log(&client, &settings, &key)).await;
@@ -127,8 +129,8 @@ async fn holder_for_log(client: &Rc<Client>, settings: &Settings, key: &str) -> 
     live.ask(command::read(key), settings.command_timeout).await.ok().as_ref().and_then(command::holder_of)
 }
 
-/// Tries to take a key. A waiter's attempt lasts until redis has said yes or no, or `is_wanted` has become false between
-/// two tries; a lock's has a limit.
+/// Tries to take a key, for a waiter. That lasts until redis has said yes or no, or until `left` between two tries: also
+/// while there is no connection, which may be for ever.
 ///
 /// # Errors
 /// What cannot be mended by waiting, or could not be within the limit.
@@ -137,10 +139,13 @@ pub async fn acquire(
     settings: &Arc<Settings>,
     key: &str,
     purpose: Purpose,
-    is_wanted: &dyn Fn() -> bool,
+    left: impl Future<Output = ()>,
 ) -> Result<Attempt, Error> {
-    Acquisition::new(client, settings, key, purpose, None).run(is_wanted, None).await
+    Acquisition::new(client, settings, key, purpose, None).run(pin!(left), None).await
 }
+
+/// Over when whoever wants the key has gone.
+type Left<'call> = Pin<&'call mut dyn Future<Output = ()>>;
 
 /// The tries of one acquisition.
 struct Acquisition<'call> {
@@ -172,15 +177,15 @@ impl<'call> Acquisition<'call> {
         Self { client, settings, key, purpose, attempts, open: None }
     }
 
-    async fn run(mut self, is_wanted: &dyn Fn() -> bool, tried: Option<Tried>) -> Result<Attempt, Error> {
-        let result = self.repeat(is_wanted, tried).await;
+    async fn run(mut self, left: Left<'_>, tried: Option<Tried>) -> Result<Attempt, Error> {
+        let result = self.repeat(left, tried).await;
         if let Some(sent) = self.open.take() {
             undo::discard(self.client, sent);
         }
         result
     }
 
-    async fn repeat(&mut self, is_wanted: &dyn Fn() -> bool, tried: Option<Tried>) -> Result<Attempt, Error> {
+    async fn repeat(&mut self, mut left: Left<'_>, tried: Option<Tried>) -> Result<Attempt, Error> {
         if let Some(tried) = tried
             && let Some(attempt) = self.judge(tried).await?
         {
@@ -188,16 +193,17 @@ impl<'call> Acquisition<'call> {
         }
         // What follows is in boxes of its own: a hundred thousand calls may be here at once.
         loop {
-            let live = self.attempts.connection(self.patience()).await?;
+            let patience = self.patience();
+            let live = tokio::select! {
+                biased;
+                () = &mut left => return Ok(Attempt::Unwanted),
+                live = self.attempts.connection(patience) => live?,
+            };
             if let Some(sent) = self.open.take() {
                 match Box::pin(self.find_out(&live, sent)).await? {
                     Some(attempt) => return Ok(attempt),
-                    None if self.open.is_some() => continue,
-                    None => {}
+                    None => continue,
                 }
-            }
-            if !is_wanted() {
-                return Ok(Attempt::Unwanted);
             }
             if let Some(attempt) = Box::pin(self.attempt(live)).await? {
                 return Ok(attempt);
@@ -281,12 +287,17 @@ impl<'call> Acquisition<'call> {
     /// of this (which is in `open` again then) or of the SET.
     async fn find_out(&mut self, live: &Rc<Live>, sent: Sent) -> Result<Option<Attempt>, Error> {
         let is_closed = sent.has_run_or_never_will(live).await;
-        let reply = live.ask(command::read(self.key), self.attempts.remaining()).await;
-        let is_ours = match reply {
-            Ok(reply) => command::holds_value(&reply, &sent.claim.value()),
-            Err(Trouble::Refused(error)) if is_wrong_type(&error) => false,
+        if let Err(last) = self.attempts.check_time() {
+            self.open = Some(sent);
+            return Err(last);
+        }
+        // An extend, for it asks a master alone: what a server that was demoted has is a copy. It begins the lease anew.
+        let (when, ttl) = (Moment::now(), Some(self.settings.terms.ttl));
+        let call = ScriptCall { claim: &sent.claim, ttl, next: None };
+        let is_ours = match live.compare(Lane::Regular, &EXTEND, &call, self.attempts.remaining()).await {
+            Ok(found) => found == Comparison::Ours,
             Err(trouble) => {
-                let error = trouble.to_error(self.settings, "GET", self.key);
+                let error = trouble.to_error(self.settings, EXTEND.name, self.key);
                 self.open = Some(sent);
                 // A waiter tries again, and what is final comes back as the answer to that.
                 let is_given_up = self.purpose != Purpose::Lock && error.class() == Class::Final;
@@ -304,7 +315,7 @@ impl<'call> Acquisition<'call> {
             }
             return Ok(None);
         }
-        let sent = sent.answered();
+        let sent = Sent { when, ..sent.answered() };
         if self.settings.min_replicas == 0 {
             return Ok(Some(in_time(self.client, sent)));
         }

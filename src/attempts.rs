@@ -43,9 +43,16 @@ impl<'call> Attempts<'call> {
     /// Why there is none within `patience`, or what the last try met if connecting has used up the time for another.
     pub async fn connection(&mut self, patience: Patience) -> Result<Rc<Live>, Error> {
         let live = self.client.link.live(patience, self.settings.connect_timeout).await?;
+        self.check_time()?;
+        Ok(live)
+    }
+
+    /// # Errors
+    /// What the last try met, if there is no time left for one that redis could answer.
+    pub fn check_time(&mut self) -> Result<(), Error> {
         match self.last.take_if(|_| !self.limit.has_time()) {
             Some(last) => Err(last),
-            None => Ok(live),
+            None => Ok(()),
         }
     }
 

@@ -216,15 +216,6 @@ pub fn text_of(reply: &Value) -> Option<String> {
     }
 }
 
-/// True if a reply to [`read`] is this very value.
-#[must_use]
-pub fn holds_value(reply: &Value, value: &str) -> bool {
-    match reply {
-        Value::BulkString(bytes) => bytes == value.as_bytes(),
-        _ => false,
-    }
-}
-
 /// Whose value is in a reply to [`read`], for errors and lines: anybody can have written it, and of any length.
 #[must_use]
 pub fn holder_of(reply: &Value) -> Option<String> {

@@ -10,21 +10,22 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until};
 
 use crate::acquire;
 use crate::client::Client;
-use crate::endpoint::{Endpoint, Place};
+use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::guard::keep_running;
 use crate::heartbeat::{self, Renewal};
-use crate::holding::{Asked, Holding};
+use crate::holding::Holding;
 use crate::link::News;
+use crate::loss;
 use crate::outlet::{Answer, CallFailure, Loss, Ticket};
-use crate::release;
-use crate::releases::Releases;
-use crate::settings::Settings;
+use crate::release::{self, Outcome};
+use crate::releases::{Releases, Share};
+use crate::request::Request;
 use crate::undo;
 use crate::waiting;
 
@@ -37,96 +38,12 @@ const MOST_AT_ONCE: usize = 4_000;
 /// How long a connection that nothing needs is kept for the next call.
 const LONGEST_IDLE: Duration = Duration::from_secs(60);
 
-/// The same, where the process has logged in to the same place in another way since: a password that rotates leaves one
+/// The same, where the process has used other credentials for the same since: a password that rotates leaves one
 /// connection, not a trail of them.
 const LONGEST_SUPERSEDED: Duration = Duration::from_secs(3);
 
 /// Between two looks for what nothing needs.
 const SWEEP: Duration = Duration::from_secs(1);
-
-/// What the core is asked to do.
-pub enum Request {
-    /// One attempt at a lock.
-    Lock {
-        /// Whom to answer.
-        ticket: Ticket,
-        /// With what.
-        settings: Arc<Settings>,
-        /// On what.
-        resource: String,
-    },
-    /// Wait for a lock.
-    Wait {
-        /// Whom to answer.
-        ticket: Ticket,
-        /// Of which instance.
-        instance: u32,
-        /// With what.
-        settings: Arc<Settings>,
-        /// On what.
-        resource: String,
-        /// For how long; `None` is for ever.
-        timeout: Option<Duration>,
-    },
-    /// A waiter leaves.
-    CancelWait {
-        /// What it waits with.
-        settings: Arc<Settings>,
-        /// What it waits for.
-        resource: String,
-        /// Its environment.
-        environment: u64,
-        /// Its call.
-        call: u64,
-    },
-    /// Give these back.
-    Release {
-        /// Whom to answer.
-        ticket: Ticket,
-        /// What is this request's to release.
-        holdings: Vec<Arc<Holding>>,
-        /// What was lost before, and is this release's to tell.
-        losses: Vec<Loss>,
-    },
-    /// Renew these now.
-    Renew {
-        /// Whom to answer.
-        ticket: Ticket,
-        /// What.
-        holdings: Vec<Arc<Holding>>,
-        /// For how long.
-        ttl: Duration,
-    },
-    /// Close the connection of an endpoint, if nothing needs it.
-    Disconnect {
-        /// Whom to answer.
-        ticket: Ticket,
-        /// Which.
-        endpoint: Arc<Endpoint>,
-    },
-    /// An environment has ended: nothing of it is renewed or waits any more.
-    Leave {
-        /// Which.
-        environment: u64,
-    },
-}
-
-impl Request {
-    /// Gives these back. Called on the thread of their caller, where it is decided who ends each of them and who tells of
-    /// those that are lost.
-    #[must_use]
-    pub fn release(ticket: Ticket, asked: Vec<Arc<Holding>>) -> Self {
-        let (mut holdings, mut losses) = (Vec::with_capacity(asked.len()), Vec::new());
-        for holding in asked {
-            match holding.ask_release() {
-                Asked::Release => holdings.push(holding),
-                Asked::Lost => losses.push(Loss::of(holding)),
-                Asked::Nothing => {}
-            }
-        }
-        Self::Release { ticket, holdings, losses }
-    }
-}
 
 /// Where requests go in. Cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -190,17 +107,18 @@ impl Desk {
     /// Closes connections that nothing has needed for a while, and forgets endpoints that nobody knows any more.
     fn sweep(&self) {
         let mut clients = self.clients.borrow_mut();
-        let mut latest: FxHashMap<&Place, Instant> = FxHashMap::default();
+        let mut latest = FxHashMap::default();
         for client in clients.values() {
             let used = client.link.last_used();
-            let latest = latest.entry(&client.link.endpoint.place).or_insert(used);
+            let latest = latest.entry(client.link.endpoint.without_credentials()).or_insert(used);
             *latest = used.max(*latest);
         }
         let idle: Vec<_> = clients
             .values()
-            .filter(|client| is_idle(client, latest[&client.link.endpoint.place]))
+            .filter(|client| is_idle(client, latest[&client.link.endpoint.without_credentials()]))
             .map(Rc::clone)
             .collect();
+        drop(latest);
         for client in idle {
             client.link.close();
         }
@@ -266,10 +184,9 @@ impl Desk {
                     heartbeat::validate_all(&client);
                     client.all_changed();
                 }
-                News::Down => client.all_changed(),
                 News::Failing(error) => waiting::tell_outage(&client, error),
                 News::Changed(key) => client.changed(key),
-                News::AllChanged => client.all_changed(),
+                News::Down | News::AllChanged => client.all_changed(),
             }
         };
         client.link.watch(watch, move || needed.upgrade()?.mending_limit());
@@ -313,25 +230,31 @@ impl Desk {
     ) {
         for (holding, share) in holdings.iter().zip(releases.shares(holdings.len(), done)) {
             let client = self.client(&holding.settings().endpoint);
-            release::release(&client, Arc::clone(holding), move |outcome| share.tell(outcome));
+            let (holding, share) = (Arc::clone(holding), Some(share));
+            let unanswered = Unanswered { client: Rc::clone(&client), holding: Arc::clone(&holding), share };
+            release::release(&client, holding, move |outcome| unanswered.answer(outcome));
         }
     }
 
+    /// Renews these. The first loss that is found is the answer, with those that were found by then; what is found later
+    /// is told by events, so that a server that hangs does not keep the losses of another untold.
     async fn renew(self: Rc<Self>, ticket: Ticket, holdings: Vec<Arc<Holding>>, ttl: Duration) {
-        let mut tasks = Vec::with_capacity(holdings.len());
-        for holding in &holdings {
+        let mut tasks = JoinSet::new();
+        for holding in holdings {
             let client = self.client(&holding.settings().endpoint);
-            let id = holding.id;
-            tasks.push(tokio::task::spawn_local(async move { heartbeat::renew_now(&client, id, ttl).await }));
+            tasks.spawn_local(async move { heartbeat::renew_now(&client, holding.id, ttl).await });
         }
         let mut is_any_renewed = false;
-        let mut losses: Vec<Loss> = Vec::new();
         let mut failure = None;
-        for task in tasks {
-            match task.await {
+        let mut losses = Vec::new();
+        while let Some(renewal) =
+            if losses.is_empty() { tasks.join_next().await } else { tasks.try_join_next() }
+        {
+            match renewal {
                 Ok(Ok(Renewal::Renewed)) => is_any_renewed = true,
                 Ok(Ok(Renewal::NotHeld)) => {}
-                Ok(Ok(Renewal::Lost(loss))) => losses.push(loss),
+                // A release that was asked for meanwhile tells it.
+                Ok(Ok(Renewal::Lost(loss))) => losses.extend(loss.holding.tell_loss().then_some(loss)),
                 Ok(Err(error)) => {
                     failure.get_or_insert(error);
                 }
@@ -340,6 +263,7 @@ impl Desk {
                 }
             }
         }
+        let caller = Arc::clone(&ticket.caller);
         ticket.answer(match (losses.first().map(Loss::to_error), failure) {
             (None, None) if is_any_renewed => Ok(Answer::Renewed),
             (None, None) => Err(Error::NotHeld.into()),
@@ -347,11 +271,42 @@ impl Desk {
                 Err(Box::new(CallFailure { error, lost: losses, released: None, failed: Vec::new() }))
             }
         });
+        while let Some(renewal) = tasks.join_next().await {
+            if let Ok(Ok(Renewal::Lost(loss))) = renewal {
+                loss::tell(&caller, loss);
+            }
+        }
+    }
+}
+
+/// A release that has no answer yet. One that never gets one, by a panic say, has failed, and may be asked for again.
+struct Unanswered {
+    client: Rc<Client>,
+    holding: Arc<Holding>,
+    share: Option<Share>,
+}
+
+impl Unanswered {
+    fn answer(mut self, outcome: Outcome) {
+        if let Some(share) = self.share.take() {
+            share.tell(outcome);
+        }
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(share) = self.share.take() {
+            self.holding.release_failed();
+            self.client.update(self.holding.id, |_| {});
+            let error = Error::Internal("a release ended without an answer".into());
+            share.tell(Outcome::Failed(self.holding.key().into(), error));
+        }
     }
 }
 
 /// True for a connection that is up, that nothing needs, and that was not used for long. `latest` is when any connection
-/// to the same place was.
+/// of the same kind to the same place was.
 fn is_idle(client: &Client, latest: Instant) -> bool {
     let used = client.link.last_used();
     let longest = if latest > used { LONGEST_SUPERSEDED } else { LONGEST_IDLE };

@@ -188,6 +188,13 @@ impl Endpoint {
         (&self.place, &self.login, &self.tls) == (&other.place, &other.login, &other.tls)
     }
 
+    /// What is left of it when its credentials are taken away: two that are alike in this are used for the same.
+    #[must_use]
+    pub fn without_credentials(&self) -> impl Hash + Eq + '_ {
+        let Login { database, client_name, protocol, .. } = &self.login;
+        (&self.place, database, client_name, protocol, self.tls.is_some(), self.waits_for_replicas)
+    }
+
     /// The user as redis calls it.
     #[must_use]
     pub fn user(&self) -> &str {

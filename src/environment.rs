@@ -11,7 +11,7 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Error, Result, Status, sys};
 use rustc_hash::FxHashMap;
 
-use crate::core::{Core, Request};
+use crate::core::Core;
 use crate::error::Error as Failure;
 use crate::handles::Handles;
 use crate::holding::{Holding, Phase};
@@ -21,6 +21,7 @@ use crate::javascript::{
 };
 use crate::mailbox::{Letter, Mailbox};
 use crate::outlet::{Answer, CallFailure, Caller, Event, Ticket};
+use crate::request::Request;
 
 /// How many letters are delivered before the event loop has a turn.
 const LARGEST_DELIVERY: usize = 256;

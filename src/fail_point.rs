@@ -19,6 +19,9 @@ pub fn arm(place: &'static str, subject: &str) {
 
 #[cfg(test)]
 /// Where [`fail_point!`] leads.
+///
+/// # Panics
+/// If it is armed.
 pub fn reach(place: &str, subject: &str) {
     let armed = {
         let mut all = lock();
@@ -30,6 +33,7 @@ pub fn reach(place: &str, subject: &str) {
 
 /// True once every arming for this subject was used.
 #[cfg(test)]
+#[must_use]
 pub fn is_used_up(subject: &str) -> bool {
     lock().iter().all(|(_, of)| of != subject)
 }

@@ -19,7 +19,7 @@ use crate::lease::{Asking, Lease, Step};
 use crate::limit::Limit;
 use crate::link::Patience;
 use crate::live::{LATE, Live};
-use crate::loss::{lose, run_out};
+use crate::loss::{end_lost, lose, run_out};
 use crate::outbox::Lane;
 use crate::outlet::{Answer, Event, Loss, Ticket};
 use crate::reply::Trouble;
@@ -315,7 +315,7 @@ pub enum Renewal {
     Renewed,
     /// Its release was asked for before that could be done, or another has told that it is lost.
     NotHeld,
-    /// It was lost, which the caller tells.
+    /// It was found lost, and nobody was told yet.
     Lost(Loss),
 }
 
@@ -349,12 +349,10 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Re
         match extension.finish(reply, limit).await {
             Ok(None) => return Ok(Renewal::Renewed),
             // A release that was asked for finds out by itself, and tells it.
-            Ok(Some(loss)) if holding.end_told() => {
-                client.take(id);
-                client.changed(holding.key());
-                return Ok(Renewal::Lost(loss));
+            Ok(Some(loss)) => {
+                let is_found = end_lost(client, id, &loss).is_some();
+                return Ok(if is_found { Renewal::Lost(loss) } else { Renewal::NotHeld });
             }
-            Ok(Some(_)) => return Ok(Renewal::NotHeld),
             // An extend may run twice.
             Err((trouble, error)) => attempts.failed(&live, &trouble, error).await?,
         }

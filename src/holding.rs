@@ -155,12 +155,6 @@ impl Holding {
         self.change(Phase::Held, Phase::Lost)
     }
 
-    /// It is lost, and the answer to a call that renewed it tells. False as for [`Self::lose`].
-    #[must_use]
-    pub fn end_told(&self) -> bool {
-        self.change(Phase::Held, Phase::Over)
-    }
-
     /// Whoever gets true tells the loss; everybody else leaves it at that.
     #[must_use]
     pub fn tell_loss(&self) -> bool {
@@ -215,9 +209,9 @@ mod tests {
         let one = holding("a");
         assert_eq!(one.ask_release(), Asked::Release);
         assert_eq!(one.ask_release(), Asked::Nothing, "one release at a time");
-        assert!(!one.lose(None) && !one.end_told() && !one.tell_loss());
+        assert!(!one.lose(None) && !one.tell_loss());
         one.release_failed();
-        assert!(!one.lose(None) && !one.end_told());
+        assert!(!one.lose(None));
         assert_eq!(one.ask_release(), Asked::Release, "again");
         one.release_ended();
         assert_eq!(one.ask_release(), Asked::Nothing);

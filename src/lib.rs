@@ -6,7 +6,7 @@
 //! - [`reserve_resource`]: the class that JavaScript sees.
 //! - [`bridge`], [`environment`] with its [`handles`], [`javascript`]: carry calls to the core and answers back, in batches
 //!   through a [`mailbox`]. With the class above, the only parts that know Node.
-//! - [`core`]: the thread; hands each request to the part that serves it.
+//! - [`core`]: the thread; hands each [`request`] to the part that serves it.
 //! - [`waiting`], [`release`] and [`releases`], [`heartbeat`], [`acquire`] with [`replication`]: what is done with a lock,
 //!   by [`attempts`].
 //! - [`loss`], [`undo`], [`sent`]: the end of what is lost, and what a lost reply left open.
@@ -60,6 +60,7 @@ pub mod release;
 pub mod releases;
 pub mod replication;
 pub mod reply;
+pub mod request;
 mod reserve_resource;
 pub mod schedule;
 pub mod sent;

@@ -3,24 +3,35 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::client::Client;
+use crate::client::{Client, Reservation};
 use crate::clock::Moment;
 use crate::holding::Phase;
-use crate::outlet::{Event, Loss};
+use crate::outlet::{Caller, Event, Loss};
 use crate::sent::Sent;
 use crate::undo;
 
-/// Redis has said that a reservation is not ours any more.
+/// Redis has said that a reservation is not ours any more: an event tells.
 pub fn lose(client: &Client, id: u64, loss: Loss) {
-    // A release that was asked for finds out by itself, and tells it.
-    if !loss.holding.lose(loss.holder.as_deref()) {
-        return;
+    if let Some(reservation) = end_lost(client, id, &loss) {
+        tell(&reservation.caller, loss);
     }
-    let Some(reservation) = client.take(id) else { return };
+}
+
+/// The same, and whoever called tells. `None` where that is not for them: a release that was asked for finds out by itself.
+pub fn end_lost(client: &Client, id: u64, loss: &Loss) -> Option<Reservation> {
+    if !loss.holding.lose(loss.holder.as_deref()) {
+        return None;
+    }
+    let reservation = client.take(id)?;
+    client.changed(loss.holding.key());
+    Some(reservation)
+}
+
+/// A loss is told by an event, unless a release tells it first.
+pub fn tell(caller: &Caller, loss: Loss) {
     let holding = Arc::clone(&loss.holding);
     let level = holding.settings().log_level;
-    reservation.caller.report(level, Event::Lost { holding, loss, quiet: false });
-    client.changed(reservation.holding.key());
+    caller.report(level, Event::Lost { holding, loss, quiet: false });
 }
 
 /// A reservation's time is over by our clock, or it was held for as long as it may be. In whatever phase it is, a renewal

@@ -102,10 +102,12 @@ impl Queue {
         }
     }
 
-    /// True until the waiter of this place has left.
-    #[must_use]
-    pub fn is_waiting(&self, arrival: u64) -> bool {
-        self.waiters.borrow().by_arrival.contains_key(&arrival)
+    /// Until the waiter of this place, which was first, has left. What else wakes the queue meanwhile is counted in
+    /// [`Self::changes`].
+    pub async fn left(&self, arrival: u64) {
+        while self.waiters.borrow().by_arrival.contains_key(&arrival) {
+            self.woken().await;
+        }
     }
 
     /// Who is first.

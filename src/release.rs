@@ -125,11 +125,13 @@ impl Release {
     /// Deletes the key, or sets it for the heir, if it is ours. What was sent for an heir who is not to have it after all
     /// is discarded.
     async fn compare_and_free(&self, tried: Option<Tried>) -> Result<Comparison, Error> {
-        // The connection on which the heir's value may have been set unseen.
-        let mut unanswered = None;
+        // The connections on which the heir's value may have been set unseen.
+        let mut unanswered = Vec::new();
         let result = self.repeat(tried, &mut unanswered).await;
-        if let (Err(_), Some(heir), Some(live)) = (&result, &self.heir, unanswered) {
-            undo::discard(&self.client, heir.sent.clone().unanswered_on(&live));
+        if let (Err(_), Some(heir)) = (&result, &self.heir) {
+            for live in unanswered {
+                undo::discard(&self.client, heir.sent.clone().unanswered_on(&live));
+            }
         }
         result
     }
@@ -137,7 +139,7 @@ impl Release {
     async fn repeat(
         &self,
         mut tried: Option<Tried>,
-        unanswered: &mut Option<Rc<Live>>,
+        unanswered: &mut Vec<Rc<Live>>,
     ) -> Result<Comparison, Error> {
         let (client, settings) = (&self.client, self.holding.settings());
         let (script, call) = self.script();
@@ -161,7 +163,7 @@ impl Release {
             };
             if matches!(trouble, Trouble::Dropped | Trouble::TimedOut) {
                 self.holding.set_release_unknown();
-                *unanswered = Some(Rc::clone(&live));
+                unanswered.push(Rc::clone(&live));
             }
             let error = trouble.to_error(settings, script.name, self.holding.key());
             attempts.failed(&live, &trouble, error).await?;

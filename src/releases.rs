@@ -28,7 +28,7 @@ impl Releases {
     pub fn shares(self, count: usize, done: impl FnOnce(Self) + 'static) -> impl Iterator<Item = Share> {
         let done: Done = Box::new(done);
         let counter = Rc::new(Count { releases: RefCell::new(self), done: Cell::new(Some(done)) });
-        std::iter::repeat_n(counter, count).map(|count| Share { count, is_told: false })
+        std::iter::repeat_n(counter, count).map(|count| Share { count })
     }
 
     /// The answer to the call.
@@ -43,15 +43,12 @@ impl Releases {
         }
     }
 
-    fn add(&mut self, outcome: Result<Outcome, Error>) {
+    fn add(&mut self, outcome: Outcome) {
         match outcome {
-            Ok(Outcome::Released) => self.released += 1,
-            Ok(Outcome::Lost(loss)) => self.lost.push(loss),
-            Ok(Outcome::Failed(key, error)) => {
+            Outcome::Released => self.released += 1,
+            Outcome::Lost(loss) => self.lost.push(loss),
+            Outcome::Failed(key, error) => {
                 self.failed.push(key);
-                self.failure.get_or_insert(error);
-            }
-            Err(error) => {
                 self.failure.get_or_insert(error);
             }
         }
@@ -74,25 +71,14 @@ impl Drop for Count {
     }
 }
 
-/// One reservation's share of a release. One that is dropped untold, by a panic say, counts as a failure.
+/// One reservation's share of a release.
 pub struct Share {
     count: Rc<Count>,
-    is_told: bool,
 }
 
 impl Share {
     /// What became of it.
-    pub fn tell(mut self, outcome: Outcome) {
-        self.is_told = true;
-        self.count.releases.borrow_mut().add(Ok(outcome));
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        if !self.is_told {
-            let error = Error::Internal("a release ended without an answer".into());
-            self.count.releases.borrow_mut().add(Err(error));
-        }
+    pub fn tell(self, outcome: Outcome) {
+        self.count.releases.borrow_mut().add(outcome);
     }
 }

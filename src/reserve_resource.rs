@@ -9,11 +9,11 @@ use napi::{Env, Error, Result, Status};
 use napi_derive::napi;
 
 use crate::bridge;
-use crate::core::Request;
 use crate::endpoint::{DEFAULT_CLIENT_NAME, Endpoint, Host, Login, Place, Protocol, Secret};
 use crate::environment::Environment;
 use crate::holding::Phase;
 use crate::lease::{Interval, Terms};
+use crate::request::Request;
 use crate::settings::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEY_PREFIX, LogLevel, Settings};
 use crate::tls::Tls;
 

@@ -90,6 +90,11 @@ impl Undo {
         items.iter().map(|item| item.end).max()
     }
 
+    /// Forgets all of it: it is left to its ttl.
+    fn give_up(&self) {
+        self.items.take();
+    }
+
     /// Takes out some that are due; where none are, when the first of them is.
     fn take_due(&self, most: usize) -> Result<Vec<Item>, Instant> {
         let mut items = self.items.borrow_mut();
@@ -164,9 +169,10 @@ impl Pace {
 async fn work(client: &Rc<Client>, pace: &mut Pace) {
     let Some(end) = client.undo.drop_lapsed() else { return };
     let connect_timeout = client.undo.connect_timeout().unwrap_or_default();
-    // `Endless` never fails.
-    let connecting = client.link.live(Patience::Endless, connect_timeout);
-    let Ok(Ok(live)) = timeout(Moment::now().until(end), connecting).await else { return };
+    let connecting = client.link.live(Patience::Outage, connect_timeout);
+    let Ok(connected) = timeout(Moment::now().until(end), connecting).await else { return };
+    // These credentials are let in no more: trying on would be a refused login each time.
+    let Ok(live) = connected else { return client.undo.give_up() };
     let batch = match client.undo.take_due(pace.size) {
         Ok(batch) => batch,
         Err(next) => return sleep_until(next).await,

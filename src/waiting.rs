@@ -127,8 +127,8 @@ async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
         }
         let changes = queue.changes();
         let purpose = Purpose::Wait { look: watch.is_none() };
-        let is_wanted = || queue.is_waiting(head.arrival);
-        match acquire(&client, &head.settings, &queue.key, purpose, &is_wanted).await {
+        let left = queue.left(head.arrival);
+        match acquire(&client, &head.settings, &queue.key, purpose, left).await {
             Ok(Attempt::Acquired(sent)) => {
                 watch = None;
                 match queue.leave(head.arrival) {

@@ -4,6 +4,7 @@
 
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
+const { setTimeout: sleep } = require('node:timers/promises');
 const { inspect } = require('node:util');
 const { patient, wait, ran, passed } = require('../support/faults');
 const { startProxy } = require('../support/proxy');
@@ -163,3 +164,24 @@ for (const [what, rules] of [
     assert.deepEqual([kept.held, losses[0], losses[1].length], [true, [], 1]);
   });
 }
+
+test('what is to be undone when the password has changed is left to its ttl: one refused login', async (t) => {
+  const server = await startServer(t, { password: 'First-h0rse' });
+  const client = server.client();
+  const proxy = await startProxy(t, server);
+  const options = { command_timeout: 300 };
+  const reservation = makeReservation(t, proxy, { password: 'First-h0rse', ttl: 600, options });
+  await reservation.lock('warm-up');
+  await reservation.release();
+  proxy.lose();
+  const error = await askError((done) => reservation.lock('job', done));
+  assert.equal(error.code, 'ERR_REDIS_TIMEOUT');
+  await client.config('SET', 'requirepass', 'Second-h0rse');
+  const before = proxy.accepted;
+  proxy.heal();
+  proxy.cut();
+  await until(() => proxy.accepted > before, { ...patient, what: 'a login' });
+  // One of RESP3, perhaps one that was on its way before the password had changed.
+  await sleep(2000);
+  assert.ok(proxy.accepted - before <= 2, `${proxy.accepted - before} logins`);
+});

@@ -150,3 +150,24 @@ test('a failover that forgets: the loss is told at the first renewal on the new 
   assert.equal(await holder.lock('job'), true);
   assert.equal(await second.command('EXISTS', key), 1);
 });
+
+test('the reply of a SET is lost, and the server is a replica when it is asked what became of it: not had', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const proxy = await startProxy(t, server);
+  const reservation = makeReservation(t, proxy, { ttl: 20 });
+  await reservation.lock('warm-up');
+  await reservation.release();
+  proxy.stall('down');
+  const locking = askError((done) => reservation.lock('job', done));
+  await until(() => client.exists(key), { what: 'the SET' });
+  await client.replicaof('127.0.0.1', 1);
+  proxy.cut();
+  proxy.heal();
+  const error = await within(30000, locking);
+  assert.equal(error.code, 'ERR_REDIS_REPLY');
+  assert.match(error.message, /READONLY/);
+  assert.equal(reservation.held, false);
+  await client.replicaof('NO', 'ONE');
+  await until(async () => !(await client.exists(key)), { ...patient, what: 'the end of what nobody holds' });
+});

@@ -37,6 +37,23 @@ test('redis hung: lock fails within command_timeout, and a SET that runs later i
   assert.equal(await reservation.release(), 2);
 });
 
+test('a command_timeout as long as the ttl: a SET that runs after it is undone', async (t) => {
+  const server = await startServer(t);
+  const proxy = await startProxy(t, server);
+  const client = server.client();
+  const reservation = makeReservation(t, proxy, { ttl: 3, options: { command_timeout: 3000 } });
+  await reservation.lock('warm-up');
+  await reservation.release();
+  proxy.stall('up');
+  const error = await askError((done) => reservation.lock('job', done));
+  assert.equal(error.code, 'ERR_REDIS_TIMEOUT');
+  const before = (await commandCalls(client)).set;
+  proxy.heal();
+  await until(async () => (await commandCalls(client)).set > before, { what: 'the SET that was late' });
+  // By itself it would go after 3 s.
+  await until(async () => !(await client.exists(key)), { timeout: 2000, what: 'its end' });
+});
+
 test('redis hung before the connection is made: connect_timeout', async (t) => {
   const server = await startServer(t);
   server.pause();

@@ -4,7 +4,9 @@
 
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
+const { setTimeout: sleep } = require('node:timers/promises');
 const { startProxy } = require('../support/proxy');
+const { makeReservation } = require('../support/reservation');
 const { startServer } = require('../support/server');
 const { until, within } = require('../support/wait');
 const { key, startPeer, tries, tried, startWaiting, median, show, now } = require('./kit');
@@ -124,4 +126,61 @@ test('redis restarts with its data: it is waited on, and the end is told again',
   const { at, error } = await answer;
   assert.equal(error, null);
   assert.ok(at - freed < 450, `had after ${at - freed} ms`);
+});
+
+/** How a wait ends in an outage. */
+const ends = {
+  'whose time is up': { timeout: 1500 },
+  'that is aborted': { abort: true },
+};
+
+for (const [title, { timeout, abort }] of Object.entries(ends)) {
+  test(`a wait ${title} while redis is gone leaves nobody connecting`, async (t) => {
+    const server = await startServer(t);
+    const proxy = await startProxy(t, server);
+    const reservation = makeReservation(t, proxy);
+    const client = server.client();
+    await client.set(key, 'somebody', 'EX', 600);
+    const earlier = await tries(client);
+    const aborting = new AbortController();
+    const waiting = reservation.wait_until_lock('job', { timeout, signal: aborting.signal });
+    await tried(client, earlier);
+    // Nothing is under way, so there is nothing to undo. Whoever connects from now on gets as far as the proxy.
+    await server.kill();
+    const before = proxy.accepted;
+    if (abort) until(() => proxy.accepted > before + 1).then(() => aborting.abort());
+    const error = await within(
+      10000,
+      waiting.catch((reason) => reason),
+    );
+    assert.ok(['ERR_RESERVATION_TIMEOUT', 'ABORT_ERR', 20].includes(error.code), String(error));
+    // The attempt that is under way may still come; there would be four a second at least of what comes after it.
+    const seen = proxy.accepted;
+    assert.ok(seen > before, 'they connected while they waited');
+    await sleep(1500);
+    assert.ok(proxy.accepted <= seen + 1, `${proxy.accepted - seen} connections in 1.5 s`);
+  });
+}
+
+test('a key that was handed over when the time of who waits for it had gone by is given up, and had at once', async (t) => {
+  const server = await startServer(t);
+  const proxy = await startProxy(t, server);
+  const holder = makeReservation(t, proxy, { ttl: 60 });
+  const waiter = makeReservation(t, proxy, { ttl: 3, interval: 0 });
+  await holder.lock('job');
+  const client = server.client();
+  const earlier = await tries(client);
+  const waiting = waiter.wait_until_lock('job', { signal: t.signal });
+  await tried(client, earlier);
+  // Connecting hangs for longer than the waiter's ttl, which the hand-over was made with.
+  proxy.stall();
+  proxy.cut();
+  await until(() => proxy.links.size > 0, { what: 'the next connection' });
+  const releasing = holder.release();
+  await sleep(3300);
+  proxy.heal();
+  const healed = now();
+  assert.equal(await within(10000, releasing), 1);
+  assert.equal(await within(10000, waiting), key);
+  assert.ok(now() - healed < 1500, `${now() - healed} ms`);
 });

@@ -23,8 +23,6 @@ pub enum Patience {
     Call,
     /// For ever, unless the credentials are refused.
     Outage,
-    /// For ever, whatever happens: something is to be undone.
-    Endless,
 }
 
 /// Somebody wants the connection, until this is dropped.
@@ -101,9 +99,10 @@ impl Link {
         Want { link: self, connect_timeout }
     }
 
-    /// How long an attempt may take, while somebody wants the connection.
+    /// How long an attempt may take, while somebody wants the connection: as long as the most patient of them gives it,
+    /// whose connection it may be that takes so long. Those who do not leave by themselves.
     pub(super) fn wanted(&self) -> Option<Duration> {
-        let waited_for = self.wants.borrow().keys().next().copied();
+        let waited_for = self.wants.borrow().keys().next_back().copied();
         let needed = self.need.borrow().as_ref().and_then(|need| need());
         match (waited_for, needed) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -149,7 +148,6 @@ impl Link {
 /// Whether a failed attempt ends the wait of somebody who has waited for `waited`.
 fn is_final(failure: &Error, patience: Patience, waited: Duration, connect_timeout: Duration) -> bool {
     match (patience, failure) {
-        (Patience::Endless, _) => false,
         (_, failure) if matches!(failure.class(), Class::Denied | Class::Final) => true,
         (Patience::Outage, _) => false,
         // The attempt may have been somebody else's, and older.

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::support::{Asker, Server, until};
-use crate::core::{Core, Request};
+use crate::core::Core;
 use crate::outlet::Answer;
+use crate::request::Request;
 
 #[test]
 fn a_lock_is_one_key_with_an_unguessable_value_and_a_ttl() {

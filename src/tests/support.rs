@@ -9,11 +9,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::claim::Claim;
-use crate::core::{Core, Request};
+use crate::core::Core;
 use crate::endpoint::{Endpoint, Host, Login, Place};
 use crate::holding::Holding;
 use crate::lease::{Interval, Terms};
 use crate::outlet::{Answer, CallFailure, Caller, Event, Outlet, Ticket};
+use crate::request::Request;
 use crate::settings::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEY_PREFIX, LogLevel, Settings};
 
 /// The longest that a test waits for something that is certain to come.
