@@ -11,14 +11,16 @@ use crate::attempts::Attempts;
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::command;
-use crate::error::{Class, Error, is_wrong_type, words_of};
+use crate::error::{Class, Error, is_wrong_type};
 use crate::heartbeat;
 use crate::lease::Lease;
 use crate::limit::Limit;
 use crate::link::Patience;
 use crate::live::Live;
+use crate::look::{Look, Sight, see};
 use crate::outbox::Lane;
 use crate::outlet::{Answer, Ticket};
+use crate::queue::{Head, Queue};
 use crate::replication::{self, Replication};
 use crate::reply::{Pending, Trouble};
 use crate::sent::Sent;
@@ -47,17 +49,6 @@ pub enum Attempt {
     TooLate,
     /// Whoever wanted it has gone before redis had said yes or no.
     Unwanted,
-}
-
-/// What a waiter saw of a key that is held.
-#[derive(Debug, Default)]
-pub struct Sight {
-    /// The holder's value, if it was read.
-    pub holder: Option<String>,
-    /// How long the key has still to live, if that was read and it has an end.
-    pub time_left: Option<Duration>,
-    /// The server will tell when the key changes.
-    pub is_watched: bool,
 }
 
 /// An attempt whose reply is there.
@@ -109,7 +100,7 @@ async fn go_on(
     tried: Option<Tried>,
 ) {
     let acquisition = Acquisition::new(&client, &settings, &key, Purpose::Lock, tried.as_ref());
-    let result = match acquisition.run(&|| true, tried).await {
+    let result = match acquisition.run(tried).await {
         Ok(Attempt::Acquired(sent)) => return heartbeat::keep(&client, sent, ticket),
         Ok(Attempt::Held(_)) => {
             let holder = Box::pin(holder_for_log(&client, &settings, &key)).await;
@@ -130,19 +121,15 @@ async fn holder_for_log(client: &Rc<Client>, settings: &Settings, key: &str) -> 
     live.ask(command::read(key), settings.command_timeout).await.ok().as_ref().and_then(command::text_of)
 }
 
-/// Tries to take a key. A waiter's attempt lasts until redis has said yes or no, or `is_wanted` has become false between
-/// two tries; a lock's has a limit.
+/// Tries to take a key for the head of its queue. It lasts until redis has said yes or no, or until the waiter has left.
+/// With `look` it also reads the key, and asks to be told when it changes.
 ///
 /// # Errors
-/// What cannot be mended by waiting, or could not be within the limit.
-pub async fn acquire(
-    client: &Rc<Client>,
-    settings: &Arc<Settings>,
-    key: &str,
-    purpose: Purpose,
-    is_wanted: &dyn Fn() -> bool,
-) -> Result<Attempt, Error> {
-    Acquisition::new(client, settings, key, purpose, None).run(is_wanted, None).await
+/// What cannot be mended by waiting.
+pub async fn acquire(client: &Rc<Client>, queue: &Queue, head: &Head, look: bool) -> Result<Attempt, Error> {
+    let purpose = Purpose::Wait { look };
+    let acquisition = Acquisition::new(client, &head.settings, &queue.key, purpose, None);
+    Acquisition { place: Some((queue, head.arrival)), ..acquisition }.run(None).await
 }
 
 /// The tries of one acquisition.
@@ -152,6 +139,8 @@ struct Acquisition<'call> {
     key: &'call str,
     purpose: Purpose,
     attempts: Attempts<'call>,
+    /// The queue of a waiter, and its place there.
+    place: Option<(&'call Queue, u64)>,
     /// A value whose SET was not answered: whether the key holds it is to be found out before anything else is tried.
     open: Option<Sent>,
 }
@@ -172,18 +161,18 @@ impl<'call> Acquisition<'call> {
         };
         let attempts = Attempts::new(client, settings, limit);
         let attempts = if purpose == Purpose::Lock { attempts } else { attempts.outlasting_memory() };
-        Self { client, settings, key, purpose, attempts, open: None }
+        Self { client, settings, key, purpose, attempts, place: None, open: None }
     }
 
-    async fn run(mut self, is_wanted: &dyn Fn() -> bool, tried: Option<Tried>) -> Result<Attempt, Error> {
-        let result = self.repeat(is_wanted, tried).await;
+    async fn run(mut self, tried: Option<Tried>) -> Result<Attempt, Error> {
+        let result = self.repeat(tried).await;
         if let Some(sent) = self.open.take() {
             undo::discard(self.client, sent);
         }
         result
     }
 
-    async fn repeat(&mut self, is_wanted: &dyn Fn() -> bool, tried: Option<Tried>) -> Result<Attempt, Error> {
+    async fn repeat(&mut self, tried: Option<Tried>) -> Result<Attempt, Error> {
         if let Some(tried) = tried
             && let Some(attempt) = self.judge(tried).await?
         {
@@ -191,7 +180,7 @@ impl<'call> Acquisition<'call> {
         }
         // What follows is in boxes of its own: a hundred thousand calls may be here at once.
         loop {
-            let live = self.attempts.connection(self.patience()).await?;
+            let Some(live) = self.connection().await? else { return Ok(Attempt::Unwanted) };
             if let Some(sent) = self.open.take() {
                 match Box::pin(self.find_out(&live, sent)).await? {
                     Some(attempt) => return Ok(attempt),
@@ -199,7 +188,7 @@ impl<'call> Acquisition<'call> {
                     None => {}
                 }
             }
-            if !is_wanted() {
+            if self.place.is_some_and(|(queue, arrival)| !queue.is_waiting(arrival)) {
                 return Ok(Attempt::Unwanted);
             }
             if let Some(attempt) = Box::pin(self.attempt(live)).await? {
@@ -208,10 +197,17 @@ impl<'call> Acquisition<'call> {
         }
     }
 
-    fn patience(&self) -> Patience {
-        match self.purpose {
-            Purpose::Wait { .. } if self.client.link.has_stood() => Patience::Outage,
-            _ => Patience::Call,
+    /// The connection for the next try; `None` where the waiter has left before there was one.
+    async fn connection(&mut self) -> Result<Option<Rc<Live>>, Error> {
+        let Some((queue, arrival)) = self.place else {
+            return self.attempts.connection(Patience::Call).await.map(Some);
+        };
+        let has_stood = self.client.link.has_stood();
+        let patience = if has_stood { Patience::Outage } else { Patience::Call };
+        tokio::select! {
+            biased;
+            live = self.attempts.connection(patience) => live.map(Some),
+            () = queue.left(arrival) => Ok(None),
         }
     }
 
@@ -337,40 +333,6 @@ async fn attempt(live: Rc<Live>, sent: Sent, looks: bool, limit: Duration) -> Tr
     let replication = replicates.then(|| Replication::start(&live, sent.settings(), limit));
     let reply = taking.reply().await;
     Tried { live, sent, look, replication, began, reply }
-}
-
-/// The commands of a waiter that come before its SET.
-struct Look {
-    watch: Pending,
-    read: Pending,
-    time_left: Pending,
-}
-
-impl Look {
-    fn start(live: &Rc<Live>, key: &str, limit: Duration) -> Self {
-        Self {
-            watch: live.send(Lane::Regular, command::watch_next(), limit),
-            read: live.send(Lane::Joined, command::read(key), limit),
-            time_left: live.send(Lane::Joined, command::time_left(key), limit),
-        }
-    }
-}
-
-/// Takes in what a waiter looked at. The answers came before that to its SET; what is missing was not seen.
-async fn see(client: &Rc<Client>, live: &Rc<Live>, look: Option<Look>) -> Sight {
-    let Some(look) = look else { return Sight::default() };
-    let watch = look.watch.reply().await;
-    let read = look.read.reply().await;
-    let time_left = look.time_left.reply().await;
-    if let Err(Trouble::Refused(error)) = &watch {
-        client.link.set_why_no_pushes(live, words_of(error));
-    }
-    Sight {
-        holder: read.as_ref().ok().and_then(command::text_of),
-        time_left: time_left.ok().as_ref().and_then(command::duration_of),
-        // A key of another type was read, but its watch counts all the same.
-        is_watched: watch.is_ok() && !matches!(read, Err(Trouble::Dropped | Trouble::TimedOut)),
-    }
 }
 
 fn was_taken(reply: &Result<Value, Trouble>) -> bool {

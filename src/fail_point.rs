@@ -17,6 +17,13 @@ pub fn arm(place: &'static str, subject: &str) {
     lock().push((place, subject.to_owned()));
 }
 
+/// Takes back all armings for a subject.
+#[cfg(test)]
+pub fn disarm(subject: &str) {
+    lock().retain(|(_, of)| of != subject);
+}
+
+/// A place is reached.
 #[cfg(test)]
 pub fn reach(place: &str, subject: &str) {
     let armed = {

@@ -49,6 +49,7 @@ pub mod lease;
 pub mod limit;
 pub mod link;
 pub mod live;
+pub mod look;
 pub mod loss;
 pub mod mailbox;
 pub mod opening;

@@ -18,6 +18,7 @@ use crate::backoff::Backoff;
 use crate::command::text_of;
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
+use crate::guard::keep_running;
 use crate::live::Live;
 use crate::opening::{self, Opened};
 
@@ -269,7 +270,7 @@ impl Link {
         let mut connector = self.connector.borrow_mut();
         if connector.as_ref().is_none_or(JoinHandle::is_finished) {
             let link = Rc::clone(self);
-            *connector = Some(spawn_local(async move { link.connect_while_wanted().await }));
+            *connector = Some(keep_running(move || Rc::clone(&link).connect_while_wanted()));
         }
     }
 
@@ -321,14 +322,22 @@ impl Link {
         let mut driver = spawn_local(opened.driver);
         let tells_changes = opened.pushes.is_ok();
         let live = Live::new(generation, opened.identity, tells_changes, opened.wire, driver.abort_handle());
-        match opened.pushes {
+        let listening = match opened.pushes {
             Ok(pushes) => self.listen(pushes),
-            Err(reason) => self.note_why_no_pushes(reason),
-        }
+            Err(reason) => {
+                self.note_why_no_pushes(reason);
+                spawn_local(async {})
+            }
+        };
         let link: Weak<Self> = Rc::downgrade(self);
         spawn_local(async move {
             let moved = opened.moved.unwrap_or_else(|| Box::pin(pending()));
             let has_moved = tokio::select! {
+                // A panic: nobody would be told of changes any more. The next connection begins anew.
+                Err(_) = listening => {
+                    driver.abort();
+                    false
+                }
                 // Ends when the connection does, and when it is closed from here; a panic in it ends it too.
                 _ = &mut driver => false,
                 () = moved => true,
@@ -341,6 +350,7 @@ impl Link {
                 driver.abort();
             }
         });
+        fail_point!("came up", self.endpoint.to_string());
         *self.failure.borrow_mut() = None;
         *self.state.borrow_mut() = State::Up(Rc::new(live));
         self.settled.notify_waiters();
@@ -395,11 +405,12 @@ impl Link {
     }
 
     /// Passes on which keys have changed, for as long as the connection lives.
-    fn listen(self: &Rc<Self>, mut pushes: UnboundedReceiver<PushInfo>) {
+    fn listen(self: &Rc<Self>, mut pushes: UnboundedReceiver<PushInfo>) -> JoinHandle<()> {
         let link: Weak<Self> = Rc::downgrade(self);
         spawn_local(async move {
             while let Some(push) = pushes.recv().await {
                 let Some(link) = link.upgrade() else { return };
+                fail_point!("listen", link.endpoint.to_string());
                 match push.kind {
                     PushKind::Invalidate => {}
                     // A node of a cluster: what it was to tell of, it will not.
@@ -419,7 +430,7 @@ impl Link {
                     }
                 }
             }
-        });
+        })
     }
 }
 

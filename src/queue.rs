@@ -187,6 +187,14 @@ impl Queue {
         self.changes.get()
     }
 
+    /// Until the waiter of this place has left. For the task that serves the queue, like [`Self::woken`]: what this was
+    /// woken by besides is in [`Self::changes`].
+    pub async fn left(&self, arrival: u64) {
+        while self.is_waiting(arrival) {
+            self.woken.notified().await;
+        }
+    }
+
     /// Until the key or the head has changed; at once if one did since the last.
     pub async fn woken(&self) {
         self.woken.notified().await;

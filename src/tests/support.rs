@@ -171,7 +171,7 @@ impl Asker {
         }
     }
 
-    fn ticket(&self) -> Ticket {
+    pub fn ticket(&self) -> Ticket {
         Ticket::new(NEXT.fetch_add(1, Ordering::Relaxed), Arc::clone(&self.caller))
     }
 
@@ -218,9 +218,13 @@ impl Asker {
         }
     }
 
-    pub fn release(&self, holdings: &[&Arc<Holding>]) -> Result<usize, Box<CallFailure>> {
+    pub fn start_release(&self, holdings: &[&Arc<Holding>]) {
         let holdings = holdings.iter().map(|&holding| Arc::clone(holding)).collect();
         self.core.submit(Request::release(self.ticket(), holdings));
+    }
+
+    pub fn release(&self, holdings: &[&Arc<Holding>]) -> Result<usize, Box<CallFailure>> {
+        self.start_release(holdings);
         match self.answer()? {
             Answer::Released(released) => Ok(released),
             other => panic!("{other:?}"),
