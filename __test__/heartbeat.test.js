@@ -5,7 +5,6 @@ const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const { startChild } = require('./support/child');
 const { commandCalls } = require('./support/commands');
-const { startProxy } = require('./support/proxy');
 const { makeReservation, keepLog, keepLosses } = require('./support/reservation');
 const { startServer } = require('./support/server');
 const { until } = require('./support/wait');
@@ -212,64 +211,4 @@ test('10,000 held at once are all renewed in time', async (t) => {
   assert.equal(await reservation.release(), 10000);
   assert.equal(await client.dbsize(), 0);
   assert.deepEqual(losses, []);
-});
-
-for (const [how, { interval, answered }] of Object.entries({
-  'and the renewal is not answered': { interval: 20000, answered: false },
-  'and it is never renewed any more': { interval: 20000, answered: true },
-  'of a lease that nothing renews': { interval: Infinity, answered: true },
-})) {
-  test(`a ttl that is shortened ${how}: the loss is told when it ends, not when the longer one would`, async (t) => {
-    const server = await startServer(t);
-    const proxy = await startProxy(t, server);
-    const options = { command_timeout: 300, connect_timeout: 300 };
-    const reservation = makeReservation(t, proxy, { interval, ttl: 60, options });
-    const losses = keepLosses(reservation);
-    await reservation.lock('job');
-    await reservation.lock('other');
-    if (!answered) proxy.stall();
-    reservation.lock_ttl = 1;
-    const start = performance.now();
-    const renewing = reservation.ensure_reservation();
-    if (answered) await renewing;
-    else await assert.rejects(renewing);
-    await until(() => !reservation.held, { timeout: 10000, what: 'the end of the lease' });
-    assert.ok(performance.now() - start > 900, 'not before its ttl');
-    await until(() => losses.length === 2, { timeout: 10000, what: 'the losses' });
-    assert.equal(reservation.signal === undefined || reservation.signal.aborted, true);
-  });
-}
-
-test('a ttl that is shortened is renewed at a third of what it is now', async (t) => {
-  const server = await startServer(t);
-  const client = server.client();
-  const reservation = makeReservation(t, server, { ttl: 60 });
-  const losses = keepLosses(reservation);
-  await reservation.lock('job');
-  reservation.lock_ttl = 2;
-  await reservation.ensure_reservation();
-  const { evalsha } = await commandCalls(client);
-  await until(async () => (await commandCalls(client)).evalsha >= evalsha + 4, {
-    timeout: 10000,
-    what: 'four renewals',
-  });
-  assert.deepEqual([reservation.held, losses], [true, []]);
-  assert.equal(await reservation.release(), 1);
-});
-
-test('a ttl of a few milliseconds and a fraction: the lease is over before redis deletes the key', async (t) => {
-  const server = await startServer(t);
-  const reservation = makeReservation(t, server, { interval: Infinity, ttl: 0.0049 });
-  reservation.on('lost', () => {});
-  await reservation.lock('warm-up');
-  let shortest = Infinity;
-  for (let round = 0; round < 400; round += 1) {
-    const before = performance.now();
-    if (!(await reservation.lock(`job ${round}`))) continue;
-    let certain = before;
-    while (reservation.is_held(`job ${round}`)) certain = performance.now();
-    shortest = Math.min(shortest, certain - before);
-  }
-  // Redis counts whole milliseconds, from when it ran the command.
-  assert.ok(shortest > 0 && shortest < 4, `certain for ${shortest} ms, the key lives for 4`);
 });

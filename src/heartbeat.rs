@@ -199,6 +199,10 @@ impl Extension {
                 return;
             }
             reservation.has_complained = false;
+            // A heartbeat goes by the ttl that was agreed on when it was sent; only a caller changes it.
+            if !is_told {
+                reservation.lease.agree(self.ttl, *sent);
+            }
             reservation.lease.renew(reservation.interval(), self.ttl, *sent);
             reservation.holding.set_certain_until(reservation.lease.certain_until());
             let level = reservation.holding.settings().log_level;

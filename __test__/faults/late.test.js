@@ -7,7 +7,7 @@ const { test } = require('node:test');
 const { commandCalls } = require('../support/commands');
 const { patient, scriptFor } = require('../support/faults');
 const { startProxy } = require('../support/proxy');
-const { makeReservation, ask, keepLosses } = require('../support/reservation');
+const { makeReservation, keepLosses } = require('../support/reservation');
 const { startServer } = require('../support/server');
 const { until, within } = require('../support/wait');
 
@@ -21,7 +21,7 @@ async function setUp(t, settings = {}) {
   const proxy = await startProxy(t, server);
   const holder = makeReservation(t, proxy, { interval: Infinity, ttl: 30, ...settings });
   const losses = keepLosses(holder);
-  for (const name of names) await holder.lock(name);
+  await Promise.all(names.map((name) => holder.lock(name)));
   return { server, client: server.client(), proxy, holder, losses };
 }
 
@@ -88,41 +88,3 @@ for (const [who, { interval = Infinity, hold }] of Object.entries(lateRenewals))
     assert.equal(await holder.release(), names.length);
   });
 }
-
-test('a shorter ttl ends our lease, not the key; what is over is deleted', async (t) => {
-  const { client, holder, losses } = await setUp(t);
-  holder.lock_ttl = 1;
-  const start = performance.now();
-  await holder.ensure_reservation();
-  const left = await leftOf(client);
-  assert.ok(
-    left.every((ms) => ms > 20000),
-    `redis is not asked to shorten: ${left}`,
-  );
-  await until(() => !holder.held, { ...patient, what: 'the end of the lease' });
-  const after = performance.now() - start;
-  assert.ok(after > 900, `not before its ttl: ${after} ms`);
-  await until(() => losses.length === names.length, { ...patient, what: 'the losses' });
-  // Long before the ttl that redis has.
-  await until(async () => (await client.exists(...keys)) === 0, { timeout: 10000, what: 'free keys' });
-  assert.deepEqual(await ask((done) => holder.release(done)), [null, 0]);
-});
-
-test('a ttl that goes up and down again and again: redis keeps the longest, and the lease goes by the last', async (t) => {
-  const { client, holder, losses } = await setUp(t);
-  let longest = 30;
-  for (const ttl of [5, 60, 4, 90, 3, 120, 2]) {
-    holder.lock_ttl = ttl;
-    await holder.ensure_reservation();
-    longest = Math.max(longest, ttl);
-    const left = await leftOf(client);
-    assert.ok(
-      left.every((ms) => ms > (longest - 10) * 1000),
-      `${ttl} s: ${left}`,
-    );
-    assert.equal(holder.held, true);
-  }
-  await until(() => !holder.held, { timeout: 10000, what: 'the end of two seconds' });
-  await until(() => losses.length === names.length, { ...patient, what: 'the losses' });
-  await until(async () => (await client.dbsize()) === 0, { timeout: 10000, what: 'free keys' });
-});

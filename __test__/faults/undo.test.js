@@ -81,7 +81,8 @@ const departures = {
     const controller = new AbortController();
     const waiting = reservation.wait_until_lock('job', { signal: controller.signal });
     const timed = reservation.wait_until_lock('job', { timeout: 1000 });
-    await ran(server.client(), 'get', 1);
+    const client = server.client();
+    await until(async () => (await commandCalls(client)).get >= 1, { ...patient, what: 'a look' });
     await server.kill();
     controller.abort();
     await assert.rejects(waiting, { name: 'AbortError' });

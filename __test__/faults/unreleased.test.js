@@ -76,7 +76,7 @@ for (const [who, { interval = Infinity, start }] of Object.entries(renewals)) {
     test(`${who} succeeds after the release has failed${own}: nothing renews the keys again`, async (t) => {
       const all = await setUp(t, { interval, ttl: 2, Class, options: { command_timeout: 1900 } });
       const { server, client, proxy, holder, losses } = all;
-      for (const name of names) await holder.lock(name);
+      await Promise.all(names.map((name) => holder.lock(name)));
       await refuseReleases(t, server, client);
       const before = (await commandCalls(client)).eval || 0;
       const { renewing, releasing } = await start(all);
@@ -111,7 +111,7 @@ for (const [who, { interval = Infinity, start }] of Object.entries(renewals)) {
 /** A lease that has little time, of a key that has much: the answer to the renewal that gave it was lost. */
 async function holdWithLostRenewal({ client, proxy, holder }) {
   const start = performance.now();
-  for (const name of names) await holder.lock(name);
+  await Promise.all(names.map((name) => holder.lock(name)));
   holder.lock_ttl = 60;
   proxy.lose('down');
   await assert.rejects(holder.ensure_reservation());
@@ -195,8 +195,9 @@ test('a hand-over that fails: the waiter has the lock when its ttl is over, or a
   const waiter = makeReservation(t, proxy, { by: 'waiter', options });
   for (const again of [false, true]) {
     await holder.lock('a');
+    const { set } = await commandCalls(client);
     const waiting = wait(t, waiter, 'a');
-    await ran(client, 'set', 1);
+    await until(async () => (await commandCalls(client)).set > set, { ...patient, what: 'its try' });
     proxy.lose();
     const error = await askError((done) => holder.release(done));
     assert.deepEqual(error.failed, [keys[0]]);
