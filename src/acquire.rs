@@ -22,7 +22,7 @@ use crate::outbox::Lane;
 use crate::outlet::{Answer, Ticket};
 use crate::queue::{Head, Queue};
 use crate::replication::{self, Replication};
-use crate::reply::{Pending, Trouble};
+use crate::reply::Trouble;
 use crate::sent::Sent;
 use crate::settings::{LogLevel, Settings};
 use crate::undo;

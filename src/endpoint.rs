@@ -1,10 +1,11 @@
 //! Which redis is meant: where it is, and how to log in to it. Equal endpoints share one connection.
 
-use std::collections::HashSet;
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::Duration;
+
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::tls::Tls;
 
@@ -141,19 +142,26 @@ fn listed(hosts: &[Host]) -> String {
     hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// All endpoints that were ever used: as many as a process has, and few.
-static KNOWN: LazyLock<Mutex<HashSet<Arc<Endpoint>>>> = LazyLock::new(Mutex::default);
+/// The endpoints that somebody has in hand, by their hashes. Whoever is the last to let go of one ends its secret, too.
+static KNOWN: LazyLock<Mutex<FxHashMap<u64, Vec<Weak<Endpoint>>>>> = LazyLock::new(Mutex::default);
 
 impl Endpoint {
     /// The one copy of this endpoint in the process. Two calls share a connection if they share this.
     #[must_use]
     pub fn shared(self) -> Arc<Self> {
+        let hash = FxBuildHasher.hash_one(&self);
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(endpoint) = known.get(&self) {
-            return Arc::clone(endpoint);
+        let alike = known.get(&hash).into_iter().flatten();
+        if let Some(endpoint) = alike.filter_map(Weak::upgrade).find(|endpoint| **endpoint == self) {
+            return endpoint;
         }
+        // A new one is rare, and takes the place of those that are gone.
+        known.retain(|_, alike| {
+            alike.retain(|endpoint| endpoint.strong_count() > 0);
+            !alike.is_empty()
+        });
         let endpoint = Arc::new(self);
-        known.insert(Arc::clone(&endpoint));
+        known.entry(hash).or_default().push(Arc::downgrade(&endpoint));
         endpoint
     }
 
@@ -230,5 +238,10 @@ mod tests {
         let other = Endpoint { login: Login::default(), ..(*first).clone() }.shared();
         assert!(Arc::ptr_eq(&first, &again));
         assert!(!Arc::ptr_eq(&first, &other));
+        let known = Arc::downgrade(&first);
+        drop((first, again));
+        assert!(known.upgrade().is_none(), "nobody has it, so nobody knows its password");
+        let anew = endpoint(Place::Server(host("shared", 1))).shared();
+        assert!(Arc::ptr_eq(&anew, &endpoint(Place::Server(host("shared", 1))).shared()));
     }
 }

@@ -437,7 +437,8 @@ impl Link {
 /// Whether a failed attempt ends the wait of somebody who has waited for `waited`.
 fn is_final(failure: &Error, patience: Patience, waited: Duration, connect_timeout: Duration) -> bool {
     match (patience, failure) {
-        (Patience::Endless, _) => false,
+        // A panic is none of redis's: the next attempt may well succeed.
+        (Patience::Endless, _) | (Patience::Outage, Error::Internal(_)) => false,
         (_, failure) if matches!(failure.class(), Class::Denied | Class::Final) => true,
         (Patience::Outage, _) => false,
         // The attempt may have been somebody else's, and older.

@@ -182,8 +182,10 @@ impl Asker {
 
     /// The next event that fits; those before it are dropped.
     pub fn event(&self, fits: impl Fn(&Event) -> bool) -> Event {
+        let end = Instant::now() + PATIENCE;
         loop {
-            let event = self.events.recv_timeout(PATIENCE).expect("an event");
+            let left = end.saturating_duration_since(Instant::now());
+            let event = self.events.recv_timeout(left).expect("an event");
             if fits(&event) {
                 return event;
             }

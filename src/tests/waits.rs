@@ -55,6 +55,9 @@ fn a_wait_that_is_given_up_in_an_outage_needs_no_connection_any_more() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
+    // A connection that is up already: nothing is looked at again because it has come up.
+    let holding = asker.lock(&settings, "warm-up").unwrap();
+    assert_eq!(asker.release(&[&holding]).unwrap(), 1);
     server.run::<()>(&["SET", "reservation-a", "somebody"]);
     asker.start_wait(&settings, "a", Some(Duration::from_millis(600)));
     asker.event(|event| matches!(event, Event::Attempted { .. }));
