@@ -23,8 +23,8 @@ use crate::holding::Holding;
 use crate::link::News;
 use crate::loss;
 use crate::outlet::{Answer, CallFailure, Loss, Ticket};
-use crate::release::{self, Outcome};
-use crate::releases::{Releases, Share};
+use crate::release;
+use crate::releases::Releases;
 use crate::request::Request;
 use crate::undo;
 use crate::waiting;
@@ -228,11 +228,9 @@ impl Desk {
         releases: Releases,
         done: impl FnOnce(Releases) + 'static,
     ) {
-        for (holding, share) in holdings.iter().zip(releases.shares(holdings.len(), done)) {
+        for (holding, share) in holdings.iter().zip(releases.shares(holdings, Box::new(done))) {
             let client = self.client(&holding.settings().endpoint);
-            let (holding, share) = (Arc::clone(holding), Some(share));
-            let unanswered = Unanswered { client: Rc::clone(&client), holding: Arc::clone(&holding), share };
-            release::release(&client, holding, move |outcome| unanswered.answer(outcome));
+            release::release(&client, Arc::clone(holding), move |outcome| share.tell(outcome));
         }
     }
 
@@ -275,32 +273,6 @@ impl Desk {
             if let Ok(Ok(Renewal::Lost(loss))) = renewal {
                 loss::tell(&caller, loss);
             }
-        }
-    }
-}
-
-/// A release that has no answer yet. One that never gets one, by a panic say, has failed, and may be asked for again.
-struct Unanswered {
-    client: Rc<Client>,
-    holding: Arc<Holding>,
-    share: Option<Share>,
-}
-
-impl Unanswered {
-    fn answer(mut self, outcome: Outcome) {
-        if let Some(share) = self.share.take() {
-            share.tell(outcome);
-        }
-    }
-}
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        if let Some(share) = self.share.take() {
-            self.holding.release_failed();
-            self.client.update(self.holding.id, |_| {});
-            let error = Error::Internal("a release ended without an answer".into());
-            share.tell(Outcome::Failed(self.holding.key().into(), error));
         }
     }
 }

@@ -17,6 +17,12 @@ pub fn arm(place: &'static str, subject: &str) {
     lock().push((place, subject.to_owned()));
 }
 
+/// Takes back all armings for a subject.
+#[cfg(test)]
+pub fn disarm(subject: &str) {
+    lock().retain(|(_, of)| of != subject);
+}
+
 #[cfg(test)]
 /// Where [`fail_point!`] leads.
 ///

@@ -1,12 +1,12 @@
 //! Tasks that are to run for as long as what they serve: a panic in one is the end of what it was doing, not of the task.
 
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
 use crate::backoff::Backoff;
 
 /// Runs what `make` gives until that ends, and makes it anew after a panic (which the panic hook has told already).
-pub fn keep_running<Task>(make: impl Fn() -> Task + 'static)
+pub fn keep_running<Task>(make: impl Fn() -> Task + 'static) -> JoinHandle<()>
 where
     Task: Future<Output = ()> + 'static,
 {
@@ -15,5 +15,5 @@ where
         while spawn_local(make()).await.is_err() {
             sleep(backoff.next_delay()).await;
         }
-    });
+    })
 }

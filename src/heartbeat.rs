@@ -191,6 +191,7 @@ impl Extension {
 
     /// Redis has renewed it. That is nothing to one whose release was asked for meanwhile: nobody renews it again.
     fn renewed(&self) {
+        fail_point!("renewed", self.holding.key());
         let Round { client, live, sent, is_told } = &*self.round;
         let is_good_news = client.trust(self.holding.id);
         client.update(self.holding.id, |reservation| {
@@ -198,6 +199,10 @@ impl Extension {
                 return;
             }
             reservation.has_complained = false;
+            // A heartbeat goes by the ttl that was agreed on when it was sent; only a caller changes it.
+            if !is_told {
+                reservation.lease.agree(self.ttl, *sent);
+            }
             reservation.lease.renew(reservation.interval(), self.ttl, *sent);
             reservation.holding.set_certain_until(reservation.lease.certain_until());
             let level = reservation.holding.settings().log_level;
@@ -221,6 +226,17 @@ impl Extension {
                 client.link.leave_if_useless(&self.round.live, &error);
                 failed(client, id, error);
             }
+        }
+    }
+}
+
+impl Drop for Extension {
+    /// One that a panic has ended has failed like any other: it is tried again.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (client, id) = (Rc::clone(&self.round.client), self.holding.id);
+            let error = Error::Internal("a renewal ended without an answer".into());
+            tokio::task::spawn_local(async move { failed(&client, id, error) });
         }
     }
 }

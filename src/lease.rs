@@ -101,6 +101,7 @@ impl Lease {
         let mut lease =
             Self { ttl: 0, last, renewed: sent, end: sent, due: Moment::NEVER, key_end: Moment::ZERO };
         lease.ask(terms.ttl, sent);
+        lease.agree(terms.ttl, sent);
         lease.renew(terms.interval, terms.ttl, sent);
         lease
     }
@@ -128,13 +129,20 @@ impl Lease {
         interval.of(self.ttl()).is_none()
     }
 
-    /// An extend to `ttl` that was sent after `sent` has succeeded. One that is older than what is known already (the
-    /// replies of two connections come in any order) changes neither ttl nor end.
-    pub fn renew(&mut self, interval: Interval, ttl: Duration, sent: Moment) {
+    /// The caller has asked for this ttl, and redis has confirmed it by the answer to what was sent after `sent`.
+    pub fn agree(&mut self, ttl: Duration, sent: Moment) {
         if sent >= self.renewed {
             self.ttl = nanoseconds(ttl);
+        }
+    }
+
+    /// An extend to `ttl` that was sent after `sent` has succeeded. One that is older than what is known already (the
+    /// replies of two connections come in any order) changes nothing; nor does one of a shorter ttl take away what redis
+    /// has confirmed for longer.
+    pub fn renew(&mut self, interval: Interval, ttl: Duration, sent: Moment) {
+        if sent >= self.renewed {
             self.renewed = sent;
-            self.end = sent.after(certain_for(ttl)).min(self.last);
+            self.end = self.end.max(sent.after(certain_for(ttl))).min(self.last);
         }
         self.due = interval.of(self.ttl()).map_or(Moment::NEVER, |length| self.renewed.after(length));
     }
@@ -242,6 +250,7 @@ mod tests {
     fn a_third_of_the_ttl_is_a_third_of_what_the_ttl_is_now() {
         let mut lease = Lease::begin(terms(3 * SECOND, Interval::Third, None), at(0.0));
         assert_eq!(lease.next(), at(1.0));
+        lease.agree(30 * SECOND, at(1.0));
         lease.renew(Interval::Third, 30 * SECOND, at(1.0));
         assert_eq!(lease.next(), at(11.0));
     }
@@ -262,10 +271,24 @@ mod tests {
         let mut lease = Lease::begin(terms(SECOND, interval, None), at(0.0));
         lease.renew(interval, SECOND, at(0.5));
         for ttl in [SECOND / 2, SECOND, 30 * SECOND] {
+            lease.agree(ttl, at(0.25));
             lease.renew(interval, ttl, at(0.25));
             assert_eq!(lease.certain_until(), at(0.5).after(certain_for(SECOND)));
             assert_eq!(lease.ttl(), SECOND);
         }
+    }
+
+    #[test]
+    fn a_heartbeat_that_was_sent_before_a_longer_ttl_was_confirmed_takes_nothing_from_it() {
+        let interval = Interval::Every(SECOND);
+        let mut lease = Lease::begin(terms(3 * SECOND, interval, None), at(0.0));
+        // Asked for at 0.9, confirmed when the heartbeat of a second was under way.
+        lease.agree(60 * SECOND, at(0.9));
+        lease.renew(interval, 60 * SECOND, at(0.9));
+        lease.renew(interval, 3 * SECOND, at(1.0));
+        assert_eq!(lease.ttl(), 60 * SECOND);
+        assert_eq!(lease.certain_until(), at(0.9).after(certain_for(60 * SECOND)));
+        assert_eq!(lease.next(), at(2.0));
     }
 
     #[test]

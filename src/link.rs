@@ -195,14 +195,22 @@ impl Link {
         let mut driver = spawn_local(opened.driver);
         let tells_changes = opened.pushes.is_ok();
         let live = Live::new(generation, opened.identity, tells_changes, opened.wire, driver.abort_handle());
-        match opened.pushes {
+        let listening = match opened.pushes {
             Ok(pushes) => self.listen(pushes),
-            Err(reason) => self.note_why_no_pushes(reason),
-        }
+            Err(reason) => {
+                self.note_why_no_pushes(reason);
+                spawn_local(async {})
+            }
+        };
         let link: Weak<Self> = Rc::downgrade(self);
         spawn_local(async move {
             let moved = opened.moved.unwrap_or_else(|| Box::pin(pending()));
             let has_moved = tokio::select! {
+                // A panic: nobody would be told of changes any more. The next connection begins anew.
+                Err(_) = listening => {
+                    driver.abort();
+                    false
+                }
                 // Ends when the connection does, and when it is closed from here; a panic in it ends it too.
                 _ = &mut driver => false,
                 () = moved => true,
@@ -215,6 +223,7 @@ impl Link {
                 driver.abort();
             }
         });
+        fail_point!("came up", self.endpoint.to_string());
         *self.failure.borrow_mut() = None;
         *self.state.borrow_mut() = State::Up(Rc::new(live));
         self.settled.notify_waiters();
@@ -269,11 +278,12 @@ impl Link {
     }
 
     /// Passes on which keys have changed, for as long as the connection lives.
-    fn listen(self: &Rc<Self>, mut pushes: UnboundedReceiver<PushInfo>) {
+    fn listen(self: &Rc<Self>, mut pushes: UnboundedReceiver<PushInfo>) -> JoinHandle<()> {
         let link: Weak<Self> = Rc::downgrade(self);
         spawn_local(async move {
             while let Some(push) = pushes.recv().await {
                 let Some(link) = link.upgrade() else { return };
+                fail_point!("listen", link.endpoint.to_string());
                 match push.kind {
                     PushKind::Invalidate => {}
                     // A node of a cluster: what it was to tell of, it will not.
@@ -293,6 +303,6 @@ impl Link {
                     }
                 }
             }
-        });
+        })
     }
 }

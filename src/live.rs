@@ -1,12 +1,12 @@
 //! One connection that is up: commands of one turn leave as one pipeline, every command has a limit, and a
 //! connection that has gone silent is given up.
 
-use std::cell::{Cell, OnceCell as Once, RefCell};
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use redis::{Cmd, Value};
+use redis::{Cmd, Pipeline, Value};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, OnceCell, oneshot};
 use tokio::task::{AbortHandle, unconstrained};
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::cluster::Failure;
 use crate::command::{Comparison, Identity, Script, ScriptCall};
 use crate::error::is_wrong_type;
+use crate::guard::keep_running;
 use crate::outbox::{Batch, LARGEST_BATCH, Lane, MOST_UNDER_WAY, Outbox};
 use crate::reply::{Pending, Taker, Trouble, Waiting, is_unknown_script};
 use crate::wire::Wire;
@@ -57,7 +58,7 @@ pub struct Live {
     alarm: Cell<Option<Instant>>,
     /// Rung when the alarm is set to an earlier time.
     earlier: Rc<Notify>,
-    watchdog: Once<AbortHandle>,
+    has_watchdog: Cell<bool>,
     /// When the last reply came: a command that timed out since then was not the only one to wait.
     heard: Cell<Instant>,
     /// Aborting the task that moves the bytes closes the socket.
@@ -91,7 +92,7 @@ impl Live {
             batches: RefCell::default(),
             alarm: Cell::new(None),
             earlier: Rc::default(),
-            watchdog: Once::new(),
+            has_watchdog: Cell::new(false),
             heard: Cell::new(Instant::now()),
             driver,
             is_over: Cell::new(false),
@@ -235,10 +236,10 @@ impl Live {
         }
         self.alarm.set(Some(end));
         self.earlier.notify_one();
-        self.watchdog.get_or_init(|| {
-            let watchdog = watch(Rc::downgrade(self), Rc::clone(&self.earlier));
-            tokio::task::spawn_local(watchdog).abort_handle()
-        });
+        if !self.has_watchdog.replace(true) {
+            let (live, earlier) = (Rc::downgrade(self), Rc::clone(&self.earlier));
+            keep_running(move || watch(live.clone(), Rc::clone(&earlier)));
+        }
     }
 
     /// Ends the wait for what is overdue at `now`, and sets the alarm for what is next.
@@ -251,6 +252,7 @@ impl Live {
             );
         }
         self.alarm.set(self.next_end());
+        fail_point!("overdue", limits_of(&overdue));
         for (waiting, trouble) in overdue
             .into_iter()
             .map(|waiting| (waiting, Trouble::TimedOut))
@@ -283,7 +285,6 @@ impl Live {
             if batch.replies.is_empty() {
                 return;
             }
-            self.under_way.set(self.under_way.get() + batch.replies.len());
             self.hand_in(batch);
         }
     }
@@ -291,26 +292,39 @@ impl Live {
     /// Hands in commands here and now, so that they leave in the order in which they came; their replies are waited for
     /// in a task of their own. There is always room (`HAND_IN_ROOM`), so the first poll hands in.
     fn hand_in(self: &Rc<Self>, batch: Batch<Waiting>) {
-        let live = Rc::clone(self);
-        let mut exchange = Box::pin(async move {
-            let size = batch.replies.len();
-            live.exchange(batch).await;
-            live.under_way.set(live.under_way.get() - size);
-            if !live.outbox.borrow().is_empty() {
-                live.see_to_flush();
-            }
-        });
+        let places = Rc::new(RefCell::new(batch.replies.into_iter().map(Some).collect()));
+        let under_way = UnderWay::begin(self, places);
+        let mut exchange = Box::pin(under_way.exchange(batch.commands));
         if exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             tokio::task::spawn_local(exchange);
         }
     }
+}
 
-    async fn exchange(&self, batch: Batch<Waiting>) {
-        let waiting: Rc<Places> = Rc::new(RefCell::new(batch.replies.into_iter().map(Some).collect()));
-        self.batches.borrow_mut().insert(Rc::as_ptr(&waiting), Rc::clone(&waiting));
-        let (mut values, trouble) = match self.wire.send(batch.commands).await {
+/// One batch that is written and not answered. Its place is given back when this is dropped, whatever ended it.
+struct UnderWay {
+    live: Rc<Live>,
+    size: usize,
+    places: Rc<Places>,
+}
+
+impl UnderWay {
+    fn begin(live: &Rc<Live>, places: Rc<Places>) -> Self {
+        let size = places.borrow().len();
+        live.under_way.set(live.under_way.get() + size);
+        live.batches.borrow_mut().insert(Rc::as_ptr(&places), Rc::clone(&places));
+        Self { live: Rc::clone(live), size, places }
+    }
+
+    async fn exchange(self, commands: Pipeline) {
+        #[cfg(test)]
+        let key = commands
+            .cmd_iter()
+            .find_map(crate::command::key_of)
+            .map_or_else(String::new, |key| String::from_utf8_lossy(key).into_owned());
+        let (mut values, trouble) = match self.live.wire.send(commands).await {
             Ok(values) => {
-                self.heard.set(Instant::now());
+                self.live.heard.set(Instant::now());
                 // One that is missing in them has no reply.
                 (values.into_iter(), Trouble::Dropped)
             }
@@ -318,8 +332,8 @@ impl Live {
             Err(Failure::Refused(error)) => (Vec::new().into_iter(), Trouble::Refused(error)),
             Err(Failure::Unsent(reason)) => (Vec::new().into_iter(), Trouble::Unsent(reason)),
         };
-        self.batches.borrow_mut().remove(&Rc::as_ptr(&waiting));
-        for waiting in waiting.take() {
+        fail_point!("exchange", key);
+        for waiting in self.end() {
             let reply = match values.next() {
                 Some(Value::ServerError(error)) => Err(Trouble::Refused(error)),
                 Some(value) => Ok(value),
@@ -330,14 +344,32 @@ impl Live {
             }
         }
     }
+
+    /// It is answered: gives those who still wait.
+    fn end(&self) -> Vec<Option<Waiting>> {
+        self.live.batches.borrow_mut().remove(&Rc::as_ptr(&self.places));
+        self.places.take()
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.live.under_way.set(self.live.under_way.get() - self.size);
+        // Whoever waits still, after a panic, is told so: whether the commands ran is unknown.
+        for waiting in self.end().into_iter().flatten() {
+            waiting.take(Err(Trouble::Dropped));
+        }
+        if !self.live.outbox.borrow().is_empty() {
+            self.live.see_to_flush();
+        }
+    }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
         self.driver.abort();
-        if let Some(watchdog) = self.watchdog.get() {
-            watchdog.abort();
-        }
+        // The watchdog finds that it is gone.
+        self.earlier.notify_one();
     }
 }
 
@@ -365,4 +397,10 @@ async fn watch(live: Weak<Live>, earlier: Rc<Notify>) {
             live.give_up_overdue(now);
         }
     }
+}
+
+/// What a test knows commands by that nobody answers.
+#[cfg(test)]
+fn limits_of(overdue: &[Waiting]) -> String {
+    overdue.first().map_or_else(String::new, |waiting| waiting.limit.as_millis().to_string())
 }

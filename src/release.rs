@@ -47,12 +47,27 @@ struct Heir {
     sent: Sent,
 }
 
+/// A release fails unless it has ended before this is dropped; by a panic, too. The reservation is not renewed again then,
+/// for its caller is done with it: it lapses, unless it is released after all.
+struct Asked {
+    client: Rc<Client>,
+    holding: Arc<Holding>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.holding.release_failed();
+        self.client.update(self.holding.id, |_| {});
+    }
+}
+
 /// A release that is under way: the one that may end its reservation.
 struct Release {
     client: Rc<Client>,
     holding: Arc<Holding>,
     heir: Option<Heir>,
     hand_overs: u32,
+    asked: Asked,
 }
 
 /// A command whose reply is there, and when it was sent.
@@ -67,7 +82,8 @@ pub fn release(client: &Rc<Client>, holding: Arc<Holding>, done: impl FnOnce(Out
     // It is planned anew: nothing is to be done with it before this has an answer.
     client.update(holding.id, |reservation| hand_overs = reservation.hand_overs);
     let heir = heir_of(client, holding.key(), hand_overs);
-    let release = Release { client: Rc::clone(client), holding, heir, hand_overs };
+    let asked = Asked { client: Rc::clone(client), holding: Arc::clone(&holding) };
+    let release = Release { client: Rc::clone(client), holding, heir, hand_overs, asked };
     let Some(live) = release.client.link.current() else {
         tokio::task::spawn_local(async move { done(release.go_on(None).await) });
         return;
@@ -92,15 +108,17 @@ impl Release {
     async fn go_on(self, tried: Option<Tried>) -> Outcome {
         match self.compare_and_free(tried).await {
             Ok(found) => self.freed(found),
-            Err(error) => self.failed(error),
+            Err(error) => Outcome::Failed(self.holding.key().into(), error),
         }
     }
 
     /// Redis has answered.
     fn freed(self, found: Comparison) -> Outcome {
-        let Self { client, holding, heir, hand_overs } = self;
+        let Self { client, holding, heir, hand_overs, asked } = self;
+        fail_point!("freed", holding.key());
         client.take(holding.id);
         holding.release_ended();
+        drop(asked);
         match (&found, heir) {
             (Comparison::Ours, Some(heir)) => hand_over(&client, heir),
             (_, _) => plainly_freed(&client, holding.key(), hand_overs),
@@ -112,14 +130,6 @@ impl Release {
             Comparison::Gone => Outcome::Lost(Loss { holding, holder: None }),
             Comparison::Other(holder) => Outcome::Lost(Loss { holding, holder }),
         }
-    }
-
-    /// It is not renewed again, for its caller is done with it: it lapses, unless it is released after all.
-    fn failed(self, error: Error) -> Outcome {
-        let Self { client, holding, .. } = self;
-        holding.release_failed();
-        client.update(holding.id, |_| {});
-        Outcome::Failed(holding.key().into(), error)
     }
 
     /// Deletes the key, or sets it for the heir, if it is ours. What was sent for an heir who is not to have it after all

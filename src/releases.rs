@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::holding::Holding;
 use crate::outlet::{Answer, CallFailure, Loss};
 use crate::release::Outcome;
 
@@ -24,11 +25,11 @@ impl Releases {
         Self { lost, ..Self::default() }
     }
 
-    /// Gives a share for each of `count` reservations. `done` is told when all of them are gone.
-    pub fn shares(self, count: usize, done: impl FnOnce(Self) + 'static) -> impl Iterator<Item = Share> {
-        let done: Done = Box::new(done);
+    /// Gives a share for each of these. `done` is told when all of them are gone.
+    pub fn shares(self, holdings: &[Arc<Holding>], done: Done) -> impl Iterator<Item = Share> {
         let counter = Rc::new(Count { releases: RefCell::new(self), done: Cell::new(Some(done)) });
-        std::iter::repeat_n(counter, count).map(|count| Share { count })
+        let keys = holdings.iter().map(|holding| Some(holding.key().into()));
+        keys.map(move |key| Share { count: Rc::clone(&counter), key })
     }
 
     /// The answer to the call.
@@ -55,7 +56,8 @@ impl Releases {
     }
 }
 
-type Done = Box<dyn FnOnce(Releases)>;
+/// Is told the results.
+pub type Done = Box<dyn FnOnce(Releases)>;
 
 /// Counts the results. Tells them when the last share of it is gone.
 struct Count {
@@ -71,14 +73,26 @@ impl Drop for Count {
     }
 }
 
-/// One reservation's share of a release.
+/// One reservation's share of a release. One that is dropped untold, by a panic say, has failed.
 pub struct Share {
     count: Rc<Count>,
+    /// Its key; none once it is told.
+    key: Option<Arc<str>>,
 }
 
 impl Share {
     /// What became of it.
-    pub fn tell(self, outcome: Outcome) {
+    pub fn tell(mut self, outcome: Outcome) {
+        self.key = None;
         self.count.releases.borrow_mut().add(outcome);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            let error = Error::Internal("a release ended without an answer".into());
+            self.count.releases.borrow_mut().add(Outcome::Failed(key, error));
+        }
     }
 }

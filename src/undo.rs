@@ -221,6 +221,7 @@ struct Found {
 async fn try_all(live: &Rc<Live>, batch: Vec<Item>) -> Vec<(Item, Result<Found, Trouble>)> {
     let mut under_way = Vec::with_capacity(batch.len());
     for item in batch {
+        fail_point!("undo", item.sent.claim.key());
         let is_certain = item.sent.has_run_or_never_will(live).await;
         let call = ScriptCall { claim: &item.sent.claim, ttl: None, next: None };
         let limit = item.sent.settings().command_timeout;

@@ -115,8 +115,7 @@ pub fn give_others_a_turn(client: &Client, key: &str) {
 
 /// Lives as long as the queue has waiters.
 async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
-    // Whatever ends this task, a panic included: the next waiter must find no queue that nobody serves.
-    let _guard = Closing { client: Rc::clone(&client), key: Arc::clone(&queue.key) };
+    let _guard = Closing { client: Rc::clone(&client), queue: Rc::clone(&queue) };
     let mut watch: Option<Watch> = None;
     let mut looks = Looks::default();
     while let Some(head) = queue.head() {
@@ -128,6 +127,7 @@ async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
         let changes = queue.changes();
         let purpose = Purpose::Wait { look: watch.is_none() };
         let left = queue.left(head.arrival);
+        fail_point!("serve", &queue.key);
         match acquire(&client, &head.settings, &queue.key, purpose, left).await {
             Ok(Attempt::Acquired(sent)) => {
                 watch = None;
@@ -280,13 +280,24 @@ fn fail(queue: &Queue, head: &Head, error: &Error) {
     }
 }
 
+/// Whatever ends the task of a queue, no waiter is in one that nobody serves. A panic is the head's: its call fails, and
+/// the others are served by another task.
 struct Closing {
     client: Rc<Client>,
-    key: Arc<str>,
+    queue: Rc<Queue>,
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.client.queues.borrow_mut().remove(&self.key);
+        if std::thread::panicking()
+            && let Some(head) = self.queue.head()
+        {
+            drop(self.queue.leave(head.arrival));
+        }
+        if self.queue.head().is_some() {
+            tokio::task::spawn_local(serve(Rc::clone(&self.client), Rc::clone(&self.queue)));
+        } else {
+            self.client.queues.borrow_mut().remove(&self.queue.key);
+        }
     }
 }

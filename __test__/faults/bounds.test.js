@@ -1,5 +1,6 @@
 // Bounds: what a hundred thousand calls at once cost while redis is away or hangs, what they may not cost the leases of
-// the same process, and where the limit is. Runs alone: it fills a core and measures memory.
+// the same process, what waiting costs in an outage, and where the limit is. Runs alone: it fills a core and measures
+// memory and CPU time.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -157,4 +158,63 @@ test('the 250,001st pending call is refused at once; releases are not, and there
     later: true,
     losses: [],
   });
+});
+
+test('waiters cost no more while redis is away than while it is there', async (t) => {
+  const server = await startServer(t);
+  const count = 50000;
+  const fill = `for i = 0, ${count - 1} do redis.call('set', 'reservation-' .. i, 'other') end`;
+  await server.command('EVAL', fill, '0');
+  const code = `
+    const reservation = make(60000, 600);
+    let served = 0;
+    let failed = 0;
+    const cpu = (ms, then) => {
+      const before = process.cpuUsage();
+      const start = performance.now();
+      setTimeout(() => {
+        const { user, system } = process.cpuUsage(before);
+        then((user + system) / 10 / (performance.now() - start));
+      }, ms);
+    };
+    process.on('message', (what) => {
+      if (what === 'cpu') cpu(2000, (percent) => process.send({ percent }));
+      else process.send({ served, failed });
+    });
+    (async () => {
+      for (let index = 0; index < ${count}; index += 1) {
+        reservation.wait_until_lock(String(index)).then(() => { served += 1; }, () => { failed += 1; });
+        if (index % 2000 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      process.send({ waiting: true });
+    })();`;
+  const child = runChild(t, server, code);
+  await child.message({ waiting: true }, { timeout: 60000 });
+  const client = server.client();
+  await until(async () => (await commandCalls(client)).set >= count * 2, {
+    ...patient,
+    what: 'all first tries',
+  });
+  const measure = async () => {
+    child.send('cpu');
+    return (await child.message(({ percent }) => percent !== undefined)).percent;
+  };
+  const healthy = await measure();
+  await server.kill();
+  await measure(); // what the break itself costs
+  const outage = await measure();
+  t.diagnostic(`${healthy.toFixed(1)} % of a core, ${outage.toFixed(1)} % in the outage`);
+  assert.ok(outage < Math.max(5, healthy * 3), `${healthy} %, in the outage ${outage} %`);
+  await server.start();
+  const all = { served: count, failed: 0 };
+  let seen;
+  await until(
+    async () => {
+      child.send('count');
+      seen = await child.message(({ served }) => served !== undefined);
+      return seen.served + seen.failed === count;
+    },
+    { timeout: 30000, interval: 100, what: 'all of them' },
+  );
+  assert.deepEqual(seen, all);
 });

@@ -4,6 +4,7 @@
 
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
+const { commandCalls } = require('../support/commands');
 const { patient, wait, ran, passed, refusals } = require('../support/faults');
 const { startProxy } = require('../support/proxy');
 const { makeReservation, askError, keepLosses } = require('../support/reservation');
@@ -170,4 +171,56 @@ test('the reply of a SET is lost, and the server is a replica when it is asked w
   assert.equal(reservation.held, false);
   await client.replicaof('NO', 'ONE');
   await until(async () => !(await client.exists(key)), { ...patient, what: 'the end of what nobody holds' });
+});
+
+test('thousands are held at a server that is demoted: their renewals are no storm, and none is lost', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const count = 5000;
+  const holder = makeReservation(t, server, { interval: 1000, ttl: 20 });
+  const losses = keepLosses(holder);
+  const names = Array.from({ length: count }, (_, index) => `job ${index}`);
+  for (let index = 0; index < count; index += 1000) {
+    await Promise.all(names.slice(index, index + 1000).map((name) => holder.lock(name)));
+  }
+  await client.replicaof('127.0.0.1', '1');
+  // Each may find out for itself, once.
+  await until(async () => (await refusals(client, 'READONLY')) > 100, { ...patient, what: 'refusals' });
+  await passed(performance.now(), 1500);
+  const [before, start] = [(await commandCalls(client)).evalsha, performance.now()];
+  await passed(start, 2500);
+  const rate = ((await commandCalls(client)).evalsha - before) / ((performance.now() - start) / 1000);
+  assert.ok(rate <= 2200, `${rate} renewals a second`);
+  assert.ok(rate > 2, 'it is tried again and again');
+
+  const { pexpire = 0 } = await commandCalls(client);
+  await client.replicaof('NO', 'ONE');
+  await until(async () => ((await commandCalls(client)).pexpire || 0) >= pexpire + count, {
+    timeout: 8000,
+    what: 'a renewal of each',
+  });
+  assert.deepEqual([holder.held, losses], [true, []]);
+  assert.equal(await client.dbsize(), count);
+  assert.equal(await holder.release(), count);
+});
+
+test('thousands are held and the connection is killed: a few are validated first, then all of them at once', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const count = 3000;
+  const holder = makeReservation(t, server, { interval: 300000, ttl: 600 });
+  const losses = keepLosses(holder);
+  await Promise.all(Array.from({ length: count }, (_, index) => holder.lock(`job ${index}`)));
+  for (let round = 1; round <= 2; round += 1) {
+    await client.client('KILL', 'TYPE', 'normal');
+    // Spread out, as at a server that refuses them, they would take three seconds.
+    const start = performance.now();
+    await until(async () => (await commandCalls(client)).pexpire >= count * round, {
+      ...patient,
+      what: 'all',
+    });
+    t.diagnostic(`${Math.round(performance.now() - start)} ms`);
+  }
+  assert.equal((await commandCalls(client)).pexpire, count * 2, 'each once');
+  assert.deepEqual([holder.held, losses], [true, []]);
 });

@@ -1,6 +1,7 @@
 //! Making the connection: one task tries for as long as somebody wants it, and everybody who waits is told what concerns
 //! them, for as long as they are patient.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,8 +129,13 @@ impl Link {
                 fail_point!("connect", endpoint.to_string());
                 opening::open(&endpoint, limit).await
             });
+            // A panic is that of one attempt. This task must not end by one: whoever wants the connection sees it run.
             match opening.await {
-                Ok(Ok(opened)) => self.came_up(opened),
+                Ok(Ok(opened)) => {
+                    if catch_unwind(AssertUnwindSafe(|| self.came_up(opened))).is_err() {
+                        self.failed(Error::Internal("a panic when the connection came up".into()));
+                    }
+                }
                 Ok(Err(error)) => self.failed(error),
                 Err(panic) => self.failed(Error::Internal(panic.to_string())),
             }
@@ -148,6 +154,8 @@ impl Link {
 /// Whether a failed attempt ends the wait of somebody who has waited for `waited`.
 fn is_final(failure: &Error, patience: Patience, waited: Duration, connect_timeout: Duration) -> bool {
     match (patience, failure) {
+        // A panic is none of redis's: the next attempt may well succeed.
+        (Patience::Outage, Error::Internal(_)) => false,
         (_, failure) if matches!(failure.class(), Class::Denied | Class::Final) => true,
         (Patience::Outage, _) => false,
         // The attempt may have been somebody else's, and older.

@@ -2,5 +2,7 @@
 
 mod locks;
 mod losses;
+mod panics;
 pub mod support;
 mod trouble;
+mod waits;

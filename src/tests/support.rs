@@ -172,7 +172,7 @@ impl Asker {
         }
     }
 
-    fn ticket(&self) -> Ticket {
+    pub fn ticket(&self) -> Ticket {
         Ticket::new(NEXT.fetch_add(1, Ordering::Relaxed), Arc::clone(&self.caller))
     }
 
@@ -183,8 +183,10 @@ impl Asker {
 
     /// The next event that fits; those before it are dropped.
     pub fn event(&self, fits: impl Fn(&Event) -> bool) -> Event {
+        let end = Instant::now() + PATIENCE;
         loop {
-            let event = self.events.recv_timeout(PATIENCE).expect("an event");
+            let left = end.saturating_duration_since(Instant::now());
+            let event = self.events.recv_timeout(left).expect("an event");
             if fits(&event) {
                 return event;
             }
@@ -219,9 +221,13 @@ impl Asker {
         }
     }
 
-    pub fn release(&self, holdings: &[&Arc<Holding>]) -> Result<usize, Box<CallFailure>> {
+    pub fn start_release(&self, holdings: &[&Arc<Holding>]) {
         let holdings = holdings.iter().map(|&holding| Arc::clone(holding)).collect();
         self.core.submit(Request::release(self.ticket(), holdings));
+    }
+
+    pub fn release(&self, holdings: &[&Arc<Holding>]) -> Result<usize, Box<CallFailure>> {
+        self.start_release(holdings);
         match self.answer()? {
             Answer::Released(released) => Ok(released),
             other => panic!("{other:?}"),

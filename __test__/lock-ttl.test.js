@@ -1,0 +1,145 @@
+// lock_ttl that is changed while something is held: what a renewal then asks of redis, how long our own lease is, when it is
+// renewed, and when its end is told.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { test } = require('node:test');
+const { commandCalls } = require('./support/commands');
+const { patient, passed } = require('./support/faults');
+const { startProxy } = require('./support/proxy');
+const { makeReservation, ask, keepLosses } = require('./support/reservation');
+const { startServer } = require('./support/server');
+const { until, within } = require('./support/wait');
+
+const names = ['a', 'b', 'c'];
+const keys = names.map((name) => `reservation-${name}`);
+const leftOf = (client) => Promise.all(keys.map((name) => client.pttl(name)));
+
+/** Three locks through a proxy. */
+async function setUp(t, settings = {}) {
+  const server = await startServer(t);
+  const proxy = await startProxy(t, server);
+  const holder = makeReservation(t, proxy, { interval: Infinity, ttl: 30, ...settings });
+  const losses = keepLosses(holder);
+  await Promise.all(names.map((name) => holder.lock(name)));
+  return { client: server.client(), proxy, holder, losses };
+}
+
+test('a shorter ttl ends our lease, not the key; what is over is deleted', async (t) => {
+  const { client, holder, losses } = await setUp(t);
+  holder.lock_ttl = 1;
+  const start = performance.now();
+  await holder.ensure_reservation();
+  const left = await leftOf(client);
+  assert.ok(
+    left.every((ms) => ms > 20000),
+    `redis is not asked to shorten: ${left}`,
+  );
+  await until(() => !holder.held, { ...patient, what: 'the end of the lease' });
+  const after = performance.now() - start;
+  assert.ok(after > 900, `not before its ttl: ${after} ms`);
+  await until(() => losses.length === names.length, { ...patient, what: 'the losses' });
+  // Long before the ttl that redis has.
+  await until(async () => (await client.exists(...keys)) === 0, { timeout: 10000, what: 'free keys' });
+  assert.deepEqual(await ask((done) => holder.release(done)), [null, 0]);
+});
+
+test('a ttl that goes up and down again and again: redis keeps the longest, and the lease goes by the last', async (t) => {
+  const { client, holder, losses } = await setUp(t);
+  let longest = 30;
+  for (const ttl of [5, 60, 4, 90, 3, 120, 2]) {
+    holder.lock_ttl = ttl;
+    await holder.ensure_reservation();
+    longest = Math.max(longest, ttl);
+    const left = await leftOf(client);
+    assert.ok(
+      left.every((ms) => ms > (longest - 10) * 1000),
+      `${ttl} s: ${left}`,
+    );
+    assert.equal(holder.held, true);
+  }
+  await until(() => !holder.held, { timeout: 10000, what: 'the end of two seconds' });
+  await until(() => losses.length === names.length, { ...patient, what: 'the losses' });
+  await until(async () => (await client.dbsize()) === 0, { timeout: 10000, what: 'free keys' });
+});
+
+test('a longer ttl is confirmed while a heartbeat of the shorter one is under way: it stays the longer', async (t) => {
+  const { client, proxy, holder, losses } = await setUp(t, { interval: 400, ttl: 2 });
+  const { evalsha = 0 } = await commandCalls(client);
+  const hasRun = (times) =>
+    until(async () => (await commandCalls(client)).evalsha >= evalsha + times, { ...patient, what: 'it' });
+  proxy.stall('down');
+  holder.lock_ttl = 60;
+  const renewing = holder.ensure_reservation();
+  await hasRun(2 * names.length);
+  proxy.heal();
+  await within(10000, renewing);
+  await hasRun(3 * names.length);
+  // Longer than the ttl of before.
+  proxy.stall();
+  await passed(performance.now(), 2500);
+  assert.deepEqual([holder.held, losses], [true, []]);
+  proxy.heal();
+  assert.equal(await within(10000, holder.release()), names.length);
+});
+
+for (const [how, { interval, answered }] of Object.entries({
+  'and the renewal is not answered': { interval: 20000, answered: false },
+  'and it is never renewed any more': { interval: 20000, answered: true },
+  'of a lease that nothing renews': { interval: Infinity, answered: true },
+})) {
+  test(`a ttl that is shortened ${how}: the loss is told when it ends, not when the longer one would`, async (t) => {
+    const server = await startServer(t);
+    const proxy = await startProxy(t, server);
+    const options = { command_timeout: 300, connect_timeout: 300 };
+    const reservation = makeReservation(t, proxy, { interval, ttl: 60, options });
+    const losses = keepLosses(reservation);
+    await reservation.lock('job');
+    await reservation.lock('other');
+    if (!answered) proxy.stall();
+    reservation.lock_ttl = 1;
+    const start = performance.now();
+    const renewing = reservation.ensure_reservation();
+    if (answered) await renewing;
+    else await assert.rejects(renewing);
+    await until(() => !reservation.held, { timeout: 10000, what: 'the end of the lease' });
+    assert.ok(performance.now() - start > 900, 'not before its ttl');
+    await until(() => losses.length === 2, { timeout: 10000, what: 'the losses' });
+    assert.equal(reservation.signal === undefined || reservation.signal.aborted, true);
+  });
+}
+
+test('a ttl that is shortened is renewed at a third of what it is now', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const reservation = makeReservation(t, server, { ttl: 60 });
+  const losses = keepLosses(reservation);
+  await reservation.lock('job');
+  reservation.lock_ttl = 2;
+  await reservation.ensure_reservation();
+  const { evalsha } = await commandCalls(client);
+  await until(async () => (await commandCalls(client)).evalsha >= evalsha + 4, {
+    timeout: 10000,
+    what: 'four renewals',
+  });
+  assert.deepEqual([reservation.held, losses], [true, []]);
+  assert.equal(await reservation.release(), 1);
+});
+
+test('a ttl of a few milliseconds and a fraction: the lease is over before redis deletes the key', async (t) => {
+  const server = await startServer(t);
+  const reservation = makeReservation(t, server, { interval: Infinity, ttl: 0.0049 });
+  reservation.on('lost', () => {});
+  await reservation.lock('warm-up');
+  let shortest = Infinity;
+  for (let round = 0; round < 400; round += 1) {
+    const before = performance.now();
+    // It may well be over before the answer is there.
+    if (!(await reservation.lock(`job ${round}`).catch(() => false))) continue;
+    let certain = before;
+    while (reservation.is_held(`job ${round}`)) certain = performance.now();
+    shortest = Math.min(shortest, certain - before);
+  }
+  // Redis counts whole milliseconds, from when it ran the command.
+  assert.ok(shortest > 0 && shortest < 4, `certain for ${shortest} ms, the key lives for 4`);
+});

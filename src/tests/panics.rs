@@ -1,0 +1,310 @@
+//! Panics at places that tests arm: one call fails with an internal error at most. Whatever serves all of them goes on.
+
+use std::time::Duration;
+
+use super::support::{Asker, Server, until};
+use crate::core::Core;
+use crate::fail_point::{arm, disarm, is_used_up};
+use crate::outlet::{Answer, CallFailure, Event};
+use crate::settings::Settings;
+
+fn code_of(answer: Result<Answer, Box<CallFailure>>) -> &'static str {
+    answer.map_or_else(|failure| failure.error.code(), |_| "none")
+}
+
+fn is_lost(event: &Event) -> bool {
+    matches!(event, Event::Lost { .. })
+}
+
+/// The next renewal of this key that has succeeded.
+fn renewed(asker: &Asker, key: &str) {
+    asker.event(|event| matches!(event, Event::Extended { holding, .. } if holding.key() == key));
+}
+
+/// What redis has said so far of the calls of a command.
+fn calls(server: &Server, command: &str) -> u64 {
+    let stats: String = server.run(&["INFO", "commandstats"]);
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|rest| rest.split(',').next()).map_or(0, |count| count.parse().unwrap())
+}
+
+/// A server that nobody has connected to, as a fail point knows it.
+fn subject_of(settings: &Settings) -> String {
+    settings.endpoint.to_string()
+}
+
+#[test]
+fn one_in_the_dispatcher_is_one_call_s() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    let settings = server.settings(30_000);
+    for resource in ["dispatcher-1", "dispatcher-2"] {
+        arm("dispatcher", resource);
+        // All in one turn: those before it and behind it are served.
+        for other in ["before", resource, "behind"] {
+            asker.start_lock(&settings, other);
+        }
+        let answers: Vec<_> = (0..3).map(|_| asker.answer()).collect();
+        let failed = answers.iter().filter(|answer| answer.is_err()).count();
+        assert_eq!(failed, 1);
+        for answer in answers {
+            match answer {
+                Ok(Answer::Acquired(holding)) => assert_eq!(asker.release(&[&holding]).unwrap(), 1),
+                other => assert_eq!(code_of(other), "ERR_INTERNAL"),
+            }
+        }
+        assert!(is_used_up(resource));
+        let holding = asker.lock(&settings, resource).expect("the next call works");
+        assert_eq!(asker.release(&[&holding]).unwrap(), 1);
+    }
+}
+
+#[test]
+fn one_in_the_heartbeat_costs_no_lease() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    let settings = server.settings(2_000);
+    let keys = ["heartbeat-a", "heartbeat-b", "heartbeat-c"].map(|name| settings.key_of(name));
+    let held = ["heartbeat-a", "heartbeat-b", "heartbeat-c"].map(|name| asker.lock(&settings, name).unwrap());
+    for _ in 0..2 {
+        arm("heartbeat", &keys[1]);
+        until("the panic", || is_used_up(&keys[1]));
+        for key in &keys {
+            renewed(&asker, key);
+        }
+    }
+    for holding in &held {
+        assert!(holding.is_certain());
+        assert_eq!(server.value_of(holding.key()), Some(holding.value()));
+    }
+    assert_eq!(asker.release(&held.each_ref()).unwrap(), 3);
+    assert!(!asker.events_so_far().iter().any(is_lost));
+}
+
+#[test]
+fn one_where_the_answer_to_a_renewal_comes_in_is_a_renewal_that_failed() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    let settings = server.settings(2_000);
+    let keys = ["renewed-a", "renewed-b"].map(|name| settings.key_of(name));
+    let held = ["renewed-a", "renewed-b"].map(|name| asker.lock(&settings, name).unwrap());
+    for _ in 0..3 {
+        arm("renewed", &keys[0]);
+        until("the panic", || is_used_up(&keys[0]));
+        for key in &keys {
+            renewed(&asker, key);
+        }
+    }
+    // One that a caller waits for fails, and the lease goes on.
+    arm("renewed", &keys[0]);
+    let answer = asker.renew(&[&held[0]], Duration::from_secs(2));
+    assert!(answer.is_err() || is_used_up(&keys[0]), "the heartbeat may have been quicker");
+    for key in &keys {
+        renewed(&asker, key);
+    }
+    assert_eq!(asker.release(&held.each_ref()).unwrap(), 2);
+    assert!(!asker.events_so_far().iter().any(is_lost));
+}
+
+#[test]
+fn one_while_connecting_fails_the_attempt_and_the_next_one_connects() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    let settings = server.settings(30_000);
+    let subject = subject_of(&settings);
+    // For as long as a call tries to connect.
+    for _ in 0..200 {
+        arm("connect", &subject);
+    }
+    asker.start_lock(&settings, "a");
+    assert_eq!(code_of(asker.answer()), "ERR_INTERNAL");
+    asker.start_wait(&settings, "a", None);
+    assert_eq!(code_of(asker.answer()), "ERR_INTERNAL", "no connection has stood before");
+    assert!(!is_used_up(&subject), "it is not tried without a pause");
+    disarm(&subject);
+    assert!(asker.lock(&settings, "a").is_some());
+}
+
+#[test]
+fn those_who_hold_and_wait_outlast_one_while_connecting_again() {
+    for place in ["connect", "came up"] {
+        let server = Server::start();
+        let asker = Asker::new(&Core::start().unwrap());
+        let settings = server.settings(30_000);
+        let subject = subject_of(&settings);
+        let holding = asker.lock(&settings, "held").unwrap();
+        server.run::<()>(&["SET", "reservation-a", "somebody"]);
+        asker.start_wait(&settings, "a", None);
+        asker.event(|event| matches!(event, Event::Attempted { .. }));
+        for _ in 0..2 {
+            arm(place, &subject);
+        }
+        let before = calls(&server, "evalsha");
+        server.run::<i64>(&["CLIENT", "KILL", "TYPE", "normal"]);
+        until("both panics", || is_used_up(&subject));
+        until("what is held is validated", || calls(&server, "evalsha") > before);
+        server.run::<()>(&["DEL", "reservation-a"]);
+        assert!(matches!(asker.answer().unwrap(), Answer::Acquired(_)), "{place}");
+        assert!(holding.is_certain());
+        assert_eq!(asker.release(&[&holding]).unwrap(), 1);
+    }
+}
+
+#[test]
+fn one_among_the_words_of_changes_is_mended_by_another_connection() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    let settings = server.settings(30_000);
+    let subject = subject_of(&settings);
+    let holding = asker.lock(&settings, "held").unwrap();
+    for resource in ["a", "b"] {
+        let key = settings.key_of(resource);
+        server.run::<()>(&["SET", &key, "somebody"]);
+        asker.start_wait(&settings, resource, None);
+        asker.event(|event| matches!(event, Event::Attempted { .. }));
+        arm("listen", &subject);
+        let before = connections(&server);
+        server.run::<()>(&["DEL", &key]);
+        assert!(matches!(asker.answer().unwrap(), Answer::Acquired(_)));
+        until("another connection", || connections(&server) > before);
+        assert!(is_used_up(&subject));
+    }
+    assert!(holding.is_certain());
+}
+
+/// How many connections of ours a server has had; each loads its scripts.
+fn connections(server: &Server) -> u64 {
+    calls(server, "script|load")
+}
+
+#[test]
+fn one_in_the_task_of_a_queue_is_its_head_s() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    let settings = server.settings(30_000);
+    let holding = asker.lock(&settings, "queue").unwrap();
+    let key = settings.key_of("queue");
+    asker.start_wait(&settings, "queue", None);
+    asker.event(|event| matches!(event, Event::Attempted { .. }));
+    // An hour: what limits a wait must not keep the others from being served.
+    for _ in 0..2 {
+        asker.start_wait(&settings, "queue", Some(Duration::from_secs(3_600)));
+    }
+    arm("serve", &key);
+    // The task looks again.
+    server.run::<()>(&["PEXPIRE", &key, "60000"]);
+    assert_eq!(code_of(asker.answer()), "ERR_INTERNAL");
+    assert!(is_used_up(&key));
+    let mut holding = Some(holding);
+    for _ in 0..2 {
+        asker.start_release(&[holding.as_ref().unwrap()]);
+        holding = None;
+        for _ in 0..2 {
+            match asker.answer().unwrap() {
+                Answer::Acquired(next) => holding = Some(next),
+                Answer::Released(released) => assert_eq!(released, 1),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(asker.release(&[&holding.unwrap()]).unwrap(), 1);
+    // A queue of one: the next waiter gets a new one.
+    server.run::<()>(&["SET", &key, "somebody"]);
+    arm("serve", &key);
+    asker.start_wait(&settings, "queue", None);
+    assert_eq!(code_of(asker.answer()), "ERR_INTERNAL");
+    asker.start_wait(&settings, "queue", None);
+    asker.event(|event| matches!(event, Event::Attempted { .. }));
+    server.run::<()>(&["DEL", &key]);
+    assert!(matches!(asker.answer().unwrap(), Answer::Acquired(_)));
+}
+
+#[test]
+fn one_where_replies_come_in_is_a_lost_reply() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    let settings = server.settings(30_000);
+    let others = asker.lock(&settings, "others").unwrap();
+    // More than may be under way at once: what was written is given back each time.
+    for round in 0..3 {
+        let key = settings.key_of(&format!("exchange-{round}"));
+        arm("exchange", &key);
+        let count = 3_000;
+        for number in 0..count {
+            let name = if number == 0 { format!("exchange-{round}") } else { format!("{round}-{number}") };
+            asker.start_lock(&settings, &name);
+        }
+        for _ in 0..count {
+            assert!(matches!(asker.answer().unwrap(), Answer::Acquired(_)), "found by its token");
+        }
+        assert!(is_used_up(&key));
+    }
+    assert_eq!(server.run::<usize>(&["DBSIZE"]), 9_001);
+    assert_eq!(asker.release(&[&others]).unwrap(), 1);
+}
+
+#[test]
+fn one_in_the_watchdog_leaves_the_others_their_limits() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    // By its limit, which is no other test's, the fail point knows its command.
+    let mut settings = server.settings(30_000);
+    settings.command_timeout = Duration::from_millis(457);
+    let holding = asker.lock(&settings, "held").unwrap();
+    arm("overdue", "457");
+    server.pause();
+    asker.start_lock(&settings, "a");
+    let first = code_of(asker.answer());
+    assert!(is_used_up("457"), "{first}");
+    asker.start_lock(&settings, "b");
+    assert_eq!(code_of(asker.answer()), "ERR_REDIS_TIMEOUT");
+    server.resume();
+    assert_eq!(asker.release(&[&holding]).unwrap(), 1);
+    assert!(asker.lock(&settings, "c").is_some());
+}
+
+#[test]
+fn one_in_a_release_leaves_a_reservation_that_may_be_released_again() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    let settings = server.settings(30_000);
+    let held = ["freed-a", "freed-b"].map(|name| asker.lock(&settings, name).unwrap());
+    arm("freed", held[0].key());
+    let failure = asker.release(&held.each_ref()).unwrap_err();
+    assert_eq!((failure.error.code(), failure.released), ("ERR_INTERNAL", Some(1)));
+    // Its key is gone, which the second release finds; a third has nothing to do.
+    let again = asker.release(&[&held[0]]);
+    assert!(again.is_err_and(|failure| failure.error.code() == "ERR_RESERVATION_LOST"));
+    assert_eq!(asker.release(&[&held[0]]).unwrap(), 0);
+    assert!(asker.lock(&settings, "freed-a").is_some());
+}
+
+#[test]
+fn one_in_what_is_undone_is_that_value_s() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    let mut settings = server.settings(60_000);
+    settings.command_timeout = Duration::from_millis(300);
+    let before = asker.lock(&settings, "before").unwrap();
+    assert_eq!(asker.release(&[&before]).unwrap(), 1);
+    arm("undo", &settings.key_of("undo-a"));
+    for resources in [["undo-a", "undo-b"], ["undo-c", "undo-d"]] {
+        server.pause();
+        for resource in resources {
+            asker.start_lock(&settings, resource);
+        }
+        for _ in resources {
+            // Or, for the second: its connection was given up since the first was not answered.
+            let code = code_of(asker.answer());
+            assert!(["ERR_REDIS_TIMEOUT", "ERR_REDIS_CONNECTION"].contains(&code), "{code}");
+        }
+        server.resume();
+        let last = settings.key_of(resources[1]);
+        until("the SETs have run", || calls(&server, "set") >= if resources[0] == "undo-a" { 3 } else { 5 });
+        if resources[0] == "undo-c" {
+            until("the next are undone", || server.value_of(&last).is_none());
+        } else {
+            until("the panic", || is_used_up(&settings.key_of("undo-a")));
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Waits and endpoints that are over: nothing of them is left, whatever limits were set and however redis is.
+
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+
+use super::support::{Asker, Server, endpoint_at, until};
+use crate::client::Client;
+use crate::core::Core;
+use crate::endpoint::{Endpoint, Login, Secret};
+use crate::outlet::Event;
+use crate::settings::Settings;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[test]
+fn a_wait_that_is_over_leaves_no_timer_behind() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    let settings = Arc::new(server.settings(30_000));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let client = Client::new(Arc::clone(&settings.endpoint));
+        for (number, is_cancelled) in [false, true].into_iter().enumerate() {
+            let resource = format!("wait-{number}");
+            let key = settings.key_of(&resource);
+            if is_cancelled {
+                server.run::<()>(&["SET", &key, "somebody"]);
+            }
+            let ticket = asker.ticket();
+            let (environment, call) = (asker.caller.environment, ticket.call);
+            crate::waiting::wait(&client, ticket, 1, Arc::clone(&settings), &resource, Some(HOUR));
+            let queue = Rc::downgrade(&client.queues.borrow()[&*key]);
+            if is_cancelled {
+                crate::waiting::cancel(&client, key, environment, call);
+            }
+            // The alarm has the queue in hand: it is gone when the alarm is.
+            for _ in 0..2_000 {
+                if queue.upgrade().is_none() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(queue.upgrade().is_none(), "cancelled: {is_cancelled}");
+            assert_eq!(asker.answer().is_ok(), !is_cancelled);
+        }
+        assert!(client.queues.borrow().is_empty());
+    });
+}
+
+#[test]
+fn a_wait_that_is_given_up_in_an_outage_needs_no_connection_any_more() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    let settings = server.settings(30_000);
+    // A connection that is up already: nothing is looked at again because it has come up.
+    let holding = asker.lock(&settings, "warm-up").unwrap();
+    assert_eq!(asker.release(&[&holding]).unwrap(), 1);
+    server.run::<()>(&["SET", "reservation-a", "somebody"]);
+    asker.start_wait(&settings, "a", Some(Duration::from_millis(600)));
+    asker.event(|event| matches!(event, Event::Attempted { .. }));
+    let port = server.port;
+    drop(server);
+    asker.event(|event| matches!(event, Event::Outage { .. }));
+    assert_eq!(asker.answer().unwrap_err().error.code(), "ERR_RESERVATION_TIMEOUT");
+    // Whoever comes now was not waiting when the other left.
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    // An attempt that was under way ends; none follows it, though the pauses are a quarter of a second at most.
+    std::thread::sleep(Duration::from_millis(300));
+    while listener.accept().is_ok() {}
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(listener.accept().is_err(), "nobody connects");
+}
+
+fn endpoint_with(port: u16, password: &str) -> Arc<Endpoint> {
+    let login = Login { password: Secret::new(password.into()), ..Login::default() };
+    Endpoint { login, ..(*endpoint_at(port)).clone() }.shared()
+}
+
+/// Locks and releases with a password, and gives what tells whether that is known to anybody still.
+fn use_once(asker: &Asker, port: u16, settings: &Settings, password: &str) -> Weak<Endpoint> {
+    let endpoint = endpoint_with(port, password);
+    let known = Arc::downgrade(&endpoint);
+    let settings = Settings { endpoint, ..settings.clone() };
+    let holding = asker.lock(&settings, "rotating").unwrap();
+    assert_eq!(asker.release(&[&holding]).unwrap(), 1);
+    known
+}
+
+#[test]
+fn a_secret_that_nothing_needs_is_forgotten() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    let settings = server.settings(30_000);
+    let held = {
+        let endpoint = endpoint_with(server.port, "held");
+        asker.lock(&Settings { endpoint, ..settings.clone() }, "held").unwrap()
+    };
+    let known = Arc::downgrade(&held.claim.settings.endpoint);
+    let passwords: Vec<_> =
+        (0..10).map(|number| use_once(&asker, server.port, &settings, &format!("token-{number}"))).collect();
+    let (last, earlier) = passwords.split_last().unwrap();
+    until("the earlier ones are forgotten", || earlier.iter().all(|one| one.strong_count() == 0));
+    assert!(last.strong_count() > 0, "its connection is kept for the next call");
+    assert!(known.strong_count() > 0 && held.is_certain());
+    assert_eq!(asker.release(&[&held]).unwrap(), 1);
+    drop(held);
+    until("that of what was held is forgotten", || known.strong_count() == 0);
+}
