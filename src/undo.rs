@@ -131,12 +131,14 @@ pub fn discard_lost(client: &Client, sent: Sent, end: Moment) {
 pub async fn serve(client: Weak<Client>, bell: Rc<Notify>) {
     let mut pace = Pace::default();
     loop {
-        match client.upgrade() {
-            None => return,
-            Some(client) if client.undo.is_needed() => work(&client, &mut pace).await,
-            // Without the client in hand: nothing here keeps it.
-            Some(_) => bell.notified().await,
+        let Some(in_hand) = client.upgrade() else { return };
+        if in_hand.undo.is_needed() {
+            work(&in_hand, &mut pace).await;
+            continue;
         }
+        // Without the client in hand: nothing here keeps it.
+        drop(in_hand);
+        bell.notified().await;
     }
 }
 

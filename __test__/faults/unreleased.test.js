@@ -26,8 +26,11 @@ async function setUp(t, settings = {}) {
  * of the releases.
  */
 async function refuseReleases(t, server, client) {
-  await client.script('FLUSH');
   const other = makeReservation(t, server);
+  // A new connection has all scripts loaded.
+  await other.lock('other');
+  await other.release();
+  await client.script('FLUSH');
   await other.lock('other');
   await other.release();
   await client.acl('SETUSER', 'default', '-del');
@@ -162,7 +165,9 @@ const ends = {
 for (const [how, prepare] of Object.entries(ends)) {
   test(`a lease ends in an outage, ${how}: its key does not outlive that`, async (t) => {
     const isUnderWay = how.endsWith('under way');
-    const options = { command_timeout: isUnderWay ? 1000 : 300, connect_timeout: 10000 };
+    const options = isUnderWay
+      ? { command_timeout: 1000, connect_timeout: 10000 }
+      : { command_timeout: 300, connect_timeout: 300 };
     const all = await setUp(t, { interval: Infinity, ttl: 2, options });
     const { client, proxy, holder, losses } = all;
     const start = await holdWithLostRenewal(all);
