@@ -17,6 +17,8 @@
 //! - [`outlet`], [`holding`], [`claim`], [`settings`]: what both threads see.
 //! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`tls`], [`clock`], [`error`], [`advice`]: values and
 //!   arithmetic.
+//!
+//! Test builds have `counted` beside all this: the allocator, which counts.
 
 pub mod acquire;
 pub mod advice;
@@ -29,6 +31,8 @@ pub mod cluster;
 pub mod command;
 pub mod connection;
 pub mod core;
+#[cfg(feature = "count-allocations")]
+mod counted;
 pub mod endpoint;
 mod environment;
 pub mod error;
@@ -66,5 +70,10 @@ pub mod wire;
 
 /// Half of what a hundred thousand renewals a second cost went to the system's allocator, and to memory that it had
 /// scattered (docs/architecture.md).
+#[cfg(not(feature = "count-allocations"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[cfg(feature = "count-allocations")]
+#[global_allocator]
+static ALLOCATOR: counted::Counted = counted::Counted;
