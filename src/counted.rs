@@ -44,6 +44,7 @@ fn counted(block: *mut u8, more: usize, less: usize) -> *mut u8 {
 /// For the tests: the bytes that Rust has at this moment, on all threads.
 #[napi(js_name = "allocated_bytes", catch_unwind)]
 #[allow(clippy::cast_precision_loss, reason = "nobody has 2^53 bytes")]
+#[cfg_attr(test, allow(dead_code, reason = "what tests the crate itself has no exports"))]
 #[must_use]
 pub fn allocated_bytes() -> f64 {
     ALIVE.load(Ordering::Relaxed) as f64

@@ -23,9 +23,12 @@ for (const [what, stop, codes, again] of [
     (server) => server.resume(),
   ],
 ]) {
-  test(`100,000 calls while redis is ${what}: an error each, once, in bounded memory, and no key of them later`, { skip: memory.skip }, async (t) => {
-    const server = await startServer(t);
-    const source = `${memory.source}
+  test(
+    `100,000 calls while redis is ${what}: an error each, once, in bounded memory, and no key of them later`,
+    { skip: memory.skip },
+    async (t) => {
+      const server = await startServer(t);
+      const source = `${memory.source}
       const count = ${calls};
       const reservation = make(60000, 600, { command_timeout: 2000, connect_timeout: 2000 });
       setInterval(() => {}, 1000);
@@ -55,34 +58,35 @@ for (const [what, stop, codes, again] of [
         }));
       });
       reservation.lock('warm-up', () => reservation.release(report));`;
-    const child = runChild(t, server, source, { execArgv: memory.execArgv });
-    assert.deepEqual(await child.message(), { values: [1] });
-    await stop(server);
-    child.send('go');
-    const { first, second } = await child.message(() => true, { timeout: 120000 });
-    for (const { answered, wrong } of [first, second]) assert.deepEqual([answered, wrong], [calls, 0]);
-    const peaks = [first.peak, second.peak];
-    t.diagnostic(`MB at the most: ${peaks}`);
-    // At most 4 kB for a call that waits for a connection.
-    assert.ok(Math.max(...peaks) < 400, `${peaks} MB`);
-    await again(server);
-    const client = server.client();
-    if (what === 'hung') {
-      // As many as the sockets had room for.
-      await until(async () => (await commandCalls(client)).set > 100, { ...patient, what: 'late SETs' });
-    }
-    child.send('go');
-    assert.deepEqual(await child.message(() => true, { timeout: 60000 }), { values: [true] });
-    await until(async () => (await client.dbsize()) === 1, {
-      timeout: 60000,
-      interval: 100,
-      what: 'no orphans',
-    });
-    assert.deepEqual(await client.keys('*'), ['reservation-after']);
-    const { stays } = await child.message(() => true, { timeout: 60000 });
-    t.diagnostic(`MB more in the end: ${stays}`);
-    assert.ok(stays < 1, `${stays} MB`);
-  });
+      const child = runChild(t, server, source, { execArgv: memory.execArgv });
+      assert.deepEqual(await child.message(), { values: [1] });
+      await stop(server);
+      child.send('go');
+      const { first, second } = await child.message(() => true, { timeout: 120000 });
+      for (const { answered, wrong } of [first, second]) assert.deepEqual([answered, wrong], [calls, 0]);
+      const peaks = [first.peak, second.peak];
+      t.diagnostic(`MB at the most: ${peaks}`);
+      // At most 4 kB for a call that waits for a connection.
+      assert.ok(Math.max(...peaks) < 400, `${peaks} MB`);
+      await again(server);
+      const client = server.client();
+      if (what === 'hung') {
+        // As many as the sockets had room for.
+        await until(async () => (await commandCalls(client)).set > 100, { ...patient, what: 'late SETs' });
+      }
+      child.send('go');
+      assert.deepEqual(await child.message(() => true, { timeout: 60000 }), { values: [true] });
+      await until(async () => (await client.dbsize()) === 1, {
+        timeout: 60000,
+        interval: 100,
+        what: 'no orphans',
+      });
+      assert.deepEqual(await client.keys('*'), ['reservation-after']);
+      const { stays } = await child.message(() => true, { timeout: 60000 });
+      t.diagnostic(`MB more in the end: ${stays}`);
+      assert.ok(stays < 1, `${stays} MB`);
+    },
+  );
 }
 
 /** In the child: a lease of two seconds that the rest of the process may not cost. */

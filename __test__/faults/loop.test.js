@@ -152,10 +152,13 @@ test('what is named after a release has its value, though its loss lies in the s
 /** How often the same is done, to see what stays. */
 const turns = 4;
 
-test('100,000 locks, then a busy loop: answered in order, once each, and the memory comes back', { skip: memory.skip }, async (t) => {
-  const server = await startServer(t);
-  const client = server.client();
-  const code = `${block}${memory.source}
+test(
+  '100,000 locks, then a busy loop: answered in order, once each, and the memory comes back',
+  { skip: memory.skip },
+  async (t) => {
+    const server = await startServer(t);
+    const client = server.client();
+    const code = `${block}${memory.source}
     const count = ${calls};
     const reservation = make(60000, 600);
     let base = Infinity;
@@ -196,28 +199,29 @@ test('100,000 locks, then a busy loop: answered in order, once each, and the mem
       process.send({ ready: true });
       for (let each = 0; each < ${turns}; each += 1) await round();
     }));`;
-  const child = runChild(t, server, code, { execArgv: memory.execArgv });
-  await child.message({ ready: true });
-  const rounds = [];
-  for (let round = 0; round < turns; round += 1) {
-    child.send('go');
-    await child.message({ blocked: true }, { timeout: 30000 });
-    await until(async () => (await client.dbsize()) === calls, {
-      timeout: 60000,
-      interval: 100,
-      what: 'all keys',
-    });
-    unblock(child);
-    const { peak, stays, ...facts } = await child.message(() => true, { timeout: 60000 });
-    assert.deepEqual(facts, { before: 0, answered: calls, wrong: 0, late: 0, held: true, released: calls });
-    assert.equal(await client.dbsize(), 0);
-    rounds.push({ peak, stays });
-  }
-  const numbers = JSON.stringify(rounds);
-  t.diagnostic(`MB at the most, and in the end: ${numbers}`);
-  // At most 1.5 kB for a call that waits for its delivery, and nothing that stays: not ten bytes of a call.
-  for (const { peak, stays } of rounds) assert.ok(peak < 150 && stays < 1, numbers);
-});
+    const child = runChild(t, server, code, { execArgv: memory.execArgv });
+    await child.message({ ready: true });
+    const rounds = [];
+    for (let round = 0; round < turns; round += 1) {
+      child.send('go');
+      await child.message({ blocked: true }, { timeout: 30000 });
+      await until(async () => (await client.dbsize()) === calls, {
+        timeout: 60000,
+        interval: 100,
+        what: 'all keys',
+      });
+      unblock(child);
+      const { peak, stays, ...facts } = await child.message(() => true, { timeout: 60000 });
+      assert.deepEqual(facts, { before: 0, answered: calls, wrong: 0, late: 0, held: true, released: calls });
+      assert.equal(await client.dbsize(), 0);
+      rounds.push({ peak, stays });
+    }
+    const numbers = JSON.stringify(rounds);
+    t.diagnostic(`MB at the most, and in the end: ${numbers}`);
+    // At most 1.5 kB for a call that waits for its delivery, and nothing that stays: not ten bytes of a call.
+    for (const { peak, stays } of rounds) assert.ok(peak < 150 && stays < 1, numbers);
+  },
+);
 
 test('lines that pile up: a thousand are kept, one line counts the rest', async (t) => {
   const server = await startServer(t);
