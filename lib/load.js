@@ -133,14 +133,16 @@ const PLATFORMS = {
 
 /**
  * The packages of platforms that this one names as its own: a release has them, a checkout has none. A package by another
- * name may be anybody's. Null in a bundle that has left package.json behind: then its maker has chosen what is beside it.
+ * name may be anybody's. Null in a bundle, which has left package.json behind: its maker has chosen what is beside it.
  */
 function own_packages() {
   try {
-    const { name, optionalDependencies } = require('../package.json');
+    // Not by `require`: rollup would follow it, and can read no JSON by itself.
+    const text = fs.readFileSync(path.join(HERE, 'package.json'), 'utf8');
+    const { name, optionalDependencies } = JSON.parse(text);
     if (name === 'redis-reservation') return Object.keys(optionalDependencies || {});
   } catch (_) {
-    // A bundle, that has no such file or no require.
+    // Nothing there, or nothing of ours.
   }
   return null;
 }
