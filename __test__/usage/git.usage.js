@@ -3,29 +3,55 @@
 'use strict';
 
 const assert = require('node:assert/strict');
-const { execFile, execFileSync } = require('node:child_process');
+const { execFile, execFileSync, spawn } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
 const { after, before, test } = require('node:test');
 const { promisify } = require('node:util');
 const { platform_name } = require('../../lib/load');
 const { binaryName } = require('../../scripts/release/targets');
-const { which } = require('../../scripts/setup/run');
 const { root } = require('../support/child');
-const { startServer } = require('../support/server');
+const { reap } = require('../support/reaper');
+const { startServer, freePort } = require('../support/server');
+const { until } = require('../support/wait');
 const { makeFolder, writeFiles, use, holds } = require('./support');
 const { provideTool } = require('./tools');
 
 const run = promisify(execFile);
 let server;
+let daemon;
 let repository; // as a dependency is written
+let head; // its commit
 
 before(async () => {
   server = await startServer(null);
-  repository = `git+file://${commit(makeFolder())}`;
+  const folder = commit(makeFolder());
+  head = execFileSync('git', ['rev-parse', 'HEAD'], { cwd: folder, encoding: 'utf8' }).trim();
+  repository = await serve(folder);
 });
 
-after(() => server.stop());
+after(() => {
+  daemon.kill();
+  return server.stop();
+});
+
+/** By git's own protocol, the one that all managers understand and that needs no server of its own. */
+async function serve(folder) {
+  const port = await freePort();
+  const args = [
+    'daemon',
+    `--base-path=${folder}`,
+    '--export-all',
+    '--listen=127.0.0.1',
+    `--port=${port}`,
+    folder,
+  ];
+  daemon = spawn('git', args, { stdio: 'ignore' });
+  reap(daemon);
+  const url = `git://127.0.0.1:${port}/.git`;
+  await until(() => run('git', ['ls-remote', url]), { timeout: 20000, what: "git's server" });
+  return url;
+}
 
 /** What git would have of this checkout, as a repository of its own. */
 function commit(folder) {
@@ -81,18 +107,26 @@ test('npm', async (t) => {
 });
 
 test('pnpm, which has to be allowed to build it', async (t) => {
-  const project = makeDependent({ pnpm: { onlyBuiltDependencies: ['redis-reservation', repository] } });
+  const project = makeDependent();
+  // By the name that its error gives otherwise.
+  const name = `redis-reservation@git+${repository}#${head}`;
+  writeFiles(project.folder, { 'pnpm-workspace.yaml': `onlyBuiltDependencies:\n  - "${name}"\n` });
   const pnpm = path.join(provideTool('pnpm'), 'pnpm', 'bin', 'pnpm.cjs');
   await install(project, process.execPath, [pnpm, 'install', '--store-dir', makeFolder()]);
   assert.ok(isBuilt(project.folder));
   await holds(t, server, project.folder, ['index.cjs']);
 });
 
-test('yarn', async (t) => {
+test('yarn, which has to be allowed to fetch it', async (t) => {
   const project = makeDependent();
   const yarn = path.join(provideTool('yarn'), '@yarnpkg', 'cli-dist', 'bin', 'yarn.js');
   writeFiles(project.folder, {
-    '.yarnrc.yml': 'nodeLinker: node-modules\nenableImmutableInstalls: false\nenableTelemetry: false\n',
+    '.yarnrc.yml': [
+      'nodeLinker: node-modules',
+      'enableImmutableInstalls: false',
+      'enableTelemetry: false',
+      'approvedGitRepositories: ["**"]\n',
+    ].join('\n'),
     'yarn.lock': '',
   });
   await install(project, process.execPath, [yarn, 'install']);
@@ -103,8 +137,10 @@ test('yarn', async (t) => {
 test('without cargo: it is not installed, and why is said', async () => {
   const { folder, env } = makeDependent();
   const tools = makeFolder();
-  for (const name of ['node', 'npm', 'git', 'sh']) fs.symlinkSync(which(name), path.join(tools, name));
-  const bare = { ...env, PATH: tools, CARGO_HOME: makeFolder(), npm_config_cache: makeFolder() };
+  // As if there were none by that name.
+  fs.writeFileSync(path.join(tools, 'cargo'), '#!/bin/sh\nexit 127\n', { mode: 0o755 });
+  const PATH = `${tools}${path.delimiter}${env.PATH}`;
+  const bare = { ...env, PATH, CARGO_HOME: makeFolder(), npm_config_cache: makeFolder() };
   const error = await install({ folder, env: bare }, 'npm', ['install']).then(
     () => assert.fail('it was installed'),
     (caught) => caught,
