@@ -8,7 +8,7 @@ use redis_reservation::claim::Claim;
 use redis_reservation::clock::Moment;
 use redis_reservation::command::{self, RELEASE, ScriptCall};
 use redis_reservation::endpoint::{Endpoint, Host, Login, Place};
-use redis_reservation::lease::{Lease, Terms};
+use redis_reservation::lease::{Interval, Lease, Terms};
 use redis_reservation::mailbox::Mailbox;
 use redis_reservation::outlet::{Answer, Caller, Outlet, Ticket};
 use redis_reservation::queue::{Queue, Waiter};
@@ -36,7 +36,7 @@ fn settings() -> Arc<Settings> {
         key_prefix: "reservation-".into(),
         min_replicas: 0,
         owner: "worker-4711".into(),
-        terms: Terms { ttl, interval: None, max_hold: None },
+        terms: Terms { ttl, interval: Interval::Never, max_hold: None },
         connect_timeout: ttl,
         command_timeout: ttl,
         log_level: LogLevel::Silent,
@@ -63,7 +63,7 @@ fn schedule_moves_one(bencher: Bencher, held: u64) {
 fn lease_steps(bencher: Bencher) {
     let terms = Terms {
         ttl: Duration::from_secs(30),
-        interval: Some(Duration::from_secs(10)),
+        interval: Interval::Every(Duration::from_secs(10)),
         max_hold: Some(Duration::from_secs(60)),
     };
     let lease = Lease::begin(terms, at(0));
@@ -95,6 +95,7 @@ fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
             instance: 1,
             settings: Arc::clone(&settings),
             has_tried: false,
+            alarm: None,
         })
     };
     for call in 0..waiting {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use redis::Value;
 use tokio::time::Instant;
 
+use crate::attempts::Attempts;
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::command;
@@ -20,8 +21,9 @@ use crate::outbox::Lane;
 use crate::outlet::{Answer, Ticket};
 use crate::replication::{self, Replication};
 use crate::reply::{Pending, Trouble};
+use crate::sent::Sent;
 use crate::settings::{LogLevel, Settings};
-use crate::settlement::{self, Origin, Sent};
+use crate::undo;
 
 /// Who wants the key, which decides what is retried and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +108,8 @@ async fn go_on(
     key: String,
     tried: Option<Tried>,
 ) {
-    let result = match acquire_after(&client, &settings, &key, Purpose::Lock, &|| true, tried).await {
+    let acquisition = Acquisition::new(&client, &settings, &key, Purpose::Lock, tried.as_ref());
+    let result = match acquisition.run(&|| true, tried).await {
         Ok(Attempt::Acquired(sent)) => return heartbeat::keep(&client, sent, ticket),
         Ok(Attempt::Held(_)) => {
             let holder = Box::pin(holder_for_log(&client, &settings, &key)).await;
@@ -139,100 +142,185 @@ pub async fn acquire(
     purpose: Purpose,
     is_wanted: &dyn Fn() -> bool,
 ) -> Result<Attempt, Error> {
-    acquire_after(client, settings, key, purpose, is_wanted, None).await
+    Acquisition::new(client, settings, key, purpose, None).run(is_wanted, None).await
 }
 
-async fn acquire_after(
-    client: &Rc<Client>,
-    settings: &Arc<Settings>,
-    key: &str,
+/// The tries of one acquisition.
+struct Acquisition<'call> {
+    client: &'call Rc<Client>,
+    settings: &'call Arc<Settings>,
+    key: &'call str,
     purpose: Purpose,
-    is_wanted: &dyn Fn() -> bool,
-    mut tried: Option<Tried>,
-) -> Result<Attempt, Error> {
-    let mut limit = match (purpose, &tried) {
-        (Purpose::Lock, None) => Limit::new(settings.command_timeout),
-        (Purpose::Lock, Some(tried)) => Limit::since(tried.began, settings.command_timeout),
-        (Purpose::Wait { .. }, _) => Limit::endless(settings.command_timeout),
-    };
-    let mut refusal: Option<Error> = None;
-    loop {
-        let mut turn = None;
-        let Tried { live, sent, look, replication, reply, .. } = if let Some(tried) = tried.take() {
-            tried
-        } else {
-            let live = client.link.live(patience_of(client, purpose), settings.connect_timeout).await?;
-            // The connection that the last refusal cost may have taken the time that was left.
-            if !limit.has_time()
-                && let Some(refusal) = refusal.take()
-            {
-                return Err(refusal);
+    attempts: Attempts<'call>,
+    /// A value whose SET was not answered: whether the key holds it is to be found out before anything else is tried.
+    open: Option<Sent>,
+}
+
+impl<'call> Acquisition<'call> {
+    /// `tried` is the first try, where that was made before.
+    fn new(
+        client: &'call Rc<Client>,
+        settings: &'call Arc<Settings>,
+        key: &'call str,
+        purpose: Purpose,
+        tried: Option<&Tried>,
+    ) -> Self {
+        let limit = match (purpose, tried) {
+            (Purpose::Lock, None) => Limit::new(settings.command_timeout),
+            (Purpose::Lock, Some(tried)) => Limit::since(tried.began, settings.command_timeout),
+            (Purpose::Wait { .. }, _) => Limit::endless(settings.command_timeout),
+        };
+        let attempts = Attempts::new(client, settings, limit);
+        let attempts = if purpose == Purpose::Lock { attempts } else { attempts.outlasting_memory() };
+        Self { client, settings, key, purpose, attempts, open: None }
+    }
+
+    async fn run(mut self, is_wanted: &dyn Fn() -> bool, tried: Option<Tried>) -> Result<Attempt, Error> {
+        let result = self.repeat(is_wanted, tried).await;
+        if let Some(sent) = self.open.take() {
+            undo::discard(self.client, sent);
+        }
+        result
+    }
+
+    async fn repeat(&mut self, is_wanted: &dyn Fn() -> bool, tried: Option<Tried>) -> Result<Attempt, Error> {
+        if let Some(tried) = tried
+            && let Some(attempt) = self.judge(tried).await?
+        {
+            return Ok(attempt);
+        }
+        // What follows is in boxes of its own: a hundred thousand calls may be here at once.
+        loop {
+            let live = self.attempts.connection(self.patience()).await?;
+            if let Some(sent) = self.open.take() {
+                match Box::pin(self.find_out(&live, sent)).await? {
+                    Some(attempt) => return Ok(attempt),
+                    None if self.open.is_some() => continue,
+                    None => {}
+                }
             }
             if !is_wanted() {
                 return Ok(Attempt::Unwanted);
             }
-            if settings.min_replicas > 0 {
-                let limit = (purpose == Purpose::Lock).then(|| limit.remaining());
-                let Some(mine) = Box::pin(replication::take_turn(client, limit)).await else {
-                    return Err(refusal.unwrap_or_else(|| Trouble::TimedOut.to_error(settings, "SET", key)));
-                };
-                turn = Some(mine);
+            if let Some(attempt) = Box::pin(self.attempt(live)).await? {
+                return Ok(attempt);
             }
-            let sent = Sent::now(key, Arc::clone(settings))?;
-            // In boxes of their own, as all that follows: a hundred thousand calls may be here at once.
-            let looks = matches!(purpose, Purpose::Wait { look: true })
-                && !refusal.as_ref().is_some_and(Error::is_redirection);
-            Box::pin(attempt(live, sent, looks, limit.remaining())).await
-        };
-        let trouble = match reply {
-            Ok(reply) if command::was_taken(&reply) == Some(true) => {
-                let error = match replication {
-                    None => return Ok(in_time(client, sent)),
-                    Some(replication) => match Box::pin(replication.end(settings, key)).await {
-                        Ok(()) => return Ok(in_time(client, sent)),
-                        Err(error) => error,
-                    },
-                };
-                settlement::discard(client, sent);
-                drop(turn);
-                if !is_worth_a_retry(&error, purpose) || !limit.pause().await {
-                    return Err(error);
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        match self.purpose {
+            Purpose::Wait { .. } if self.client.link.has_stood() => Patience::Outage,
+            _ => Patience::Call,
+        }
+    }
+
+    /// One SET, and what comes of it; `None` where another try is to follow.
+    async fn attempt(&mut self, live: Rc<Live>) -> Result<Option<Attempt>, Error> {
+        let mut turn = None;
+        if self.settings.min_replicas > 0 {
+            let limit = (self.purpose == Purpose::Lock).then(|| self.attempts.remaining());
+            turn = replication::take_turn(self.client, limit).await;
+            if turn.is_none() {
+                let error = Trouble::TimedOut.to_error(self.settings, "SET", self.key);
+                return Err(self.attempts.last().cloned().unwrap_or(error));
+            }
+        }
+        let sent = Sent::now(self.key, Arc::clone(self.settings))?;
+        let looks = matches!(self.purpose, Purpose::Wait { look: true })
+            && !self.attempts.last().is_some_and(Error::is_redirection);
+        let mut tried = attempt(live, sent, looks, self.attempts.remaining()).await;
+        if let Some(replication) = tried.replication.take()
+            && was_taken(&tried.reply)
+        {
+            let replicated = replication.end(self.settings, self.key).await;
+            drop(turn);
+            return match replicated {
+                Ok(()) => Ok(Some(in_time(self.client, tried.sent))),
+                Err(error) => {
+                    undo::discard(self.client, tried.sent);
+                    self.too_few_replicas(error).await
                 }
-                refusal = Some(error);
-                continue;
-            }
-            Ok(reply) if command::was_taken(&reply).is_none() => live.is_garbled(),
-            Ok(_) => return Ok(Attempt::Held(Box::pin(see(client, &live, look)).await)),
+            };
+        }
+        drop(turn);
+        self.judge(tried).await
+    }
+
+    /// What the reply to a SET means; `None` where another try is to follow.
+    async fn judge(&mut self, tried: Tried) -> Result<Option<Attempt>, Error> {
+        let Tried { live, sent, look, reply, .. } = tried;
+        let trouble = match reply {
+            Ok(reply) => match command::was_taken(&reply) {
+                Some(true) => return Ok(Some(in_time(self.client, sent))),
+                Some(false) => return Ok(Some(self.held(&live, look).await)),
+                None => live.is_garbled(),
+            },
             Err(Trouble::Refused(error)) if is_wrong_type(&error) => {
-                return Ok(Attempt::Held(Box::pin(see(client, &live, look)).await));
+                return Ok(Some(self.held(&live, look).await));
             }
             Err(trouble) => trouble,
         };
-        drop(turn);
-        let error = trouble.to_error(settings, "SET", key);
-        client.link.leave_if_useless(&live, &error);
+        let mut error = trouble.to_error(self.settings, "SET", self.key);
         match trouble {
-            Trouble::Refused(_) | Trouble::Unsent(_)
-                if is_worth_a_retry(&error, purpose) && limit.pause().await =>
-            {
-                refusal = Some(error);
-            }
-            Trouble::Refused(_) | Trouble::Unsent(_) => return Err(error),
-            Trouble::Dropped => match Box::pin(settle(client, &live, sent, purpose)).await? {
-                Some(attempt) => return Ok(attempt),
-                None if limit.is_over() => return Err(error),
-                // What is discarded goes first.
-                None if settings.min_replicas > 0 => drop(limit.pause().await),
-                None => {}
-            },
-            Trouble::TimedOut => {
-                let error = timed_out(client, &live, sent);
-                if purpose == Purpose::Lock {
-                    // What the last try met says more than that this one had not enough time.
-                    return Err(refusal.unwrap_or(error));
-                }
-            }
+            Trouble::Refused(_) | Trouble::Unsent(_) => {}
+            Trouble::Dropped if sent.can_be_asked_about() => self.open = Some(sent.unanswered_on(&live)),
+            // Another try would break the next connection as well.
+            Trouble::Dropped => return Err(error),
+            Trouble::TimedOut => error = timed_out(self.client, &live, sent),
         }
+        self.attempts.failed(&live, &trouble, error).await?;
+        Ok(None)
+    }
+
+    async fn held(&self, live: &Rc<Live>, look: Option<Look>) -> Attempt {
+        Attempt::Held(Box::pin(see(self.client, live, look)).await)
+    }
+
+    /// The reply of a SET was lost with its connection: asks redis what became of it. `None`: another try is to follow,
+    /// of this (which is in `open` again then) or of the SET.
+    async fn find_out(&mut self, live: &Rc<Live>, sent: Sent) -> Result<Option<Attempt>, Error> {
+        let is_closed = sent.has_run_or_never_will(live).await;
+        let reply = live.ask(command::read(self.key), self.attempts.remaining()).await;
+        let is_ours = match reply {
+            Ok(reply) => command::holds_value(&reply, &sent.claim.value()),
+            Err(Trouble::Refused(error)) if is_wrong_type(&error) => false,
+            Err(trouble) => {
+                let error = trouble.to_error(self.settings, "GET", self.key);
+                self.open = Some(sent);
+                // A waiter tries again, and what is final comes back as the answer to that.
+                let is_given_up = self.purpose != Purpose::Lock && error.class() == Class::Final;
+                if !is_given_up {
+                    self.attempts.failed(live, &trouble, error).await?;
+                } else if let Some(sent) = self.open.take() {
+                    undo::discard(self.client, sent);
+                }
+                return Ok(None);
+            }
+        };
+        if !is_ours {
+            if !is_closed {
+                undo::discard(self.client, sent);
+            }
+            return Ok(None);
+        }
+        let sent = sent.answered();
+        if self.settings.min_replicas == 0 {
+            return Ok(Some(in_time(self.client, sent)));
+        }
+        // It is ours, but whether replicas have it was not answered.
+        undo::discard(self.client, sent);
+        let error = Trouble::Dropped.to_error(self.settings, "WAIT", self.key);
+        self.too_few_replicas(error).await
+    }
+
+    /// The value was discarded, which goes before the next try.
+    async fn too_few_replicas(&mut self, error: Error) -> Result<Option<Attempt>, Error> {
+        if !matches!(error.class(), Class::Later | Class::Reconnect | Class::Unknown) {
+            return Err(error);
+        }
+        self.attempts.unsuitable(error).await?;
+        Ok(None)
     }
 }
 
@@ -285,19 +373,8 @@ async fn see(client: &Rc<Client>, live: &Rc<Live>, look: Option<Look>) -> Sight 
     }
 }
 
-fn patience_of(client: &Client, purpose: Purpose) -> Patience {
-    match purpose {
-        Purpose::Wait { .. } if client.link.has_stood() => Patience::Outage,
-        _ => Patience::Call,
-    }
-}
-
-fn is_worth_a_retry(error: &Error, purpose: Purpose) -> bool {
-    match error.class() {
-        Class::Later | Class::Reconnect => true,
-        Class::OutOfMemory => purpose != Purpose::Lock,
-        _ => false,
-    }
+fn was_taken(reply: &Result<Value, Trouble>) -> bool {
+    reply.as_ref().ok().and_then(command::was_taken) == Some(true)
 }
 
 /// A lease is counted from before its command was sent, so a slow reply may bring one that is over.
@@ -305,38 +382,14 @@ fn in_time(client: &Rc<Client>, sent: Sent) -> Attempt {
     if Moment::now() < Lease::begin(sent.settings().terms, sent.when).certain_until() {
         return Attempt::Acquired(sent);
     }
-    settlement::discard(client, sent);
+    undo::discard(client, sent);
     Attempt::TooLate
-}
-
-/// The reply of a SET was lost with its connection: asks redis what became of it. `None`: it never ran and never will.
-async fn settle(
-    client: &Rc<Client>,
-    live: &Rc<Live>,
-    sent: Sent,
-    purpose: Purpose,
-) -> Result<Option<Attempt>, Error> {
-    let sent = Sent { origin: Some(Origin::of(live)), ..sent };
-    match settlement::find_out(client, &sent, patience_of(client, purpose)).await {
-        // It is ours, but whether replicas have it was not answered.
-        Ok(true) if sent.settings().min_replicas > 0 => {
-            settlement::discard(client, Sent { origin: None, ..sent });
-            Ok(None)
-        }
-        Ok(true) => Ok(Some(in_time(client, Sent { origin: None, ..sent }))),
-        Ok(false) => Ok(None),
-        Err(error) => {
-            settlement::discard(client, sent);
-            // A waiter tries again; what is final will come back as the answer to that.
-            if purpose != Purpose::Lock && error.class() != Class::Denied { Ok(None) } else { Err(error) }
-        }
-    }
 }
 
 /// No answer came in time. The SET may still run, so it is undone.
 fn timed_out(client: &Rc<Client>, live: &Live, sent: Sent) -> Error {
     let error = Trouble::TimedOut.to_error(sent.settings(), "SET", sent.claim.key());
-    settlement::discard(client, Sent { origin: Some(Origin::of(live)), ..sent });
+    undo::discard(client, sent.unanswered_on(live));
     with_consequence(error)
 }
 

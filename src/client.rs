@@ -1,24 +1,26 @@
 //! What belongs to one endpoint: the shared connection, what is held through it, and who waits for what.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use crate::clock::Moment;
 use crate::endpoint::Endpoint;
 use crate::held::{Held, Numbered};
-use crate::holding::Holding;
-use crate::lease::{Lease, Step};
+use crate::holding::{Holding, Phase};
+use crate::lease::{Interval, Lease, Step};
 use crate::link::Link;
 use crate::outlet::Caller;
 use crate::queue::Queue;
 use crate::schedule::Schedule;
 use crate::settings::DEFAULT_CONNECT_TIMEOUT;
+use crate::undo::Undo;
 
 /// Less than this is too short for a connect across a continent and its handshake.
 const SHORTEST_CONNECT: Duration = Duration::from_millis(500);
@@ -33,10 +35,8 @@ pub struct Reservation {
     pub caller: Arc<Caller>,
     /// How often in a row the key had gone from holder to holder inside this process when it came here.
     pub hand_overs: u32,
-    /// A release is under way: nobody else may end it.
-    pub releasing: bool,
     /// A failed renewal was already told; the next one of the same outage is not.
-    pub complained: bool,
+    pub has_complained: bool,
     /// Its entry in the schedule; [`Moment::NEVER`] if it has none.
     scheduled: Moment,
 }
@@ -44,7 +44,7 @@ pub struct Reservation {
 impl Reservation {
     /// How long after one renewal the next is sent.
     #[must_use]
-    pub fn interval(&self) -> Option<Duration> {
+    pub fn interval(&self) -> Interval {
         self.holding.settings().terms.interval
     }
 
@@ -52,6 +52,24 @@ impl Reservation {
     #[must_use]
     pub fn never_renews(&self) -> bool {
         self.lease.never_renews(self.interval())
+    }
+
+    /// What is to be done at `now`. Only what is held is renewed; what could not be released lapses.
+    fn step(&self, now: Moment) -> Step {
+        match (self.holding.phase(), self.lease.step(now)) {
+            (Phase::Held, step) => step,
+            (Phase::Unreleased, step @ (Step::Expired | Step::HeldTooLong)) => step,
+            _ => Step::Nothing,
+        }
+    }
+
+    /// When the heartbeat is to look at it again; [`Moment::NEVER`] while a release of it is under way.
+    fn next(&self) -> Moment {
+        match self.holding.phase() {
+            Phase::Held => self.lease.next(),
+            Phase::Unreleased => self.lease.certain_until(),
+            _ => Moment::NEVER,
+        }
     }
 }
 
@@ -61,17 +79,6 @@ impl Numbered for Reservation {
     }
 }
 
-/// When the heartbeat looks at a reservation again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// When it was going to.
-    AsPlanned,
-    /// Then, and not when it was going to.
-    At(Moment),
-    /// Not by itself.
-    Never,
-}
-
 /// One endpoint's state. Owned by the one thread that runs the core, so nothing here is locked.
 pub struct Client {
     /// The connection that all of it goes through.
@@ -79,16 +86,13 @@ pub struct Client {
     /// What is held, by [`Holding::id`].
     held: RefCell<Held<Reservation>>,
     schedule: RefCell<Schedule>,
-    /// Rung when the first entry of the schedule is earlier than the heartbeat's sleep.
-    pub earlier: Notify,
-    /// A heartbeat task is running.
-    pub beating: Cell<bool>,
-    /// How many of what is held could not be renewed at their last try.
-    pub failing: Cell<u32>,
-    /// When all of them were last tried at once.
-    pub retried: Cell<Option<Instant>>,
-    /// A task that mends the connection is running.
-    pub healing: Cell<bool>,
+    /// Rung when the first entry of the schedule is earlier than the heartbeat's sleep, and when there is nobody left for
+    /// whom it could beat.
+    pub earlier: Rc<Notify>,
+    /// What is held, but could not be renewed at its last try, or was not yet on this connection.
+    doubtful: RefCell<FxHashSet<u64>>,
+    /// What is to be deleted, and nobody waits for.
+    pub undo: Undo,
     /// Held by the one lock that waits for replicas.
     pub replication: Mutex<()>,
     /// Keys that the waiters of this process leave to those of others, and until when.
@@ -105,11 +109,9 @@ impl Client {
             link: Link::new(endpoint),
             held: RefCell::default(),
             schedule: RefCell::default(),
-            earlier: Notify::new(),
-            beating: Cell::new(false),
-            failing: Cell::new(0),
-            retried: Cell::new(None),
-            healing: Cell::new(false),
+            earlier: Rc::default(),
+            doubtful: RefCell::default(),
+            undo: Undo::default(),
             replication: Mutex::const_new(()),
             turns_of_others: RefCell::default(),
             queues: RefCell::default(),
@@ -119,16 +121,19 @@ impl Client {
     /// True while a broken connection must be mended without anybody calling.
     #[must_use]
     pub fn needs_connection(&self) -> bool {
-        !self.held.borrow().is_empty() || !self.queues.borrow().is_empty()
+        !self.held.borrow().is_empty() || !self.queues.borrow().is_empty() || self.undo.is_needed()
     }
 
-    /// How long an attempt to mend the connection may take: so short that a lease which is hurt by the outage has time
-    /// for more than one, for a connect can hang where the next one would not.
+    /// How long an attempt to mend the connection may take, if it is needed: so short that a lease which is hurt by the
+    /// outage has time for more than one, for a connect can hang where the next one would not.
     #[must_use]
-    pub fn mending_limit(&self) -> Duration {
+    pub fn mending_limit(&self) -> Option<Duration> {
+        if !self.needs_connection() {
+            return None;
+        }
         let held = self.held.borrow();
         let shortest = held.iter().map(|one| one.holding.settings().command_timeout).min();
-        shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(SHORTEST_CONNECT))
+        Some(shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(SHORTEST_CONNECT)))
     }
 
     /// Tells the queue for a key that the key has changed: what was read of it may no longer be so.
@@ -168,25 +173,34 @@ impl Client {
         let mut held = self.held.borrow_mut();
         let reservation = held.insert(|id| {
             let (holding, scheduled) = (make(id), Moment::NEVER);
-            Reservation { holding, lease, caller, hand_overs, releasing: false, complained: false, scheduled }
+            Reservation { holding, lease, caller, hand_overs, has_complained: false, scheduled }
         });
+        self.plan(reservation);
         Arc::clone(&reservation.holding)
     }
 
-    /// Looks at a reservation, and may change it.
-    pub fn with<Result>(&self, id: u64, look: impl FnOnce(&mut Reservation) -> Result) -> Option<Result> {
-        self.held.borrow_mut().get_mut(id).map(look)
+    /// Looks at a reservation.
+    pub fn with<Result>(&self, id: u64, look: impl FnOnce(&Reservation) -> Result) -> Option<Result> {
+        self.held.borrow_mut().get_mut(id).map(|reservation| look(reservation))
     }
 
-    /// Looks at a reservation, may change it, and plans when the heartbeat looks at it again.
-    pub fn update(&self, id: u64, change: impl FnOnce(&mut Reservation) -> Next) {
-        let mut held = self.held.borrow_mut();
-        let Some(reservation) = held.get_mut(id) else { return };
-        let when = match change(reservation) {
-            Next::AsPlanned => return,
-            Next::At(when) => when,
-            Next::Never => Moment::NEVER,
-        };
+    /// Changes a reservation, and plans when the heartbeat looks at it again.
+    pub fn update(&self, id: u64, change: impl FnOnce(&mut Reservation)) {
+        if let Some(reservation) = self.held.borrow_mut().get_mut(id) {
+            change(reservation);
+            self.plan(reservation);
+        }
+    }
+
+    /// Plans for all of them.
+    pub fn plan_all(&self) {
+        for id in self.find(|_| true) {
+            self.update(id.0, |_| {});
+        }
+    }
+
+    fn plan(&self, reservation: &mut Reservation) {
+        let (id, when) = (reservation.holding.id, reservation.next());
         if reservation.scheduled == when {
             return;
         }
@@ -202,30 +216,28 @@ impl Client {
 
     /// Takes a reservation out, for good.
     pub fn take(&self, id: u64) -> Option<Reservation> {
-        self.update(id, |_| Next::Never);
         let taken = self.held.borrow_mut().remove(id)?;
-        if taken.complained {
-            self.failing.set(self.failing.get().saturating_sub(1));
-        }
+        self.schedule.borrow_mut().remove(taken.scheduled, id);
+        self.trust(id);
         Some(taken)
     }
 
-    /// The reservations that need attention at `now`, and what for; their entries in the schedule are used up.
+    /// The reservations that need attention at `now`, and what for. They are planned anew as if nothing came of it.
     pub fn take_due(&self, now: Moment) -> Vec<(u64, Step)> {
         let due = self.schedule.borrow_mut().take_due(now);
         let mut held = self.held.borrow_mut();
         let step = |id| {
             let reservation = held.get_mut(id)?;
             reservation.scheduled = Moment::NEVER;
-            Some((id, reservation.lease.step(now)))
+            Some((id, reservation.step(now)))
         };
         due.into_iter().filter_map(step).collect()
     }
 
-    /// True while nothing is held, and so nothing can need attention.
-    #[must_use]
-    pub fn holds_nothing(&self) -> bool {
-        self.held.borrow().is_empty()
+    /// The key of a reservation; empty for one that is not there.
+    #[cfg(test)]
+    pub fn key_of(&self, id: u64) -> String {
+        self.with(id, |reservation| reservation.holding.key().to_owned()).unwrap_or_default()
     }
 
     /// When the heartbeat has to look again.
@@ -234,8 +246,33 @@ impl Client {
         self.schedule.borrow().next()
     }
 
-    /// The ids of all that is held and fits.
-    pub fn find(&self, fits: impl Fn(&Reservation) -> bool) -> Vec<u64> {
-        self.held.borrow().iter().filter(|one| fits(one)).map(|one| one.holding.id).collect()
+    /// The ids of all that is held and fits, and until when each is certain.
+    pub fn find(&self, fits: impl Fn(&Reservation) -> bool) -> Vec<(u64, Moment)> {
+        let held = self.held.borrow();
+        held.iter().filter(|one| fits(one)).map(|one| (one.holding.id, one.lease.certain_until())).collect()
+    }
+
+    /// Whether a reservation is still ours is not known since now.
+    pub fn doubt(&self, id: u64) {
+        self.doubtful.borrow_mut().insert(id);
+    }
+
+    /// It is known. True if it was not.
+    pub fn trust(&self, id: u64) -> bool {
+        let mut doubtful = self.doubtful.borrow_mut();
+        !doubtful.is_empty() && doubtful.remove(&id)
+    }
+
+    /// Those of which it is not known.
+    pub fn doubtful(&self) -> Ref<'_, FxHashSet<u64>> {
+        self.doubtful.borrow()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Those who work for it find that it is gone.
+        self.earlier.notify_one();
+        self.undo.bell().notify_one();
     }
 }

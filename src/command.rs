@@ -199,6 +199,15 @@ pub fn text_of(reply: &Value) -> Option<String> {
     }
 }
 
+/// True if a reply to [`read`] is this very value.
+#[must_use]
+pub fn holds_value(reply: &Value, value: &str) -> bool {
+    match reply {
+        Value::BulkString(bytes) => bytes == value.as_bytes(),
+        _ => false,
+    }
+}
+
 /// The time in a reply to [`time_left`], for a key that has an end.
 #[must_use]
 pub fn duration_of(reply: &Value) -> Option<Duration> {

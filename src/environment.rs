@@ -189,7 +189,8 @@ impl Environment {
 
     /// Nobody can ask for this any more: what was to be told of it is told to nobody.
     pub fn forget(&self, number: u32) {
-        let holding = self.handles.borrow().get(number).filter(|holding| holding.has_lapsed()).cloned();
+        let is_unreleased = |holding: &&Arc<Holding>| holding.phase() == Phase::Unreleased;
+        let holding = self.handles.borrow().get(number).filter(is_unreleased).cloned();
         if let Some(holding) = holding {
             self.handles.borrow_mut().remove(&holding);
         }
@@ -229,11 +230,14 @@ impl Environment {
             }
             Letter::Event(event) => {
                 let Some(number) = self.number_of(&event) else { return Ok(()) };
-                let (name, fields) = event_object(env, &event)?;
                 if let Event::Lost { holding, .. } = &event {
-                    holding.enter(Phase::Over);
+                    // A release that was asked for meanwhile tells it.
+                    if !holding.tell_loss() {
+                        return Ok(());
+                    }
                     self.handles.borrow_mut().remove(holding);
                 }
+                let (name, fields) = event_object(env, &event)?;
                 (Form::Event, number, raw(env, name)?, raw_object(&fields))
             }
             Letter::LinesDropped(dropped) => {

@@ -1,28 +1,31 @@
 //! Keeps what was acquired: renews in batches, and tells of a loss when redis says so or when the deadline passes.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::attempts::Attempts;
 use crate::backoff::jittered;
-use crate::client::{Client, Next, Reservation};
+use crate::client::{Client, Reservation};
 use crate::clock::Moment;
 use crate::command::{Comparison, EXTEND, ScriptCall, comparison_of};
-use crate::error::{Class, Error};
+use crate::error::Error;
 use crate::holding::{Holding, Phase};
-use crate::lease::{Lease, Step};
+use crate::lease::{Asking, Lease, Step};
 use crate::limit::Limit;
 use crate::link::Patience;
 use crate::live::{LATE, Live};
-use crate::loss::{is_held, lose, run_out};
+use crate::loss::{lose, run_out};
 use crate::outbox::Lane;
 use crate::outlet::{Answer, Event, Loss, Ticket};
 use crate::reply::Trouble;
+use crate::sent::Sent;
 use crate::settings::LogLevel;
-use crate::settlement::{self, Sent};
+use crate::undo;
 
 /// The longest sleep while something is held: after a suspension, which stops the runtime's timers but not the lease,
 /// a loss is told this soon.
@@ -37,14 +40,17 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Renewals that redis refuses, or that a shard of a cluster is not there for, are tried this often in all.
 const MOST_TRIES_A_SECOND: u32 = 1_000;
 
-/// Between two moments at which all of them are tried at once, since one had succeeded.
+/// Renewals that a new connection is tried with. When one of them has succeeded, all others follow.
+const FIRST_TO_VALIDATE: usize = 10;
+
+/// Between two moments at which all of them are tried at once on one connection, since one had succeeded.
 const RETRY_ALL: Duration = Duration::from_secs(1);
 
 /// Starts the life of a reservation and answers the call that acquired it. Where its caller has ended meanwhile, the
 /// key is given back.
 pub fn keep(client: &Rc<Client>, sent: Sent, ticket: Ticket) {
     if !ticket.caller.outlet.is_open() {
-        settlement::discard(client, sent);
+        undo::discard(client, sent);
         return;
     }
     let lease = Lease::begin(sent.settings().terms, sent.when);
@@ -52,43 +58,25 @@ pub fn keep(client: &Rc<Client>, sent: Sent, ticket: Ticket) {
     let holding = client.keep(lease, Arc::clone(&ticket.caller), hand_overs, |id| {
         Arc::new(Holding::new(id, claim, lease.certain_until()))
     });
-    client.update(holding.id, |reservation| next_of(reservation));
-    watch(client);
     ticket.answer(Ok(Answer::Acquired(holding)));
 }
 
-/// Sees to it that the heartbeat runs.
-pub fn watch(client: &Rc<Client>) {
-    if !client.beating.replace(true) {
-        tokio::task::spawn_local(beat(Rc::clone(client)));
+/// The heartbeat of one endpoint, for as long as its client lives. `bell` is rung when something is to be done earlier
+/// than was known. It starts over after a panic: then what was being dealt with is planned anew.
+pub async fn beat(client: Weak<Client>, bell: Rc<Notify>) {
+    if let Some(client) = client.upgrade() {
+        client.plan_all();
     }
-}
-
-/// The heartbeat of one endpoint. Runs while anything is held.
-async fn beat(client: Rc<Client>) {
-    loop {
-        let now = Moment::now();
-        let mut renewals = Vec::new();
-        for (id, step) in client.take_due(now) {
-            match step {
-                Step::Renew => renewals.push(id),
-                Step::Sleep(until) => client.update(id, |_| Next::At(until)),
-                Step::Expired => run_out(&client, id, false),
-                Step::HeldTooLong => run_out(&client, id, true),
-            }
-        }
-        if !renewals.is_empty() {
-            renew(&client, &renewals);
-        }
-        if client.holds_nothing() {
-            client.beating.set(false);
-            return;
-        }
-        let pause = client.next_due().map_or(LONGEST_SLEEP, |next| Moment::now().until(next));
-        let end = Instant::now() + pause.min(LONGEST_SLEEP);
+    // Without the client in hand while it sleeps: nothing here keeps it.
+    while let Some(next) = client.upgrade().map(|client| turn(&client)) {
+        let Some(next) = next else {
+            bell.notified().await;
+            continue;
+        };
+        let end = Instant::now() + Moment::now().until(next).min(LONGEST_SLEEP);
         tokio::select! {
             () = sleep_until(end) => {}
-            () = client.earlier.notified() => {}
+            () = bell.notified() => {}
         }
         // This process was stopped. What answers came meanwhile are taken in first: one may be of a renewal, without
         // which a lease that stands would be told lost.
@@ -98,18 +86,39 @@ async fn beat(client: Rc<Client>) {
     }
 }
 
-/// When a reservation needs attention next.
-fn next_of(reservation: &Reservation) -> Next {
-    Next::At(reservation.lease.next())
+/// Does what is due, and says when the next is; `None` while there is nothing.
+fn turn(client: &Rc<Client>) -> Option<Moment> {
+    let mut renewals = Vec::new();
+    for (id, step) in client.take_due(Moment::now()) {
+        fail_point!("heartbeat", client.key_of(id));
+        match step {
+            Step::Renew => renewals.push(id),
+            Step::Nothing => client.update(id, |_| {}),
+            Step::Expired => run_out(client, id, false),
+            Step::HeldTooLong => run_out(client, id, true),
+        }
+    }
+    if !renewals.is_empty() {
+        renew(client, &renewals);
+    }
+    client.next_due()
 }
 
-/// After a reconnect: asks at once whether everything is still ours.
+/// After a reconnect: asks whether everything is still ours. A few first: should they be refused, as by a server that was
+/// demoted, the others are not a storm each time; their own tries are spread out until one succeeds.
 pub fn validate_all(client: &Client) {
-    for id in client.find(|one| one.holding.phase() == Phase::Held && !one.never_renews()) {
-        client.update(id, |reservation| {
-            reservation.lease.postpone(Some(Moment::ZERO));
-            next_of(reservation)
-        });
+    let mut held = client.find(|one| one.holding.phase() == Phase::Held && !one.never_renews());
+    held.sort_unstable_by_key(|&(id, end)| (end, id));
+    let now = Moment::now();
+    for (place, &(id, _)) in held.iter().enumerate() {
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        let due = if (place as usize) < FIRST_TO_VALIDATE {
+            now
+        } else {
+            now.after(RETRY + Duration::from_secs(1) / MOST_TRIES_A_SECOND * place)
+        };
+        client.doubt(id);
+        client.update(id, |reservation| reservation.lease.postpone(Some(due)));
     }
 }
 
@@ -136,15 +145,26 @@ struct Extension {
     round: Rc<Round>,
     holding: Arc<Holding>,
     ttl: Duration,
+    asking: Asking,
 }
 
 impl Extension {
+    /// An extend of this reservation that is sent now.
+    fn begin(round: &Rc<Round>, reservation: &mut Reservation, ttl: Duration) -> Self {
+        let asking = reservation.lease.ask(ttl, round.sent);
+        Self { round: Rc::clone(round), holding: Arc::clone(&reservation.holding), ttl, asking }
+    }
+
     fn call(&self) -> ScriptCall<'_> {
         ScriptCall { claim: &self.holding.claim, ttl: Some(self.ttl), next: None }
     }
 
-    /// Takes in the answer. `Ok(None)`: renewed, or no longer ours to renew; `Ok(Some)`: lost.
-    async fn finish(&self, reply: Result<Value, Trouble>, limit: Duration) -> Result<Option<Loss>, Error> {
+    /// Takes in the answer. `Ok(None)`: renewed; `Ok(Some)`: lost, to whom.
+    async fn finish(
+        &self,
+        reply: Result<Value, Trouble>,
+        limit: Duration,
+    ) -> Result<Option<Loss>, (Trouble, Error)> {
         let holding = &self.holding;
         let holder = match self.round.live.compared(reply, &EXTEND, &self.call(), limit).await {
             Ok(Comparison::Ours | Comparison::Freed) => {
@@ -154,38 +174,40 @@ impl Extension {
             Ok(Comparison::Gone) => None,
             Ok(Comparison::Other(holder)) => holder,
             Err(trouble) => {
-                let error = trouble.to_error(holding.settings(), "EXTEND", holding.key());
-                return Err(match trouble {
-                    Trouble::Dropped => self.round.client.link.failure().unwrap_or(error),
-                    _ => error,
-                });
+                let mut error = trouble.to_error(holding.settings(), EXTEND.name, holding.key());
+                match trouble {
+                    Trouble::Dropped => error = self.round.client.link.failure().unwrap_or(error),
+                    Trouble::TimedOut => {}
+                    Trouble::Refused(_) | Trouble::Unsent(_) => {
+                        let asking = self.asking;
+                        self.round.client.update(holding.id, |one| one.lease.was_refused(asking));
+                    }
+                }
+                return Err((trouble, error));
             }
         };
         Ok(Some(Loss { holding: Arc::clone(holding), holder }))
     }
 
-    /// Redis has renewed it.
+    /// Redis has renewed it. That is nothing to one whose release was asked for meanwhile: nobody renews it again.
     fn renewed(&self) {
-        let Round { client, sent, is_told, .. } = &*self.round;
-        let mut recovers = false;
+        let Round { client, live, sent, is_told } = &*self.round;
+        let is_good_news = client.trust(self.holding.id);
         client.update(self.holding.id, |reservation| {
-            recovers = std::mem::take(&mut reservation.complained);
-            reservation.lease.set_ttl(self.ttl);
-            reservation.lease.renew(reservation.interval(), *sent);
             if reservation.holding.phase() != Phase::Held {
-                return Next::AsPlanned;
+                return;
             }
-            reservation.holding.extend(reservation.lease.certain_until());
+            reservation.has_complained = false;
+            reservation.lease.renew(reservation.interval(), self.ttl, *sent);
+            reservation.holding.set_certain_until(reservation.lease.certain_until());
             let level = reservation.holding.settings().log_level;
             if *is_told && level >= LogLevel::Info {
                 let holding = Arc::clone(&reservation.holding);
                 reservation.caller.report(level, Event::Extended { holding, ttl: self.ttl });
             }
-            next_of(reservation)
         });
-        if recovers {
-            client.failing.set(client.failing.get().saturating_sub(1));
-            retry_all(client);
+        if is_good_news {
+            try_the_doubtful(client, live);
         }
     }
 
@@ -195,9 +217,9 @@ impl Extension {
         match self.finish(reply, self.holding.settings().command_timeout).await {
             Ok(None) => {}
             Ok(Some(loss)) => lose(client, id, loss),
-            Err(error) => {
+            Err((_, error)) => {
                 client.link.leave_if_useless(&self.round.live, &error);
-                failed(client, id, error, Some(Moment::now().after(next_try(client))));
+                failed(client, id, error);
             }
         }
     }
@@ -206,23 +228,27 @@ impl Extension {
 /// Sends the renewals that are due, in one turn and so in one pipeline.
 fn renew(client: &Rc<Client>, ids: &[u64]) {
     let Some(live) = client.link.current() else {
-        // The one who mends the connection brings it up, and then all are validated.
+        // When the connection is up again, all are validated.
         for &id in ids {
             let error = client.link.failure().unwrap_or_else(|| Error::Connection {
                 endpoint: Arc::clone(&client.link.endpoint),
                 detail: "the connection was lost".into(),
                 reason: "ECONNRESET",
             });
-            failed(client, id, error, None);
+            failed(client, id, error);
         }
         return;
     };
     let round = Round::begin(client, &live, true);
     for &id in ids {
         client.update(id, |reservation| {
-            let (holding, ttl) = (Arc::clone(&reservation.holding), reservation.lease.ttl());
-            let limit = holding.settings().command_timeout;
-            let extension = Extension { round: Rc::clone(&round), holding, ttl };
+            // A release may have been asked for in this very moment.
+            if reservation.holding.phase() != Phase::Held {
+                return;
+            }
+            let ttl = reservation.lease.ttl();
+            let limit = reservation.holding.settings().command_timeout;
+            let extension = Extension::begin(&round, reservation, ttl);
             let command = EXTEND.by_hash(&extension.call());
             live.send_then(Lane::Renewal, command, limit, move |reply| {
                 if let Ok(Some(Comparison::Ours)) = reply.as_ref().map(comparison_of) {
@@ -231,103 +257,107 @@ fn renew(client: &Rc<Client>, ids: &[u64]) {
                     tokio::task::spawn_local(extension.settle(reply));
                 }
             });
+            // Nothing more is due before the answer is in, or the lease is over.
             reservation.lease.postpone(None);
-            // Nothing more is due before the answer is in, or its time is up, unless the lease ends before that.
-            let end = reservation.lease.certain_until();
-            if end <= round.sent.after(limit) { Next::At(end) } else { Next::Never }
         });
     }
 }
 
-/// A renewal failed without redis having said that the key is lost. It is tried again at `retry`, or when the
-/// connection is back (`None`), until the deadline.
-fn failed(client: &Client, id: u64, error: Error, retry: Option<Moment>) {
-    if !is_held(client, id) {
-        return;
-    }
-    let is_up = client.link.current().is_some();
+/// A renewal failed without redis having said that the key is lost. It is tried again, until the deadline: after a
+/// while, or when the connection is back.
+fn failed(client: &Client, id: u64, error: Error) {
+    let retry = client.link.current().map(|_| Moment::now().after(next_try(client)));
+    let mut is_held = false;
     client.update(id, |reservation| {
-        reservation.lease.postpone(if is_up { retry } else { None });
-        if !std::mem::replace(&mut reservation.complained, true) {
-            client.failing.set(client.failing.get() + 1);
+        is_held = reservation.holding.phase() == Phase::Held;
+        if !is_held {
+            return;
+        }
+        reservation.lease.postpone(retry);
+        if !std::mem::replace(&mut reservation.has_complained, true) {
             let holding = Arc::clone(&reservation.holding);
             let level = reservation.holding.settings().log_level;
             reservation.caller.report(level, Event::ExtendFailed { holding, error });
         }
-        next_of(reservation)
     });
+    if is_held {
+        client.doubt(id);
+    }
 }
 
 /// How long after a refused renewal the next is sent: soon, unless there are so many that their tries would be a burden.
 fn next_try(client: &Client) -> Duration {
-    jittered(RETRY.max(Duration::from_secs(1) / MOST_TRIES_A_SECOND * client.failing.get()))
+    let doubtful = u32::try_from(client.doubtful().len()).unwrap_or(u32::MAX);
+    jittered(RETRY.max((Duration::from_secs(1) / MOST_TRIES_A_SECOND).saturating_mul(doubtful)))
 }
 
-/// What one renewal was refused for has passed: all that wait for their next try have it now.
-fn retry_all(client: &Client) {
-    if client.failing.get() == 0 || client.retried.get().is_some_and(|when| when.elapsed() < RETRY_ALL) {
+/// What renewals were refused for has passed, or a new connection is good: all that wait for their next try have it now.
+fn try_the_doubtful(client: &Client, live: &Live) {
+    let doubtful: Vec<u64> = client.doubtful().iter().copied().collect();
+    let recently = live.retried.get().is_some_and(|when| when.elapsed() < RETRY_ALL);
+    if doubtful.is_empty() || recently {
         return;
     }
-    client.retried.set(Some(Instant::now()));
-    for id in client.find(|one| one.complained) {
+    live.retried.set(Some(Instant::now()));
+    for id in doubtful {
         client.update(id, |reservation| {
             // One that is under way already is not sent twice.
-            if reservation.lease.is_postponed() {
-                return Next::AsPlanned;
+            if !reservation.lease.is_postponed() {
+                reservation.lease.postpone(Some(Moment::ZERO));
             }
-            reservation.lease.postpone(Some(Moment::ZERO));
-            next_of(reservation)
         });
     }
 }
 
-/// Renews one reservation now, for a caller who waits for the answer. `Ok(None)`: renewed; `Ok(Some)`: it was lost,
-/// which the caller tells.
+/// What became of a renewal that a caller asked for.
+pub enum Renewal {
+    /// It is renewed.
+    Renewed,
+    /// Its release was asked for meanwhile, or another has told that it is lost.
+    NotHeld,
+    /// It was lost, which the caller tells.
+    Lost(Loss),
+}
+
+/// Renews one reservation now, for a caller who waits for the answer.
 ///
 /// # Errors
 /// Why redis could not be asked.
-pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Option<Loss>, Error> {
-    let Some(holding) = client.with(id, |reservation| {
-        // A shorter ttl counts from now on, since redis may apply it and its answer be lost; a longer one only once
-        // redis has confirmed it.
-        let shorter = reservation.lease.ttl().min(ttl);
-        reservation.lease.set_ttl(shorter);
-        reservation.holding.extend(reservation.lease.certain_until());
-        Arc::clone(&reservation.holding)
-    }) else {
-        return Ok(None);
-    };
+pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Renewal, Error> {
+    let mut holding = None;
+    client.update(id, |reservation| {
+        reservation.lease.shorten(ttl, Moment::now());
+        reservation.holding.set_certain_until(reservation.lease.certain_until());
+        holding = Some(Arc::clone(&reservation.holding));
+    });
+    let Some(holding) = holding else { return Ok(Renewal::NotHeld) };
     let settings = holding.settings();
-    let mut limit = Limit::new(settings.command_timeout);
-    let mut refusal = None;
-    let loss = loop {
-        let live = client.link.live(Patience::Call, settings.connect_timeout).await?;
-        // The connection that the last refusal cost may have taken the time that was left.
-        if !limit.has_time()
-            && let Some(refusal) = refusal.take()
-        {
-            return Err(refusal);
+    let mut attempts = Attempts::new(client, settings, Limit::new(settings.command_timeout));
+    loop {
+        let live = attempts.connection(Patience::Call).await?;
+        // Whoever asks for the release is done with it, however many tries of this there were to be.
+        if holding.phase() != Phase::Held {
+            return Ok(Renewal::NotHeld);
         }
         let round = Round::begin(client, &live, false);
-        let extension = Extension { round, holding: Arc::clone(&holding), ttl };
-        let remaining = limit.remaining();
+        let mut extension = None;
+        client.update(id, |one| extension = Some(Extension::begin(&round, one, ttl)));
+        let Some(extension) = extension else { return Ok(Renewal::NotHeld) };
+        let limit = attempts.remaining();
         let command = EXTEND.by_hash(&extension.call());
-        let reply = live.send(Lane::Renewal, command, remaining).reply().await;
-        let error = match extension.finish(reply, remaining).await {
-            Ok(loss) => break loss,
-            Err(error) => error,
-        };
-        client.link.leave_if_useless(&live, &error);
-        // An extend may run twice. What passes, or broke with the connection, is tried again while there is time.
-        let is_worth_a_retry = matches!(error.class(), Class::Later | Class::Reconnect | Class::Unknown);
-        if !is_worth_a_retry || !limit.pause().await {
-            return Err(error);
+        let reply = live.send(Lane::Renewal, command, limit).reply().await;
+        match extension.finish(reply, limit).await {
+            Ok(None) if holding.phase() == Phase::Held => return Ok(Renewal::Renewed),
+            Ok(None) => return Ok(Renewal::NotHeld),
+            // A release that was asked for finds out by itself, and tells it.
+            Ok(Some(loss)) if holding.end_told() => {
+                client.take(id);
+                client.changed(holding.key());
+                return Ok(Renewal::Lost(loss));
+            }
+            Ok(Some(_)) => return Ok(Renewal::NotHeld),
+            // An extend may run twice.
+            Err((trouble, error)) => attempts.failed(&live, &trouble, error).await?,
         }
-        refusal = Some(error);
-    };
-    if loss.is_some() && is_held(client, id) && client.take(id).is_some() {
-        holding.enter(Phase::Over);
-        return Ok(loss);
     }
-    Ok(None)
 }

@@ -1,5 +1,7 @@
 //! A table of what is held, by numbers that lead straight to their places: looked into several times an operation, it
-//! hashes nothing and has no room to spare.
+//! hashes nothing.
+
+use slab::Slab;
 
 /// What has a number of its own.
 pub trait Numbered {
@@ -7,50 +9,40 @@ pub trait Numbered {
     fn number(&self) -> u64;
 }
 
-/// The table.
+/// The table. A number is a place in the lower half, and in the upper one what tells apart those who have had it.
 #[derive(Debug)]
 pub struct Held<T> {
-    places: Vec<Option<T>>,
-    vacant: Vec<u32>,
+    places: Slab<T>,
     inserted: u64,
 }
 
 impl<T> Default for Held<T> {
     fn default() -> Self {
-        Self { places: Vec::new(), vacant: Vec::new(), inserted: 0 }
+        Self { places: Slab::new(), inserted: 0 }
     }
 }
 
 impl<T: Numbered> Held<T> {
     /// Puts in what is made with the number that it gets. A number comes back after 2^32 others at the earliest.
     pub fn insert(&mut self, make: impl FnOnce(u64) -> T) -> &mut T {
-        let place = self.vacant.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            // 2^32 of them are more than memory has room for.
-            u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
-        });
         self.inserted += 1;
-        let number = (self.inserted << 32) | u64::from(place);
-        self.places[place as usize].insert(make(number))
+        let vacant = self.places.vacant_entry();
+        let number = (self.inserted << 32) | vacant.key() as u64;
+        vacant.insert(make(number))
     }
 
     /// What has this number.
     pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        let there = self.places.get_mut(place_of(number))?.as_mut()?;
-        (there.number() == number).then_some(there)
+        self.places.get_mut(place_of(number)).filter(|there| there.number() == number)
     }
 
     /// Takes it out.
     pub fn remove(&mut self, number: u64) -> Option<T> {
         self.get_mut(number)?;
-        let place = place_of(number);
-        // It was made from a place's number.
-        self.vacant.extend(u32::try_from(place));
-        let taken = self.places[place].take();
-        if self.is_empty() {
+        let taken = self.places.try_remove(place_of(number));
+        if self.places.is_empty() {
             // Whatever many there were, there is no need for their places.
-            self.places = Vec::new();
-            self.vacant = Vec::new();
+            self.places = Slab::new();
         }
         taken
     }
@@ -58,12 +50,12 @@ impl<T: Numbered> Held<T> {
     /// True if there is nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.places.len() == self.vacant.len()
+        self.places.is_empty()
     }
 
     /// All of it.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.places.iter().flatten()
+        self.places.iter().map(|(_, there)| there)
     }
 }
 

@@ -7,8 +7,9 @@
 //! - [`bridge`], [`environment`] with its [`handles`], [`javascript`]: carry calls to the core and answers back, in batches
 //!   through a [`mailbox`]. With the class above, the only parts that know Node.
 //! - [`core`]: the thread; hands each request to the part that serves it.
-//! - [`waiting`], [`release`] and [`releases`], [`heartbeat`], [`acquire`] with [`replication`]: what is done with a lock.
-//! - [`loss`], [`settlement`]: the end of what is lost, and what a lost reply left open.
+//! - [`waiting`], [`release`] and [`releases`], [`heartbeat`], [`acquire`] with [`replication`]: what is done with a lock,
+//!   by [`attempts`].
+//! - [`loss`], [`undo`], [`sent`]: the end of what is lost, and what a lost reply left open.
 //! - [`client`]: the state of one endpoint, made of [`held`], [`queue`], [`schedule`] and [`link`].
 //! - [`link`], [`live`] with its [`outbox`], [`reply`] and [`wire`]: a connection that heals, one that is up, where its
 //!   commands go.
@@ -17,11 +18,14 @@
 //! - [`outlet`], [`holding`], [`claim`], [`settings`]: what both threads see.
 //! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`tls`], [`clock`], [`error`], [`advice`]: values and
 //!   arithmetic.
-//!
-//! Test builds have `counted` beside all this: the allocator, which counts.
+//! - [`guard`]: tasks that outlive a panic. [`fail_point`]: how tests make one. `counted`: the allocator of test builds.
+
+#[macro_use]
+pub mod fail_point;
 
 pub mod acquire;
 pub mod advice;
+pub mod attempts;
 pub mod backoff;
 mod bridge;
 pub mod claim;
@@ -37,6 +41,7 @@ pub mod endpoint;
 mod environment;
 pub mod error;
 pub mod greeting;
+pub mod guard;
 mod handles;
 pub mod heartbeat;
 pub mod held;
@@ -59,12 +64,13 @@ pub mod replication;
 pub mod reply;
 mod reserve_resource;
 pub mod schedule;
+pub mod sent;
 pub mod sentinel;
 pub mod settings;
-pub mod settlement;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+pub mod undo;
 pub mod waiting;
 pub mod wire;
 

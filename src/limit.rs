@@ -37,6 +37,12 @@ impl Limit {
         Self { is_endless: true, ..Self::new(each) }
     }
 
+    /// True for a call that tries for ever.
+    #[must_use]
+    pub fn is_endless(&self) -> bool {
+        self.is_endless
+    }
+
     /// How long the next command may take.
     pub fn remaining(&mut self) -> Duration {
         if self.is_endless {

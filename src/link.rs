@@ -1,8 +1,9 @@
 //! The one connection that all calls to an endpoint share: made when it is needed, made again when it breaks.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::command::text_of;
@@ -35,7 +37,7 @@ pub enum Patience {
     Call,
     /// For ever, unless the credentials are refused.
     Outage,
-    /// For ever, whatever happens: something is to be settled, or a lease to be kept.
+    /// For ever, whatever happens: something is to be undone.
     Endless,
 }
 
@@ -55,34 +57,64 @@ pub enum News {
 }
 
 type Watcher = Box<dyn Fn(&News)>;
+type Need = Box<dyn Fn() -> Option<Duration>>;
 
 enum State {
     /// No connection, and no attempt at one before `retry_at`.
     Down { retry_at: Instant },
-    /// An attempt is under way.
-    Connecting,
     /// Up.
     Up(Rc<Live>),
 }
 
 /// The shared connection of one endpoint.
+///
+/// One task connects, for as long as somebody wants the connection and it is not up. Whoever wants it waits to be told;
+/// a hundred thousand who outlast an outage are told of its end, and not of each attempt that fails.
 pub struct Link {
     /// Where it leads.
     pub endpoint: Arc<Endpoint>,
     state: RefCell<State>,
-    /// Told of every change of `state`.
-    changed: Notify,
+    /// The task that connects, while there is one.
+    connector: RefCell<Option<JoinHandle<()>>>,
+    /// Who wants the connection: how many, by how long their attempts may take.
+    wants: RefCell<BTreeMap<Duration, usize>>,
+    /// Told when it is up, and of a failure that no waiting mends.
+    settled: Notify,
+    /// Told whenever an attempt has ended.
+    attempted: Notify,
     backoff: Cell<Backoff>,
     /// The last attempt's failure and the number of attempts, so that a waiter knows which failures are news.
     failure: RefCell<Option<Error>>,
     attempts: Cell<u64>,
     generation: Cell<u64>,
+    /// When the last connection that was up was last used.
+    used: Cell<Instant>,
     /// Why the server does not tell of changed keys, if it does not and nobody has been told.
     why_no_pushes: RefCell<Option<String>>,
     /// The reasons that somebody has been told.
     reasons_told: RefCell<HashSet<String>>,
     /// Who is told the news.
     watcher: RefCell<Option<Watcher>>,
+    /// Says how long an attempt may take for what needs the connection without anybody waiting for it.
+    need: RefCell<Option<Need>>,
+}
+
+/// Somebody wants the connection, until this is dropped.
+struct Want<'link> {
+    link: &'link Link,
+    connect_timeout: Duration,
+}
+
+impl Drop for Want<'_> {
+    fn drop(&mut self) {
+        let mut wants = self.link.wants.borrow_mut();
+        if let Some(count) = wants.get_mut(&self.connect_timeout) {
+            *count -= 1;
+            if *count == 0 {
+                wants.remove(&self.connect_timeout);
+            }
+        }
+    }
 }
 
 impl Link {
@@ -92,20 +124,27 @@ impl Link {
         Rc::new(Self {
             endpoint,
             state: RefCell::new(State::Down { retry_at: Instant::now() }),
-            changed: Notify::new(),
+            connector: RefCell::default(),
+            wants: RefCell::default(),
+            settled: Notify::new(),
+            attempted: Notify::new(),
             backoff: Cell::default(),
             failure: RefCell::default(),
             attempts: Cell::new(0),
             generation: Cell::new(0),
+            used: Cell::new(Instant::now()),
             why_no_pushes: RefCell::default(),
             reasons_told: RefCell::default(),
             watcher: RefCell::default(),
+            need: RefCell::default(),
         })
     }
 
-    /// Sets who is told the news.
-    pub fn watch(&self, watcher: impl Fn(&News) + 'static) {
+    /// Sets who is told the news, and what says whether the connection is needed though nobody waits for it: then, how
+    /// long an attempt may take.
+    pub fn watch(&self, watcher: impl Fn(&News) + 'static, need: impl Fn() -> Option<Duration> + 'static) {
         *self.watcher.borrow_mut() = Some(Box::new(watcher));
+        *self.need.borrow_mut() = Some(Box::new(need));
     }
 
     /// The connection, if it is up now.
@@ -115,6 +154,18 @@ impl Link {
             State::Up(live) => Some(Rc::clone(live)),
             _ => None,
         }
+    }
+
+    /// When the connection was last used, or given up.
+    #[must_use]
+    pub fn last_used(&self) -> Instant {
+        self.current().map_or(self.used.get(), |live| live.last_used())
+    }
+
+    /// True while it is up and nothing is under way on it.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.current().is_some_and(|live| live.is_quiet())
     }
 
     /// True once a connection has stood: an outage since then is worth waiting for.
@@ -173,8 +224,9 @@ impl Link {
         let asked = Instant::now();
         let before = self.attempts.get();
         let mut seen = before;
+        let _want = self.want(connect_timeout);
         loop {
-            let changed = self.changed.notified();
+            let (settled, attempted) = (self.settled.notified(), self.attempted.notified());
             if let Some(live) = self.current() {
                 return Ok(live);
             }
@@ -186,24 +238,63 @@ impl Link {
                     return Err(failure);
                 }
             }
-            let pause = match &*self.state.borrow() {
-                State::Down { retry_at } => Some(*retry_at),
-                _ => None,
-            };
-            match pause {
-                Some(retry_at) if retry_at > Instant::now() => drop(timeout_at(retry_at, changed).await),
-                Some(_) => self.attempt(connect_timeout),
-                None if patience == Patience::Call => {
-                    if timeout_at(asked + connect_timeout, changed).await.is_err() {
-                        // What an attempt of this call has met says more than that the next one is pending.
-                        let failure = self.failure().filter(|_| self.attempts.get() != before);
-                        return Err(
-                            failure.unwrap_or_else(|| opening::not_within(&self.endpoint, connect_timeout))
-                        );
-                    }
-                }
-                None => changed.await,
+            if patience != Patience::Call {
+                settled.await;
+            } else if timeout_at(asked + connect_timeout, attempted).await.is_err() {
+                // What an attempt of this call has met says more than that the next one is pending.
+                let failure = self.failure().filter(|_| self.attempts.get() != before);
+                return Err(failure.unwrap_or_else(|| opening::not_within(&self.endpoint, connect_timeout)));
             }
+        }
+    }
+
+    fn want(self: &Rc<Self>, connect_timeout: Duration) -> Want<'_> {
+        *self.wants.borrow_mut().entry(connect_timeout).or_default() += 1;
+        self.connect();
+        Want { link: self, connect_timeout }
+    }
+
+    /// How long an attempt may take, while somebody wants the connection.
+    fn wanted(&self) -> Option<Duration> {
+        let waited_for = self.wants.borrow().keys().next().copied();
+        let needed = self.need.borrow().as_ref().and_then(|need| need());
+        match (waited_for, needed) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Sees to it that somebody connects.
+    fn connect(self: &Rc<Self>) {
+        let mut connector = self.connector.borrow_mut();
+        if connector.as_ref().is_none_or(JoinHandle::is_finished) {
+            let link = Rc::clone(self);
+            *connector = Some(spawn_local(async move { link.connect_while_wanted().await }));
+        }
+    }
+
+    async fn connect_while_wanted(self: Rc<Self>) {
+        while let Some(retry_at) = self.retry_at() {
+            sleep_until(retry_at).await;
+            let Some(limit) = self.wanted() else { return };
+            let endpoint = Arc::clone(&self.endpoint);
+            let opening = spawn_local(async move {
+                fail_point!("connect", endpoint.to_string());
+                opening::open(&endpoint, limit).await
+            });
+            match opening.await {
+                Ok(Ok(opened)) => self.came_up(opened),
+                Ok(Err(error)) => self.failed(error),
+                Err(panic) => self.failed(Error::Internal(panic.to_string())),
+            }
+        }
+    }
+
+    /// When the next attempt may begin, while it is down.
+    fn retry_at(&self) -> Option<Instant> {
+        match &*self.state.borrow() {
+            State::Down { retry_at } => Some(*retry_at),
+            State::Up(_) => None,
         }
     }
 
@@ -216,7 +307,7 @@ impl Link {
 
     /// Leaves a connection whose server is of no use (demoted, or without room for us), if it is still the same one. The
     /// next attempt looks up the name again.
-    pub fn leave_if_useless(&self, live: &Rc<Live>, error: &Error) {
+    pub fn leave_if_useless(self: &Rc<Self>, live: &Rc<Live>, error: &Error) {
         // It is not closed: it ends when the last of the commands that are under way on it has its answer.
         // A cluster's nodes are left one by one, by its engine.
         if error.class() == Class::Reconnect && live.keeps_order() {
@@ -224,22 +315,10 @@ impl Link {
         }
     }
 
-    fn attempt(self: &Rc<Self>, connect_timeout: Duration) {
-        *self.state.borrow_mut() = State::Connecting;
-        let link = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            let result = opening::open(&link.endpoint, connect_timeout).await;
-            match result {
-                Ok(opened) => link.came_up(opened),
-                Err(error) => link.failed(error),
-            }
-        });
-    }
-
     fn came_up(self: &Rc<Self>, opened: Opened) {
         let generation = self.generation.get() + 1;
         self.generation.set(generation);
-        let mut driver = tokio::task::spawn_local(opened.driver);
+        let mut driver = spawn_local(opened.driver);
         let tells_changes = opened.pushes.is_ok();
         let live = Live::new(generation, opened.identity, tells_changes, opened.wire, driver.abort_handle());
         match opened.pushes {
@@ -247,7 +326,7 @@ impl Link {
             Err(reason) => self.note_why_no_pushes(reason),
         }
         let link: Weak<Self> = Rc::downgrade(self);
-        tokio::task::spawn_local(async move {
+        spawn_local(async move {
             let moved = opened.moved.unwrap_or_else(|| Box::pin(pending()));
             let has_moved = tokio::select! {
                 // Ends when the connection does, and when it is closed from here; a panic in it ends it too.
@@ -264,6 +343,8 @@ impl Link {
         });
         *self.failure.borrow_mut() = None;
         *self.state.borrow_mut() = State::Up(Rc::new(live));
+        self.settled.notify_waiters();
+        self.attempted.notify_waiters();
         self.tell(&News::Up);
     }
 
@@ -271,17 +352,20 @@ impl Link {
         let before = self.failure.replace(Some(error.clone()));
         self.go_down();
         self.attempts.set(self.attempts.get() + 1);
+        if matches!(error.class(), Class::Denied | Class::Final) {
+            self.settled.notify_waiters();
+        }
+        self.attempted.notify_waiters();
         if before.is_none() && self.has_stood() {
             self.tell(&News::Failing(error));
-        } else {
-            self.changed.notify_waiters();
         }
     }
 
-    fn broke(&self, generation: u64) {
+    fn broke(self: &Rc<Self>, generation: u64) {
         let Some(live) = self.current().filter(|live| live.generation == generation) else {
             return;
         };
+        self.used.set(live.last_used());
         // A connection that stood for a while is made again at once; one that breaks as soon as it is made is like
         // one that is refused.
         if live.since.elapsed() >= STEADY {
@@ -291,6 +375,9 @@ impl Link {
             self.go_down();
         }
         self.tell(&News::Down);
+        if self.wanted().is_some() {
+            self.connect();
+        }
     }
 
     fn go_down(&self) {
@@ -300,17 +387,17 @@ impl Link {
         *self.state.borrow_mut() = State::Down { retry_at: Instant::now() + delay };
     }
 
+    /// A panic of whoever is told is not one of the connection.
     fn tell(&self, news: &News) {
-        self.changed.notify_waiters();
         if let Some(watcher) = &*self.watcher.borrow() {
-            watcher(news);
+            drop(catch_unwind(AssertUnwindSafe(|| watcher(news))));
         }
     }
 
     /// Passes on which keys have changed, for as long as the connection lives.
     fn listen(self: &Rc<Self>, mut pushes: UnboundedReceiver<PushInfo>) {
         let link: Weak<Self> = Rc::downgrade(self);
-        tokio::task::spawn_local(async move {
+        spawn_local(async move {
             while let Some(push) = pushes.recv().await {
                 let Some(link) = link.upgrade() else { return };
                 match push.kind {

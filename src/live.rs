@@ -1,14 +1,14 @@
 //! One connection that is up: commands of one turn leave as one pipeline, every command has a limit, and a
 //! connection that has gone silent is given up.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell as Once, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use redis::{Cmd, Value};
 use rustc_hash::FxHashMap;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, OnceCell, oneshot};
 use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -37,6 +37,10 @@ pub struct Live {
     pub identity: Option<Identity>,
     /// When it came up.
     pub since: Instant,
+    /// Which connections of before are certainly closed, by their generation; see [`crate::sent`].
+    pub closed: RefCell<FxHashMap<u64, Rc<OnceCell<bool>>>>,
+    /// When all renewals that wait for their next try had it at once.
+    pub retried: Cell<Option<Instant>>,
     /// The server tells when a watched key changes. Turned off where it turns out to refuse.
     pub tells_changes: Cell<bool>,
     wire: Wire,
@@ -53,7 +57,7 @@ pub struct Live {
     alarm: Cell<Option<Instant>>,
     /// Rung when the alarm is set to an earlier time.
     earlier: Rc<Notify>,
-    watchdog: OnceCell<AbortHandle>,
+    watchdog: Once<AbortHandle>,
     /// When the last reply came: a command that timed out since then was not the only one to wait.
     heard: Cell<Instant>,
     /// Aborting the task that moves the bytes closes the socket.
@@ -74,6 +78,8 @@ impl Live {
             generation,
             identity,
             since: Instant::now(),
+            closed: RefCell::default(),
+            retried: Cell::new(None),
             tells_changes: Cell::new(tells_changes),
             wire,
             outbox: RefCell::default(),
@@ -83,7 +89,7 @@ impl Live {
             batches: RefCell::default(),
             alarm: Cell::new(None),
             earlier: Rc::default(),
-            watchdog: OnceCell::new(),
+            watchdog: Once::new(),
             heard: Cell::new(Instant::now()),
             driver,
         }
@@ -182,6 +188,18 @@ impl Live {
     pub fn is_garbled(&self) -> Trouble {
         self.close();
         Trouble::Dropped
+    }
+
+    /// When something was last handed in.
+    #[must_use]
+    pub fn last_used(&self) -> Instant {
+        self.turn.get()
+    }
+
+    /// True while no command is written or waits to be.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.under_way.get() == 0 && self.outbox.borrow().is_empty()
     }
 
     /// True where all commands go to one server, which answers them in order. Nothing that was sent before can run after

@@ -5,55 +5,48 @@ use std::sync::Arc;
 
 use crate::client::Client;
 use crate::clock::Moment;
-use crate::holding::{Holding, Phase};
+use crate::holding::Phase;
 use crate::outlet::{Event, Loss};
-use crate::settlement::{self, Sent};
-
-/// True while a reservation is kept and no release of it was asked for.
-#[must_use]
-pub fn is_held(client: &Client, id: u64) -> bool {
-    client.with(id, |reservation| reservation.holding.phase() == Phase::Held).unwrap_or(false)
-}
+use crate::sent::Sent;
+use crate::undo;
 
 /// Redis has said that a reservation is not ours any more.
 pub fn lose(client: &Client, id: u64, loss: Loss) {
-    // A release that is under way finds out by itself, and tells it.
-    if !is_held(client, id) {
+    // A release that was asked for finds out by itself, and tells it.
+    if !loss.holding.lose(loss.holder.as_deref()) {
         return;
     }
-    let Some(reservation) = client.take(id) else {
-        return;
-    };
-    reservation.holding.enter(Phase::Lost);
-    let holding = Arc::clone(&reservation.holding);
+    let Some(reservation) = client.take(id) else { return };
+    let holding = Arc::clone(&loss.holding);
     let level = holding.settings().log_level;
     reservation.caller.report(level, Event::Lost { holding, loss, quiet: false });
     client.changed(reservation.holding.key());
 }
 
-/// A reservation's time is over by our clock, or it was held for as long as it may be.
+/// A reservation's time is over by our clock, or it was held for as long as it may be. In whatever phase it is, a renewal
+/// whose answer was lost must not keep its key alive.
 pub fn run_out(client: &Rc<Client>, id: u64, held_too_long: bool) {
-    let Some(reservation) = client.take(id) else {
+    let Some((holding, never_renews)) =
+        client.with(id, |reservation| (Arc::clone(&reservation.holding), reservation.never_renews()))
+    else {
         return;
     };
-    let holding = Arc::clone(&reservation.holding);
-    let level = holding.settings().log_level;
-    let phase = holding.phase();
-    if phase != Phase::Held {
-        let unknown = phase == Phase::ReleaseUnknown;
-        holding.enter(if unknown { Phase::LapsedAfterRelease } else { Phase::Lapsed });
-        reservation.caller.report(level, Event::Lapsed { holding });
+    let is_lost = holding.lose(None);
+    // A release that was asked for this moment deletes the key, or fails and leaves it to the next time.
+    if !is_lost && holding.phase() == Phase::Releasing {
+        client.update(id, |_| {});
         return;
     }
-    let quiet = reservation.never_renews() && !held_too_long;
-    holding.enter(if quiet { Phase::Lapsed } else { Phase::Lost });
-    let loss = Loss { holding: Arc::clone(&holding), holder: None };
-    // A renewal whose answer was lost must not keep a key alive that was told lost.
-    settlement::discard(client, sent_of(&holding));
-    reservation.caller.report(level, Event::Lost { holding, loss, quiet });
-}
-
-/// What is to be deleted. No connection needs to be killed for it: an extend that arrives late finds nothing.
-fn sent_of(holding: &Holding) -> Sent {
-    Sent { claim: holding.claim.clone(), when: Moment::now(), hand_overs: 0, origin: None }
+    let Some(reservation) = client.take(id) else { return };
+    // No connection needs to be closed for it: an extend that arrives late finds nothing.
+    let sent = Sent { claim: holding.claim.clone(), when: Moment::now(), hand_overs: 0, origin: None };
+    undo::discard_until(client, sent, reservation.lease.key_end());
+    let level = holding.settings().log_level;
+    let event = if is_lost {
+        let loss = Loss { holding: Arc::clone(&holding), holder: None };
+        Event::Lost { holding, loss, quiet: never_renews && !held_too_long }
+    } else {
+        Event::Lapsed { holding }
+    };
+    reservation.caller.report(level, event);
 }

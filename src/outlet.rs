@@ -36,6 +36,13 @@ pub struct Loss {
 }
 
 impl Loss {
+    /// A loss that was found before, and is told by whoever has this.
+    #[must_use]
+    pub fn of(holding: Arc<Holding>) -> Self {
+        let holder = holding.taken_by().map(str::to_owned);
+        Self { holding, holder }
+    }
+
     /// The loss as the error that tells of it.
     #[must_use]
     pub fn to_error(&self) -> Error {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use crate::outlet::{Caller, Ticket};
 use crate::settings::Settings;
@@ -20,6 +21,17 @@ pub struct Waiter {
     pub settings: Arc<Settings>,
     /// It was first once, and its attempt was answered.
     pub has_tried: bool,
+    /// What ends its wait, where that has a limit; goes when it goes.
+    pub alarm: Option<Alarm>,
+}
+
+/// A task that ends a wait when its time is up. Dropping it ends the task.
+pub struct Alarm(pub AbortHandle);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// The waiters in the order in which they came.
@@ -81,6 +93,13 @@ impl Queue {
         line.arrivals.insert((waiter.ticket.caller.environment, waiter.ticket.call), arrival);
         line.by_arrival.insert(arrival, waiter);
         arrival
+    }
+
+    /// The wait of this place has a limit.
+    pub fn set_alarm(&self, arrival: u64, alarm: Alarm) {
+        if let Some(waiter) = self.waiters.borrow_mut().by_arrival.get_mut(&arrival) {
+            waiter.alarm = Some(alarm);
+        }
     }
 
     /// True until the waiter of this place has left.

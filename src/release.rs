@@ -1,19 +1,19 @@
 //! Giving back what is held: one compare-and-delete each, or a hand-over to the next waiter of this process, and what
 //! each of the answers means.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use redis::Value;
 use tokio::time::Instant;
 
-use crate::client::{Client, Next};
+use crate::attempts::Attempts;
+use crate::client::Client;
 use crate::clock::Moment;
 use crate::command::{Comparison, HAND_OVER, RELEASE, Script, ScriptCall, comparison_of};
-use crate::error::{Class, Error};
+use crate::error::Error;
 use crate::heartbeat;
-use crate::holding::{Holding, Phase};
+use crate::holding::Holding;
 use crate::lease::Lease;
 use crate::limit::Limit;
 use crate::link::Patience;
@@ -22,7 +22,8 @@ use crate::outbox::Lane;
 use crate::outlet::Loss;
 use crate::queue::{Head, Queue};
 use crate::reply::Trouble;
-use crate::settlement::{self, Origin, Sent};
+use crate::sent::Sent;
+use crate::undo;
 use crate::waiting;
 
 /// What became of one reservation that was to be released.
@@ -33,8 +34,6 @@ pub enum Outcome {
     Lost(Loss),
     /// Redis could not be asked, or refused; it may be released again.
     Failed(Arc<str>, Error),
-    /// Nothing to do: it is over, or somebody else is releasing it.
-    Nothing,
 }
 
 /// How often in a row a key goes from holder to holder inside this process before it is plainly freed, so that waiters
@@ -54,29 +53,21 @@ struct Release {
     holding: Arc<Holding>,
     heir: Option<Heir>,
     hand_overs: u32,
-    /// Whether a release whose answer was lost has done it is not known.
-    is_unknown: Cell<bool>,
 }
 
 /// A command whose reply is there, and when it was sent.
 type Tried = (Rc<Live>, Instant, Result<Value, Trouble>);
 
-/// Releases one reservation; `done` is told what became of it. What goes well, as nearly all does, is dealt with right
-/// where the reply comes in; a task is made only for what takes more than one command.
+/// Releases one reservation, for the one who asked for it ([`Holding::ask_release`]); `done` is told what became of it.
+/// One whose time ran out after a release that had failed is released like any other: its key may still be there. What
+/// goes well, as nearly all does, is dealt with right where the reply comes in; a task is made only for what takes more
+/// than one command.
 pub fn release(client: &Rc<Client>, holding: Arc<Holding>, done: impl FnOnce(Outcome) + 'static) {
-    let mine = client.with(holding.id, |reservation| {
-        (!std::mem::replace(&mut reservation.releasing, true)).then_some(reservation.hand_overs)
-    });
-    let hand_overs = match mine {
-        Some(Some(hand_overs)) => hand_overs,
-        Some(None) => return done(Outcome::Nothing),
-        None => return done(tell_what_lapsed(&holding)),
-    };
-    holding.give_up();
-    client.update(holding.id, |_| Next::Never);
-    let is_unknown = Cell::new(holding.phase() == Phase::ReleaseUnknown);
+    let mut hand_overs = 0;
+    // It is planned anew: nothing is to be done with it before this has an answer.
+    client.update(holding.id, |reservation| hand_overs = reservation.hand_overs);
     let heir = heir_of(client, holding.key(), hand_overs);
-    let release = Release { client: Rc::clone(client), holding, heir, hand_overs, is_unknown };
+    let release = Release { client: Rc::clone(client), holding, heir, hand_overs };
     let Some(live) = release.client.link.current() else {
         tokio::task::spawn_local(async move { done(release.go_on(None).await) });
         return;
@@ -107,9 +98,9 @@ impl Release {
 
     /// Redis has answered.
     fn freed(self, found: Comparison) -> Outcome {
-        let Self { client, holding, heir, hand_overs, is_unknown, .. } = self;
+        let Self { client, holding, heir, hand_overs } = self;
         client.take(holding.id);
-        holding.enter(Phase::Over);
+        holding.release_ended();
         match (&found, heir) {
             (Comparison::Ours, Some(heir)) => hand_over(&client, heir),
             (_, _) => plainly_freed(&client, holding.key(), hand_overs),
@@ -117,56 +108,54 @@ impl Release {
         match found {
             Comparison::Ours | Comparison::Freed => Outcome::Released,
             // An earlier release of it, whose answer was lost, has done it.
-            _ if is_unknown.get() => Outcome::Released,
-            Comparison::Gone => Outcome::Lost(loss_of(&holding, None)),
-            Comparison::Other(holder) => Outcome::Lost(loss_of(&holding, holder)),
+            _ if holding.is_release_unknown() => Outcome::Released,
+            Comparison::Gone => Outcome::Lost(Loss { holding, holder: None }),
+            Comparison::Other(holder) => Outcome::Lost(Loss { holding, holder }),
         }
     }
 
+    /// It is not renewed again, for its caller is done with it: it lapses, unless it is released after all.
     fn failed(self, error: Error) -> Outcome {
-        let Self { client, holding, is_unknown, .. } = self;
-        if is_unknown.get() {
-            holding.enter(Phase::ReleaseUnknown);
-        }
-        // It is not renewed again: its caller is done with it.
-        client.update(holding.id, |reservation| {
-            reservation.releasing = false;
-            reservation.lease.postpone(None);
-            Next::At(reservation.lease.certain_until())
-        });
-        heartbeat::watch(&client);
+        let Self { client, holding, .. } = self;
+        holding.release_failed();
+        client.update(holding.id, |_| {});
         Outcome::Failed(holding.key().into(), error)
     }
 
     /// Deletes the key, or sets it for the heir, if it is ours. What was sent for an heir who is not to have it after all
     /// is discarded.
-    async fn compare_and_free(&self, mut tried: Option<Tried>) -> Result<Comparison, Error> {
+    async fn compare_and_free(&self, tried: Option<Tried>) -> Result<Comparison, Error> {
+        // The connection on which the heir's value may have been set unseen.
+        let mut unanswered = None;
+        let result = self.repeat(tried, &mut unanswered).await;
+        if let (Err(_), Some(heir), Some(live)) = (&result, &self.heir, unanswered) {
+            undo::discard(&self.client, heir.sent.clone().unanswered_on(&live));
+        }
+        result
+    }
+
+    async fn repeat(
+        &self,
+        mut tried: Option<Tried>,
+        unanswered: &mut Option<Rc<Live>>,
+    ) -> Result<Comparison, Error> {
         let (client, settings) = (&self.client, self.holding.settings());
         let (script, call) = self.script();
-        let mut limit = match &tried {
+        let limit = match &tried {
             Some((_, began, _)) => Limit::since(*began, settings.command_timeout),
             None => Limit::new(settings.command_timeout),
         };
-        let mut origin = None;
-        let mut refusal = None;
-        let error = loop {
-            let (live, reply) = match tried.take() {
-                Some((live, _, reply)) => (live, reply),
-                None => match client.link.live(Patience::Call, settings.connect_timeout).await {
-                    Ok(live) => {
-                        // The connection that the last refusal cost may have taken the time that was left.
-                        if !limit.has_time()
-                            && let Some(refusal) = refusal.take()
-                        {
-                            break refusal;
-                        }
-                        let sent = live.send(Lane::Release, script.by_hash(&call), limit.remaining());
-                        (live, sent.reply().await)
-                    }
-                    Err(error) => break error,
-                },
+        let mut attempts = Attempts::new(client, settings, limit);
+        loop {
+            let (live, reply) = if let Some((live, _, reply)) = tried.take() {
+                (live, reply)
+            } else {
+                let live = attempts.connection(Patience::Call).await?;
+                let limit = attempts.remaining();
+                let reply = live.send(Lane::Release, script.by_hash(&call), limit).reply().await;
+                (live, reply)
             };
-            let trouble = match live.compared(reply, script, &call, limit.remaining()).await {
+            let trouble = match live.compared(reply, script, &call, attempts.remaining()).await {
                 // The first try has done it, whose answer was lost.
                 Ok(Comparison::Other(Some(holder)))
                     if call.next.is_some_and(|next| next.value() == holder) =>
@@ -176,28 +165,13 @@ impl Release {
                 Ok(found) => return Ok(found),
                 Err(trouble) => trouble,
             };
-            let error = trouble.to_error(settings, script.name, self.holding.key());
             if matches!(trouble, Trouble::Dropped | Trouble::TimedOut) {
-                self.is_unknown.set(true);
-                origin = Some(Origin::of(&live));
+                self.holding.set_release_unknown();
+                *unanswered = Some(Rc::clone(&live));
             }
-            client.link.leave_if_useless(&live, &error);
-            let is_worth_a_retry = match trouble {
-                Trouble::Refused(_) | Trouble::Unsent(_) => {
-                    matches!(error.class(), Class::Later | Class::Reconnect) && limit.pause().await
-                }
-                Trouble::Dropped => !limit.is_over(),
-                Trouble::TimedOut => false,
-            };
-            if !is_worth_a_retry {
-                break error;
-            }
-            refusal = Some(error);
-        };
-        if let (Some(heir), Some(origin)) = (&self.heir, origin) {
-            settlement::discard(client, Sent { origin: Some(origin), ..heir.sent.clone() });
+            let error = trouble.to_error(settings, script.name, self.holding.key());
+            attempts.failed(&live, &trouble, error).await?;
         }
-        Err(error)
     }
 
     fn script(&self) -> (&'static Script, ScriptCall<'_>) {
@@ -231,7 +205,7 @@ fn hand_over(client: &Rc<Client>, heir: Heir) {
     match waiter {
         Some(waiter) => heartbeat::keep(client, sent, waiter.ticket),
         // It was cancelled meanwhile, or the answer took longer than its lease.
-        None => settlement::discard(client, sent),
+        None => undo::discard(client, sent),
     }
 }
 
@@ -245,28 +219,11 @@ fn plainly_freed(client: &Client, key: &str, hand_overs: u32) {
     client.changed(key);
 }
 
-/// It is no longer kept. If its time ran out and nobody was told, this release is what tells.
-fn tell_what_lapsed(holding: &Arc<Holding>) -> Outcome {
-    let phase = holding.phase();
-    if holding.has_lapsed() {
-        holding.enter(Phase::Over);
-    }
-    match phase {
-        Phase::Lapsed => Outcome::Lost(loss_of(holding, None)),
-        Phase::LapsedAfterRelease => Outcome::Released,
-        _ => Outcome::Nothing,
-    }
-}
-
-fn loss_of(holding: &Arc<Holding>, holder: Option<String>) -> Loss {
-    Loss { holding: Arc::clone(holding), holder }
-}
-
 /// Ends, without a word, what an environment that is gone has held: its keys lapse.
 pub fn forget_environment(client: &Client, environment: u64) {
-    for id in client.find(|one| one.caller.environment == environment) {
+    for (id, _) in client.find(|one| one.caller.environment == environment) {
         if let Some(reservation) = client.take(id) {
-            reservation.holding.enter(Phase::Over);
+            reservation.holding.release_ended();
         }
     }
 }

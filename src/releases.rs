@@ -18,6 +18,12 @@ pub struct Releases {
 }
 
 impl Releases {
+    /// The results of a release that is to tell losses which were found before.
+    #[must_use]
+    pub fn telling(lost: Vec<Loss>) -> Self {
+        Self { lost, ..Self::default() }
+    }
+
     /// Gives a share for each of `count` reservations. `done` is told when all of them are gone.
     pub fn shares(self, count: usize, done: impl FnOnce(Self) + 'static) -> impl Iterator<Item = Share> {
         let done: Done = Box::new(done);
@@ -45,7 +51,6 @@ impl Releases {
                 self.failed.push(key);
                 self.failure.get_or_insert(error);
             }
-            Ok(Outcome::Nothing) => {}
             Err(error) => {
                 self.failure.get_or_insert(error);
             }

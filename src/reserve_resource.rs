@@ -13,7 +13,7 @@ use crate::core::Request;
 use crate::endpoint::{DEFAULT_CLIENT_NAME, Endpoint, Host, Login, Place, Protocol, Secret};
 use crate::environment::Environment;
 use crate::holding::Phase;
-use crate::lease::Terms;
+use crate::lease::{Interval, Terms};
 use crate::settings::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEY_PREFIX, LogLevel, Settings};
 use crate::tls::Tls;
 
@@ -157,12 +157,9 @@ impl ReserveResource {
     /// Frees what these numbers stand for.
     #[napi(catch_unwind)]
     pub fn release(&self, env: Env, handles: Either<u32, Uint32Array>, call: u32) -> Result<()> {
-        let holdings = self.environment.holdings(numbers(&handles));
-        for holding in &holdings {
-            holding.give_up();
-        }
-        let ticket = self.environment.begin_release(&env, call.into(), holdings.clone());
-        bridge::core()?.submit(Request::Release { ticket, holdings });
+        let asked = self.environment.holdings(numbers(&handles));
+        let ticket = self.environment.begin_release(&env, call.into(), asked.clone());
+        bridge::core()?.submit(Request::release(ticket, asked));
         Ok(())
     }
 
@@ -237,15 +234,17 @@ fn settings_of(
 ) -> Result<Settings> {
     let ttl = Duration::try_from_secs_f64(lock_ttl)
         .ok()
+        // Redis counts whole milliseconds. Those of the lease must not be more.
+        .map(whole_milliseconds)
         .filter(|ttl| *ttl >= Duration::from_millis(1))
         .ok_or_else(|| {
             invalid(format!("lock_ttl must be a number of seconds, 0.001 or more; it is {lock_ttl}"))
         })?;
     let interval = if heartbeat_interval > 0.0 {
         // What no clock can count is never.
-        Duration::try_from_secs_f64(heartbeat_interval / 1000.0).ok()
+        Duration::try_from_secs_f64(heartbeat_interval / 1000.0).map_or(Interval::Never, Interval::Every)
     } else {
-        Some(Terms::default_interval(ttl))
+        Interval::Third
     };
     let mut options = options.unwrap_or_default();
     let command_timeout = options
@@ -321,6 +320,10 @@ fn hosts_of(hosts: Vec<HostOption>) -> Result<Vec<Host>> {
 
 fn port_of(port: u32) -> Result<u16> {
     u16::try_from(port).map_err(|_| invalid(format!("port must be a number from 1 to 65535; it is {port}")))
+}
+
+fn whole_milliseconds(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A duration; the longest there is where JavaScript's number is more than a clock can count, none where it is less.

@@ -15,9 +15,9 @@ use crate::client::Client;
 use crate::error::{Class, Error};
 use crate::heartbeat;
 use crate::outlet::{Event, Ticket};
-use crate::queue::{Head, Queue, Waiter};
+use crate::queue::{Alarm, Head, Queue, Waiter};
 use crate::settings::Settings;
-use crate::settlement;
+use crate::undo;
 
 /// Between two polls of a waiter that nothing wakes: as 0.4.0, but jittered.
 const POLL: Duration = Duration::from_secs(1);
@@ -62,16 +62,20 @@ pub fn wait(
         queue
     });
     let grace = settings.command_timeout;
-    let arrival = queue.join(Waiter { ticket, instance, settings, has_tried: false });
+    let arrival = queue.join(Waiter { ticket, instance, settings, has_tried: false, alarm: None });
     if let Some(timeout) = timeout {
-        tokio::task::spawn_local(async move {
-            sleep(timeout).await;
-            let _ = tokio::time::timeout(grace, queue.first_try(arrival)).await;
-            if let Some(waiter) = queue.leave(arrival) {
-                let error = Error::WaitTimeout { key: key.to_string(), after_ms: timeout.as_millis() };
-                waiter.ticket.answer(Err(error.into()));
+        let alarm = tokio::task::spawn_local({
+            let queue = Rc::clone(&queue);
+            async move {
+                sleep(timeout).await;
+                let _ = tokio::time::timeout(grace, queue.first_try(arrival)).await;
+                if let Some(waiter) = queue.leave(arrival) {
+                    let error = Error::WaitTimeout { key: key.to_string(), after_ms: timeout.as_millis() };
+                    waiter.ticket.answer(Err(error.into()));
+                }
             }
         });
+        queue.set_alarm(arrival, Alarm(alarm.abort_handle()));
     }
 }
 
@@ -130,7 +134,7 @@ async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
                 match queue.leave(head.arrival) {
                     Some(waiter) => heartbeat::keep(&client, sent, waiter.ticket),
                     // It was cancelled while redis said yes.
-                    None => settlement::discard(&client, sent),
+                    None => undo::discard(&client, sent),
                 }
             }
             Ok(Attempt::Held(sight)) => {

@@ -72,10 +72,8 @@ fn waiters_of_one_process_are_served_in_order() {
     let mut holding = asker.lock(&settings, "turn").unwrap();
     let calls: Vec<u64> = (0..5).map(|_| asker.start_wait(&settings, "turn", None)).collect();
     for _ in &calls {
-        asker.core.submit(Request::Release {
-            ticket: crate::outlet::Ticket::new(0, std::sync::Arc::clone(&asker.caller)),
-            holdings: vec![holding.clone()],
-        });
+        let ticket = crate::outlet::Ticket::new(0, std::sync::Arc::clone(&asker.caller));
+        asker.core.submit(Request::release(ticket, vec![holding.clone()]));
         let mut next = None;
         // The answers to a release and to the wait that it ends come in either order.
         for _ in 0..2 {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::support::{Asker, Server, until};
 use crate::core::Core;
 use crate::holding::Phase;
+use crate::lease::Interval;
 use crate::outlet::Event;
 
 fn is_lost(event: &Event) -> bool {
@@ -37,6 +38,7 @@ fn a_deleted_key_is_a_loss_and_is_not_created_again() {
     assert!(!quiet);
     assert!(!holding.is_certain());
     assert_eq!(server.value_of("reservation-gone"), None);
+    assert!(holding.tell_loss(), "as whoever delivers the event does");
     assert_eq!(asker.release(&[&holding]).unwrap(), 0, "it was told");
     assert!(!asker.events_so_far().iter().any(is_lost), "once");
 }
@@ -86,10 +88,10 @@ fn an_interval_longer_than_the_ttl_ends_quietly_and_the_release_tells() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let mut settings = server.settings(200);
-    settings.terms.interval = Some(Duration::from_secs(600));
+    settings.terms.interval = Interval::Every(Duration::from_secs(600));
     let holding = asker.lock(&settings, "quiet").unwrap();
     assert!(matches!(asker.event(is_lost), Event::Lost { quiet: true, .. }));
-    assert_eq!(holding.phase(), Phase::Lapsed);
+    assert_eq!(holding.phase(), Phase::Lost);
     assert_eq!(asker.release(&[&holding]).unwrap_err().error.code(), "ERR_RESERVATION_LOST");
     assert_eq!(asker.release(&[&holding]).unwrap(), 0);
 }

@@ -12,7 +12,7 @@ use crate::claim::Claim;
 use crate::core::{Core, Request};
 use crate::endpoint::{Endpoint, Host, Login, Place};
 use crate::holding::Holding;
-use crate::lease::Terms;
+use crate::lease::{Interval, Terms};
 use crate::outlet::{Answer, CallFailure, Caller, Event, Outlet, Ticket};
 use crate::settings::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEY_PREFIX, LogLevel, Settings};
 
@@ -108,7 +108,7 @@ pub fn settings_for(port: u16, ttl: Duration) -> Settings {
         key_prefix: DEFAULT_KEY_PREFIX.into(),
         min_replicas: 0,
         owner: "worker-1".into(),
-        terms: Terms { ttl, interval: Some(Terms::default_interval(ttl)), max_hold: None },
+        terms: Terms { ttl, interval: Interval::Third, max_hold: None },
         connect_timeout: DEFAULT_CONNECT_TIMEOUT,
         command_timeout: Settings::default_command_timeout(ttl),
         log_level: LogLevel::Info,
@@ -220,7 +220,7 @@ impl Asker {
 
     pub fn release(&self, holdings: &[&Arc<Holding>]) -> Result<usize, Box<CallFailure>> {
         let holdings = holdings.iter().map(|&holding| Arc::clone(holding)).collect();
-        self.core.submit(Request::Release { ticket: self.ticket(), holdings });
+        self.core.submit(Request::release(self.ticket(), holdings));
         match self.answer()? {
             Answer::Released(released) => Ok(released),
             other => panic!("{other:?}"),

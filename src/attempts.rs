@@ -1,0 +1,107 @@
+//! The one loop in which a call tries something at redis until it is answered, or its time is up: a connection, the time
+//! that is left, leaving a server that is of no use, and the pause before the next try.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::error::{Class, Error};
+use crate::limit::Limit;
+use crate::link::Patience;
+use crate::live::Live;
+use crate::reply::Trouble;
+use crate::settings::Settings;
+
+/// The tries of one call. What it is that is tried is its owner's: [`Self::connection`] before each try,
+/// [`Self::failed`] after one that was not answered as it should.
+pub struct Attempts<'call> {
+    client: &'call Rc<Client>,
+    settings: &'call Settings,
+    limit: Limit,
+    /// What is worth another try besides what passes by itself.
+    outlasts_memory: bool,
+    /// What the last try met: where there is no time for another, it says more than that there is none.
+    last: Option<Error>,
+}
+
+impl<'call> Attempts<'call> {
+    /// The tries of a call that has `limit` for all of them.
+    #[must_use]
+    pub fn new(client: &'call Rc<Client>, settings: &'call Settings, limit: Limit) -> Self {
+        Self { client, settings, limit, outlasts_memory: false, last: None }
+    }
+
+    /// The same for a call that also waits until redis has memory for its key.
+    #[must_use]
+    pub fn outlasting_memory(self) -> Self {
+        Self { outlasts_memory: true, ..self }
+    }
+
+    /// The connection for the next try.
+    ///
+    /// # Errors
+    /// Why there is none within `patience`, or what the last try met if connecting has used up the time for another.
+    pub async fn connection(&mut self, patience: Patience) -> Result<Rc<Live>, Error> {
+        let live = self.client.link.live(patience, self.settings.connect_timeout).await?;
+        match self.last.take_if(|_| !self.limit.has_time()) {
+            Some(last) => Err(last),
+            None => Ok(live),
+        }
+    }
+
+    /// How long the next command may take.
+    pub fn remaining(&mut self) -> Duration {
+        self.limit.remaining()
+    }
+
+    /// What the last try met, if there was one.
+    #[must_use]
+    pub fn last(&self) -> Option<&Error> {
+        self.last.as_ref()
+    }
+
+    /// A try on `live` has met with `trouble`, which is `error` in words; what may have been lost with its reply is the
+    /// owner's to deal with. Comes back when the next try is due.
+    ///
+    /// # Errors
+    /// There is to be none: the answer of the call.
+    pub async fn failed(&mut self, live: &Rc<Live>, trouble: &Trouble, error: Error) -> Result<(), Error> {
+        self.client.link.leave_if_useless(live, &error);
+        let goes_on = match trouble {
+            Trouble::Refused(_) | Trouble::Unsent(_) => self.passes(&error) && self.limit.pause().await,
+            // Another connection has to be made first, which takes its own time; unless it is one of several that broke.
+            Trouble::Dropped if live.keeps_order() => !self.limit.is_over(),
+            Trouble::Dropped => self.limit.pause().await,
+            // It has had all the time that there was.
+            Trouble::TimedOut => self.limit.is_endless(),
+        };
+        if goes_on {
+            self.last = Some(error);
+            return Ok(());
+        }
+        Err(match trouble {
+            Trouble::TimedOut => self.last.take().unwrap_or(error),
+            _ => error,
+        })
+    }
+
+    /// A try was answered, but not as it should be. Comes back when the next try is due.
+    ///
+    /// # Errors
+    /// There is to be no other: the answer of the call.
+    pub async fn unsuitable(&mut self, error: Error) -> Result<(), Error> {
+        if !self.limit.pause().await {
+            return Err(error);
+        }
+        self.last = Some(error);
+        Ok(())
+    }
+
+    fn passes(&self, error: &Error) -> bool {
+        match error.class() {
+            Class::Later | Class::Reconnect => true,
+            Class::OutOfMemory => self.outlasts_memory,
+            _ => false,
+        }
+    }
+}
