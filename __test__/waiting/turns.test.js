@@ -7,7 +7,7 @@ const { runChild } = require('../support/faults');
 const { startServer } = require('../support/server');
 const { Monitor } = require('../torture/monitor');
 const { tenuresOf } = require('../torture/tenures');
-const { startPeer, tries, tried, WOKEN, median, show, now } = require('./kit');
+const { startPeer, tries, tried, median, show, now } = require('./kit');
 
 const MOST = 10;
 
@@ -146,5 +146,6 @@ test('who is woken in vain, because another process was quicker, is woken again'
     holder = peer;
   }
   t.diagnostic(show(times));
-  assert.ok(median(times) < WOKEN, show(times));
+  // The polls of two that wait would find it after 430 ms, in the median.
+  assert.ok(median(times) < 250, show(times));
 });
