@@ -267,7 +267,7 @@ declare namespace ReserveResource {
 
   /** The fields of one line. */
   export interface LogEvent {
-    level: 'debug' | 'info' | 'warning' | 'error' | 'critical';
+    level: 'trace' | 'debug' | 'info' | 'warning' | 'error' | 'critical';
     source: unknown;
     via: string;
     title: string;
@@ -301,17 +301,29 @@ declare namespace ReserveResource {
   export interface Logger {
     /** What every line has: `source`, `via`, and the metadata. */
     globals: { [field: string]: unknown };
-    /** The threshold: `debug`, `info`, `warning`, `error` or `critical`; `debug` for anything else. */
+    /** The threshold: `trace`, `debug`, `info`, `warning`, `error` or `critical`; `debug` for anything else. */
     setLogLevel(level: string): string;
     /** Sends every line, as one string, to `output`. */
     setOutput(output: (line: string) => void): (line: string) => void;
     /** Makes the lines from their fields. */
     setFormatter(formatter: (event: LogEvent) => string): (event: LogEvent) => string;
+    /** Its result is in every line, as `_kvmeta`. */
+    setRouter(router: { route(event: LogEvent): unknown } | null): void;
+    /** Its store is a Map; what that has as `context` is in every line. */
+    setAsyncLocalStorage(storage: { getStore(): unknown } | null): void;
+    setConfig(
+      source: string,
+      level: string,
+      formatter: (event: LogEvent) => string,
+      output: (line: string) => void,
+    ): (line: string) => void;
+    trace(title: string): void;
     debug(title: string): void;
     info(title: string): void;
     warn(title: string): void;
     error(title: string): void;
     critical(title: string): void;
+    traceD(title: string, data: object): void;
     debugD(title: string, data: object): void;
     infoD(title: string, data: object): void;
     warnD(title: string, data: object): void;
@@ -353,6 +365,8 @@ declare namespace ReserveResource {
     readonly lost?: string[];
     /** After a release: the keys that may be released again. */
     readonly failed?: string[];
+    /** For JSON, and for other threads: `name`, `code` and `message`, the fields above, and the causes likewise. */
+    toJSON(): { name: string; code: string; message: string; [field: string]: unknown };
   }
 
   /** A wrong argument, field or option: nothing was sent to redis. */

@@ -35,7 +35,7 @@ const SCRIPT = `
     const lines = [];
     logger.setOutput((line) => lines.push(line));
     const write = () => {
-      for (const level of ['debug', 'info', 'warn', 'error', 'critical']) {
+      for (const level of ['trace', 'debug', 'info', 'warn', 'error', 'critical']) {
         logger[level]('plain');
         logger[level + 'D']('data', { resource: 5, err: new Error('broken'), level: 'own', at: new Date(0) });
       }
@@ -45,7 +45,7 @@ const SCRIPT = `
       logger.gaugeD('gauge', 5, { a: 1 });
     };
     write();
-    for (const level of ['warning', 'WARNING', 'nonsense', undefined]) {
+    for (const level of ['trace', 'warning', 'WARNING', 'nonsense', undefined]) {
       lines.push(String(logger.setLogLevel(level)));
       write();
     }
@@ -54,6 +54,12 @@ const SCRIPT = `
     logger.info('formatted');
     logger.setConfig('other', 'error', JSON.stringify, (line) => lines.push(line));
     write();
+    const storage = new (require('async_hooks').AsyncLocalStorage)();
+    logger.setAsyncLocalStorage(storage);
+    write();
+    for (const context of [undefined, { request: 7, level: 'context' }, new Map([['request', 8]])]) {
+      storage.run(new Map([['context', context]]), write);
+    }
     process.send(lines);
   }
   process.disconnect();`;
@@ -61,6 +67,15 @@ const SCRIPT = `
 for (const env of [
   {},
   { _DEPLOY_ENV: 'production' },
+  {
+    _TEAM_OWNER: 'team',
+    _DEPLOY_ENV: 'production',
+    _EXECUTION_NAME: 'workflow',
+    _POD_ID: 'pod',
+    _POD_SHORTNAME: 'p',
+    _POD_REGION: 'here',
+    _POD_ACCOUNT: 'ours',
+  },
   { KAYVEE_LOG_LEVEL: 'error' },
   { KAYVEE_LOG_LEVEL: 'loud' },
 ]) {
@@ -72,6 +87,19 @@ for (const env of [
     assert.deepEqual(ours, theirs);
   });
 }
+
+test("the logger has every method of kayvee's", () => {
+  const kayvee = require(require.resolve('kayvee', { paths: [require.resolve('original/package.json')] }));
+  const { logger } = make(false);
+  const names = Object.getOwnPropertyNames(kayvee.logger.prototype).filter(
+    (name) => name !== '_validateLogLvl',
+  );
+  assert.ok(names.includes('traceD'));
+  assert.deepEqual(
+    names.filter((name) => typeof logger[name] !== 'function'),
+    [],
+  );
+});
 
 test('absent: console.log, looked up at each line', async (t) => {
   const lines = [];
@@ -145,23 +173,174 @@ test('false is silence, until the logger is given an output', async (t) => {
   assert.equal(lines.length, 1);
 });
 
-test('a log that throws, or rejects, or is torn in any other way breaks nothing', async () => {
-  const broken = () => {
-    throw new Error('log');
-  };
-  for (const log of [
-    broken,
-    async () => broken(),
-    { infoD: broken, errorD: broken },
-    { info: async () => broken(), error: broken },
-    Object.defineProperty({}, 'infoD', { get: broken }),
-    new Proxy({}, { get: broken, ownKeys: broken }),
-  ]) {
+/** What is written to stderr while `run` runs: lines, parsed. */
+async function stderrOf(t, run) {
+  const lines = [];
+  const own = t.mock.method(console, 'error', (...parameters) => {
+    assert.equal(parameters.length, 1);
+    lines.push(JSON.parse(parameters[0]));
+  });
+  await run();
+  own.mock.restore();
+  return lines;
+}
+
+const broken = () => {
+  throw new Error('log of https://me:s3/cret@logs.example/');
+};
+
+// Each made anew: a log is complained of once.
+const BROKEN = {
+  'a function that throws': () => () => broken(),
+  'an async function': () => async () => broken(),
+  'a class': () => class Log {},
+  'a logger that throws': () => ({ infoD: broken, errorD: broken }),
+  'a logger that rejects': () => ({ info: async () => broken(), error: broken }),
+  'a getter that throws': () => Object.defineProperty({}, 'infoD', { get: broken }),
+  'a proxy that throws': () => new Proxy({}, { get: broken, ownKeys: broken }),
+  'a thenable that throws': () => () => ({ then: broken }),
+  'an error that cannot be read': () => () => {
+    throw new Proxy({}, { get: broken, getPrototypeOf: broken });
+  },
+};
+
+const REASONS = { 'a class': /TypeError/, 'an error that cannot be read': /cannot be read/ };
+
+for (const [title, log] of Object.entries(BROKEN)) {
+  test(`${title} costs no line: all are on stderr, and once the reason and the remedy`, async (t) => {
+    const reservation = make(log());
+    const lines = await stderrOf(t, async () => {
+      await fail(reservation);
+      await fail(reservation);
+    });
+    assert.deepEqual(
+      lines.map((line) => line.title),
+      ['log-failed', 'reservation-failed', 'reservation-failed'],
+    );
+    const [complaint, line] = lines;
+    assert.deepEqual(
+      [complaint.level, complaint.source, complaint.via],
+      ['error', 'worker', 'node-redis-reservation'],
+    );
+    assert.match(complaint.err, REASONS[title] || /^Error: log of https:\/\/\[hidden\]@logs.example/);
+    assert.match(complaint.remedy, /stderr.*logger\.info\.bind\(logger\)/);
+    assert.deepEqual(line, {
+      level: 'info',
+      source: 'worker',
+      via: 'node-redis-reservation',
+      title: 'reservation-failed',
+      err: `Error: ${MESSAGE}`,
+    });
+    assert.ok(!JSON.stringify(lines).includes('p4ssw0rd'));
+  });
+}
+
+test('what is put in the place of logger and is none is told of, and costs no line', async (t) => {
+  const throwing = make(false);
+  Object.defineProperty(throwing, 'logger', { get: broken });
+  const empty = make(false);
+  empty.logger = { warn: () => assert.fail('nothing is a warning') };
+  const output = make(false);
+  output.logger.setOutput('a file');
+  const lines = await stderrOf(t, async () => {
+    for (const reservation of [throwing, empty, output]) await fail(reservation);
+  });
+  assert.deepEqual(
+    lines.map((line) => line.title),
+    new Array(3).fill(['log-failed', 'reservation-failed']).flat(),
+  );
+  assert.match(lines[2].err, /none of the methods infoD, errorD, info, error/);
+});
+
+test('a console that throws as well breaks nothing', async (t) => {
+  const own = t.mock.method(console, 'error', broken);
+  await fail(make(() => broken()));
+  assert.equal(own.mock.callCount(), 1);
+});
+
+test('a function is called without a logger as its this, and its this is nobody in sloppy code', async (t) => {
+  const seen = [];
+  const lines = await stderrOf(t, async () => {
+    await fail(
+      make(function strict() {
+        seen.push(this);
+      }),
+    );
+    // As bunyan's methods do: they return without a word where they find nothing of theirs.
+    await fail(make(new Function('if (!this._emit) return;')));
+    await fail(make(new Function('line', 'JSON.parse(line)')));
+  });
+  assert.deepEqual(seen, [undefined]);
+  assert.deepEqual(
+    lines.map((line) => line.title),
+    ['log-failed', 'reservation-failed'],
+  );
+  assert.match(lines[0].err, /_emit/);
+});
+
+test('a logger that takes fields first is known by its serializers; its level is its own', async () => {
+  for (const mark of [{ [Symbol.for('pino.serializers')]: {} }, { addSerializers() {} }]) {
+    const calls = [];
+    const log = Object.assign({ info: (...parameters) => calls.push(parameters), error: assert.fail }, mark);
     await fail(make(log));
+    const replaced = make(false);
+    replaced.logger = Object.create(log);
+    await fail(replaced);
+    for (const [fields, title] of calls) {
+      assert.equal(title, 'reservation-failed');
+      assert.equal(fields.err.message, MESSAGE);
+      assert.ok(!('level' in fields));
+    }
+    assert.equal(calls.length, 2);
+    assert.equal(calls[0][0].title, 'reservation-failed');
   }
+});
+
+test("Nest's logger, which has no info, gets its lines by log; one that has error alone gets errors alone", async (t) => {
+  const calls = [];
+  const log = (...parameters) => calls.push(parameters);
+  await fail(make({ log, error: assert.fail, warn: assert.fail, debug: assert.fail }));
+  assert.equal(calls[0][0], 'reservation-failed');
+  assert.equal(calls[0][1].err.message, MESSAGE);
+  const errors = [];
+  const reservation = make({ error: (title) => errors.push(title) });
+  const lines = await stderrOf(t, async () => {
+    await fail(reservation);
+    reservation.logger.errorD('mine', {});
+  });
+  assert.deepEqual([errors, lines], [['mine'], []]);
+});
+
+test("an error that is not ours arrives with its message where JSON is made of it, and is itself for kayvee's", async () => {
+  const reason = Object.assign(new Error('deploy'), { code: 'STOP', secret: 's3cret' });
+  const events = [];
+  const info = (_title, event) => events.push(event);
+  make({ info, error() {} }).logger.infoD('t', { err: reason, at: 5 });
+  assert.deepEqual(JSON.parse(JSON.stringify(events[0].err)), {
+    name: 'Error',
+    code: 'STOP',
+    message: 'deploy',
+  });
+  assert.equal(events[0].err.stack, reason.stack);
+  assert.deepEqual(Object.keys(reason), ['code', 'secret']);
+  make({ infoD: info }).logger.infoD('t', { err: reason });
+  assert.equal(events[1].err, reason);
+});
+
+test('a method put in the place of one of the logger gets the lines', async (t) => {
   const reservation = make(false);
-  Object.defineProperty(reservation, 'logger', { get: broken });
+  const own = t.mock.method(reservation.logger, 'infoD', () => {});
   await fail(reservation);
+  assert.equal(own.mock.calls[0].arguments[0], 'reservation-failed');
+});
+
+test('a function put in the place of logger gets lines', async () => {
+  const lines = [];
+  const reservation = make(false);
+  reservation.logger = (line) => lines.push(JSON.parse(line));
+  await fail(reservation);
+  assert.equal(lines[0].title, 'reservation-failed');
+  assert.equal(lines[0].source, 'worker');
 });
 
 test('values that JSON cannot hold do not cost the rest of the line', async () => {
@@ -213,9 +392,17 @@ test('a logger put in its place gets titles and data, as 0.4.0 gave them', async
 test('KAYVEE_LOG_LEVEL is the threshold for every form', async (t) => {
   t.after(() => delete process.env.KAYVEE_LOG_LEVEL);
   process.env.KAYVEE_LOG_LEVEL = 'error';
-  await fail(make(assert.fail));
-  await fail(make({ info: assert.fail, error: assert.fail }));
-  await fail(make({ infoD: assert.fail, errorD: assert.fail }));
+  const calls = [];
+  const note = (...parameters) => calls.push(parameters);
+  const work = async () => {
+    for (const log of [note, { info: note, error: note }, { infoD: note, errorD: note }])
+      await fail(make(log));
+  };
+  await work();
+  assert.deepEqual(calls, []);
+  process.env.KAYVEE_LOG_LEVEL = 'info';
+  await work();
+  assert.equal(calls.length, 3);
 });
 
 test('an endpoint that refuses: redis-error, then reservation-failed, and no password', async () => {

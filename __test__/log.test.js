@@ -128,6 +128,7 @@ test('every form of the log argument', async (t) => {
   );
   assert.equal(plain[0][1].lock_status, true);
 
+  const made_up = t.mock.method(console, 'error', () => {});
   for (const broken of [
     () => {
       throw new Error('a log that throws');
@@ -144,7 +145,12 @@ test('every form of the log argument', async (t) => {
       },
     },
   ]) {
+    made_up.mock.resetCalls();
     await work(broken);
+    assert.deepEqual(
+      made_up.mock.calls.map(({ arguments: [text] }) => JSON.parse(text).title),
+      ['log-failed', ...titles],
+    );
   }
 });
 

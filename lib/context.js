@@ -4,7 +4,7 @@
 
 const { AsyncResource } = require('async_hooks');
 const { wrong_type } = require('./arguments');
-const { describe } = require('./errors');
+const { describe, place } = require('./errors');
 
 class Call {
   constructor(name, callback) {
@@ -23,11 +23,8 @@ class Call {
       this.answer = resolve;
     });
     if (callback != null) {
-      this.fail(
-        wrong_type(
-          `the callback of ${name} must be a function; it is ${describe(callback)}. Leave it out for a promise.`,
-        ),
-      );
+      const message = `the callback of ${name} must be a function; it is ${describe(callback)}. Leave it out for a promise.`;
+      this.fail(place(wrong_type(message)));
     }
   }
 
@@ -74,11 +71,25 @@ class Call {
       call_back(answer, error);
       return;
     }
-    // Handled, before there is anything to handle.
-    if (this.bare) this.promise.catch(ignore);
     // By the function that resolves: one that rejects, kept beside it, would be 64 bytes more for each who waits.
-    answer(Promise.reject(error));
+    answer(rejection(this, error));
   }
+}
+
+/**
+ * A promise that will be rejected, for that of a call to follow. In a reaction of a promise V8 can tell which async functions
+ * await what comes of it, as long as nothing else does. So the caller's line gets into the stack of a failure, and calls
+ * that succeed pay nothing for it. Two reactions from now, for by then the call's promise follows this one.
+ */
+function rejection({ promise, bare }, error) {
+  return Promise.resolve()
+    .then(ignore)
+    .then(function answered() {
+      place(error);
+      // Handled, before there is anything to handle.
+      if (bare) promise.catch(ignore);
+      throw error;
+    });
 }
 
 /**

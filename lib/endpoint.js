@@ -55,7 +55,8 @@ function disconnect_from(find) {
         call.run(() => (error == null ? call.succeed(reply) : call.fail(from_native(error))));
       });
     } catch (error) {
-      call.later(() => call.fail(from_native(error)));
+      const failure = from_native(error);
+      call.later(() => call.fail(failure));
     }
   };
 }

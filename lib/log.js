@@ -1,22 +1,13 @@
-// The log lines: kayvee's JSON, as 0.4.0 printed them, to wherever the `log` argument says; and the `logger` of an
-// instance, with kayvee's methods. Whatever happens in here, nothing is thrown at the code that logs.
+// The log lines: which there are for whom, and the `logger` of an instance, with kayvee's methods. Whatever happens in here,
+// nothing is thrown at the code that logs.
 'use strict';
 
 const { ReservationError } = require('./errors').classes;
+const { format, from_environment, give_event, is_logger, make_up, write_line } = require('./loggers');
 
-const LEVELS = { debug: 0, info: 1, warning: 2, error: 3, critical: 4 };
+const LEVELS = { trace: 0, debug: 1, info: 2, warning: 3, error: 4, critical: 5 };
 
-// The methods that one line of each level may be given to, the best first: kayvee's, then those of other loggers.
-const METHODS = {
-  debug: ['debugD', 'infoD', 'debug', 'info'],
-  info: ['infoD', 'info'],
-  warning: ['warnD', 'infoD', 'warn', 'info'],
-  error: ['errorD', 'infoD', 'error', 'info'],
-  critical: ['criticalD', 'errorD', 'critical', 'error'],
-};
-
-// Read when the package is loaded, as kayvee does: it stands first in every line.
-const { _DEPLOY_ENV } = process.env;
+const VIA = 'node-redis-reservation';
 
 class Logger {
   /** `log` is the constructor's sixth argument, in any of its forms. */
@@ -24,11 +15,12 @@ class Logger {
     this.formatter = format;
     this.logLvl = level_from(process.env.KAYVEE_LOG_LEVEL);
     this.globals = { source };
-    if (process.env._DEPLOY_ENV) this.globals.deploy_env = process.env._DEPLOY_ENV;
-    this.globals.via = 'node-redis-reservation';
+    if (process.env._TEAM_OWNER) this.globals.team = process.env._TEAM_OWNER;
+    Object.assign(this.globals, from_environment(), { via: VIA });
     // Where whole lines go; null while `log` is an object that takes titles and events, or is silent.
     this.logWriter = null;
     this.logRouter = null;
+    this.asyncLocalStorage = null;
     hide(this, 'target', null);
     // What this logger was made from, so that `follow` sees when the instance's fields are assigned anew.
     hide(this, 'source', source);
@@ -46,7 +38,7 @@ class Logger {
     if (is_metadata(log)) Object.assign(globals, log);
     this.log = log;
     if (this.redirected) return;
-    this.target = is_logger(log) ? log : null;
+    this.target = is_object(log) && is_logger(log) ? log : null;
     this.logWriter = null;
     if (typeof log === 'function') this.logWriter = log;
     else if (log !== false && this.target === null) this.logWriter = to_console;
@@ -84,6 +76,11 @@ class Logger {
     this.logRouter = router;
   }
 
+  /** Its store is a Map; what the Map has as `context`, an object or a Map, is part of every line. */
+  setAsyncLocalStorage(storage) {
+    this.asyncLocalStorage = storage;
+  }
+
   setConfig(source, level, formatter, output) {
     this.globals.source = source;
     this.setLogLevel(level);
@@ -111,15 +108,16 @@ class Logger {
   _logWithLevel(level, metadata, data) {
     if (LEVELS[level] < LEVELS[this.logLvl]) return;
     if (this.logWriter === null && this.target === null) return;
-    const event = Object.assign({ level }, this.globals, metadata, data);
+    const event = Object.assign({ level }, this.globals, metadata, context_of(this.asyncLocalStorage), data);
     if (this.logRouter) event._kvmeta = this.logRouter.route(event);
-    if (this.target === null) harmless(this.logWriter(this.formatter(event)));
-    else give(this.target, level, metadata.title, event);
+    if (this.target === null) write_line(this.logWriter, event, this.formatter);
+    else give_event(this.target, level, metadata.title, event, () => event);
   }
 }
 
 // debug and debugD, info and infoD, … are alike but for their level.
 for (const [method, level] of [
+  ['trace', 'trace'],
   ['debug', 'debug'],
   ['info', 'info'],
   ['warn', 'warning'],
@@ -138,6 +136,12 @@ function hide(object, name, value) {
   Object.defineProperty(object, name, { value, writable: true, configurable: true, enumerable: false });
 }
 
+function context_of(storage) {
+  const store = storage && storage.getStore();
+  const context = store && store.get('context');
+  return context instanceof Map ? Object.fromEntries(context) : context;
+}
+
 // Looked up at each line, so that a console that is replaced later, by a test or a supervisor, gets its lines.
 function to_console(line) {
   // eslint-disable-next-line no-console -- the documented default.
@@ -153,53 +157,8 @@ function is_object(value) {
   return typeof value === 'object' && value !== null;
 }
 
-/** Whether an object takes (title, event), and is not metadata for the lines. */
-function is_logger(log) {
-  return (
-    is_object(log) && ['infoD', 'errorD', 'info', 'error'].some((name) => typeof log[name] === 'function')
-  );
-}
-
 function is_metadata(log) {
   return is_object(log) && !is_logger(log);
-}
-
-/** Hands one event to the best method that a logger has for its level. */
-function give(logger, level, title, event) {
-  const method = METHODS[level].find((name) => typeof logger[name] === 'function');
-  if (method !== undefined) harmless(logger[method](title, event));
-}
-
-/** A log that writes to somewhere slow may return a promise; its failure is no more ours than an exception is. */
-function harmless(returned) {
-  if (is_object(returned) && typeof returned.then === 'function') returned.then(undefined, () => {});
-}
-
-/** One line. Keys keep their order; the environment's name stands first, where kayvee puts it. */
-function format(event) {
-  const fields = _DEPLOY_ENV ? Object.assign({ deploy_env: _DEPLOY_ENV }, event) : event;
-  try {
-    return JSON.stringify(fields, readable);
-  } catch (_) {
-    // A circular or hostile value, in metadata or a resource: the rest of the line is still worth having.
-    const printable = {};
-    for (const key of Object.keys(fields)) printable[key] = printable_value(fields[key]);
-    return JSON.stringify(printable);
-  }
-}
-
-function readable(_key, value) {
-  if (value instanceof Error) return value.toString();
-  return typeof value === 'bigint' ? String(value) : value;
-}
-
-function printable_value(value) {
-  try {
-    const text = JSON.stringify(value, readable);
-    return text === undefined ? undefined : JSON.parse(text);
-  } catch (_) {
-    return '[unprintable]';
-  }
 }
 
 /** The logger of an instance, for its `by` and `metadata` as they are now. */
@@ -209,14 +168,18 @@ function logger_for(instance) {
 
 /** One line of ours. Goes through the instance's `logger`, so that one put there by somebody else gets it. */
 function write(instance, level, title, data) {
+  const event = () => Object.assign({ level, source: instance.by, via: VIA, title }, data);
   try {
     // Said once, for `log: false` is chosen where every microsecond counts.
     if (instance.metadata === false && !Object.prototype.hasOwnProperty.call(instance, 'logger')) return;
     const { logger } = instance;
     if (logger instanceof Logger) logger._follow(instance);
-    if (is_object(logger) || typeof logger === 'function') give(logger, level, title, data);
-  } catch (_) {
-    // A log that throws never breaks a lock.
+    // Also ours by its method, and not past it: somebody may have put another one there.
+    if (is_object(logger) || is_logger(logger)) give_event(logger, level, title, data, event);
+    else if (typeof logger === 'function') write_line(logger, event(), format);
+  } catch (reason) {
+    // What throws is a getter: of `logger`, or of metadata that might be a logger.
+    make_up(instance, event, reason);
   }
 }
 

@@ -54,7 +54,8 @@ function release(instance, parameters) {
     ask(call, (number) => state.native.release(handles, number));
   } catch (error) {
     for (const lease of call.asked) lease.releasing = false;
-    call.later(() => call.fail(error));
+    const failure = from_native(error);
+    call.later(() => call.fail(failure));
   }
   return call.promise;
 }
@@ -172,7 +173,8 @@ function renew(call) {
     call.asked = state.all();
     ask(call, (number) => native.ensure_reservation(handles_of(call.asked), number));
   } catch (error) {
-    call.later(() => call.fail(from_native(error)));
+    const failure = from_native(error);
+    call.later(() => call.fail(failure));
   }
   return call.promise;
 }

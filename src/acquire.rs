@@ -1,5 +1,7 @@
 //! Taking a key: one SET, what its failures mean, and what becomes of a reply that was lost or came too late.
 
+mod look;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use crate::attempts::Attempts;
 use crate::client::Client;
 use crate::clock::Moment;
 use crate::command;
-use crate::error::{Class, Error, is_wrong_type, words_of};
+use crate::error::{Class, Error, is_wrong_type};
 use crate::heartbeat;
 use crate::lease::Lease;
 use crate::limit::Limit;
@@ -20,10 +22,13 @@ use crate::live::Live;
 use crate::outbox::Lane;
 use crate::outlet::{Answer, Ticket};
 use crate::replication::{self, Replication};
-use crate::reply::{Pending, Trouble};
+use crate::reply::Trouble;
 use crate::sent::Sent;
 use crate::settings::{LogLevel, Settings};
 use crate::undo;
+
+use look::Look;
+pub use look::Sight;
 
 /// Who wants the key, which decides what is retried and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,17 +52,6 @@ pub enum Attempt {
     TooLate,
     /// Whoever wanted it has gone before redis had said yes or no.
     Unwanted,
-}
-
-/// What a waiter saw of a key that is held.
-#[derive(Debug, Default)]
-pub struct Sight {
-    /// The holder's value, if it was read.
-    pub holder: Option<String>,
-    /// How long the key has still to live, if that was read and it has an end.
-    pub time_left: Option<Duration>,
-    /// The server will tell when the key changes.
-    pub is_watched: bool,
 }
 
 /// An attempt whose reply is there.
@@ -92,6 +86,9 @@ pub fn lock(client: &Rc<Client>, ticket: Ticket, settings: Arc<Settings>, resour
             _ => ticket.answer(Ok(Answer::Taken { holder: None })),
         },
         Err(Trouble::TimedOut) => ticket.answer(Err(timed_out(&client, &live, sent).into())),
+        Err(trouble @ Trouble::Overdue) => {
+            ticket.answer(Err(trouble.to_error(sent.settings(), "SET", sent.claim.key()).into()));
+        }
         reply => {
             let (settings, key) = (Arc::clone(&sent.claim.settings), sent.claim.key().to_owned());
             let tried = Tried { live, sent, look: None, replication: None, began, reply };
@@ -263,7 +260,7 @@ impl<'call> Acquisition<'call> {
         };
         let mut error = trouble.to_error(self.settings, "SET", self.key);
         match trouble {
-            Trouble::Refused(_) | Trouble::Unsent(_) => {}
+            Trouble::Refused(_) | Trouble::Unsent(_) | Trouble::Overdue => {}
             Trouble::Dropped if sent.can_be_asked_about() => self.open = Some(sent.unanswered_on(&live)),
             // Another try would break the next connection as well.
             Trouble::Dropped => return Err(error),
@@ -274,7 +271,10 @@ impl<'call> Acquisition<'call> {
     }
 
     async fn held(&self, live: &Rc<Live>, look: Option<Look>) -> Attempt {
-        Attempt::Held(Box::pin(see(self.client, live, look)).await)
+        Attempt::Held(match look {
+            Some(look) => Box::pin(look.see(self.client, live)).await,
+            None => Sight::default(),
+        })
     }
 
     /// The reply of a SET was lost with its connection: asks redis what became of it. `None`: another try is to follow,
@@ -337,40 +337,6 @@ async fn attempt(live: Rc<Live>, sent: Sent, looks: bool, limit: Duration) -> Tr
     let replication = replicates.then(|| Replication::start(&live, sent.settings(), limit));
     let reply = taking.reply().await;
     Tried { live, sent, look, replication, began, reply }
-}
-
-/// The commands of a waiter that come before its SET.
-struct Look {
-    watch: Pending,
-    read: Pending,
-    time_left: Pending,
-}
-
-impl Look {
-    fn start(live: &Rc<Live>, key: &str, limit: Duration) -> Self {
-        Self {
-            watch: live.send(Lane::Regular, command::watch_next(), limit),
-            read: live.send(Lane::Joined, command::read(key), limit),
-            time_left: live.send(Lane::Joined, command::time_left(key), limit),
-        }
-    }
-}
-
-/// Takes in what a waiter looked at. The answers came before that to its SET; what is missing was not seen.
-async fn see(client: &Rc<Client>, live: &Rc<Live>, look: Option<Look>) -> Sight {
-    let Some(look) = look else { return Sight::default() };
-    let watch = look.watch.reply().await;
-    let read = look.read.reply().await;
-    let time_left = look.time_left.reply().await;
-    if let Err(Trouble::Refused(error)) = &watch {
-        client.link.set_why_no_pushes(live, words_of(error));
-    }
-    Sight {
-        holder: read.as_ref().ok().and_then(command::text_of),
-        time_left: time_left.ok().as_ref().and_then(command::duration_of),
-        // A key of another type was read, but its watch counts all the same.
-        is_watched: watch.is_ok() && !matches!(read, Err(Trouble::Dropped | Trouble::TimedOut)),
-    }
 }
 
 fn was_taken(reply: &Result<Value, Trouble>) -> bool {

@@ -4,7 +4,7 @@ use crate::endpoint::Endpoint;
 
 /// Everything that a user of this library needs, as the rules of
 /// [ACL SETUSER](https://redis.io/docs/latest/commands/acl-setuser/); `{prefix}*` is the keys' pattern.
-const SCRIPT_COMMANDS: &str = "+get +getex +del +set +pexpire";
+const SCRIPT_COMMANDS: &str = "+get +getex +pttl +del +set +pexpire";
 
 /// What a sentinel is asked; see sentinel.rs.
 const SENTINEL_COMMANDS: &str = "+sentinel|get-master-addr-by-name +sentinel|master";
@@ -69,11 +69,11 @@ mod tests {
             ),
             (
                 "NOPERM this user has no permissions to run the 'evalsha' command or its subcommand",
-                ". To allow it: ACL SETUSER worker +eval +evalsha +get +getex +del +set +pexpire",
+                ". To allow it: ACL SETUSER worker +eval +evalsha +get +getex +pttl +del +set +pexpire",
             ),
             (
                 "ERR The user executing the script can't run this command or subcommand script: 5b",
-                ". To allow it: ACL SETUSER worker +get +getex +del +set +pexpire",
+                ". To allow it: ACL SETUSER worker +get +getex +pttl +del +set +pexpire",
             ),
             (
                 "NOPERM this user has no permissions to access one of the keys used as arguments",

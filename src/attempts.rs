@@ -68,19 +68,19 @@ impl<'call> Attempts<'call> {
     pub async fn failed(&mut self, live: &Rc<Live>, trouble: &Trouble, error: Error) -> Result<(), Error> {
         self.client.link.leave_if_useless(live, &error);
         let goes_on = match trouble {
-            Trouble::Refused(_) | Trouble::Unsent(_) => self.passes(&error) && self.limit.pause().await,
             // Another connection has to be made first, which takes its own time; unless it is one of several that broke.
-            Trouble::Dropped if live.keeps_order() => !self.limit.is_over(),
+            Trouble::Dropped | Trouble::Unsent(_) if live.keeps_order() => !self.limit.is_over(),
             Trouble::Dropped => self.limit.pause().await,
+            Trouble::Refused(_) | Trouble::Unsent(_) => self.passes(&error) && self.limit.pause().await,
             // It has had all the time that there was.
-            Trouble::TimedOut => self.limit.is_endless(),
+            Trouble::TimedOut | Trouble::Overdue => self.limit.is_endless(),
         };
         if goes_on {
             self.last = Some(error);
             return Ok(());
         }
         Err(match trouble {
-            Trouble::TimedOut => self.last.take().unwrap_or(error),
+            Trouble::TimedOut | Trouble::Overdue => self.last.take().unwrap_or(error),
             _ => error,
         })
     }

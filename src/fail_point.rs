@@ -18,6 +18,7 @@ pub fn arm(place: &'static str, subject: &str) {
 }
 
 #[cfg(test)]
+/// Where [`fail_point!`] leads.
 pub fn reach(place: &str, subject: &str) {
     let armed = {
         let mut all = lock();

@@ -178,7 +178,7 @@ impl Extension {
                 match trouble {
                     Trouble::Dropped => error = self.round.client.link.failure().unwrap_or(error),
                     Trouble::TimedOut => {}
-                    Trouble::Refused(_) | Trouble::Unsent(_) => {
+                    Trouble::Refused(_) | Trouble::Unsent(_) | Trouble::Overdue => {
                         let asking = self.asking;
                         self.round.client.update(holding.id, |one| one.lease.was_refused(asking));
                     }
@@ -311,9 +311,9 @@ fn try_the_doubtful(client: &Client, live: &Live) {
 
 /// What became of a renewal that a caller asked for.
 pub enum Renewal {
-    /// It is renewed.
+    /// Redis has renewed it.
     Renewed,
-    /// Its release was asked for meanwhile, or another has told that it is lost.
+    /// Its release was asked for before that could be done, or another has told that it is lost.
     NotHeld,
     /// It was lost, which the caller tells.
     Lost(Loss),
@@ -347,8 +347,7 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Re
         let command = EXTEND.by_hash(&extension.call());
         let reply = live.send(Lane::Renewal, command, limit).reply().await;
         match extension.finish(reply, limit).await {
-            Ok(None) if holding.phase() == Phase::Held => return Ok(Renewal::Renewed),
-            Ok(None) => return Ok(Renewal::NotHeld),
+            Ok(None) => return Ok(Renewal::Renewed),
             // A release that was asked for finds out by itself, and tells it.
             Ok(Some(loss)) if holding.end_told() => {
                 client.take(id);

@@ -62,6 +62,8 @@ pub struct Live {
     heard: Cell<Instant>,
     /// Aborting the task that moves the bytes closes the socket.
     driver: AbortHandle,
+    /// It was closed from here; what was not sent will not be.
+    is_over: Cell<bool>,
 }
 
 impl Live {
@@ -92,6 +94,7 @@ impl Live {
             watchdog: Once::new(),
             heard: Cell::new(Instant::now()),
             driver,
+            is_over: Cell::new(false),
         }
     }
 
@@ -211,6 +214,7 @@ impl Live {
 
     /// Ends the connection. Commands that are under way are answered with [`Trouble::Dropped`].
     pub fn close(&self) {
+        self.is_over.set(true);
         self.driver.abort();
     }
 
@@ -239,16 +243,21 @@ impl Live {
 
     /// Ends the wait for what is overdue at `now`, and sets the alarm for what is next.
     fn give_up_overdue(&self, now: Instant) {
-        let mut overdue = self.outbox.borrow_mut().drop_all(|waiting| waiting.end <= now);
+        let unsent = self.outbox.borrow_mut().drop_all(|waiting| waiting.end <= now);
+        let mut overdue = Vec::new();
         for batch in self.batches.borrow().values() {
             overdue.extend(
                 batch.borrow_mut().iter_mut().filter_map(|place| place.take_if(|waiting| waiting.end <= now)),
             );
         }
         self.alarm.set(self.next_end());
-        for waiting in overdue {
+        for (waiting, trouble) in overdue
+            .into_iter()
+            .map(|waiting| (waiting, Trouble::TimedOut))
+            .chain(unsent.into_iter().map(|waiting| (waiting, Trouble::Overdue)))
+        {
             self.suspect(waiting.end, waiting.limit);
-            waiting.take(Err(Trouble::TimedOut));
+            waiting.take(Err(trouble));
         }
     }
 
@@ -262,6 +271,12 @@ impl Live {
 
     fn flush(self: &Rc<Self>) {
         self.flush_is_due.set(false);
+        if self.is_over.get() || self.driver.is_finished() {
+            for waiting in self.outbox.borrow_mut().drop_all(|_| true) {
+                waiting.take(Err(Trouble::Unsent("the connection was lost before it was sent".into())));
+            }
+            return;
+        }
         let most = if self.wire.has_many_servers() { 1 } else { LARGEST_BATCH };
         while self.under_way.get() < MOST_UNDER_WAY {
             let batch = self.outbox.borrow_mut().take(most, Waiting::is_wanted);

@@ -40,7 +40,7 @@ pub fn run_out(client: &Rc<Client>, id: u64, held_too_long: bool) {
     let Some(reservation) = client.take(id) else { return };
     // No connection needs to be closed for it: an extend that arrives late finds nothing.
     let sent = Sent { claim: holding.claim.clone(), when: Moment::now(), hand_overs: 0, origin: None };
-    undo::discard_until(client, sent, reservation.lease.key_end());
+    undo::discard_lost(client, sent, reservation.lease.key_end());
     let level = holding.settings().log_level;
     let event = if is_lost {
         let loss = Loss { holding: Arc::clone(&holding), holder: None };

@@ -18,10 +18,13 @@ pub enum Trouble {
     Refused(ServerError),
     /// The connection broke; whether the command ran is unknown.
     Dropped,
-    /// It was not sent: the node of a cluster that would serve it cannot be reached, for this reason.
+    /// It was not sent, and will not run: the connection was gone, or the node of a cluster that would serve it cannot be
+    /// reached, for this reason.
     Unsent(String),
     /// No reply in time; the command may still run.
     TimedOut,
+    /// No time was left before it could be sent; it will not run.
+    Overdue,
 }
 
 impl Trouble {
@@ -36,7 +39,7 @@ impl Trouble {
                 let detail = format!("{command} of {key}: {reason}");
                 Error::Connection { endpoint, detail, reason: "ECONNREFUSED" }
             }
-            Self::TimedOut => {
+            Self::TimedOut | Self::Overdue => {
                 // One limit for a call, however many commands it took.
                 let after_ms = settings.command_timeout.as_millis();
                 Error::Timeout { endpoint, command, key, after_ms, consequence: "" }

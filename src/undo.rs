@@ -68,7 +68,13 @@ impl Undo {
         Rc::clone(&self.bell)
     }
 
-    fn put(&self, item: Item) {
+    fn put(&self, sent: Sent, end: Moment) {
+        if sent.can_be_asked_about() {
+            self.put_back(Item { sent, end, not_before: Instant::now() });
+        }
+    }
+
+    fn put_back(&self, item: Item) {
         self.items.borrow_mut().push_back(item);
         self.bell.notify_one();
     }
@@ -103,17 +109,17 @@ impl Undo {
     }
 }
 
-/// Sees to it that the key does not keep this value, which its SET alone has given time.
+/// Sees to it that the key does not keep this value, whose SET may have run until now.
 pub fn discard(client: &Client, sent: Sent) {
-    let end = sent.when.after(sent.settings().terms.ttl);
-    discard_until(client, sent, end);
+    let end = Moment::now().after(sent.settings().terms.ttl);
+    client.undo.put(sent, end);
 }
 
-/// The same for a value that lapses at `end`.
-pub fn discard_until(client: &Client, sent: Sent, end: Moment) {
-    if sent.can_be_asked_about() {
-        client.undo.put(Item { sent, end, not_before: Instant::now() });
-    }
+/// The same for the value of a lease that is over, whose key lapses at `end`. It is tried once at least, if redis can be
+/// reached in the time that a command may take: for as long, what has given it time may have been on its way.
+pub fn discard_lost(client: &Client, sent: Sent, end: Moment) {
+    let end = end.max(Moment::now()).after(sent.settings().command_timeout);
+    client.undo.put(sent, end);
 }
 
 /// Works the queue off, for as long as its client lives.
@@ -177,7 +183,7 @@ async fn work(client: &Rc<Client>, pace: &mut Pace) {
                     client.changed(item.sent.claim.key());
                 }
                 if !is_certain {
-                    client.undo.put(Item { not_before: Instant::now() + jittered(LOOK_AGAIN), ..item });
+                    client.undo.put_back(Item { not_before: Instant::now() + jittered(LOOK_AGAIN), ..item });
                 }
             }
             Err(trouble) => {
@@ -185,7 +191,7 @@ async fn work(client: &Rc<Client>, pace: &mut Pace) {
                 client.link.leave_if_useless(&live, &error);
                 has_failed = true;
                 if !matches!(error.class(), Class::Denied | Class::Final) {
-                    client.undo.put(item);
+                    client.undo.put_back(item);
                 }
             }
         }

@@ -3,6 +3,7 @@
 import byDefault from 'redis-reservation';
 import { ReserveResource, ReservationError, ReservationLostError } from 'redis-reservation';
 import required = require('redis-reservation');
+import { AsyncLocalStorage } from 'async_hooks';
 import { EventEmitter } from 'events';
 
 // The three imports are one class.
@@ -143,6 +144,7 @@ function explain(err: unknown): string {
   if (err instanceof ReservationLostError) return err.val;
   if (err instanceof ReserveResource.RedisAuthError) return err.code;
   if (err instanceof ReserveResource.TooFewReplicasError) return err.code;
+  if (err instanceof ReserveResource.InvalidArgumentError) return err.toJSON().message;
   if (err instanceof ReservationError) return `${err.code} ${err.host ?? ''} ${err.released ?? 0}`;
   return '';
 }
@@ -156,6 +158,8 @@ reservation.logger = console;
 reservation.logger.setLogLevel('error');
 reservation.logger.setOutput(console.error);
 reservation.logger.globals.team = 'x';
+reservation.logger.traceD('title', { field: 1 });
+reservation.logger.setAsyncLocalStorage(new AsyncLocalStorage<Map<string, unknown>>());
 
 // The connection's handle.
 reservation._init_redis().ref().unref().end();

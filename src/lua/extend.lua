@@ -12,7 +12,7 @@ if holder == ARGV[1] then
     return left
   end
   -- Or -1: somebody has taken its end away.
-  if left < tonumber(ARGV[2]) then
+  if left <= tonumber(ARGV[2]) then
     return redis.pcall('pexpire', KEYS[1], ARGV[2])
   end
 end
