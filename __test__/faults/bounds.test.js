@@ -66,8 +66,8 @@ for (const [what, stop, codes, again] of [
       for (const { answered, wrong } of [first, second]) assert.deepEqual([answered, wrong], [calls, 0]);
       const peaks = [first.peak, second.peak];
       t.diagnostic(`MB at the most: ${peaks}`);
-      // At most 4 kB for a call that waits for a connection.
-      assert.ok(Math.max(...peaks) < 400, `${peaks} MB`);
+      // At most 5 kB for a call that waits for a connection.
+      assert.ok(Math.max(...peaks) < 500, `${peaks} MB`);
       await again(server);
       const client = server.client();
       if (what === 'hung') {
