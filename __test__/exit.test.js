@@ -25,14 +25,12 @@ const clean = { code: 0, signal: null };
 test('a held lock does not keep the process alive; its key lapses', async (t) => {
   const server = await startServer(t);
   const client = server.client();
-  const child = run(t, server, `make(300, 2).lock('job', (...args) => console.log(JSON.stringify(args)));`);
+  const child = run(t, server, `make(300, 5).lock('job', (...args) => console.log(JSON.stringify(args)));`);
   await child.line('[null,true]');
-  const start = performance.now();
   assert.deepEqual(await child.exit(), clean);
-  assert.ok(performance.now() - start < 2000, 'quickly');
   assert.equal(child.stderr, '');
-  assert.equal(await client.exists(key), 1, 'it did not have to be released');
-  await until(async () => !(await client.exists(key)), { what: 'the end of the key' });
+  assert.equal(await client.exists(key), 1, 'it ended before its lease, and did not have to release it');
+  await until(async () => !(await client.exists(key)), { timeout: 20000, what: 'the end of the key' });
 });
 
 test('nor does one that is renewed, released, or was lost', async (t) => {

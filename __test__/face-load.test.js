@@ -11,16 +11,24 @@ const { platform_name } = require('../lib/load');
 const { startChild } = require('./support/child');
 
 const root = path.resolve(__dirname, '..');
+const manifest = require('../package.json');
 const platform = platform_name();
 
-/** A copy of what is published, without the native part, as an installed package. */
-function install(t) {
+/** A copy of what is published, without the native part, as an installed package; a release names its platforms' packages. */
+function install(t, { released = false } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'reservation-load-'));
   t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
   const installed = path.join(folder, 'node_modules', 'redis-reservation');
   fs.mkdirSync(installed, { recursive: true });
   for (const name of ['index.js', 'lib', 'package.json']) {
     fs.cpSync(path.join(root, name), path.join(installed, name), { recursive: true });
+  }
+  if (released) {
+    const optionalDependencies = { [`redis-reservation-${platform}`]: manifest.version };
+    fs.writeFileSync(
+      path.join(installed, 'package.json'),
+      JSON.stringify({ ...manifest, optionalDependencies }),
+    );
   }
   return { folder, installed };
 }
@@ -50,7 +58,7 @@ async function attempt(t, folder, { env = {}, before = '' } = {}) {
 }
 
 test('nothing installed: the callback is told every file and package that was tried, and what to do', async (t) => {
-  const { folder, installed } = install(t);
+  const { folder, installed } = install(t, { released: true });
   const { message, cause } = await attempt(t, folder);
   assert.ok(message.includes(`could not be loaded on ${platform}, Node ${process.version}`), message);
   assert.ok(
@@ -60,6 +68,43 @@ test('nothing installed: the callback is told every file and package that was tr
   assert.ok(message.includes(`redis-reservation-${platform}: not there`), message);
   assert.ok(message.includes(`Install the package redis-reservation-${platform}`), message);
   assert.equal(cause, 'MODULE_NOT_FOUND');
+});
+
+test('a package that is not named as one of ours is neither loaded nor recommended', async (t) => {
+  const { folder } = install(t);
+  const other = path.join(folder, 'node_modules', `redis-reservation-${platform}`);
+  fs.mkdirSync(other);
+  const taken = path.join(folder, 'loaded');
+  fs.writeFileSync(
+    path.join(other, 'index.js'),
+    `require('fs').writeFileSync(${JSON.stringify(taken)}, ''); module.exports = { ReserveResource() {} };`,
+  );
+  const { message } = await attempt(t, folder);
+  assert.equal(fs.existsSync(taken), false, 'anybody could have published it');
+  assert.doesNotMatch(message, /redis-reservation-(linux|darwin|win32)/);
+  assert.match(message, /was packed without its native part.*`npm run build`, then `npm pack`/);
+});
+
+test('a package of another platform says for which it is', async (t) => {
+  const { folder, installed } = install(t);
+  for (const one of ['darwin-arm64', 'win32-x64-msvc']) {
+    fs.writeFileSync(path.join(installed, `redis-reservation.${one}.node`), one);
+  }
+  const { message } = await attempt(t, folder);
+  assert.match(message, /was packed for darwin-arm64, win32-x64-msvc alone/);
+  assert.ok(message.includes(`on ${platform}: run \`npm run build\``), message);
+});
+
+test('a bundle that has left package.json behind is told where the file has to be', async (t) => {
+  const { folder, installed } = install(t);
+  // The application's own, as it may lie there.
+  fs.writeFileSync(
+    path.join(installed, 'package.json'),
+    JSON.stringify({ name: 'app', optionalDependencies: {} }),
+  );
+  const { message } = await attempt(t, folder);
+  assert.match(message, /beside the bundle/);
+  assert.doesNotMatch(message, /Install the package/);
 });
 
 test('a source checkout is told to build', async (t) => {
@@ -80,7 +125,7 @@ test('a file that the system refuses: its own words', async (t) => {
 });
 
 test('a platform package that lacks its file says so, not that the package is absent', async (t) => {
-  const { folder } = install(t);
+  const { folder } = install(t, { released: true });
   const other = path.join(folder, 'node_modules', `redis-reservation-${platform}`);
   fs.mkdirSync(other);
   fs.writeFileSync(path.join(other, 'index.js'), 'module.exports = require("./gone.node");');
@@ -89,7 +134,7 @@ test('a platform package that lacks its file says so, not that the package is ab
 });
 
 test('the platform package is found', async (t) => {
-  const { folder } = install(t);
+  const { folder } = install(t, { released: true });
   const other = path.join(folder, 'node_modules', `redis-reservation-${platform}`);
   fs.mkdirSync(other);
   const built = path.join(root, `redis-reservation.${platform}.node`);

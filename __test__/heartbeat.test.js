@@ -111,16 +111,19 @@ test('an interval that says nothing is a third of the ttl', async (t) => {
   const renewals = async (interval) => {
     const log = keepLog();
     const start = performance.now();
-    const reservation = makeReservation(t, server, { interval, ttl: 1.5, log });
+    const reservation = makeReservation(t, server, { interval, ttl: 3, log });
     await reservation.lock(`job ${interval}`);
-    await until(() => log.of('reservation-extended').length >= 4, { what: `renewals at ${interval}` });
+    await until(() => log.of('reservation-extended').length >= 4, {
+      timeout: 20000,
+      what: `renewals at ${interval}`,
+    });
     return { interval, passed: log.of('reservation-extended')[3].at - start, held: reservation.held };
   };
   const values = [undefined, null, 0, -1, -Infinity, NaN];
   const all = await Promise.all(values.map(renewals));
   for (const { interval, passed, held } of all) {
-    // Four times half a second; no flood, and never so late that the key is in danger.
-    assert.ok(passed > 1200 && passed < 4000, `four renewals at ${interval} took ${passed} ms`);
+    // Four times a second; no flood, and never so late that the key is in danger.
+    assert.ok(passed > 3000 && passed < 8000, `four renewals at ${interval} took ${passed} ms`);
     assert.equal(held, true);
   }
   const client = server.client();
@@ -135,9 +138,9 @@ test('Infinity never renews', async (t) => {
   const losses = keepLosses(reservation);
   const start = performance.now();
   await reservation.lock('job');
-  await until(async () => !(await client.exists(key)), { what: 'the end of the key' });
+  await until(async () => !(await client.exists(key)), { timeout: 20000, what: 'the end of the key' });
   const passed = performance.now() - start;
-  assert.ok(passed >= 1900 && passed < 3500, `${passed} ms`);
+  assert.ok(passed >= 1900, `${passed} ms`);
   await until(() => !reservation.held, { what: 'held is false' });
   assert.equal((await commandCalls(client)).pexpire, undefined);
   assert.deepEqual(log.of('reservation-extended'), []);
@@ -179,17 +182,17 @@ test('each of several resources has its own heartbeat', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const log = keepLog();
-  const reservation = makeReservation(t, server, { interval: 400, ttl: 1.5, log });
+  const reservation = makeReservation(t, server, { interval: 400, ttl: 3, log });
   const names = ['a', 'b', 'c'];
   for (const name of names) await reservation.lock(name);
   const count = (name) =>
     log.of('reservation-extended').filter((event) => event.key === `reservation-${name}`).length;
-  // Six renewals each take longer than the ttl.
-  await until(() => names.every((name) => count(name) >= 6), { timeout: 10000, what: 'renewals of all' });
+  // Ten renewals each take longer than the ttl.
+  await until(() => names.every((name) => count(name) >= 10), { timeout: 20000, what: 'renewals of all' });
   assert.equal(await client.exists(...names.map((name) => `reservation-${name}`)), 3);
   assert.equal(await reservation.release('b'), 1);
   const before = count('b');
-  await until(() => count('a') >= 9 && count('c') >= 9, { what: 'renewals of the others' });
+  await until(() => count('a') >= 13 && count('c') >= 13, { timeout: 20000, what: 'renewals of the others' });
   assert.equal(count('b'), before);
   assert.equal(await reservation.release(), 2);
 });
@@ -197,12 +200,12 @@ test('each of several resources has its own heartbeat', async (t) => {
 test('10,000 held at once are all renewed in time', async (t) => {
   const server = await startServer(t);
   const client = server.client();
-  const reservation = makeReservation(t, server, { interval: 1000, ttl: 3 });
+  const reservation = makeReservation(t, server, { interval: 1000, ttl: 4 });
   const losses = keepLosses(reservation);
   const names = Array.from({ length: 10000 }, (_, index) => `job ${index}`);
   await Promise.all(names.map((name) => reservation.lock(name)));
   await until(async () => (await commandCalls(client)).pexpire >= 40000, {
-    timeout: 20000,
+    timeout: 60000,
     interval: 200,
     what: 'four renewals of each',
   });

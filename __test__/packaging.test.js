@@ -11,7 +11,7 @@ const { promisify } = require('node:util');
 const { platform_name } = require('../lib/load');
 const { checkBinary } = require('../scripts/binary/check');
 const { readElf } = require('../scripts/binary/elf');
-const { linkedCrates, notices } = require('../scripts/release/notices');
+const { linkedCrates, notices, titleOf, NOTICES } = require('../scripts/release/notices');
 const { newestEntry } = require('../scripts/release/changelog');
 const { makePackages } = require('../scripts/release/packages');
 const { targets, binaryName, packageName } = require('../scripts/release/targets');
@@ -21,8 +21,6 @@ const { root } = require('./support/child');
 const manifest = require('../package.json');
 const here = platform_name();
 const run = promisify(execFile);
-// Those of every platform would ask cargo for crates that are not needed here.
-const noticesOf = (target) => `what is linked for ${target}`;
 
 function makeFolder(t) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'reservation-release-'));
@@ -53,7 +51,7 @@ test('the tarball of a checkout has the face, the binary of this platform, and n
   const installed = packInto(makeFolder(t));
   // A checkout may have been built for several platforms; this one's must be there.
   const files = filesIn(installed).filter((name) => !name.endsWith('.node') || name === binaryName(here));
-  assert.deepEqual(files, [...face, binaryName(here)].sort());
+  assert.deepEqual(files, [...face, NOTICES, binaryName(here)].sort());
   const text = fs.readFileSync(path.join(installed, 'package.json'), 'utf8');
   assert.equal(JSON.parse(text).optionalDependencies, undefined, 'a checkout needs no other package');
 });
@@ -61,7 +59,7 @@ test('the tarball of a checkout has the face, the binary of this platform, and n
 test('a release: the main package has no binary and names one package for each platform', (t) => {
   const [from, to] = [makeFolder(t), path.join(makeFolder(t), 'release')];
   for (const { platform } of targets) fs.writeFileSync(path.join(from, binaryName(platform)), platform);
-  const folders = makePackages({ from, to, noticesOf, repository: 'somebody/redis-reservation' });
+  const folders = makePackages({ from, to, repository: 'somebody/redis-reservation' });
   assert.equal(folders.length, 9);
   const main = folders.at(-1); // published last
   assert.deepEqual(filesIn(main), face.slice().sort());
@@ -70,7 +68,11 @@ test('a release: the main package has no binary and names one package for each p
   assert.equal(own.devDependencies, undefined);
   assert.deepEqual(own.exports, manifest.exports);
   assert.deepEqual(own.engines, manifest.engines);
-  assert.equal(own.repository.url, 'git+https://github.com/somebody/redis-reservation.git');
+  const page = 'https://github.com/somebody/redis-reservation';
+  assert.deepEqual(
+    [own.repository.url, own.bugs.url, own.homepage],
+    [`git+${page}.git`, `${page}/issues`, `${page}#readme`],
+  );
   const wanted = targets.map(({ platform }) => [packageName(platform), manifest.version]);
   assert.deepEqual(own.optionalDependencies, Object.fromEntries(wanted));
 });
@@ -78,10 +80,10 @@ test('a release: the main package has no binary and names one package for each p
 test('a package of a platform says for which system it is, as npm understands it', (t) => {
   const [from, to] = [makeFolder(t), path.join(makeFolder(t), 'release')];
   for (const { platform } of targets) fs.writeFileSync(path.join(from, binaryName(platform)), platform);
-  makePackages({ from, to, noticesOf });
+  makePackages({ from, to });
   const seen = targets.map(({ platform }) => {
     const folder = path.join(to, packageName(platform));
-    const files = ['LICENSE', 'README.md', 'THIRD-PARTY.txt', 'package.json', binaryName(platform)];
+    const files = ['LICENSE', 'README.md', NOTICES, 'package.json', binaryName(platform)];
     assert.deepEqual(filesIn(folder), files.sort());
     const {
       os: systems,
@@ -90,8 +92,10 @@ test('a package of a platform says for which system it is, as npm understands it
       main,
       version,
       scripts,
+      repository,
     } = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
     assert.deepEqual([main, version, scripts], [binaryName(platform), manifest.version, undefined]);
+    assert.deepEqual(repository, manifest.repository);
     return [platform, ...systems, ...cpu, ...(libc || [])].join(' ');
   });
   assert.deepEqual(seen, [
@@ -113,6 +117,7 @@ test('the loader, the build and the release agree on the names of platforms', ()
     assert.ok(loader.includes(`'${packageName(platform)}'`), packageName(platform));
   }
   assert.equal(Array.from(loader.matchAll(/require\('redis-reservation-/g)).length, targets.length);
+  assert.equal(Array.from(loader.matchAll(/may_load\('redis-reservation-/g)).length, targets.length);
 });
 
 test('a release without one of its binaries is not made', (t) => {
@@ -165,7 +170,7 @@ function hasObjdump() {
   }
 }
 
-test('the licences of all linked crates are known, allowed, and come along', () => {
+test('the licences of all linked crates are known and allowed', () => {
   const { target } = targets.find(({ platform }) => platform === here);
   const allowed = fs.readFileSync(path.join(root, 'deny.toml'), 'utf8').match(/^allow = \[([^\]]*)\]/m)[1];
   const isAllowed = (license) => allowed.includes(`"${license}"`);
@@ -179,9 +184,41 @@ test('the licences of all linked crates are known, allowed, and come along', () 
   assert.ok(crates.length > 10 && crates.some(({ name }) => name === 'redis'));
   const refused = crates.filter(({ license }) => !license || !isGood(license));
   assert.deepEqual(refused, []);
-  const text = notices(target);
-  for (const { name, version } of crates) assert.ok(text.includes(`${name} ${version} (`), name);
+});
+
+test('their texts come along: THIRD-PARTY.txt is up to date', () => {
+  const text = fs.readFileSync(path.join(root, NOTICES), 'utf8');
+  const crates = linkedCrates(targets.find(({ platform }) => platform === here).target);
+  const hint = 'the crates have changed: npm run notices';
+  for (const one of crates) {
+    assert.ok(text.includes(`\n${titleOf(one)}\n`), `${titleOf(one)}; ${hint}`);
+    for (const each of one.texts) assert.ok(text.includes(each), `the text of ${titleOf(one)}; ${hint}`);
+  }
+  // Nor is one left that is linked nowhere any more.
+  const locked = fs.readFileSync(path.join(root, 'Cargo.lock'), 'utf8');
+  const listed = Array.from(text.matchAll(/^([\w-]+) (\d+\.\d+\.\d+\S*) \(.+\)$/gm));
+  assert.ok(listed.length >= crates.length);
+  for (const [, name, version] of listed) {
+    assert.ok(locked.includes(`name = "${name}"\nversion = "${version}"\n`), `${name} ${version}; ${hint}`);
+  }
+  // Of a crate that brings what others wrote, theirs, too.
+  assert.match(
+    text,
+    /Copyright \(c\) 2018-20\d\d Microsoft Corporation/,
+    'mimalloc, by the crate that has it inside',
+  );
   assert.match(text, /Redistributions in binary form must reproduce/);
+});
+
+test('a text that several crates share stands once', () => {
+  const crates = [1, 2].map((number) => ({
+    name: `crate${number}`,
+    version: '1.0.0',
+    license: 'MIT',
+    texts: ['Take it.'],
+  }));
+  const text = notices(crates);
+  assert.match(text, /crate1 1\.0\.0 \(MIT\)\ncrate2 1\.0\.0 \(MIT\)\n\nTake it\.\n$/);
 });
 
 test('the version is that of the newest entry of the changelog, everywhere', async () => {

@@ -84,7 +84,8 @@ test('what package.json promises', () => {
   const surface = { main, types, exports: entries, engines, targets: napi.targets };
   compare('package.json', `${JSON.stringify(surface, null, 2)}\n`);
   assert.equal(manifest.dependencies, undefined, 'a runtime dependency');
-  for (const name of ['preinstall', 'install', 'postinstall', 'prepare']) {
+  // `prepare` is for sources alone: a checkout, and a git dependency.
+  for (const name of ['preinstall', 'install', 'postinstall']) {
     assert.equal(manifest.scripts[name], undefined, `a script that runs at installation: ${name}`);
   }
 });

@@ -120,7 +120,7 @@ test('a deletion by anybody wakes the waiter in milliseconds', async (t) => {
   }
   times.sort((one, other) => one - other);
   // A poll each second would find it after half a second on average.
-  assert.ok(times[4] < 150, `median ${times[4]} ms of ${times.map(Math.round)}`);
+  assert.ok(times[4] < 350, `median ${times[4]} ms of ${times.map(Math.round)}`);
 });
 
 test('a timeout ends the wait, and only that wait', async (t) => {

@@ -13,9 +13,9 @@ const OVERRIDE = 'REDIS_RESERVATION_NATIVE';
 // The package's folder. A bundle that is an ES module has no __dirname; its own folder is then not known either.
 const HERE = typeof __dirname === 'string' ? path.join(__dirname, '..') : process.cwd();
 
-// Each platform's file beside index.js, as a build or a bundle leaves it, then the platform's own package. Every name
-// stands in a plain require inside a try, which is what bundlers look for: the first to follow it, the second to
-// pass over it where there is nothing.
+// Each platform's file beside index.js, as a build or a bundle leaves it, then the platform's own package, if this
+// package says that it has one. Every name stands in a plain require inside a try, which is what bundlers look for: the
+// first to follow it, the second to pass over it where there is nothing.
 const PLATFORMS = {
   'linux-x64-gnu'(attempts) {
     try {
@@ -23,6 +23,7 @@ const PLATFORMS = {
     } catch (error) {
       attempts.push(['redis-reservation.linux-x64-gnu.node', error]);
     }
+    if (!may_load('redis-reservation-linux-x64-gnu')) return null;
     try {
       return require('redis-reservation-linux-x64-gnu');
     } catch (error) {
@@ -36,6 +37,7 @@ const PLATFORMS = {
     } catch (error) {
       attempts.push(['redis-reservation.linux-x64-musl.node', error]);
     }
+    if (!may_load('redis-reservation-linux-x64-musl')) return null;
     try {
       return require('redis-reservation-linux-x64-musl');
     } catch (error) {
@@ -49,6 +51,7 @@ const PLATFORMS = {
     } catch (error) {
       attempts.push(['redis-reservation.linux-arm64-gnu.node', error]);
     }
+    if (!may_load('redis-reservation-linux-arm64-gnu')) return null;
     try {
       return require('redis-reservation-linux-arm64-gnu');
     } catch (error) {
@@ -62,6 +65,7 @@ const PLATFORMS = {
     } catch (error) {
       attempts.push(['redis-reservation.linux-arm64-musl.node', error]);
     }
+    if (!may_load('redis-reservation-linux-arm64-musl')) return null;
     try {
       return require('redis-reservation-linux-arm64-musl');
     } catch (error) {
@@ -75,6 +79,7 @@ const PLATFORMS = {
     } catch (error) {
       attempts.push(['redis-reservation.darwin-x64.node', error]);
     }
+    if (!may_load('redis-reservation-darwin-x64')) return null;
     try {
       return require('redis-reservation-darwin-x64');
     } catch (error) {
@@ -88,6 +93,7 @@ const PLATFORMS = {
     } catch (error) {
       attempts.push(['redis-reservation.darwin-arm64.node', error]);
     }
+    if (!may_load('redis-reservation-darwin-arm64')) return null;
     try {
       return require('redis-reservation-darwin-arm64');
     } catch (error) {
@@ -101,6 +107,7 @@ const PLATFORMS = {
     } catch (error) {
       attempts.push(['redis-reservation.win32-x64-msvc.node', error]);
     }
+    if (!may_load('redis-reservation-win32-x64-msvc')) return null;
     try {
       return require('redis-reservation-win32-x64-msvc');
     } catch (error) {
@@ -114,6 +121,7 @@ const PLATFORMS = {
     } catch (error) {
       attempts.push(['redis-reservation.win32-arm64-msvc.node', error]);
     }
+    if (!may_load('redis-reservation-win32-arm64-msvc')) return null;
     try {
       return require('redis-reservation-win32-arm64-msvc');
     } catch (error) {
@@ -122,6 +130,27 @@ const PLATFORMS = {
     return null;
   },
 };
+
+/**
+ * The packages of platforms that this one names as its own: a release has them, a checkout has none. A package by another
+ * name may be anybody's. Null in a bundle, which has left package.json behind: its maker has chosen what is beside it.
+ */
+function own_packages() {
+  try {
+    // Not by `require`: rollup would follow it, and can read no JSON by itself.
+    const text = fs.readFileSync(path.join(HERE, 'package.json'), 'utf8');
+    const { name, optionalDependencies } = JSON.parse(text);
+    if (name === 'redis-reservation') return Object.keys(optionalDependencies || {});
+  } catch (_) {
+    // Nothing there, or nothing of ours.
+  }
+  return null;
+}
+
+function may_load(name) {
+  const own = own_packages();
+  return own === null || own.includes(name);
+}
 
 /** 'linux-x64-gnu' and the like: the name that files and packages carry. */
 function platform_name() {
@@ -267,13 +296,30 @@ function remedy(platform, attempts, override) {
   if (attempts.length === 0) {
     return `There is no build for this platform. There is one for: ${Object.keys(PLATFORMS).join(', ')}.`;
   }
-  if (attempts.every(is_absent)) {
+  if (!attempts.every(is_absent)) {
+    return 'The file is there, but this system refuses it, for the reason given above.';
+  }
+  const own = own_packages();
+  if (own === null)
+    return 'Put that file beside the bundle, or leave redis-reservation out of it (docs/runtimes.md).';
+  if (own.includes(`redis-reservation-${platform}`)) {
     return (
       `Install the package redis-reservation-${platform}: it is an optional dependency, left out by ` +
       '`npm install --omit=optional`, by a node_modules copied from another platform, or by a lock file made on one.'
     );
   }
-  return 'The file is there, but this system refuses it, for the reason given above.';
+  const others = other_platforms();
+  return (
+    `This package was packed ${others.length > 0 ? `for ${others.join(', ')} alone` : 'without its native part'}. ` +
+    `In its source checkout, on ${platform}: run \`npm run build\`, then \`npm pack\`, and install what that leaves.`
+  );
+}
+
+/** The platforms whose file is beside index.js. */
+function other_platforms() {
+  return Object.keys(PLATFORMS).filter((one) =>
+    fs.existsSync(path.join(HERE, `redis-reservation.${one}.node`)),
+  );
 }
 
 /** Whether anything was loaded so far. */

@@ -47,6 +47,9 @@ function main() {
   return complaintsOf(built, plan, limit) ? 1 : put(built, path.join(root, file));
 }
 
+/** What the tests want to know of a binary, and what is shipped has not. */
+const TEST_FEATURES = ['--features', 'count-allocations'];
+
 /** How cargo is to be called: `{ command, args, folder, floor, env, rustflags }`. */
 function planBuild({ profile, target, portable }, file) {
   const plain = {
@@ -56,6 +59,7 @@ function planBuild({ profile, target, portable }, file) {
     floor: null,
   };
   const isRelease = profile === 'release';
+  if (!isRelease) plain.args.push(...TEST_FEATURES);
   if (!isRelease || !file.includes('.linux-')) return plain;
   const triple = target || targets.find(({ platform }) => binaryName(platform) === file).target;
   const musl = triple.endsWith('-musl');

@@ -46,7 +46,8 @@ function main(filters) {
 }
 
 function testCore(environment) {
-  return run('cargo', ['test', '--profile', 'fast'], { env: environment });
+  // With the features of the binary that the JS tests run on: else each build would undo the other's.
+  return run('cargo', ['test', '--profile', 'fast', '--all-features'], { env: environment });
 }
 
 function testFiles(files, concurrency, environment) {

@@ -18,7 +18,7 @@
 //! - [`outlet`], [`holding`], [`claim`], [`settings`]: what both threads see.
 //! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`tls`], [`clock`], [`error`], [`advice`]: values and
 //!   arithmetic.
-//! - [`guard`]: tasks that outlive a panic. [`fail_point`]: how tests make one.
+//! - [`guard`]: tasks that outlive a panic. [`fail_point`]: how tests make one. `counted`: the allocator of test builds.
 
 #[macro_use]
 pub mod fail_point;
@@ -35,6 +35,8 @@ pub mod cluster;
 pub mod command;
 pub mod connection;
 pub mod core;
+#[cfg(feature = "count-allocations")]
+mod counted;
 pub mod endpoint;
 mod environment;
 pub mod error;
@@ -75,5 +77,10 @@ pub mod wire;
 
 /// Half of what a hundred thousand renewals a second cost went to the system's allocator, and to memory that it had
 /// scattered (docs/architecture.md).
+#[cfg(not(feature = "count-allocations"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[cfg(feature = "count-allocations")]
+#[global_allocator]
+static ALLOCATOR: counted::Counted = counted::Counted;

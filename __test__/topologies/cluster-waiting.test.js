@@ -62,7 +62,7 @@ suite('waiting on a cluster', () => {
         assert.equal(await reservation.release(), 1);
       }
       t.diagnostic(show(times));
-      assert.ok(median(times) < 150, show(times));
+      assert.ok(median(times) < 450, show(times));
     }
   });
 
@@ -79,12 +79,12 @@ suite('waiting on a cluster', () => {
         times.push((await within(5000, had)) - freed);
         await reservation.release();
       }
-      assert.ok(median(times) < 150, show(times));
+      assert.ok(median(times) < 450, show(times));
       await occupy(name, 'PX', 400);
       const start = performance.now();
       await within(5000, wait(t, reservation, name));
       const took = performance.now() - start;
-      assert.ok(took > 350 && took < 700, `expired: ${took} ms`);
+      assert.ok(took > 350 && took < 850, `expired: ${took} ms`);
       await reservation.release();
     }
   });
@@ -125,7 +125,7 @@ suite('waiting on a cluster', () => {
       times.push(performance.now() - cut);
       const freed = performance.now();
       await free(name);
-      assert.ok((await within(5000, had)) - freed < 600, 'it is told again');
+      assert.ok((await within(5000, had)) - freed < 800, 'it is told again');
       await reservation.release();
     }
     assert.ok(median(times) < 500, `looked again, before its poll: ${show(times)}`);
@@ -142,7 +142,7 @@ suite('waiting on a cluster', () => {
     const start = performance.now();
     await node.command('FLUSHALL');
     await within(5000, Promise.all(waits[1]));
-    assert.ok(performance.now() - start < 600);
+    assert.ok(performance.now() - start < 800);
     assert.deepEqual(
       names.flat().map((name) => reservation.is_held(name)),
       [0, 1, 2].flatMap((shard) => [1, 2, 3].map(() => shard === 1)),
@@ -235,7 +235,7 @@ suite('waiting on a cluster', () => {
     const { had } = await startWaiting(t, other, name);
     const freed = performance.now();
     await one.release();
-    assert.ok((await within(5000, had)) - freed < 500);
+    assert.ok((await within(5000, had)) - freed < 800);
     assert.equal(await other.release(), 1);
   });
 

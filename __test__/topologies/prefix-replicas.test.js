@@ -153,7 +153,8 @@ test('a lock that waits for replicas holds up nobody who asks for none', async (
   const server = await startNode(t);
   const client = server.client();
   const strict = reserve(t, server, { min_replicas: 1 }, { ttl: 30, interval: 10000 });
-  const usual = reserve(t, server, { command_timeout: 200 }, { interval: 50 });
+  // Less than the half second that a try of the other takes: behind it, each of these would fail.
+  const usual = reserve(t, server, { command_timeout: 400 }, { interval: 50 });
   const losses = keepLosses(usual);
   await usual.lock('own');
   const stopping = new AbortController();
@@ -161,10 +162,8 @@ test('a lock that waits for replicas holds up nobody who asks for none', async (
   const waiting = strict.wait_until_lock('strict', { signal: stopping.signal }).catch((error) => error);
   await until(async () => (await commandCalls(client)).set > 1, { ...patient, what: 'its try' });
   for (let round = 0; round < 5; round += 1) {
-    const start = performance.now();
     assert.equal(await usual.lock(`job ${round}`), true);
     await usual.ensure_reservation();
-    assert.ok(performance.now() - start < 200, `round ${round} took ${performance.now() - start} ms`);
     await ran(client, 'set'); // the next try
   }
   assert.deepEqual([usual.held, losses], [true, []]);

@@ -139,12 +139,16 @@ async function check(t, bundle, { entry, format, external, released = false }) {
   await holds(t, server, place, [file]);
 }
 
-/** Moves the binary to where a release has it: into the package of its platform. */
+/** Moves the binary to where a release has it: into the package of its platform, which the main package names. */
 function usePlatformPackage(folder) {
   const modules = path.join(folder, 'node_modules');
   const platform = platform_name();
   const file = `redis-reservation.${platform}.node`;
-  const other = path.join(modules, `redis-reservation-${platform}`);
+  const name = `redis-reservation-${platform}`;
+  const main = path.join(modules, 'redis-reservation', 'package.json');
+  const manifest = JSON.parse(fs.readFileSync(main, 'utf8'));
+  fs.writeFileSync(main, JSON.stringify({ ...manifest, optionalDependencies: { [name]: manifest.version } }));
+  const other = path.join(modules, name);
   fs.mkdirSync(other);
   fs.renameSync(path.join(modules, 'redis-reservation', file), path.join(other, file));
   fs.writeFileSync(path.join(other, 'package.json'), JSON.stringify({ main: file }));

@@ -25,7 +25,7 @@ let folders; // the packages of a release
 before(async () => {
   server = await startServer(null);
   const to = path.join(makeFolder(), 'release');
-  folders = makePackages({ from: makeBinaries(), to, noticesOf: () => '' });
+  folders = makePackages({ from: makeBinaries(), to });
 });
 
 after(() => server.stop());

@@ -10,6 +10,8 @@ const { startPeer, startWaiting, median, show, now } = require('./kit');
 
 /** Times to live: some are over before the first poll of a second, some after several. */
 const short = [300, 420, 540, 660, 780];
+/** Polls, which come 0.9 to 1.1 s after a look, would find the ends of the short ones 360 ms late, in the median. */
+const TIMED = 250;
 const long = [1340, 1480, 2150, 2600, 3250];
 
 /** When a key ends, on our clock; a millisecond too early rather than too late. */
@@ -70,7 +72,7 @@ suite('the end of a ttl', { concurrency: true }, () => {
             }
           });
           t.diagnostic(show(late));
-          assert.ok(median(late) < 100, show(late));
+          assert.ok(median(late) < TIMED, show(late));
         });
       }
 
@@ -96,7 +98,7 @@ suite('the end of a ttl', { concurrency: true }, () => {
         const late = answers.map(({ at }, index) => at - ends[index]);
         t.diagnostic(show(late));
         assert.ok(Math.min(...late) >= -2, `not before the end: ${show(late)}`);
-        assert.ok(median(late) < 100, show(late));
+        assert.ok(median(late) < TIMED, show(late));
       });
 
       test('a ttl that is set, and shortened, while it is waited for', async (t) => {
@@ -115,7 +117,7 @@ suite('the end of a ttl', { concurrency: true }, () => {
         const late = answers.map(({ at }, index) => at - ends[index]);
         t.diagnostic(show(late));
         assert.ok(Math.min(...late) >= -2, `not before the end: ${show(late)}`);
-        assert.ok(median(late) < 100, show(late));
+        assert.ok(median(late) < TIMED, show(late));
       });
     });
   }

@@ -5,7 +5,7 @@
 const assert = require('node:assert/strict');
 const { suite, test, before, after } = require('node:test');
 const { startServer } = require('../support/server');
-const { key, startPeer, tries, tried, startWaiting, median, show, now } = require('./kit');
+const { key, startPeer, tries, tried, startWaiting, WOKEN, median, show, now } = require('./kit');
 
 const kinds = {
   'a string without a ttl': (client) => client.set(key, 'somebody'),
@@ -49,7 +49,7 @@ suite('a key that is', () => {
         assert.notEqual(dump, null, 'it was left alone');
         await peer.callOf('waiter', 'release');
       }
-      assert.ok(median(times) < 100, show(times));
+      assert.ok(median(times) < WOKEN, show(times));
     });
   }
 

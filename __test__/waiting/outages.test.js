@@ -9,7 +9,7 @@ const { startProxy } = require('../support/proxy');
 const { makeReservation } = require('../support/reservation');
 const { startServer } = require('../support/server');
 const { until, within } = require('../support/wait');
-const { key, startPeer, tries, tried, startWaiting, median, show, now } = require('./kit');
+const { key, startPeer, tries, tried, startWaiting, WOKEN, median, show, now } = require('./kit');
 
 async function prepare(t) {
   const server = await startServer(t);
@@ -52,7 +52,7 @@ test('the connection is killed, and the key is deleted when there is another one
     await peer.callOf('waiter', 'release');
   }
   t.diagnostic(show(times));
-  assert.ok(median(times) < 100, `it is told of changes again: ${show(times)}`);
+  assert.ok(median(times) < WOKEN, `it is told of changes again: ${show(times)}`);
 });
 
 test('the word of a change is lost: the poll finds out', async (t) => {

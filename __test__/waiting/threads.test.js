@@ -91,7 +91,7 @@ test('1,000 waiters of 5 threads, two of which are terminated: the rest are serv
   );
   // A lock that ended with its thread has lasted for its ttl; nothing else takes long.
   const passed = performance.now() - start;
-  assert.ok(passed < 8000, `${passed} ms`);
+  assert.ok(passed < 15000, `${passed} ms`);
   assert.deepEqual(
     served.filter(({ error }) => error),
     [],

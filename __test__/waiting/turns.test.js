@@ -146,5 +146,6 @@ test('who is woken in vain, because another process was quicker, is woken again'
     holder = peer;
   }
   t.diagnostic(show(times));
-  assert.ok(median(times) < 100, show(times));
+  // The polls of two that wait would find it after 430 ms, in the median.
+  assert.ok(median(times) < 250, show(times));
 });

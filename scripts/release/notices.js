@@ -1,12 +1,17 @@
-// The licences of the crates that are linked into the binary: their texts have to come along with it.
+// The licences of the crates that are linked into the binary, whose texts have to come along with it: THIRD-PARTY.txt.
+// `npm run notices` writes that file anew; a test insists that it is up to date.
 'use strict';
 
 const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
 const { root } = require('../setup/run');
+const { targets } = require('./targets');
 
-/** The crates that end up in a binary for this target: `{ name, version, license, authors, texts }`, by name. */
+const NOTICES = 'THIRD-PARTY.txt';
+const rule = '-'.repeat(78);
+
+/** The crates that end up in a binary for this target: `{ name, version, license, texts }`, in order. */
 function linkedCrates(target) {
   const args = ['metadata', '--format-version=1', '--locked', '--filter-platform', target];
   const options = { cwd: root, encoding: 'utf8', maxBuffer: 1 << 27 };
@@ -27,40 +32,79 @@ function linkedCrates(target) {
   };
   visit(resolve.root);
   seen.delete(resolve.root);
-  return [...seen]
-    .map((id) => describe(byId.get(id)))
-    .sort((left, right) => (left.name < right.name ? -1 : 1));
+  return inOrder([...seen].map((id) => describe(byId.get(id))));
+}
+
+const titleOf = ({ name, version, license }) => `${name} ${version} (${license})`;
+
+function inOrder(crates) {
+  return crates.sort((left, right) => (titleOf(left) < titleOf(right) ? -1 : 1));
 }
 
 function describe({ name, version, license, authors, manifest_path: manifest }) {
-  return { name, version, license, authors, texts: textsIn(path.dirname(manifest), license || '') };
+  const folder = path.dirname(manifest);
+  const texts = [...chosenTexts(folder, license || ''), ...textsBelow(folder)];
+  if (texts.length === 0) texts.push(withoutText(license, authors));
+  return { name, version, license, texts: [...new Set(texts)] };
 }
 
-/** The texts in a crate's folder. Where there is a free choice, that of MIT, the shortest. */
-function textsIn(folder, license) {
-  const names = fs.readdirSync(folder).filter((name) => /^(licen[cs]e|copying|notice)/i.test(name));
+const textOf = (file) => fs.readFileSync(file, 'utf8').replaceAll('\r\n', '\n').trim();
+
+/** The files with licences that lie in a folder itself. */
+function filesIn(folder) {
+  return fs
+    .readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isFile() && /^(licen[cs]e|copying|notice)[^/]*(?<!\.rs)$/i.test(entry.name))
+    .map(({ name }) => path.join(folder, name))
+    .sort();
+}
+
+/** The crate's own. Where there is a free choice, that of MIT, the shortest. */
+function chosenTexts(folder, license) {
+  const files = filesIn(folder);
   const isChoice = / OR |\//.test(license) && !license.includes(' AND ');
-  const chosen = isChoice && names.filter((name) => /mit/i.test(name));
-  const files = chosen && chosen.length > 0 ? chosen : names;
-  return files
-    .map((name) => path.join(folder, name))
-    .filter((file) => fs.statSync(file).isFile())
-    .map((file) => fs.readFileSync(file, 'utf8').trim());
+  const chosen = isChoice ? files.filter((file) => /mit/i.test(path.basename(file))) : [];
+  return (chosen.length > 0 ? chosen : files).map(textOf);
 }
 
-/** All of them as one text; a text that several crates share stands once. */
-function notices(target) {
+/** Those of what it has taken in from others: C sources, parts of other crates. */
+function textsBelow(folder) {
+  return fs
+    .readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => path.join(folder, name))
+    .sort()
+    .flatMap((inner) => [...filesIn(inner).map(textOf), ...textsBelow(inner)]);
+}
+
+/** For a crate that was published without one. */
+function withoutText(license, authors) {
+  if (license !== 'MIT') throw new Error(`a crate under ${license} by ${authors} has no text of its licence`);
+  const own = fs.readFileSync(path.join(root, 'LICENSE'), 'utf8');
+  const terms = own.slice(own.indexOf('Permission is hereby granted')).trim();
+  return `MIT License\n\nCopyright (c) ${authors.join(', ') || 'its authors'}\n\n${terms}`;
+}
+
+/** All that is linked on any platform, as one text; a text that several crates share stands once. */
+function notices(crates = allCrates()) {
   const groups = new Map();
-  for (const { name, version, license, authors, texts } of linkedCrates(target)) {
-    const by = authors.length > 0 ? ` by ${authors.join(', ')}` : '';
-    const text = texts.join('\n\n') || `(The crate${by} has no text of its licence, ${license}.)`;
+  for (const one of crates) {
+    const text = one.texts.join('\n\n');
     if (!groups.has(text)) groups.set(text, []);
-    groups.get(text).push(`${name} ${version} (${license})`);
+    groups.get(text).push(titleOf(one));
   }
-  const parts = [...groups].map(([text, crates]) => `${crates.join('\n')}\n\n${text}\n`);
-  return ['The binary contains these Rust crates, under these licences.\n', ...parts].join(
-    `\n${'-'.repeat(78)}\n\n`,
-  );
+  const parts = [...groups].map(([text, titles]) => `${titles.join('\n')}\n\n${text}\n`);
+  const heading =
+    'The binary of redis-reservation contains these Rust crates, some of them on some platforms only, under these\n' +
+    'licences.\n';
+  return [heading, ...parts].join(`\n${rule}\n\n`);
 }
 
-module.exports = { linkedCrates, notices };
+function allCrates() {
+  const all = targets.flatMap(({ target }) => linkedCrates(target));
+  return inOrder([...new Map(all.map((one) => [titleOf(one), one])).values()]);
+}
+
+module.exports = { linkedCrates, notices, titleOf, NOTICES };
+
+if (require.main === module) fs.writeFileSync(path.join(root, NOTICES), notices());

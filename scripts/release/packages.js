@@ -6,16 +6,15 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { root } = require('../setup/run');
-const { notices } = require('./notices');
+const { NOTICES } = require('./notices');
 const { targets, binaryName, packageName } = require('./targets');
 
 /**
  * `from`: the folder with the binaries. `to`: where the packages go, one folder each. `only`: some platforms, for tests;
- * a release has all. `repository`: `owner/name`, which a package with provenance must tell. `noticesOf`: the licences of
- * what is linked into the binary of a target. Returns the folders, in the order in which they are to be published: the
- * main package last, for it needs the others.
+ * a release has all. `repository`: `owner/name`, which a package with provenance must tell; what package.json says if not
+ * given. Returns the folders, in the order in which they are to be published: the main package last, for it needs the others.
  */
-function makePackages({ from, to, only, repository, noticesOf = notices }) {
+function makePackages({ from, to, only, repository }) {
   const chosen = targets.filter(({ platform }) => !only || only.includes(platform));
   const missing = chosen
     .map(({ platform }) => binaryName(platform))
@@ -23,21 +22,27 @@ function makePackages({ from, to, only, repository, noticesOf = notices }) {
   if (missing.length > 0) throw new Error(`${from} lacks ${missing.join(', ')}`);
   fs.rmSync(to, { recursive: true, force: true });
   const manifest = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
-  const origin = repository && { type: 'git', url: `git+https://github.com/${repository}.git` };
-  const folders = chosen.map((target) =>
-    makePlatformPackage(manifest, target, { from, to, origin, noticesOf }),
-  );
-  return [...folders, makeMainPackage(manifest, chosen, { to, origin })];
+  if (repository) Object.assign(manifest, originOf(repository));
+  const folders = chosen.map((target) => makePlatformPackage(manifest, target, { from, to }));
+  return [...folders, makeMainPackage(manifest, chosen, to)];
 }
 
-function makePlatformPackage(manifest, { target, platform, os, cpu, libc }, { from, to, origin, noticesOf }) {
+function originOf(repository) {
+  const page = `https://github.com/${repository}`;
+  return {
+    homepage: `${page}#readme`,
+    repository: { type: 'git', url: `git+${page}.git` },
+    bugs: { url: `${page}/issues` },
+  };
+}
+
+function makePlatformPackage(manifest, { platform, os, cpu, libc }, { from, to }) {
   const name = packageName(platform);
   const folder = path.join(to, name);
   fs.mkdirSync(folder, { recursive: true });
   const binary = binaryName(platform);
   fs.copyFileSync(path.join(from, binary), path.join(folder, binary));
-  fs.copyFileSync(path.join(root, 'LICENSE'), path.join(folder, 'LICENSE'));
-  fs.writeFileSync(path.join(folder, 'THIRD-PARTY.txt'), noticesOf(target));
+  for (const file of ['LICENSE', NOTICES]) fs.copyFileSync(path.join(root, file), path.join(folder, file));
   const description = `The native part of ${manifest.name} for ${platform}`;
   fs.writeFileSync(
     path.join(folder, 'README.md'),
@@ -48,9 +53,11 @@ function makePlatformPackage(manifest, { target, platform, os, cpu, libc }, { fr
     version: manifest.version,
     description,
     license: manifest.license,
-    repository: origin,
+    homepage: manifest.homepage,
+    repository: manifest.repository,
+    bugs: manifest.bugs,
     main: binary,
-    files: [binary, 'THIRD-PARTY.txt'],
+    files: [binary, NOTICES],
     engines: manifest.engines,
     os: [os],
     cpu: [cpu],
@@ -61,10 +68,11 @@ function makePlatformPackage(manifest, { target, platform, os, cpu, libc }, { fr
   return folder;
 }
 
-function makeMainPackage(manifest, chosen, { to, origin }) {
+function makeMainPackage(manifest, chosen, to) {
   const folder = path.join(to, manifest.name);
   fs.mkdirSync(folder, { recursive: true });
-  const files = manifest.files.filter((name) => !name.includes('*'));
+  // Neither the binary nor what belongs to it.
+  const files = manifest.files.filter((name) => !name.includes('*') && name !== NOTICES);
   for (const name of files) {
     fs.cpSync(path.join(root, name), path.join(folder, name), { recursive: true });
   }
@@ -72,7 +80,6 @@ function makeMainPackage(manifest, chosen, { to, origin }) {
   for (const name of ['scripts', 'devDependencies', 'overrides', 'napi']) delete own[name];
   writeManifest(folder, {
     ...own,
-    repository: origin,
     files,
     optionalDependencies: Object.fromEntries(
       chosen.map(({ platform }) => [packageName(platform), manifest.version]),

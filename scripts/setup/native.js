@@ -85,16 +85,21 @@ function statOf(file) {
   return fs.statSync(file, { throwIfNoEntry: false });
 }
 
-function requireCargo() {
-  if (ask('cargo', ['--version'])) return;
+/** Whether there is a cargo; it is on PATH from then on. */
+function findCargo() {
+  if (ask('cargo', ['--version'])) return true;
   // A fresh rustup install is on PATH only in the next shell.
   const rustup = path.join(process.env.CARGO_HOME || path.join(os.homedir(), '.cargo'), 'bin');
   process.env.PATH = `${rustup}${path.delimiter}${process.env.PATH}`;
-  if (ask('cargo', ['--version'])) return;
+  return Boolean(ask('cargo', ['--version']));
+}
+
+function requireCargo() {
+  if (findCargo()) return;
   throw new SetupError(
     'Rust is needed to build the native half, and no `cargo` was found.\n' +
       'Install it with rustup (https://rustup.rs), then run the command again.',
   );
 }
 
-module.exports = { buildNative, binaryName, requireCargo };
+module.exports = { buildNative, binaryName, findCargo, requireCargo };

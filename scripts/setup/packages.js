@@ -9,7 +9,8 @@ function installPackages() {
   if (upToDate()) return;
   say('installing the npm packages (npm ci)');
   // Warnings about the engines of packages that we only need for building would drown the rest.
-  const arguments_ = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
+  // No scripts: our own, `prepare`, would build what ships, and none of the packages needs its own.
+  const arguments_ = ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'];
   if (npm(arguments_)) return;
   throw new SetupError('npm ci failed; what it said stands above. Mend that, then run the command again.');
 }
