@@ -12,11 +12,11 @@
 //! - [`client`]: the state of one endpoint, made of [`held`], [`queue`], [`schedule`] and [`link`].
 //! - [`link`], [`live`] with its [`outbox`], [`reply`] and [`wire`]: a connection that heals, one that is up, where its
 //!   commands go.
-//! - [`opening`] by way of [`sentinel`] or [`cluster`] or neither, [`connection`] with its [`greeting`], [`reach`]: how
-//!   one is made.
+//! - [`opening`] by way of [`sentinel`] or [`cluster`] or neither, [`connection`] with its [`greeting`], [`reach`] with
+//!   [`resolve`]: how one is made.
 //! - [`outlet`], [`holding`], [`claim`], [`settings`]: what both threads see.
-//! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`tls`], [`clock`], [`error`], [`advice`]: values and
-//!   arithmetic.
+//! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`tls`], [`clock`], [`error`], [`advice`],
+//!   [`system_error`]: values and arithmetic.
 
 pub mod acquire;
 pub mod advice;
@@ -54,10 +54,12 @@ pub mod releases;
 pub mod replication;
 pub mod reply;
 mod reserve_resource;
+pub mod resolve;
 pub mod schedule;
 pub mod sentinel;
 pub mod settings;
 pub mod settlement;
+pub mod system_error;
 #[cfg(test)]
 mod tests;
 pub mod tls;
