@@ -4,7 +4,7 @@
 'use strict';
 
 const { make_error, describe } = require('./errors');
-const { refuse_unknown } = require('./names');
+const { member_of, refuse_unknown } = require('./names');
 
 // 278 years: what is longer means "for ever", and this still fits every clock that counts in nanoseconds.
 const LONGEST = Math.pow(2, 43);
@@ -147,8 +147,9 @@ function object_from(options, what) {
 function wait_options_from(options) {
   if (options == null) return { timeout: undefined, signal: undefined };
   refuse_unknown(object_from(options, 'wait_until_lock'), WAIT_OPTIONS, 'wait_until_lock');
-  const timeout = milliseconds_from('timeout', options.timeout, 0);
-  const signal = options.signal == null ? undefined : options.signal;
+  const timeout = milliseconds_from('timeout', member_of(options, 'timeout'), 0);
+  const given = member_of(options, 'signal');
+  const signal = given == null ? undefined : given;
   // Any implementation will do: runtimes without AbortController get theirs from a package.
   if (
     signal !== undefined &&

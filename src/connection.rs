@@ -181,7 +181,10 @@ fn handshake_error(endpoint: &Arc<Endpoint>, greeting: &Greeting, error: &RedisE
     if let Some(error) = no_redis(endpoint, greeting) {
         return error;
     }
-    if error.is_io_error() || matches!(error.kind(), redis::ErrorKind::Parse) {
+    if matches!(error.kind(), redis::ErrorKind::Parse) {
+        return broken_off(endpoint, greeting, "the server's answer is cut off, or no answer of redis");
+    }
+    if error.is_io_error() {
         let how = error.to_string();
         return broken_off(endpoint, greeting, if error.is_connection_dropped() { CLOSED } else { &how });
     }
@@ -196,6 +199,10 @@ fn handshake_error(endpoint: &Arc<Endpoint>, greeting: &Greeting, error: &RedisE
         match (error.code(), error.detail()) {
             (Some(code), Some(detail)) if !detail.starts_with(code) => format!("{code} {detail}"),
             (_, Some(detail)) => detail.to_owned(),
+            // Of the crate itself, where the server has said something, and nothing that is an answer.
+            (Some(_), None) if greeting.refusal().is_none() => {
+                return failed(endpoint, "the server's answer is none to AUTH", "EPROTO");
+            }
             (Some(code), None) => code.to_owned(),
             (None, None) => error.to_string(),
         },
@@ -232,7 +239,9 @@ fn broken_off(endpoint: &Arc<Endpoint>, greeting: &Greeting, how: &str) -> Error
 fn silent(endpoint: &Arc<Endpoint>, greeting: &Greeting) -> Error {
     no_redis(endpoint, greeting).unwrap_or_else(|| {
         let how = match greeting.look(None) {
-            Look::Nothing => "the server takes the connection and says nothing",
+            Look::Nothing => {
+                "the server takes the connection and says nothing; does it hang, or is the port somebody else's?"
+            }
             _ => "the server has answered in part, and then no more",
         };
         failed(endpoint, how, "ETIMEDOUT")
@@ -257,11 +266,11 @@ fn hint(endpoint: &Endpoint, greeting: &Greeting, how: &str) -> &'static str {
     match (identity, &endpoint.place) {
         (Some(false), _) => CERTIFICATE,
         (None, Place::Server(_) | Place::Sentinels { .. } | Place::Cluster(_)) => {
-            "; does it want TLS (options.tls)? Or is it a proxy that knows neither HELLO nor CLIENT, such as twemproxy? Then \
+            "; does it want TLS (options.tls)? A proxy that knows neither HELLO nor CLIENT (twemproxy) hangs up as well: \
              connect to the redis behind it"
         }
         _ => {
-            "; is it a proxy that knows neither HELLO nor CLIENT, such as twemproxy? Then connect to the redis behind it"
+            "; a proxy that knows neither HELLO nor CLIENT (twemproxy) hangs up like this: connect to the redis behind it"
         }
     }
 }

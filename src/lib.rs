@@ -13,7 +13,7 @@
 //! - [`link`], [`live`] with its [`outbox`], [`reply`] and [`wire`]: a connection that heals, one that is up, where its
 //!   commands go.
 //! - [`opening`] by way of [`sentinel`] or [`cluster`] or neither, [`connection`] with its [`greeting`], [`reach`] with
-//!   [`resolve`]: how one is made.
+//!   [`resolve`] and [`encrypt`]: how one is made.
 //! - [`outlet`], [`holding`], [`claim`], [`settings`]: what both threads see.
 //! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`tls`], [`clock`], [`error`], [`advice`],
 //!   [`system_error`]: values and arithmetic.
@@ -29,6 +29,7 @@ pub mod cluster;
 pub mod command;
 pub mod connection;
 pub mod core;
+pub mod encrypt;
 pub mod endpoint;
 mod environment;
 pub mod error;

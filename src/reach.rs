@@ -1,4 +1,4 @@
-//! Getting through to a server: address, socket, socket options, TLS. What is said over it is connection.rs's.
+//! Getting through to a server: address, socket, socket options. What is said over it is connection.rs's.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,20 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::io::tcp::socket2;
-use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
 
+use crate::encrypt::encrypt;
 use crate::endpoint::{Endpoint, Host};
 use crate::error::Error;
-use crate::greeting::{Greeting, Heard};
 use crate::resolve::{Unresolved, resolve};
 use crate::system_error::{in_words, name_of};
-use crate::tls::Tls;
 
 /// How long an address has before the next one is tried beside it: that of RFC 8305.
 const LONGEST_HEAD_START: Duration = Duration::from_millis(250);
@@ -168,88 +164,9 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-async fn encrypt(
-    endpoint: &Arc<Endpoint>,
-    host: &Host,
-    tls: &Tls,
-    stream: TcpStream,
-    deadline: Instant,
-) -> Result<Box<dyn Stream>, Error> {
-    let config = tls.config().map_err(|sentence| unreachable(endpoint, sentence, "ERR_TLS"))?;
-    let name = tls.server_name.as_deref().unwrap_or(&host.name);
-    let server = ServerName::try_from(name.to_owned()).map_err(|_| {
-        unreachable(endpoint, format!("{name:?} is no name that a certificate could be for"), "ERR_TLS")
-    })?;
-    let greeting = Greeting::default();
-    // What is too much of an answer, rustls knows better.
-    let stream = Heard::new(stream, greeting.clone(), usize::MAX);
-    let encrypted = timeout_at(deadline, TlsConnector::from(config).connect(server, stream)).await;
-    greeting.end();
-    let error = match encrypted {
-        Ok(Ok(stream)) => return Ok(Box::new(stream)),
-        Ok(Err(error)) => error,
-        Err(_) => io::ErrorKind::TimedOut.into(),
-    };
-    if let Some(words) = greeting.words_without_tls() {
-        let detail = format!("TLS: the server answers without it, {words:?}; is this its TLS port?");
-        return Err(unreachable(endpoint, detail, "ERR_SSL"));
-    }
-    let (reason, advice) = why_no_tls(&error, name);
-    Err(unreachable(endpoint, format!("TLS: {advice} ({error})"), reason))
-}
-
-/// What a TLS handshake failed of: Node's name for it where it has one, and a sentence.
-fn why_no_tls(error: &io::Error, name: &str) -> (&'static str, String) {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(certificate)) => why_no_trust(certificate, name),
-        Some(rustls::Error::AlertReceived(
-            alert @ (AlertDescription::CertificateRequired
-            | AlertDescription::HandshakeFailure
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnknownCA),
-        )) => (
-            "ERR_SSL_ALERT",
-            format!(
-                "the server refused us ({alert:?}); does it want a certificate of its clients (tls.cert, tls.key)?"
-            ),
-        ),
-        Some(_) => ("ERR_SSL", "the server does not speak TLS as we do; is this its TLS port?".to_owned()),
-        None if error.kind() == io::ErrorKind::TimedOut => (
-            name_of(error),
-            "the server takes the connection and says nothing; is this its TLS port?".to_owned(),
-        ),
-        None => (name_of(error), "the server broke off the handshake; is this its TLS port?".to_owned()),
-    }
-}
-
-fn why_no_trust(error: &CertificateError, name: &str) -> (&'static str, String) {
-    match error {
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
-            "ERR_TLS_CERT_ALTNAME_INVALID",
-            format!("the server's certificate is not for {name:?}; where that is right, set tls.servername"),
-        ),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            ("CERT_HAS_EXPIRED", "the server's certificate has expired".to_owned())
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            ("CERT_NOT_YET_VALID", "the server's certificate is not valid yet".to_owned())
-        }
-        CertificateError::UnknownIssuer => (
-            "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
-            "nobody whom we trust vouches for the server's certificate; set tls.ca to its authority's"
-                .to_owned(),
-        ),
-        CertificateError::Other(_) | CertificateError::BadEncoding => (
-            "ERR_TLS_CERT_INVALID",
-            "the server's certificate cannot be used: it must be one of a server, not of an authority, in version 3, and \
-             name its hosts in subjectAltName"
-                .to_owned(),
-        ),
-        _ => ("ERR_TLS_CERT_INVALID", "the server's certificate cannot be trusted".to_owned()),
-    }
-}
-
-fn unreachable(endpoint: &Arc<Endpoint>, detail: String, reason: &'static str) -> Error {
+/// That there is no connection, and why.
+#[must_use]
+pub fn unreachable(endpoint: &Arc<Endpoint>, detail: String, reason: &'static str) -> Error {
     Error::Connection { endpoint: Arc::clone(endpoint), detail, reason }
 }
 

@@ -64,7 +64,10 @@ const ReserveResource = require('../../index.js');
 async function callsOf(work) {
   calls.length = 0;
   await work();
-  return calls.splice(0).map((call) => call.map((one) => (typeof one === 'function' ? 'a listener' : one)));
+  // Clones have the usual prototype; the options themselves have none, on purpose.
+  return calls
+    .splice(0)
+    .map((call) => call.map((one) => (typeof one === 'function' ? 'a listener' : structuredClone(one))));
 }
 
 function make(host, port, password, options, log = false) {
