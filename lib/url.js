@@ -44,8 +44,8 @@ const OTHER_SCHEMES = [
   [/(?:)/, EXAMPLE],
 ];
 
-// A comma behind the credentials and before the path.
-const SEVERAL = /^\s*[a-z][a-z0-9+.-]*:\/\/(?:[^/?#]*@)?[^/?#@]*,/i;
+// A comma behind all credentials and before the path.
+const SEVERAL = /^\s*[a-z][a-z0-9+.-]*:\/\/(?:[^/?#]*@)?[^/?#@]*,[^/?#@]*(?:[/?#][^@]*)?$/i;
 
 const START = /^[a-z][a-z0-9+.-]*:\/\//i;
 

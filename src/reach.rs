@@ -112,7 +112,7 @@ async fn first_to_accept(
 ) -> Result<(SocketAddr, TcpStream), Vec<Refusal>> {
     // All of them are under way by half of the time.
     let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-    let pause = LONGEST_HEAD_START.min((deadline - Instant::now()) / (2 * count));
+    let pause = LONGEST_HEAD_START.min((deadline - Instant::now()) / count.saturating_mul(2));
     let mut untried = addresses.iter().copied();
     let mut under_way = JoinSet::new();
     let mut silent = addresses.to_vec();

@@ -53,6 +53,7 @@ const forms = [
   ['redis://me@example', ['example', 6379, '', { username: 'me' }]],
   ['redis://me:@example', ['example', 6379, '', { username: 'me' }]],
   ['redis://m%3Ae:%2F%3F%23%40%25@example/2', ['example', 6379, '/?#@%', { username: 'm:e', db: 2 }]],
+  ['redis://me:p,w@example', ['example', 6379, 'p,w', { username: 'me' }]],
   ['redis://:p@ss@example', ['example', 6379, 'p@ss', {}]],
   ['valkey://:pass@example:1', ['example', 1, 'pass', {}]],
   ['rediss://example', ['example', 6379, '', verified]],
