@@ -133,7 +133,7 @@ test('a refusal that quotes the password, whole or cut off, is told without it',
     const stranger = await startStranger(t, (socket) => {
       socket.on(
         'data',
-        (data) => `${data}`.includes(SECRET) && socket.write(`-ERR what is ${quote(data)}\r\n`),
+        (data) => `${data}`.includes(SECRET) && socket.end(`-ERR what is ${quote(data)}\r\n`),
       );
     });
     const error = await failureAt(t, stranger);
@@ -149,6 +149,7 @@ test('who takes the connection and says nothing, or not all, is told so in time'
       "the server takes the connection and says nothing; does it hang, or is the port somebody else's?",
     ],
     [answer('%7\r\n$6\r\nserv'), 'the server has answered in part, and then no more'],
+    [answer(`-ERR no ${SECRET}\r\n`), 'the server has answered "ERR no [hidden]", and then no more'],
   ]) {
     const stranger = await startStranger(t, act);
     const detail = `no connection within 1000 ms (connect_timeout): handshake: ${words}`;

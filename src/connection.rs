@@ -238,13 +238,15 @@ fn broken_off(endpoint: &Arc<Endpoint>, greeting: &Greeting, how: &str) -> Error
 /// The handshake has no end in time.
 fn silent(endpoint: &Arc<Endpoint>, greeting: &Greeting) -> Error {
     no_redis(endpoint, greeting).unwrap_or_else(|| {
-        let how = match greeting.look(None) {
-            Look::Nothing => {
-                "the server takes the connection and says nothing; does it hang, or is the port somebody else's?"
+        let secret = endpoint.login.password.reveal();
+        let how = match (greeting.look(None), greeting.refusal()) {
+            (Look::Nothing, _) => {
+                "the server takes the connection and says nothing; does it hang, or is the port somebody else's?".to_owned()
             }
-            _ => "the server has answered in part, and then no more",
+            (_, Some(text)) => format!("the server has answered {:?}, and then no more", without(text, secret)),
+            _ => "the server has answered in part, and then no more".to_owned(),
         };
-        failed(endpoint, how, "ETIMEDOUT")
+        failed(endpoint, &how, "ETIMEDOUT")
     })
 }
 

@@ -128,7 +128,7 @@ pub fn kind_of(der: &[u8]) -> Option<&'static str> {
         (ECDSA_SHA512, "a key of P-521"),
         (ECDSA_SHA1, "SHA-1"),
         (RSA_SHA1, "SHA-1"),
-        (RSA_PSS, "RSA-PSS in a form"),
+        (RSA_PSS, "RSA-PSS with a salt of another length than its hash"),
     ]
     .into_iter()
     .find(|(id, _)| holds(der, id))
