@@ -33,7 +33,7 @@ pub struct Opened {
 }
 
 /// Each step towards a connection ends by so much before the limit of the whole, so that the one which hangs is named.
-const TO_TELL: Duration = Duration::from_millis(10);
+const TO_TELL: Duration = Duration::from_millis(100);
 
 /// Connects and logs in within `limit`.
 ///
