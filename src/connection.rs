@@ -12,6 +12,7 @@ use crate::endpoint::{Endpoint, Host, Login, Place, Protocol};
 use crate::error::{Class, Error, class_of, words_of};
 use crate::greeting::{Greeting, Heard, Look};
 use crate::outbox::HAND_IN_ROOM;
+use crate::quote::without;
 use crate::reach::{Stream, reach_host, reach_socket};
 
 /// More than all answers of a handshake. What has no end must not be kept until the time is up.
@@ -291,19 +292,3 @@ fn refused(endpoint: &Arc<Endpoint>, mut text: String) -> Error {
         }
     }
 }
-
-/// A refusal without the password, whole or cut off, that whoever is no redis may have quoted.
-fn without(text: String, secret: Option<&str>) -> String {
-    const HIDDEN: &str = "[hidden]";
-    let Some(secret) = secret else { return text };
-    let mut text = text.replace(secret, HIDDEN);
-    if let Some((place, _)) = secret.char_indices().nth(CUT_OFF)
-        && let Some(beginning) = text.find(&secret[..place])
-    {
-        text.replace_range(beginning.., HIDDEN);
-    }
-    text
-}
-
-/// So much of a password is in no text of redis's own.
-const CUT_OFF: usize = 12;

@@ -16,7 +16,7 @@
 //!   [`resolve`] and [`encrypt`]: how one is made.
 //! - [`outlet`], [`holding`], [`claim`], [`settings`]: what both threads see.
 //! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`tls`], [`clock`], [`error`], [`advice`],
-//!   [`system_error`]: values and arithmetic.
+//!   [`quote`], [`system_error`]: values and arithmetic.
 
 pub mod acquire;
 pub mod advice;
@@ -49,6 +49,7 @@ pub mod opening;
 pub mod outbox;
 pub mod outlet;
 pub mod queue;
+pub mod quote;
 pub mod reach;
 pub mod release;
 pub mod releases;
