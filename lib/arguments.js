@@ -98,8 +98,10 @@ function port_from(value, field = 'port', otherwise = 6379) {
   }
   const port = number_from(value);
   if (Number.isInteger(port) && port >= 1 && port <= 65535) return port;
+  // A connection string in the wrong place has the password in it.
+  const shown = /[,;=]/.test(value) ? `a string of ${value.length} characters` : describe(value);
   throw wrong_value(
-    `${field} must be a whole number from 1 to 65535; it is ${describe(value)}. Leave it out for ${otherwise}.`,
+    `${field} must be a whole number from 1 to 65535; it is ${shown}. Leave it out for ${otherwise}.`,
   );
 }
 
