@@ -98,6 +98,12 @@ checkRefusals([
     /^host must be one name.*StackExchange\.Redis\. Pass its parts as host, port, password.*options\.tls/,
   ]),
   [
+    'a connection string as port',
+    ['e', `6379,password=${SECRET}`],
+    VALUE,
+    /^port must be a whole number from 1 to 65535; it is a string of 20 characters\./,
+  ],
+  [
     'several in one',
     [null, 0, '', { cluster: [{ host: 'a,b' }] }],
     VALUE,
