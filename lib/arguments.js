@@ -4,7 +4,7 @@
 'use strict';
 
 const { make_error, describe } = require('./errors');
-const { refuse_unknown } = require('./names');
+const { member_of, refuse_unknown } = require('./names');
 
 // 278 years: what is longer means "for ever", and this still fits every clock that counts in nanoseconds.
 const LONGEST = Math.pow(2, 43);
@@ -98,8 +98,10 @@ function port_from(value, field = 'port', otherwise = 6379) {
   }
   const port = number_from(value);
   if (Number.isInteger(port) && port >= 1 && port <= 65535) return port;
+  // A connection string in the wrong place has the password in it.
+  const shown = /[,;=]/.test(value) ? `a string of ${value.length} characters` : describe(value);
   throw wrong_value(
-    `${field} must be a whole number from 1 to 65535; it is ${describe(value)}. Leave it out for ${otherwise}.`,
+    `${field} must be a whole number from 1 to 65535; it is ${shown}. Leave it out for ${otherwise}.`,
   );
 }
 
@@ -147,8 +149,9 @@ function object_from(options, what) {
 function wait_options_from(options) {
   if (options == null) return { timeout: undefined, signal: undefined };
   refuse_unknown(object_from(options, 'wait_until_lock'), WAIT_OPTIONS, 'wait_until_lock');
-  const timeout = milliseconds_from('timeout', options.timeout, 0);
-  const signal = options.signal == null ? undefined : options.signal;
+  const timeout = milliseconds_from('timeout', member_of(options, 'timeout'), 0);
+  const given = member_of(options, 'signal');
+  const signal = given == null ? undefined : given;
   // Any implementation will do: runtimes without AbortController get theirs from a package.
   if (
     signal !== undefined &&

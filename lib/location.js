@@ -3,6 +3,7 @@
 'use strict';
 
 const { DEFAULT_KEY_PREFIX, password_from, port_from, wrong_value } = require('./arguments');
+const { member_of } = require('./names');
 const {
   CONSTRUCTOR_OPTIONS,
   DEFAULT_CLIENT_NAME,
@@ -30,7 +31,7 @@ const CONNECTION_OPTIONS = CONSTRUCTOR_OPTIONS.filter((name) => !OF_INSTANCE.inc
 function location_from(host, port, password, given) {
   const own = options_from(given);
   const grouped = refuse_contradictions(own, host, port);
-  const place = grouped ? { host: '', port: 0, options: {} } : place_from(host);
+  const place = grouped ? made({ host: '', port: 0, options: made({}) }) : place_from(host);
   const own_port = port_from(port);
   const options = merged(place.options, own);
   const tls = tls_of(place, own);
@@ -78,12 +79,19 @@ function refuse_contradictions(own, host, port) {
   return true;
 }
 
+/** An object that inherits nothing: what somebody has put into Object.prototype is not in it. */
+function made(members) {
+  return Object.assign(Object.create(null), members);
+}
+
 /** What `host` says, in any of its forms: { host, socket, tls, port, username, password, options }. */
 function place_from(host) {
-  if (!host) return { host: DEFAULT_HOST, options: {} };
-  if (typeof host !== 'string') return { host: address_from(host, 'host'), options: {} };
+  const options = made({});
+  if (!host) return made({ host: DEFAULT_HOST, options });
+  if (typeof host !== 'string') return made({ host: address_from(host, 'host'), options });
   if (is_url(host)) return place_from_url(host);
-  if (host.startsWith('/')) return { host: path_from(host), socket: true, options: {} };
+  if (host.startsWith('/')) return made({ host: path_from(host), socket: true, options });
+  refuse_forms_of_others(host);
   if (host.includes('@')) {
     // Not shown: such a text often holds a password.
     throw wrong_value(
@@ -91,12 +99,34 @@ function place_from(host) {
         'Write it as a URL, redis://user:password@redis.example.com, or pass its parts as options.username and password.',
     );
   }
-  return { host: address_from(host, 'host'), options: {} };
+  return made({ host: address_from(host, 'host'), options });
+}
+
+/** Forms that other clients take. None is shown: there may be a password in it. */
+function refuse_forms_of_others(host) {
+  if (/^unix:/i.test(host)) {
+    throw wrong_value(
+      'host must be a URL that begins with unix:/// or an absolute path; it begins with unix: alone. ' +
+        'Write unix:///run/redis.sock, or /run/redis.sock.',
+    );
+  }
+  if (/^(?:\.{0,2}|~)\//.test(host) || /^[^,=@]*\.sock$/.test(host)) {
+    throw wrong_value(
+      "host must be the absolute path of a socket; it is a relative one. Pass require('path').resolve('./redis.sock').",
+    );
+  }
+  if (/[,;=]/.test(host)) {
+    throw wrong_value(
+      'host must be one name, address, path or URL; there is a comma, a semicolon or an = in it, as in the connection strings of ' +
+        'StackExchange.Redis. Pass its parts as host, port, password, options.username, options.db and options.tls, or as a URL, ' +
+        'rediss://user:password@redis.example.com:6380/0; and several hosts as options.cluster, or as options.sentinels with options.name.',
+    );
+  }
 }
 
 function place_from_url(text) {
   const { socket, tls, host, port, username, password, db, query } = read_url(text);
-  const options = {};
+  const options = made({});
   for (const name of Object.keys(query)) {
     const value = option_from(name, query[name], `${name} ${IN_URL}`);
     if (value !== undefined) options[name] = value;
@@ -106,14 +136,14 @@ function place_from_url(text) {
     options.db = agreed('db', options.db, number, 'as its path');
   }
   if (username) options.username = username;
-  return {
+  return made({
     host: socket ? path_from(host) : host === undefined ? DEFAULT_HOST : address_from(host, 'host'),
     socket,
     tls,
     port: port === undefined ? undefined : port_from(port, `port ${IN_URL}`, DEFAULT_PORT),
     password,
     options,
-  };
+  });
 }
 
 function path_from(path) {
@@ -125,7 +155,7 @@ function path_from(path) {
 
 /** The options of a URL and those of the constructor as one. TLS is looked at apart. */
 function merged(from_url, own) {
-  const options = Object.assign({}, own);
+  const options = made(own);
   delete options.tls;
   for (const name of Object.keys(from_url)) {
     options[name] = agreed(name, from_url[name], own[name], `as options.${name}`);
@@ -159,14 +189,19 @@ function tls_of({ tls: by_url, socket }, { tls }) {
 }
 
 // What the native side calls otherwise.
-const NATIVE_NAMES = { sentinelUsername: 'sentinel_username', sentinelPassword: 'sentinel_password' };
+const NATIVE_NAMES = made({ sentinelUsername: 'sentinel_username', sentinelPassword: 'sentinel_password' });
 
 // What the native side takes for granted.
-const DEFAULTS = { db: 0, client_name: DEFAULT_CLIENT_NAME, key_prefix: DEFAULT_KEY_PREFIX, min_replicas: 0 };
+const DEFAULTS = made({
+  db: 0,
+  client_name: DEFAULT_CLIENT_NAME,
+  key_prefix: DEFAULT_KEY_PREFIX,
+  min_replicas: 0,
+});
 
 /** Under the native side's names, without what is the default, in one order: the same endpoint has the same text. */
 function native_options(options) {
-  const native = {};
+  const native = made({});
   for (const name of CONSTRUCTOR_OPTIONS) {
     const value = options[name];
     if (value === undefined || value === DEFAULTS[name]) continue;
@@ -180,7 +215,8 @@ function key_prefix_from(host, given) {
   const in_query = typeof host === 'string' && host.includes('?') && is_url(host);
   if (given == null && !in_query) return DEFAULT_KEY_PREFIX;
   try {
-    const own = given == null ? undefined : option_from('key_prefix', given.key_prefix, 'key_prefix');
+    const own =
+      given == null ? undefined : option_from('key_prefix', member_of(given, 'key_prefix'), 'key_prefix');
     if (own !== undefined) return own;
     const text = in_query ? read_url(host).query.key_prefix : undefined;
     return text === undefined ? DEFAULT_KEY_PREFIX : option_from('key_prefix', text, 'key_prefix');
@@ -195,8 +231,8 @@ function key_prefix_from(host, given) {
  * The others may be wrong: they are another call's to refuse.
  */
 function endpoint_from(host, port, password, given) {
-  const own = {};
-  if (given != null) for (const name of CONNECTION_OPTIONS) own[name] = given[name];
+  const own = made({});
+  if (given != null) for (const name of CONNECTION_OPTIONS) own[name] = member_of(given, name);
   const location = location_from(host, port, password, own);
   // A URL may bring them.
   for (const name of OF_INSTANCE) delete location.options[name];

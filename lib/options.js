@@ -13,7 +13,7 @@ const {
   wrong_value,
 } = require('./arguments');
 const { describe } = require('./errors');
-const { refuse_unknown } = require('./names');
+const { member_of, refuse_unknown } = require('./names');
 const { tls_from } = require('./trust');
 
 const DEFAULT_CLIENT_NAME = 'redis-reservation';
@@ -45,11 +45,12 @@ const CONSTRUCTOR_OPTIONS = Object.keys(CHECKS);
 
 /** All that is given of the constructor's options, checked. What is null or undefined counts as not given. */
 function options_from(options) {
-  const checked = {};
+  // Without a prototype: what somebody has put into Object.prototype is no option.
+  const checked = Object.create(null);
   if (options == null) return checked;
   refuse_unknown(object_from(options, 'the constructor'), CONSTRUCTOR_OPTIONS, 'the constructor');
   for (const name of CONSTRUCTOR_OPTIONS) {
-    const value = option_from(name, options[name], name);
+    const value = option_from(name, member_of(options, name), name);
     if (value !== undefined) checked[name] = value;
   }
   return checked;
@@ -121,14 +122,13 @@ function members_from(value, field, port) {
       throw wrong_type(`${place} must be an object { host, port }; it is ${kind}. ${shape}`);
     }
     refuse_unknown(member, MEMBER_OPTIONS, place);
-    if (typeof member.host !== 'string' || member.host === '') {
-      throw wrong_type(
-        `${place}.host must be a name or an address; it is ${describe(member.host)}. ${shape}`,
-      );
+    const host = member_of(member, 'host');
+    if (typeof host !== 'string' || host === '') {
+      throw wrong_type(`${place}.host must be a name or an address; it is ${describe(host)}. ${shape}`);
     }
     return {
-      host: address_from(member.host, `${place}.host`),
-      port: port_from(member.port, `${place}.port`, port) || port,
+      host: address_from(host, `${place}.host`),
+      port: port_from(member_of(member, 'port'), `${place}.port`, port) || port,
     };
   });
 }
@@ -148,7 +148,7 @@ function address_from(value, field) {
         `${value.length} characters with a colon or brackets that is no IPv6 address. Pass the port as port.`,
     );
   }
-  if (address !== '' && !/[\s\p{Cc}/\\?#@%<>^|]/u.test(address)) return address;
+  if (address !== '' && !/[\s\p{Cc}/\\?#@%<>^|,;=]/u.test(address)) return address;
   throw wrong_value(
     `${field} must be a name or an address such as redis.example.com; it is a string of ${value.length} ` +
       'characters, some of which are in no name. Pass the user, the password and the port as username, password and port.',

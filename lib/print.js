@@ -1,4 +1,4 @@
-// How an instance is printed: as it is, but for its password, as a field or in the URL in `host`. Only reading the field
+// How an instance is printed: as it is, but for its password, as a field or in a URL. Only reading the field
 // gives it.
 'use strict';
 
@@ -6,6 +6,9 @@ const { private_keys } = require('./state');
 const { HIDDEN, without_secrets } = require('./url');
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom');
+
+// Where a URL may stand, or the connection string of another client.
+const PLACES = ['host', 'port'];
 
 // What was printed for an instance, so that one which refers to itself is recognised as such.
 const copies = new WeakMap();
@@ -23,7 +26,7 @@ function inspectable(instance) {
     const descriptor = Object.getOwnPropertyDescriptor(instance, key);
     descriptor.configurable = true;
     if (key === 'password' && 'value' in descriptor && descriptor.value) descriptor.value = HIDDEN;
-    if (key === 'host' && 'value' in descriptor) descriptor.value = without_secrets(descriptor.value);
+    if (PLACES.includes(key) && 'value' in descriptor) descriptor.value = without_secrets(descriptor.value);
     Object.defineProperty(copy, key, descriptor);
   }
   // Else it would be asked in turn how it wants to be printed.
@@ -35,7 +38,7 @@ function inspectable(instance) {
 function serialisable(instance) {
   const fields = Object.assign({}, instance);
   if (fields.password) fields.password = HIDDEN;
-  if (fields.host) fields.host = without_secrets(fields.host);
+  for (const key of PLACES) if (key in fields) fields[key] = without_secrets(fields[key]);
   return fields;
 }
 

@@ -4,7 +4,7 @@
 
 const { wrong_type, wrong_value } = require('./arguments');
 const { describe } = require('./errors');
-const { refuse_unknown } = require('./names');
+const { member_of, refuse_unknown } = require('./names');
 
 const TLS_OPTIONS = ['ca', 'cert', 'key', 'servername', 'rejectUnauthorized'];
 
@@ -13,19 +13,20 @@ const CONTENT = "Pass the content of a PEM file, such as require('fs').readFileS
 /** The `tls` option as the native side takes it; false for none. What it was given is in no message: it may be a key. */
 function tls_from(value) {
   if (value === false) return false;
-  if (value === true) return { ca: trusted_by_node(), reject_unauthorized: true };
+  // Without a prototype, as the native side reads it: what is in Object.prototype by chance is none of it.
+  const tls = Object.create(null);
+  if (value === true) return Object.assign(tls, { ca: trusted_by_node(), reject_unauthorized: true });
   if (typeof value !== 'object' || Array.isArray(value) || ArrayBuffer.isView(value)) {
     const kind = typeof value === 'object' ? describe(value) : `of type ${typeof value}`;
     throw wrong_type(`tls must be true, false or an object of ${TLS_OPTIONS.join(', ')}; it is ${kind}.`);
   }
   refuse_unknown(value, TLS_OPTIONS, 'tls');
-  const tls = {
-    ca: value.ca == null ? undefined : certificates_from('tls.ca', value.ca),
-    reject_unauthorized: reject_unauthorized_from(value.rejectUnauthorized),
-  };
-  if (value.cert != null) tls.cert = certificates_from('tls.cert', value.cert);
-  if (value.key != null) tls.key = key_from('tls.key', value.key);
-  if (value.servername != null) tls.servername = servername_from(value.servername);
+  const { ca, cert, key, servername, rejectUnauthorized } = given_of(value);
+  tls.ca = ca == null ? undefined : certificates_from('tls.ca', ca);
+  tls.reject_unauthorized = reject_unauthorized_from(rejectUnauthorized);
+  if (cert != null) tls.cert = certificates_from('tls.cert', cert);
+  if (key != null) tls.key = key_from('tls.key', key);
+  if (servername != null) tls.servername = servername_from(servername);
   for (const [given, missing] of [
     ['cert', 'key'],
     ['key', 'cert'],
@@ -37,6 +38,12 @@ function tls_from(value) {
   }
   if (tls.ca === undefined) tls.ca = trusted_by_node();
   return tls;
+}
+
+function given_of(value) {
+  const given = Object.create(null);
+  for (const name of TLS_OPTIONS) given[name] = member_of(value, name);
+  return given;
 }
 
 function certificates_from(field, value) {
@@ -54,6 +61,12 @@ function key_from(field, value) {
     );
   }
   if (pieces.every((piece) => /-----BEGIN (?:RSA |EC )?PRIVATE KEY-----/.test(piece))) return text;
+  const other = /-----BEGIN ((?:OPENSSH |DSA )PRIVATE KEY|(?:RSA )?PUBLIC KEY)-----/.exec(text);
+  if (other !== null) {
+    throw wrong_value(
+      `${field} must be a private key of RSA, EC or Ed25519 in PEM; it is of the kind ${other[1]}. Turn it into one with openssl pkey, or make another.`,
+    );
+  }
   throw wrong_value(`${field} must be a private key in PEM; there is none in what was passed. ${CONTENT}`);
 }
 
@@ -63,9 +76,9 @@ function pieces_of(field, value) {
   if (pieces.length === 0)
     throw wrong_value(`${field} must hold something; it is an empty array. ${CONTENT}`);
   return pieces.map((piece) => {
-    if (typeof piece === 'string') return piece;
+    if (typeof piece === 'string') return as_pem(piece);
     if (ArrayBuffer.isView(piece)) {
-      return Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength).toString();
+      return as_pem(Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength).toString());
     }
     throw wrong_type(
       `${field} must be a string, a Buffer or an array of these; it is, or holds, ${
@@ -73,6 +86,11 @@ function pieces_of(field, value) {
       }. ${CONTENT}`,
     );
   });
+}
+
+/** PEM without the mark that editors of Windows begin a file with, and with the ends of lines that an environment variable lost. */
+function as_pem(text) {
+  return text.replace(/\uFEFF/g, '').replace(/\\r\\n|\\n/g, '\n');
 }
 
 function servername_from(value) {

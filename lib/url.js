@@ -33,6 +33,20 @@ const URL_OPTIONS = [
 const EXAMPLE = 'It looks like redis://user:password@redis.example.com:6379/0.';
 const ENCODE = 'In a user or a password, write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25.';
 
+const GROUPS =
+  "Pass no host, but options.sentinels, [{ host: 'sentinel-1.example.com', port: 26379 }, …], with options.name, or options.cluster.";
+
+// Schemes of other clients, each with what says the same here.
+const OTHER_SCHEMES = [
+  [/sentinel|cluster/, GROUPS],
+  [/unix|socket/, 'That of a socket is unix:///run/redis.sock.'],
+  [/ssl|tls|https/, 'That of TLS is rediss://user:password@redis.example.com:6379/0.'],
+  [/(?:)/, EXAMPLE],
+];
+
+// A comma behind all credentials and before the path.
+const SEVERAL = /^\s*[a-z][a-z0-9+.-]*:\/\/(?:[^/?#]*@)?[^/?#@]*,[^/?#@]*(?:[/?#][^@]*)?$/i;
+
 const START = /^[a-z][a-z0-9+.-]*:\/\//i;
 
 /** Whether a text is meant as a URL. */
@@ -59,10 +73,13 @@ function read_url(text) {
 function parts_of(text) {
   const url = parse(text);
   const known = url === null ? undefined : SCHEMES[url.protocol];
+  if (SEVERAL.test(text))
+    throw wrong_value(`host must be a URL of one host; there are several in it. ${GROUPS}`);
   if (url === null) throw wrong_value(`host must be a URL that can be read; it cannot. ${EXAMPLE} ${ENCODE}`);
   if (known === undefined) {
     const schemes = Object.keys(SCHEMES).map((scheme) => `${scheme}//`);
-    throw wrong_value(`host must be a URL of ${schemes.join(', ')}; its scheme is another. ${EXAMPLE}`);
+    const [, advice] = OTHER_SCHEMES.find(([scheme]) => scheme.test(url.protocol));
+    throw wrong_value(`host must be a URL of ${schemes.join(', ')}; its scheme is another. ${advice}`);
   }
   refuse_leftovers(url);
   const { tls, socket } = known;
@@ -74,10 +91,12 @@ function parts_of(text) {
   };
   delete query.username;
   delete query.password;
-  if (socket) return Object.assign({ socket, tls, host: socket_of(url), query }, credentials);
+  // Without a prototype: what somebody has put into Object.prototype is no part of a URL.
+  const parts = Object.assign(Object.create(null), { socket, tls, query }, credentials);
+  if (socket) return Object.assign(parts, { host: socket_of(url) });
   const host = url.hostname === '' ? undefined : decoded(url.hostname);
   const port = url.port === '' ? undefined : url.port;
-  return Object.assign({ socket, tls, host, port, db: database_of(url), query }, credentials);
+  return Object.assign(parts, { host, port, db: database_of(url) });
 }
 
 /** The URL of a text; null where it is none. The class's own error quotes its input, so nobody gets it. */
@@ -115,7 +134,7 @@ function decoded(part) {
 }
 
 function query_of(url) {
-  const query = {};
+  const query = Object.create(null);
   for (const [name, value] of url.searchParams) {
     refuse_unknown({ [name]: value }, URL_OPTIONS, 'the URL in host');
     query[name] = one_of(name, query[name], value);
@@ -150,7 +169,8 @@ function socket_of({ hostname, port, pathname }) {
 
 /** A host as it may be printed: a URL without its password, in full where there is none in it. */
 function without_secrets(host) {
-  if (typeof host !== 'string' || !/:\/\/|@/.test(host) || host.startsWith('/')) return host;
+  // No name, address or port has one of these in it, but a text with credentials has.
+  if (typeof host !== 'string' || !/:\/\/|[@,;=]/.test(host) || host.startsWith('/')) return host;
   const url = parse(host);
   // What cannot be read may be a password from end to end.
   if (url === null || has_leftovers(url)) return HIDDEN;

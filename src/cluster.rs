@@ -20,7 +20,7 @@ use redis::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::clock::Moment;
 use crate::connection::{Connected, Door, connect};
@@ -257,7 +257,12 @@ impl Connect for Node {
                 return Err((ErrorKind::InvalidClientConfig, "no cluster of ours").into());
             };
             let host = Host { name: name.clone(), port: *port };
-            let failure = match timeout(SILENCE, connect(&endpoint, Door::Host(&host), config)).await {
+            let failure = match timeout(
+                SILENCE,
+                connect(&endpoint, Door::Host(&host), config, Instant::now() + SILENCE),
+            )
+            .await
+            {
                 Ok(Ok(connected)) => {
                     if let (Some(reason), Some(entry)) =
                         (&connected.why_no_pushes, clusters().get_mut(number))

@@ -13,11 +13,11 @@
 //! - [`client`]: the state of one endpoint, made of [`held`], [`queue`], [`schedule`] and [`link`].
 //! - [`link`], [`live`] with its [`outbox`], [`reply`] and [`wire`]: a connection that heals, one that is up, where its
 //!   commands go.
-//! - [`opening`] by way of [`sentinel`] or [`cluster`] or neither, [`connection`] with its [`greeting`], [`reach`]: how
-//!   one is made.
+//! - [`opening`] by way of [`sentinel`] or [`cluster`] or neither, [`connection`] with its [`greeting`], [`reach`] with
+//!   [`resolve`] and [`encrypt`]: how one is made.
 //! - [`outlet`], [`holding`], [`claim`], [`settings`]: what both threads see.
-//! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`tls`], [`clock`], [`error`], [`advice`]: values and
-//!   arithmetic.
+//! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`tls`], [`clock`], [`error`], [`advice`],
+//!   [`quote`], [`system_error`]: values and arithmetic.
 //! - [`guard`]: tasks that outlive a panic. [`fail_point`]: how tests make one. `counted`: the allocator of test builds.
 
 #[macro_use]
@@ -37,6 +37,7 @@ pub mod connection;
 pub mod core;
 #[cfg(feature = "count-allocations")]
 mod counted;
+pub mod encrypt;
 pub mod endpoint;
 mod environment;
 pub mod error;
@@ -57,6 +58,7 @@ pub mod opening;
 pub mod outbox;
 pub mod outlet;
 pub mod queue;
+pub mod quote;
 pub mod reach;
 pub mod release;
 pub mod releases;
@@ -64,10 +66,12 @@ pub mod replication;
 pub mod reply;
 pub mod request;
 mod reserve_resource;
+pub mod resolve;
 pub mod schedule;
 pub mod sent;
 pub mod sentinel;
 pub mod settings;
+pub mod system_error;
 #[cfg(test)]
 mod tests;
 pub mod tls;

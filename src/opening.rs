@@ -8,6 +8,7 @@ use std::time::Duration;
 use redis::{AsyncConnectionConfig, PushInfo};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use crate::cluster;
 use crate::command::Identity;
@@ -31,15 +32,31 @@ pub struct Opened {
     pub pushes: Result<UnboundedReceiver<PushInfo>, String>,
 }
 
+/// Each step towards a connection ends by so much before the limit of the whole, so that the one which hangs is named.
+const TO_TELL: Duration = Duration::from_millis(100);
+
 /// Connects and logs in within `limit`.
 ///
 /// # Errors
 /// [`Error::Connection`] where there is nobody to talk to, or nobody talks in time; [`Error::Denied`] where the
 /// credentials are refused; [`Error::Reply`] for any other refusal.
 pub async fn open(endpoint: &Arc<Endpoint>, limit: Duration) -> Result<Opened, Error> {
-    tokio::time::timeout(limit, open_unlimited(endpoint))
-        .await
-        .unwrap_or_else(|_| Err(not_within(endpoint, limit)))
+    let end = Instant::now() + limit;
+    let deadline = end - TO_TELL.min(limit / 10);
+    match timeout_at(end, open_by(endpoint, deadline)).await {
+        Err(_) => Err(not_within(endpoint, limit)),
+        Ok(Err(Error::Connection { endpoint, detail, reason: "ETIMEDOUT" }))
+            if Instant::now() >= deadline =>
+        {
+            let detail = format!("{}: {detail}", too_late(limit));
+            Err(Error::Connection { endpoint, detail, reason: "ETIMEDOUT" })
+        }
+        Ok(done) => done,
+    }
+}
+
+fn too_late(limit: Duration) -> String {
+    format!("no connection within {} ms (connect_timeout)", limit.as_millis())
 }
 
 /// There was no connection in time.
@@ -49,17 +66,18 @@ pub fn not_within(endpoint: &Arc<Endpoint>, limit: Duration) -> Error {
     let hint = if endpoint.tls.is_some() { "; is this its TLS port?" } else { "" };
     Error::Connection {
         endpoint: Arc::clone(endpoint),
-        detail: format!("no connection within {} ms (connect_timeout){hint}", limit.as_millis()),
+        detail: format!("{}{hint}", too_late(limit)),
         reason: "ETIMEDOUT",
     }
 }
 
-async fn open_unlimited(endpoint: &Arc<Endpoint>) -> Result<Opened, Error> {
+async fn open_by(endpoint: &Arc<Endpoint>, deadline: Instant) -> Result<Opened, Error> {
     match &endpoint.place {
-        Place::Server(host) => open_one(endpoint, Door::Host(host)).await,
-        Place::Socket(path) => open_one(endpoint, Door::Socket(path)).await,
+        Place::Server(host) => open_one(endpoint, Door::Host(host), deadline).await,
+        Place::Socket(path) => open_one(endpoint, Door::Socket(path), deadline).await,
         Place::Sentinels { sentinels, name, user, password } => {
-            open_master(endpoint, Sentinels::ask(endpoint, sentinels, name, user.as_deref(), password)).await
+            let sentinels = Sentinels::ask(endpoint, sentinels, name, user.as_deref(), password);
+            open_master(endpoint, sentinels, deadline).await
         }
         Place::Cluster(nodes) => {
             let (connection, pushes) = cluster::open(endpoint, nodes).await?;
@@ -75,20 +93,25 @@ async fn open_unlimited(endpoint: &Arc<Endpoint>) -> Result<Opened, Error> {
     }
 }
 
-async fn open_one(endpoint: &Arc<Endpoint>, door: Door<'_>) -> Result<Opened, Error> {
+async fn open_one(endpoint: &Arc<Endpoint>, door: Door<'_>, deadline: Instant) -> Result<Opened, Error> {
     let (sender, pushes) = unbounded_channel();
     let config = AsyncConnectionConfig::new().set_push_sender(sender);
-    let Connected { connection, driver, identity, why_no_pushes } = connect(endpoint, door, config).await?;
+    let Connected { connection, driver, identity, why_no_pushes } =
+        connect(endpoint, door, config, deadline).await?;
     let pushes = why_no_pushes.map_or(Ok(pushes), Err);
     Ok(Opened { wire: Wire::Server(connection), driver, identity, moved: None, pushes })
 }
 
 /// The connection to the master of the moment; to the next one, if there is one before it stands.
-async fn open_master(endpoint: &Arc<Endpoint>, mut sentinels: Sentinels) -> Result<Opened, Error> {
+async fn open_master(
+    endpoint: &Arc<Endpoint>,
+    mut sentinels: Sentinels,
+    deadline: Instant,
+) -> Result<Opened, Error> {
     let mut master = sentinels.master().await?;
     loop {
         let newer = tokio::select! {
-            opened = open_one(endpoint, Door::Host(&master.host)) => {
+            opened = open_one(endpoint, Door::Host(&master.host), deadline) => {
                 let mut opened = opened?;
                 opened.moved = Some(Box::pin(async move { drop(sentinels.newer_than(&master).await) }));
                 return Ok(opened);

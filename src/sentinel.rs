@@ -191,15 +191,15 @@ impl Scout {
     }
 
     async fn ask_until_it_fails(&self) -> Error {
-        let opening = connect(&self.endpoint, Door::Host(&self.sentinel), AsyncConnectionConfig::new());
-        let connection = match timeout(LIMIT, opening).await {
-            Ok(Ok(Connected { connection, driver, .. })) => {
+        let door = Door::Host(&self.sentinel);
+        let config = AsyncConnectionConfig::new();
+        let connection = match connect(&self.endpoint, door, config, Instant::now() + LIMIT).await {
+            Ok(Connected { connection, driver, .. }) => {
                 // Ends with the last of those who send on it.
                 spawn_local(driver);
                 connection
             }
-            Ok(Err(error)) => return error,
-            Err(_) => return self.silent(),
+            Err(error) => return error,
         };
         loop {
             match timeout(LIMIT, self.question(&connection)).await {

@@ -77,9 +77,18 @@ impl Tls {
             .map_err(|_| {
                 "tls.key must be an unencrypted private key in PEM; none was found in it".to_owned()
             })?;
-        builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| format!("tls.cert and tls.key cannot be used together: {error}"))
+        let unusable = unusable(&key);
+        builder.with_client_auth_cert(chain, key).map_err(|error| {
+            // A key that does not fit says so by itself; one that cannot be used at all does not say why.
+            unusable.map_or_else(
+                || format!("tls.cert and tls.key cannot be used together: {error}"),
+                |kind| {
+                    format!(
+                        "tls.key is {kind}, which is not supported; use one of P-256, P-384, Ed25519, or RSA of 2048 to 4096 bits"
+                    )
+                },
+            )
+        })
     }
 
     /// Authorities that cannot be used are left out, as Node leaves them out, unless none is left.
@@ -99,6 +108,50 @@ fn certificates(pem: &str, option: &str) -> Result<Vec<CertificateDer<'static>>,
         return Err(format!("{option} must be certificates in PEM; none was found in it"));
     }
     Ok(found)
+}
+
+// The beginnings of objects that name algorithms, as they stand in certificates and keys.
+const P_521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
+const SECP256K1: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a];
+const ECDSA_SHA512: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x04];
+const ECDSA_SHA1: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01];
+const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+const RSA_SHA1: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05];
+const RSA_PSS: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
+
+/// What an algorithm that is not supported is called; `None` where it is not one of those that people have.
+#[must_use]
+pub fn kind_of(der: &[u8]) -> Option<&'static str> {
+    [
+        (P_521, "a key of P-521"),
+        (SECP256K1, "a key of secp256k1"),
+        (ECDSA_SHA512, "a key of P-521"),
+        (ECDSA_SHA1, "SHA-1"),
+        (RSA_SHA1, "SHA-1"),
+        (RSA_PSS, "RSA-PSS with a salt of another length than its hash"),
+    ]
+    .into_iter()
+    .find(|(id, _)| holds(der, id))
+    .map(|(_, kind)| kind)
+}
+
+fn holds(der: &[u8], id: &[u8]) -> bool {
+    der.windows(id.len()).any(|part| part == id)
+}
+
+/// What a key is that cannot be used.
+fn unusable(key: &PrivateKeyDer<'_>) -> Option<&'static str> {
+    if ring::sign::any_supported_type(key).is_ok() {
+        return None;
+    }
+    let der = key.secret_der();
+    match kind_of(der) {
+        _ if holds(der, RSA_PSS) => Some("an RSA-PSS key"),
+        None if holds(der, RSA) || matches!(key, PrivateKeyDer::Pkcs1(_)) => {
+            Some("an RSA key of another size")
+        }
+        kind => kind,
+    }
 }
 
 /// Trusts whatever certificate it is shown: `rejectUnauthorized: false`. Signatures are verified all the same.

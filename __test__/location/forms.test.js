@@ -9,7 +9,12 @@ const { location_from, key_prefix_from } = require('../../lib/location');
 
 /** A location in short: without what is the default, and with a mark for certificates. */
 function short(host, port, password, options) {
-  const { key_prefix, options: native, ...rest } = location_from(host, port, password, options);
+  // A clone has the usual prototype; what is cloned has none, on purpose.
+  const {
+    key_prefix,
+    options: native,
+    ...rest
+  } = structuredClone(location_from(host, port, password, options));
   if (native.tls && native.tls.ca.length > 10000) native.tls.ca = 'node';
   assert.equal(key_prefix, native.key_prefix === undefined ? 'reservation-' : native.key_prefix);
   const { host: where, port: number, password: secret } = rest;
@@ -48,6 +53,7 @@ const forms = [
   ['redis://me@example', ['example', 6379, '', { username: 'me' }]],
   ['redis://me:@example', ['example', 6379, '', { username: 'me' }]],
   ['redis://m%3Ae:%2F%3F%23%40%25@example/2', ['example', 6379, '/?#@%', { username: 'm:e', db: 2 }]],
+  ['redis://me:p,w@example', ['example', 6379, 'p,w', { username: 'me' }]],
   ['redis://:p@ss@example', ['example', 6379, 'p@ss', {}]],
   ['valkey://:pass@example:1', ['example', 1, 'pass', {}]],
   ['rediss://example', ['example', 6379, '', verified]],

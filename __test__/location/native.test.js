@@ -68,7 +68,10 @@ async function callsOf(work) {
   calls.length = 0;
   await work();
   const is_listener = (one) => one !== null && typeof one === 'object' && 'deliver' in one;
-  return calls.splice(0).map((call) => call.map((one) => (is_listener(one) ? 'a listener' : one)));
+  // Clones have the usual prototype; the options themselves have none, on purpose.
+  return calls
+    .splice(0)
+    .map((call) => call.map((one) => (is_listener(one) ? 'a listener' : structuredClone(one))));
 }
 
 function make(host, port, password, options, log = false) {

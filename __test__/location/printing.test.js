@@ -23,6 +23,10 @@ const printed = [
   [`redis://u:1?${SECRET}@e`, '[hidden]'],
   [`redis://u:1#${SECRET}`, '[hidden]'],
   [`me:${SECRET}@e`, '[hidden]'],
+  // The connection strings of StackExchange.Redis, and whatever is like them.
+  [`e:6379,password=${SECRET}`, '[hidden]'],
+  [`e;pwd=${SECRET}`, '[hidden]'],
+  [`password=${SECRET}`, '[hidden]'],
   ['redis://e:1/2', 'redis://e:1/2'],
   ['redis.example.com', 'redis.example.com'],
   ['/run/a@b.sock', '/run/a@b.sock'],
@@ -46,3 +50,15 @@ for (const [host, shown] of printed) {
     }
   });
 }
+
+test('a port that is no port is printed like a host', () => {
+  for (const port of [`tcp://me:${SECRET}@e:1`, `6379,password=${SECRET}`, `1@${SECRET}`]) {
+    const reservation = new ReserveResource('me', 'e', port, 0, 2, false, '');
+    for (const text of [util.inspect(reservation), JSON.stringify(reservation)]) {
+      assert.ok(!text.includes(SECRET.slice(0, 3)), text);
+      assert.match(text, /port"?: ?['"].*\[hidden\]/);
+    }
+  }
+  assert.match(util.inspect(new ReserveResource('me', 'e', '6380')), /port: '6380'/);
+  assert.ok(!('port' in JSON.parse(JSON.stringify(new ReserveResource('me', 'e')))));
+});

@@ -1,36 +1,11 @@
-// What cannot be said of where redis is: one clear error for each, the same from location.js and from every call, nothing
-// sent, and no secret in it. A listening socket stands where redis would be, and counts who comes.
+// What cannot be said of where redis is, and what is said of it instead: see support.js.
 'use strict';
 
 const assert = require('node:assert/strict');
-const { once } = require('node:events');
-const net = require('node:net');
-const { after, before, test } = require('node:test');
+const { test } = require('node:test');
 const util = require('node:util');
-const ReserveResource = require('../../index.js');
 const { location_from } = require('../../lib/location');
-
-const TYPE = 'ERR_INVALID_ARG_TYPE';
-const VALUE = 'ERR_INVALID_ARG_VALUE';
-// No word of any message, and not even its beginning is a part of one.
-const SECRET = 'Zq7vXw';
-
-let connections = 0;
-let server;
-
-before(async () => {
-  server = net.createServer((socket) => {
-    connections += 1;
-    socket.destroy();
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-});
-
-after(() => {
-  server.close();
-  assert.equal(connections, 0, 'something was sent');
-});
+const { SECRET, TYPE, VALUE, checkRefusals } = require('./support');
 
 const PEM = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----';
 const KEY = '-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----';
@@ -339,6 +314,18 @@ const refusals = [
     VALUE,
     /^tls\.key must be a private key that is not encrypted/,
   ]),
+  ...['OPENSSH PRIVATE KEY', 'DSA PRIVATE KEY', 'PUBLIC KEY'].map((kind) => [
+    `a key of another kind: ${kind}`,
+    ['e', 0, '', { tls: { cert: PEM, key: `-----BEGIN ${kind}-----\n${SECRET}\n-----END ${kind}-----` } }],
+    VALUE,
+    new RegExp(`^tls\\.key must be a private key of RSA, EC or Ed25519 in PEM; it is of the kind ${kind}\\.`),
+  ]),
+  [
+    'an encrypted key, of one line',
+    ['e', 0, '', { tls: { cert: PEM, key: `\ufeff-----BEGIN ENCRYPTED PRIVATE KEY-----\\n${SECRET}` } }],
+    VALUE,
+    /^tls\.key must be a private key that is not encrypted/,
+  ],
   [
     'an empty servername',
     ['e', 0, '', { tls: { servername: '' } }],
@@ -354,60 +341,7 @@ const refusals = [
   ],
 ];
 
-function refusalOf(given) {
-  try {
-    location_from(...given);
-  } catch (error) {
-    return error;
-  }
-  return assert.fail('it was accepted');
-}
-
-function assertNoSecret(...texts) {
-  for (const text of texts) {
-    for (const form of [SECRET, SECRET.slice(0, 3)]) assert.ok(!text.includes(form), text);
-  }
-}
-
-for (const [what, given, code, message] of refusals) {
-  test(`refused: ${what}`, async () => {
-    const error = refusalOf(given);
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, message);
-
-    // The same through the class, later, and in the line.
-    const [host, port, password, options] = given;
-    const lines = [];
-    const reservation = new ReserveResource(
-      'me',
-      host,
-      port,
-      0,
-      2,
-      (line) => lines.push(line),
-      password,
-      options,
-    );
-    const answers = await new Promise((resolve) => reservation.lock('job', (...args) => resolve(args)));
-    assert.deepEqual(
-      answers.map((one) => [one.name, one.code, one.message]),
-      [['InvalidArgumentError', code, error.message]],
-    );
-    await assert.rejects(reservation.wait_until_lock('job'), { code, message: error.message });
-    // Its handle is that of a connection, whatever else is wrong with the instance.
-    const closed = await reservation
-      ._init_redis()
-      .quit()
-      .catch((reason) => reason);
-    assert.ok(closed === 'OK' || closed.message === error.message, `${closed}`);
-    for (const { message: text, stack, cause } of [error, answers[0]]) {
-      // The stack begins with the message; the lines below it name files alone.
-      assertNoSecret(text, stack, util.inspect(cause));
-    }
-    assertNoSecret(...lines);
-    assert.ok(lines.length > 0);
-  });
-}
+checkRefusals(refusals);
 
 test('options that are none', () => {
   for (const options of [5, 'x', true, Symbol('x'), () => {}]) {

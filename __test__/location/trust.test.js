@@ -56,3 +56,26 @@ test('the file of NODE_EXTRA_CA_CERTS as well; nothing is loaded before it is as
   assert.ok(counts[0] >= counts[1]);
   if (typeof tls.getCACertificates !== 'function') assert.equal(counts[0], counts[1] + 1);
 });
+
+test('PEM as files and environment variables bring it', () => {
+  const pem = (kind, end = '\n') => `-----BEGIN ${kind}-----${end}AAAA${end}-----END ${kind}-----${end}`;
+  const [certificate, key] = [pem('CERTIFICATE'), pem('EC PRIVATE KEY')];
+  for (const dressed of [
+    (text) => `\ufeff${text}`,
+    (text) => Buffer.from(`\ufeff${text}`),
+    (text) => text.replace(/\n/g, '\\n'),
+    (text) => text.replace(/\n/g, '\\r\\n'),
+    (text) => [Buffer.from(text.replace(/\n/g, '\\n'))],
+  ]) {
+    const {
+      ca,
+      cert,
+      key: secret,
+    } = tls_from({
+      ca: dressed(certificate),
+      cert: dressed(certificate),
+      key: dressed(key),
+    });
+    assert.deepEqual([ca, cert, secret], [certificate, certificate, key]);
+  }
+});

@@ -1,0 +1,135 @@
+//! What a server has said, as it may be shown. Whoever is no redis, or stands in front of one, may say back what it was sent:
+//! in a handshake that is the password, whole or cut off, as it is or in some escaped form.
+
+/// Most characters in a quotation.
+const MOST_QUOTED: usize = 80;
+
+/// As much of a password as is looked for in the words of a stranger, which may end in the middle of it.
+const TELLING: usize = 8;
+
+/// So much of a password is in no text of redis's own by chance.
+const CUT_OFF: usize = 12;
+
+/// As many letters of a password as are looked for without what is between them.
+const FEWEST_LETTERS: usize = 4;
+
+/// How far before a word AUTH its framing is, or what stands before it in HELLO.
+const FRAMING: usize = 12;
+
+const HIDDEN: &str = "[hidden]";
+
+/// The first line that has something in it, cut and printable.
+/// `None` where there is nothing to show, or where it may hold the secret.
+#[must_use]
+pub fn quoted(bytes: &[u8], secret: Option<&str>) -> Option<String> {
+    let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty())?;
+    let line = String::from_utf8_lossy(line);
+    let begins: Option<String> = secret.map(|secret| secret.chars().take(TELLING).collect());
+    if begins.is_some_and(|begins| line.to_lowercase().contains(&begins.to_lowercase())) {
+        return None;
+    }
+    let printable = |letter: char| if letter.is_control() || letter == '\u{fffd}' { '.' } else { letter };
+    let mut shown: String = line.chars().take(MOST_QUOTED).map(printable).collect();
+    // What follows that word in a handshake is a password, in whatever way it may be written.
+    if let Some(place) = shown.to_ascii_lowercase().find("auth") {
+        shown.truncate(place);
+    }
+    if !shown.chars().any(char::is_alphanumeric) {
+        return None;
+    }
+    if shown.len() < line.len() {
+        shown.push('…');
+    }
+    Some(shown)
+}
+
+/// A refusal without the secret. Redis's own are left as they are: none has it.
+#[must_use]
+pub fn without(mut text: String, secret: Option<&str>) -> String {
+    let Some(secret) = secret else { return text };
+    if let Some(place) = our_auth(&text) {
+        text.replace_range(place.., "AUTH [hidden]");
+    }
+    let mut text = text.replace(secret, HIDDEN);
+    if let Some((place, _)) = secret.char_indices().nth(CUT_OFF)
+        && let Some(beginning) = text.find(&secret[..place])
+    {
+        text.replace_range(beginning.., HIDDEN);
+    }
+    // Escaped in whatever way puts marks between its letters.
+    let letters = letters_of(secret);
+    if letters.len() >= FEWEST_LETTERS && letters_of(&text).contains(&letters) {
+        return HIDDEN.to_owned();
+    }
+    text
+}
+
+/// Where our own AUTH stands: as it was framed, `$4 AUTH`, or behind `HELLO 3`. Redis's own sentences have that word as well.
+fn our_auth(text: &str) -> Option<usize> {
+    let lower = text.to_ascii_lowercase();
+    lower.match_indices("auth").map(|(place, _)| place).find(|&place| {
+        let before = &lower.as_bytes()[place.saturating_sub(FRAMING)..place];
+        before.contains(&b'3') || before.windows(2).any(|pair| pair == b"$4")
+    })
+}
+
+fn letters_of(text: &str) -> String {
+    text.chars().filter(|letter| letter.is_alphanumeric()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_quotation_holds_a_part_of_the_password() {
+        let secret = "Zq7vXwK2mN9pRt4s".repeat(40);
+        for text in [
+            format!("you said {secret}"),
+            format!("YOU SAID {}", secret.to_uppercase()),
+            format!("{}{secret}", "x".repeat(240)),
+            format!("?HELLO 3 AUTH default {secret}"),
+            format!("?hello 3 auth default {}", secret.replace('Z', "%5A")),
+            format!("&*7 $5 HELLO $1 3 $4 Auth $7 default {}", &secret[1..]),
+        ] {
+            let shown = quoted(&text.as_bytes()[..text.len().min(256)], Some(&secret));
+            assert!(!shown.unwrap_or_default().to_lowercase().contains("7vxw"), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_refusal_holds_the_password_in_whatever_form() {
+        for (secret, quotations) in [
+            (
+                "Zq7vXw",
+                vec!["what is Zq7vXw", "'Zq7vXw'", "*2 $4 AUTH $6 Zq7vXw *4", "HELLO 3 AUTH default Zq7vXw"],
+            ),
+            ("pa\"q7\\w", vec!["what is pa\\\"q7\\\\w", "$4\\r\\nauth\\r\\n$8\\r\\npa&quot;q7"]),
+            (
+                "Zq7vXw q7/w q7",
+                vec!["what is Zq7vXw q7/w q", "$4 AUTH Zq7v%20Xw", "HELLO 3 AUTH bob Zq7vXw+q7"],
+            ),
+        ] {
+            for quotation in quotations {
+                let shown = without(format!("ERR {quotation}"), Some(secret));
+                assert!(!shown.contains("q7") && shown.contains(HIDDEN), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn redis_is_quoted_to_the_letter() {
+        for text in [
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> \
+             option can be used to authenticate the client and select the RESP protocol version at the same time",
+            "NOPERM User me has no permissions to run the 'hello' command",
+            "ERR max number of clients reached",
+        ] {
+            for secret in [None, Some("hunter2"), Some("a long password of many words")] {
+                assert_eq!(without(text.to_owned(), secret), text);
+            }
+        }
+    }
+}
