@@ -12,8 +12,8 @@
 //! - [`client`]: the state of one endpoint, made of [`held`], [`queue`], [`schedule`] and [`link`].
 //! - [`link`], [`live`] with its [`outbox`], [`reply`] and [`wire`]: a connection that heals, one that is up, where its
 //!   commands go.
-//! - [`opening`] by way of [`sentinel`] or [`cluster`] or neither, [`connection`] with its [`greeting`], [`reach`]: how
-//!   one is made.
+//! - [`opening`] by way of [`sentinel`], or [`cluster`] with its [`breaker`] and [`node`], or neither, [`connection`] with
+//!   its [`greeting`], [`reach`]: how one is made.
 //! - [`outlet`], [`holding`], [`claim`], [`settings`]: what both threads see.
 //! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`tls`], [`clock`], [`error`], [`advice`]: values and
 //!   arithmetic.
@@ -21,6 +21,7 @@
 pub mod acquire;
 pub mod advice;
 pub mod backoff;
+pub mod breaker;
 mod bridge;
 pub mod claim;
 pub mod client;
@@ -44,6 +45,7 @@ pub mod link;
 pub mod live;
 pub mod loss;
 pub mod mailbox;
+pub mod node;
 pub mod opening;
 pub mod outbox;
 pub mod outlet;

@@ -198,9 +198,9 @@ impl Live {
 
     /// A command has timed out at `end`, after `limit`. If nothing was heard for the second half of that time, the server
     /// hangs, or the link is dead without having been closed, or a reply was lost and each one is taken for that of
-    /// another: every command is better off on another connection.
+    /// another: every command is better off on another connection. A cluster's nodes are watched one by one (node.rs).
     fn suspect(&self, end: Instant, limit: Duration) {
-        if self.heard.get() + limit / 2 < end {
+        if self.keeps_order() && self.heard.get() + limit / 2 < end {
             self.close();
         }
     }
@@ -283,7 +283,7 @@ impl Live {
             }
             Err(Failure::Lost) => (Vec::new().into_iter(), Trouble::Dropped),
             Err(Failure::Refused(error)) => (Vec::new().into_iter(), Trouble::Refused(error)),
-            Err(Failure::Unsent(reason)) => (Vec::new().into_iter(), Trouble::Unsent(reason)),
+            Err(Failure::Unsent(failure)) => (Vec::new().into_iter(), Trouble::Unsent(Box::new(failure))),
         };
         self.batches.borrow_mut().remove(&Rc::as_ptr(&waiting));
         for waiting in waiting.take() {

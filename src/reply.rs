@@ -18,8 +18,8 @@ pub enum Trouble {
     Refused(ServerError),
     /// The connection broke; whether the command ran is unknown.
     Dropped,
-    /// It was not sent: the node of a cluster that would serve it cannot be reached, for this reason.
-    Unsent(String),
+    /// It was not sent: the node of a cluster that would serve it cannot be used, for this reason.
+    Unsent(Box<Error>),
     /// No reply in time; the command may still run.
     TimedOut,
 }
@@ -32,9 +32,12 @@ impl Trouble {
         match self {
             Self::Refused(error) => Error::from_reply(&endpoint, command, &key, error),
             Self::Dropped => Error::Dropped { endpoint, command, key },
-            Self::Unsent(reason) => {
-                let detail = format!("{command} of {key}: {reason}");
-                Error::Connection { endpoint, detail, reason: "ECONNREFUSED" }
+            Self::Unsent(failure) => {
+                let (cause, reason) = match &**failure {
+                    Error::Connection { detail, reason, .. } => (detail.clone(), *reason),
+                    other => (other.to_string(), "ECONNREFUSED"),
+                };
+                Error::Connection { endpoint, detail: format!("{command} of {key}: {cause}"), reason }
             }
             Self::TimedOut => {
                 // One limit for a call, however many commands it took.
