@@ -256,12 +256,13 @@ impl Keeper {
         });
         drop(nodes);
         let mut end = Box::pin(life.end());
-        let end = match timeout(INTEREST, &mut end).await {
+        let in_time = timeout(INTEREST, &mut end).await;
+        if in_time.is_err() {
+            self.with(|_, seat| seat.fresh = None);
+        }
+        let end = match in_time {
             Ok(end) => end,
-            Err(_) => {
-                self.with(|_, seat| seat.fresh = None);
-                end.await
-            }
+            Err(_) => end.await,
         };
         drop(count);
         let fate = self.with(|nodes, seat| match end {

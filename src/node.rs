@@ -66,7 +66,7 @@ pub struct Life {
     driver: Pin<Box<dyn Future<Output = ()> + Send>>,
     connection: MultiplexedConnection,
     health: Arc<Health>,
-    held: watch::Receiver<()>,
+    holds: watch::Receiver<()>,
 }
 
 #[derive(Default)]
@@ -87,8 +87,8 @@ impl Node {
     #[must_use]
     pub fn new(Connected { connection, driver, .. }: Connected) -> (Self, Life) {
         let health = Arc::<Health>::default();
-        let (hold, held) = watch::channel(());
-        let life = Life { driver, connection: connection.clone(), health: Arc::clone(&health), held };
+        let (hold, holds) = watch::channel(());
+        let life = Life { driver, connection: connection.clone(), health: Arc::clone(&health), holds };
         (Self { connection, health, hold: Arc::new(hold) }, life)
     }
 
@@ -193,7 +193,7 @@ impl Life {
             () = &mut self.driver => End::Closed,
             () = self.health.silence(self.connection.clone()) => End::Silent,
             // Only ever an error: the last hold is gone.
-            _ = self.held.changed() => End::Unused,
+            _ = self.holds.changed() => End::Unused,
         };
         self.health.is_closed.store(true, Ordering::Relaxed);
         end
