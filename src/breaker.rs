@@ -114,8 +114,8 @@ impl Nodes {
         };
         let mut up = self.up.subscribe();
         let too_long = async {
-            sleep(patience).await;
             drop(up.wait_for(|up| *up > 0).await);
+            sleep(patience).await;
         };
         tokio::select! {
             biased;

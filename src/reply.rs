@@ -32,13 +32,13 @@ impl Trouble {
         match self {
             Self::Refused(error) => Error::from_reply(&endpoint, command, &key, error),
             Self::Dropped => Error::Dropped { endpoint, command, key },
-            Self::Unsent(failure) => {
-                let (cause, reason) = match &**failure {
-                    Error::Connection { detail, reason, .. } => (detail.clone(), *reason),
-                    other => (other.to_string(), "ECONNREFUSED"),
-                };
-                Error::Connection { endpoint, detail: format!("{command} of {key}: {cause}"), reason }
-            }
+            Self::Unsent(failure) => match &**failure {
+                Error::Connection { detail, reason, .. } => {
+                    Error::Connection { endpoint, detail: format!("{command} of {key}: {detail}"), reason }
+                }
+                // What the node said when it was connected to.
+                refusal => refusal.clone(),
+            },
             Self::TimedOut => {
                 // One limit for a call, however many commands it took.
                 let after_ms = settings.command_timeout.as_millis();
