@@ -29,9 +29,6 @@ const REFUSAL: Duration = Duration::from_millis(5);
 /// How long it is tried to connect to a node after it was asked for last, and how long a connection waits to be fetched.
 const INTEREST: Duration = Duration::from_secs(10);
 
-/// A connection that lived this long was a good one.
-const STEADY: Duration = Duration::from_secs(1);
-
 /// The nodes of one cluster connection.
 pub struct Nodes {
     endpoint: Arc<Endpoint>,
@@ -213,7 +210,6 @@ impl Keeper {
                 Ok(Ok(connected)) => match self.live(connected).await {
                     Fate::Over => return,
                     Fate::Probe => backoff.reset(),
-                    Fate::Pause => sleep(backoff.next_delay()).await,
                 },
                 Ok(Err(failure)) => {
                     // Nobody lets us in the sooner for a wrong password in quick succession.
@@ -243,7 +239,6 @@ impl Keeper {
     }
 
     async fn live(&self, connected: Connected) -> Fate {
-        let since = Instant::now();
         let Some(nodes) = self.nodes.upgrade() else { return Fate::Over };
         if let Some(reason) = &connected.why_no_pushes {
             nodes.state().why_no_pushes = Some(reason.clone());
@@ -268,16 +263,7 @@ impl Keeper {
         let fate = self.with(|nodes, seat| match end {
             // Somebody may have asked for it since.
             End::Unused if seat.outcome.receiver_count() > 0 => Fate::Probe,
-            End::Unused => Fate::Over,
-            End::Closed if since.elapsed() >= STEADY => Fate::Over,
-            End::Closed => {
-                seat.bar(Error::Connection {
-                    endpoint: Arc::clone(&nodes.endpoint),
-                    detail: format!("{} closes each connection at once", self.host),
-                    reason: "ECONNRESET",
-                });
-                Fate::Pause
-            }
+            End::Unused | End::Closed => Fate::Over,
             End::Silent => {
                 seat.bar(nodes.silent(&self.host, SILENCE));
                 seat.asked = Instant::now();
@@ -318,8 +304,6 @@ enum Fate {
     Over,
     /// The next one, at once.
     Probe,
-    /// The next one, after a pause.
-    Pause,
 }
 
 /// One of the nodes that can be used.
