@@ -154,9 +154,9 @@ async fn one_node_has_room_for_a_quarter_of_all_commands() {
         let node = node.clone();
         tokio::spawn(async move { ask_in_vain(&node).await })
     };
-    let sent: Vec<_> = (0..1_500).map(send).collect();
+    let tasks: Vec<_> = (0..1_500).map(send).collect();
     let mut full = 0;
-    for task in sent {
+    for task in tasks {
         match task.await.unwrap() {
             Failed::Full => full += 1,
             failed => assert_eq!(failed, Failed::Lost),
