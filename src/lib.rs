@@ -13,8 +13,8 @@
 //! - [`client`]: the state of one endpoint, made of [`held`], [`queue`], [`schedule`] and [`link`].
 //! - [`link`], [`live`] with its [`outbox`], [`reply`] and [`wire`]: a connection that heals, one that is up, where its
 //!   commands go.
-//! - [`opening`] by way of [`sentinel`] or [`cluster`] or neither, [`connection`] with its [`greeting`], [`reach`] with
-//!   [`resolve`] and [`encrypt`]: how one is made.
+//! - [`opening`] by way of [`sentinel`], or [`cluster`] with its [`breaker`] and [`node`], or neither, [`connection`] with
+//!   its [`greeting`], [`reach`] with [`resolve`] and [`encrypt`]: how one is made.
 //! - [`outlet`], [`holding`], [`claim`], [`settings`]: what both threads see.
 //! - [`command`], [`lease`], [`limit`], [`backoff`], [`endpoint`], [`tls`], [`clock`], [`error`], [`advice`],
 //!   [`quote`], [`system_error`]: values and arithmetic.
@@ -27,6 +27,7 @@ pub mod acquire;
 pub mod advice;
 pub mod attempts;
 pub mod backoff;
+pub mod breaker;
 mod bridge;
 pub mod claim;
 pub mod client;
@@ -54,6 +55,7 @@ pub mod link;
 pub mod live;
 pub mod loss;
 pub mod mailbox;
+pub mod node;
 pub mod opening;
 pub mod outbox;
 pub mod outlet;

@@ -221,9 +221,9 @@ impl Live {
 
     /// A command has timed out at `end`, after `limit`. If nothing was heard for the second half of that time, the server
     /// hangs, or the link is dead without having been closed, or a reply was lost and each one is taken for that of
-    /// another: every command is better off on another connection.
+    /// another: every command is better off on another connection. A cluster's nodes are watched one by one (node.rs).
     fn suspect(&self, end: Instant, limit: Duration) {
-        if self.heard.get() + limit / 2 < end {
+        if self.keeps_order() && self.heard.get() + limit / 2 < end {
             self.close();
         }
     }
@@ -275,7 +275,7 @@ impl Live {
         self.flush_is_due.set(false);
         if self.is_over.get() || self.driver.is_finished() {
             for waiting in self.outbox.borrow_mut().drop_all(|_| true) {
-                waiting.take(Err(Trouble::Unsent("the connection was lost before it was sent".into())));
+                waiting.take(Err(Trouble::Unsent(None)));
             }
             return;
         }
@@ -330,7 +330,9 @@ impl UnderWay {
             }
             Err(Failure::Lost) => (Vec::new().into_iter(), Trouble::Dropped),
             Err(Failure::Refused(error)) => (Vec::new().into_iter(), Trouble::Refused(error)),
-            Err(Failure::Unsent(reason)) => (Vec::new().into_iter(), Trouble::Unsent(reason)),
+            Err(Failure::Unsent(failure)) => {
+                (Vec::new().into_iter(), Trouble::Unsent(Some(Box::new(failure))))
+            }
         };
         fail_point!("exchange", key);
         for waiting in self.end() {

@@ -1,6 +1,5 @@
 //! Opening the connection of an endpoint, whatever kind it is of.
 
-use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,9 +82,10 @@ async fn open_by(endpoint: &Arc<Endpoint>, deadline: Instant) -> Result<Opened, 
             let (connection, pushes) = cluster::open(endpoint, nodes).await?;
             // Its engine moves its bytes, and lives as long as the connection: until nobody waits for an answer.
             let (open, closed) = watch::channel(());
+            let all_gone = connection.all_gone();
             let driver = Box::pin(async move {
                 let _open = open;
-                pending::<()>().await;
+                all_gone.await;
             });
             let wire = Wire::Cluster(connection, closed);
             Ok(Opened { wire, driver, identity: None, moved: None, pushes })

@@ -18,9 +18,9 @@ pub enum Trouble {
     Refused(ServerError),
     /// The connection broke; whether the command ran is unknown.
     Dropped,
-    /// It was not sent, and will not run: the connection was gone, or the node of a cluster that would serve it cannot be
-    /// reached, for this reason.
-    Unsent(String),
+    /// It was not sent, and will not run: the node of a cluster that would serve it cannot be used, for this reason; or
+    /// (`None`) the connection was gone.
+    Unsent(Option<Box<Error>>),
     /// No reply in time; the command may still run.
     TimedOut,
     /// No time was left before it could be sent; it will not run.
@@ -35,10 +35,18 @@ impl Trouble {
         match self {
             Self::Refused(error) => Error::from_reply(&endpoint, command, &key, error),
             Self::Dropped => Error::Dropped { endpoint, command, key },
-            Self::Unsent(reason) => {
-                let detail = format!("{command} of {key}: {reason}");
-                Error::Connection { endpoint, detail, reason: "ECONNREFUSED" }
-            }
+            Self::Unsent(failure) => match failure.as_deref() {
+                None => Error::Connection {
+                    endpoint,
+                    detail: format!("the connection was lost before {command} of {key} was sent"),
+                    reason: "ECONNRESET",
+                },
+                Some(Error::Connection { detail, reason, .. }) => {
+                    Error::Connection { endpoint, detail: format!("{command} of {key}: {detail}"), reason }
+                }
+                // What the node said when it was connected to.
+                Some(refusal) => refusal.clone(),
+            },
             Self::TimedOut | Self::Overdue => {
                 // One limit for a call, however many commands it took.
                 let after_ms = settings.command_timeout.as_millis();

@@ -1,11 +1,10 @@
 //! Where a batch of commands meets the crate: the one connection to a server, or that to the nodes of a cluster.
 
 use redis::aio::MultiplexedConnection;
-use redis::cluster_async::ClusterConnection;
 use redis::{Pipeline, Value};
 use tokio::sync::watch;
 
-use crate::cluster::{self, Failure, Node};
+use crate::cluster::{self, Failure};
 use crate::command::key_of;
 
 /// A way to redis.
@@ -13,7 +12,7 @@ pub enum Wire {
     /// One server.
     Server(MultiplexedConnection),
     /// The nodes of a cluster; and what says that it was closed.
-    Cluster(ClusterConnection<Node>, watch::Receiver<()>),
+    Cluster(cluster::Connection, watch::Receiver<()>),
 }
 
 impl Wire {
@@ -38,7 +37,7 @@ impl Wire {
                 // A command without a key is about a connection, of which there is more than one.
                 let key = commands.cmd_iter().find_map(key_of).map(<[u8]>::to_vec).unwrap_or_default();
                 tokio::select! {
-                    replies = cluster::send(connection.clone(), &key, commands) => replies,
+                    replies = connection.clone().send(&key, commands) => replies,
                     // Only ever an error: its other end is gone.
                     _ = closed.changed() => Err(Failure::Lost),
                 }

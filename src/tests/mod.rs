@@ -1,5 +1,6 @@
 //! The core against a real redis-server, without Node: what the bridge would ask, and what it would be told.
 
+mod breaker;
 mod locks;
 mod losses;
 mod panics;
