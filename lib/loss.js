@@ -6,23 +6,10 @@ const { EventEmitter } = require('events');
 const { later_in, rethrow, run_in } = require('./context');
 const { classes, make_error } = require('./errors');
 const log = require('./log');
+const { has_own_renewal, is_overridden } = require('./overridden');
 
 // Losses that reached somebody; the same error may come by again in the promise of a subclass's method.
 const told = new WeakSet();
-
-// The prototype whose own renewal methods count as "not overridden"; index.js brings it.
-let base = null;
-
-function set_base(prototype) {
-  base = prototype;
-}
-
-function is_overridden(instance) {
-  return (
-    instance.ensure_reservation !== base.ensure_reservation ||
-    instance._ensure_reservation !== base._ensure_reservation
-  );
-}
 
 /** Everything but the telling. The key may have been taken anew since: then what is held now is not touched. */
 function record(instance, state, lease, error) {
@@ -37,17 +24,26 @@ function record(instance, state, lease, error) {
 function tell(instance, state, lease, error, quiet) {
   const { scope, key } = lease;
   if (announce(instance, scope, error)) return;
-  if (quiet || is_overridden(instance)) {
+  if ((quiet && !was_to_be_renewed(instance, state)) || has_own_renewal(instance)) {
     state.keep_untold(key, error);
     // The subclass's own renewal would have found it: let it, now that its timer may have stopped.
     // A renewal that was under way may tell it before that.
-    if (is_overridden(instance)) {
+    if (has_own_renewal(instance)) {
       later_in(scope, () => {
         if (state.is_untold(key)) beat(instance, state, lease);
       });
     }
     return;
   }
+  throw_in(scope, error);
+}
+
+/** Nobody renews it natively where _set_expiration is the caller's own; that is not to say that it was to end. */
+function was_to_be_renewed(instance, { settings }) {
+  return is_overridden(instance, '_set_expiration') && settings.heartbeat < settings.ttl * 1000;
+}
+
+function throw_in(scope, error) {
   told.add(error);
   run_in(scope, () => process.nextTick(rethrow, error));
 }
@@ -85,6 +81,10 @@ function beat(instance, state, lease) {
 /** A loss that a subclass's beat found and has handed to no callback: to the listeners, or kept for whoever asks next. */
 function tell_of_beat(instance, state, scope, error) {
   if (!(error instanceof classes.ReservationLostError) || announce(instance, scope, error)) return;
+  if (!has_own_renewal(instance)) {
+    throw_in(scope, error);
+    return;
+  }
   for (const key of error.lost || [error.key]) state.keep_untold(key, error);
 }
 
@@ -99,4 +99,4 @@ function combined(errors, keys, details) {
   );
 }
 
-module.exports = { set_base, is_overridden, record, tell, tell_of_beat, beat, combined };
+module.exports = { record, tell, tell_of_beat, beat, combined };
