@@ -12,7 +12,7 @@ const { holds, holds_all } = require('./lib/native');
 const { set_base } = require('./lib/overridden');
 const { INSPECT, inspectable, serialisable } = require('./lib/print');
 const after = require('./lib/release');
-const { astray, is_astray, without_instance } = require('./lib/slips');
+const { astray, is_astray, tell_of_heartbeat, without_instance } = require('./lib/slips');
 const { keep_options, options_of, peek, state_of } = require('./lib/state');
 
 // `options` has a default so that `length` stays 7, what it was before there were options.
@@ -123,6 +123,12 @@ accessor('logger', function () {
   // One that was frozen gets another at each line.
   if (Object.isExtensible(this)) this.logger = logger;
   return logger;
+});
+
+// 0.4.0's timer. Code that clears it means to stop the renewal, which it would not: it is told, once an instance.
+accessor('_heartbeat', function () {
+  if (this !== ReserveResource.prototype) tell_of_heartbeat(this);
+  return undefined;
 });
 
 function hide(object, name, value) {

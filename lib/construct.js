@@ -3,7 +3,6 @@
 'use strict';
 
 const { WITH_FIELDS, is_plain, wrong_type, wrong_value } = require('./arguments');
-const { describe } = require('./errors');
 const { CONSTRUCTOR_OPTIONS } = require('./options');
 
 // The names of the positions.
@@ -50,8 +49,13 @@ function unreadable(error) {
 
 /** Throws for a log that is something else. */
 function check_log({ metadata }) {
-  if (typeof metadata === 'object') check_metadata(metadata);
-  else if (metadata && typeof metadata !== 'function') {
+  if (are_options(metadata)) {
+    const names = Object.keys(metadata).join(', ');
+    throw wrong_value(
+      `log must not be options; it has ${names} and nothing else, which would be metadata of its lines. ${FORMS}`,
+    );
+  }
+  if (typeof metadata !== 'object' && metadata && typeof metadata !== 'function') {
     // Not shown: it may be the password, one place too early.
     throw wrong_type(
       `log must be a function, a logger, metadata for the lines, or false; it is of type ${typeof metadata}. ${FORMS}`,
@@ -59,20 +63,20 @@ function check_log({ metadata }) {
   }
 }
 
+// What metadata may well have, and what is no option without others.
+const UNTELLING = POSITIONS.filter((name) => name !== 'password').concat('name');
+const KNOWN = POSITIONS.concat(CONSTRUCTOR_OPTIONS);
+
 /** Options in the place of the log would be metadata: no TLS, another database, and not a word about it. */
-function check_metadata(metadata) {
-  if (!is_plain(metadata)) return;
-  const names = Object.keys(metadata);
-  if (names.length === 0 || !names.every(is_option)) return;
-  // By itself it is no option either: it goes with sentinels.
-  if (names.length === 1 && names[0] === 'name') return;
-  throw wrong_value(
-    `log must not be options; it has ${names.join(', ')} and nothing else, so they would be metadata of its lines. ${FORMS}`,
-  );
+function are_options(metadata) {
+  try {
+    if (typeof metadata !== 'object' || metadata === null || !is_plain(metadata)) return false;
+    const names = Object.keys(metadata);
+    return names.every((name) => KNOWN.includes(name)) && names.some((name) => !UNTELLING.includes(name));
+  } catch (_) {
+    // A Proxy that refuses to say.
+    return false;
+  }
 }
 
-function is_option(name) {
-  return name === 'password' || CONSTRUCTOR_OPTIONS.includes(name);
-}
-
-module.exports = { check_log, is_one_object, parts_of };
+module.exports = { are_options, check_log, is_one_object, parts_of };

@@ -2,6 +2,7 @@
 // connection, which stands for the one that the whole process shares and opens nothing by itself.
 'use strict';
 
+const { wrong_value } = require('./arguments');
 const { Call } = require('./context');
 const { from_native } = require('./errors');
 const { load, is_loaded } = require('./load');
@@ -10,6 +11,20 @@ const { is_trusted_by_node } = require('./trust');
 
 // Longest that a timer takes; it is only there to be counted by the event loop.
 const LONGEST_TIMER = Math.pow(2, 31) - 1;
+
+// What callers of 0.4.0 ask of a client's events: accepted, and never called, for there is no client to have any.
+const EVENT_METHODS = [
+  'on',
+  'once',
+  'addListener',
+  'off',
+  'removeListener',
+  'removeAllListeners',
+  'setMaxListeners',
+];
+
+// What would change the connection, and the field or option that does.
+const INSTEAD = { select: 'options.db', auth: 'password, and options.username' };
 
 class RedisHandle {
   // The password stays in closures: whatever prints a handle finds no more than its methods.
@@ -35,6 +50,19 @@ class RedisHandle {
         this.quit();
       },
     };
+    for (const name of EVENT_METHODS) {
+      methods[name] = function accepted() {
+        return this;
+      };
+    }
+    for (const name of Object.keys(INSTEAD)) {
+      methods[name] = function refused() {
+        // Thrown, not called back: whoever does not look would lock somewhere else than he means.
+        throw wrong_value(
+          `_redis.${name}() cannot change the connection, which others share. Set ${INSTEAD[name]} of the constructor.`,
+        );
+      };
+    }
     for (const name of Object.keys(methods)) {
       Object.defineProperty(this, name, { value: methods[name], writable: true, configurable: true });
     }

@@ -66,6 +66,7 @@ class Seldom {
     this.loss = null;
     this.timer = null;
     this.warned_of_interval = false;
+    this.warned_of_heartbeat = false;
     // True while the timer for overridden renewals is inside the subclass's method.
     this.beating = false;
   }

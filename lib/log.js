@@ -2,6 +2,8 @@
 // instance, with kayvee's methods. Whatever happens in here, nothing is thrown at the code that logs.
 'use strict';
 
+const { is_plain } = require('./arguments');
+const { are_options } = require('./construct');
 const { ReservationError } = require('./errors').classes;
 
 const LEVELS = { debug: 0, info: 1, warning: 2, error: 3, critical: 4 };
@@ -23,7 +25,7 @@ class Logger {
   constructor(source, log) {
     this.formatter = format;
     this.logLvl = level_from(process.env.KAYVEE_LOG_LEVEL);
-    this.globals = { source };
+    this.globals = { source: shown(source) };
     if (process.env._DEPLOY_ENV) this.globals.deploy_env = process.env._DEPLOY_ENV;
     this.globals.via = 'node-redis-reservation';
     // Where whole lines go; null while `log` is an object that takes titles and events, or is silent.
@@ -56,7 +58,7 @@ class Logger {
   _follow(instance) {
     const { by, metadata } = instance;
     if (by !== this.source) {
-      if (this.globals.source === this.source) this.globals.source = by;
+      if (this.globals.source === shown(this.source)) this.globals.source = shown(by);
       this.source = by;
     }
     if (metadata !== this.log) this._use(metadata);
@@ -160,8 +162,14 @@ function is_logger(log) {
   );
 }
 
+/** A worker's name. A literal in its place may be all that the constructor was to be given, secrets too. */
+function shown(by) {
+  return is_object(by) && is_plain(by) ? '[object Object]' : by;
+}
+
 function is_metadata(log) {
-  return is_object(log) && !is_logger(log);
+  // Options that stand in its place may hold secrets. The first call refuses them.
+  return is_object(log) && !is_logger(log) && !are_options(log);
 }
 
 /** Hands one event to the best method that a logger has for its level. */

@@ -2,6 +2,7 @@
 // gives it.
 'use strict';
 
+const { are_options } = require('./construct');
 const { private_keys } = require('./state');
 const { HIDDEN, without_secrets } = require('./url');
 
@@ -23,6 +24,7 @@ function inspectable(instance) {
     const descriptor = Object.getOwnPropertyDescriptor(instance, key);
     descriptor.configurable = true;
     if (key === 'password' && 'value' in descriptor && descriptor.value) descriptor.value = HIDDEN;
+    if (key === 'metadata' && are_options(descriptor.value)) descriptor.value = HIDDEN;
     if (key === 'host' && 'value' in descriptor) descriptor.value = without_secrets(descriptor.value);
     Object.defineProperty(copy, key, descriptor);
   }
@@ -35,6 +37,7 @@ function inspectable(instance) {
 function serialisable(instance) {
   const fields = Object.assign({}, instance);
   if (fields.password) fields.password = HIDDEN;
+  if (are_options(fields.metadata)) fields.metadata = HIDDEN;
   if (fields.host) fields.host = without_secrets(fields.host);
   return fields;
 }

@@ -6,7 +6,9 @@ const { wrong_type, wrong_value } = require('./arguments');
 const { Call } = require('./context');
 const { is_handle } = require('./endpoint');
 const { describe } = require('./errors');
+const log = require('./log');
 const { is_overridden } = require('./overridden');
+const { peek } = require('./state');
 
 /** Whether a method was taken off its instance: no object of ours, however made, is without _init_redis. */
 function is_astray(instance) {
@@ -80,6 +82,17 @@ function refuse_client(instance) {
   );
 }
 
+/** For code that would clear 0.4.0's timer while a lock is held, which ended its renewal. */
+function tell_of_heartbeat(instance) {
+  const state = peek(instance);
+  if (state === undefined || state.size === 0 || state.seldom.warned_of_heartbeat) return;
+  state.own_seldom.warned_of_heartbeat = true;
+  log.warn(instance, 'heartbeat-is-no-timer', {
+    field: '_heartbeat',
+    remedy: 'Renewal is native: release() ends it, and a heartbeat_interval of Infinity does without it',
+  });
+}
+
 const PASSED_ON = 'A promise passes its value on: write .then(() => reservation.release()).';
 
 /** What a promise of lock() or wait_until_lock() passes to a release that is handed to its then(). */
@@ -103,6 +116,7 @@ module.exports = {
   is_astray,
   passed_on,
   refuse_client,
+  tell_of_heartbeat,
   without_instance,
   wrong_callback,
 };
