@@ -334,7 +334,7 @@ for (const [what, answer, pattern] of [
     const reservation = makeReservation(t, nowhere, { Class: Own, log });
     const error = await askError((done) => reservation.wait_until_lock('job', done));
     assert.match(error.message, pattern);
-    await assert.rejects(reservation.wait_until_lock("job"), { message: pattern });
+    await assert.rejects(reservation.wait_until_lock('job'), { message: pattern });
     assert.equal(log.of('reservation-failed').length, 2);
   });
 }

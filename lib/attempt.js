@@ -61,7 +61,7 @@ function refuse(call, error, misplaced_callback) {
   call.fail(error);
   if (misplaced_callback === undefined) return;
   call.promise.catch(() => {});
-  guarded(misplaced_callback, error);
+  guarded(() => misplaced_callback(error));
 }
 
 function join(state, wait) {

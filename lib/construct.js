@@ -24,8 +24,9 @@ function is_one_object([given, ...others]) {
 
 /** { fields, options } of the one object that a constructor was given: its own members alone. */
 function parts_of(given) {
-  const fields = {};
-  const options = {};
+  // Without a prototype, so that what somebody put there is in neither.
+  const fields = Object.create(null);
+  const options = Object.create(null);
   try {
     for (const name of Object.keys(given)) (POSITIONS.includes(name) ? fields : options)[name] = given[name];
   } catch (error) {
