@@ -426,6 +426,19 @@ test('a method that locks two names: the wait has both or none', async (t) => {
     assert.deepEqual([reservation.is_held('left-job'), reservation.is_held('right-job')], [true, true]);
     assert.equal(await reservation.release(), 2);
   }
+  // Left behind by a method that does not clear up, one of them is not both.
+  class Careless extends ReserveResource {
+    async lock(resource) {
+      return (await super.lock(`left-${resource}`)) && super.lock(`right-${resource}`);
+    }
+  }
+  await client.set('reservation-right-job', 'other', 'EX', 600);
+  const careless = makeReservation(t, server, { Class: Careless });
+  await assert.rejects(careless.wait_until_lock('job', { timeout: 2500 }), {
+    code: 'ERR_RESERVATION_TIMEOUT',
+  });
+  assert.equal(await careless.release(), 1);
+  await client.del('reservation-right-job');
   // An instance that holds one of them already has not what it waits for.
   const reservation = makeReservation(t, server, { Class: Pair });
   await client.set('reservation-left-job', 'other', 'EX', 600);
@@ -433,6 +446,46 @@ test('a method that locks two names: the wait has both or none', async (t) => {
   await assert.rejects(reservation.wait_until_lock('job', { timeout: 1200 }), {
     code: 'ERR_RESERVATION_TIMEOUT',
   });
+});
+
+test('a method that takes the lock and is not content: false is false, also while it is held', async (t) => {
+  const server = await startServer(t);
+  let is_leader = false;
+  class Own extends ReserveResource {
+    lock(resource, callback) {
+      super.lock(`prod-${resource}`, (err, status) => callback(err, status && is_leader));
+    }
+  }
+  const reservation = makeReservation(t, server, { Class: Own });
+  await assert.rejects(reservation.wait_until_lock('job', { timeout: 2500 }), {
+    code: 'ERR_RESERVATION_TIMEOUT',
+  });
+  assert.equal(await reservation.release(), 1);
+  is_leader = true;
+  assert.equal(await reservation.wait_until_lock('job'), key);
+});
+
+test('a lock that was taken before the abort, by a method that has not answered, goes back', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  let taken = () => {};
+  const has_taken = new Promise((resolve) => (taken = resolve));
+  class Own extends ReserveResource {
+    async lock(resource) {
+      await super.lock(`prod-${resource}`);
+      taken();
+      return new Promise(() => {});
+    }
+  }
+  const reservation = makeReservation(t, server, { Class: Own });
+  const controller = new AbortController();
+  const waiting = reservation.wait_until_lock('job', { signal: controller.signal });
+  await has_taken;
+  assert.equal(reservation.held, true);
+  controller.abort();
+  await assert.rejects(waiting, { name: 'AbortError' });
+  await until(async () => !(await client.exists(key)), { what: 'a free key' });
+  assert.equal(reservation.held, false);
 });
 
 test('one of several names: the wait has the first that is free', async (t) => {

@@ -169,6 +169,9 @@ class WaitByCalling extends Attempt {
     this.waker = null;
     // Whether redis has answered to it.
     this.has_reached = false;
+    // Whether it takes more than one name by our own lock(), or has taken one and was not content: then that the instance
+    // holds a name is not to say that it has what it waits for.
+    this.is_doubtful = false;
     // Whether the method has answered.
     this.has_tried = false;
     this.timer = null;
@@ -283,14 +286,17 @@ function finish(turn, error, value) {
     fail(wait, error);
     return;
   }
+  const outcome = asked.get(name);
   // 0.4.0 looked at no value: a method may leave it out.
-  const has_it = value === undefined ? asked.get(name) === true : Boolean(value);
+  const has_it = value === undefined ? outcome === true : Boolean(value);
+  const had_it = outcome === false && !wait.is_doubtful && holds(state, name);
   const { instance, resource } = wait;
   if (error === null) log.info(instance, 'reservation-attempt', { resource, lock_status: has_it });
-  if (error === null && (has_it || (name !== undefined && holds(state, name)))) {
+  if (error === null && (has_it || had_it)) {
     succeed(wait, name === undefined ? undefined : key_of(name, state.settings.key_prefix));
     return;
   }
+  wait.is_doubtful = wait.is_doubtful || asked.size > 1 || outcome === true;
   rest(turn, error);
 }
 
