@@ -3,6 +3,7 @@
 'use strict';
 
 const assert = require('node:assert/strict');
+const { createHook } = require('node:async_hooks');
 const { test } = require('node:test');
 const util = require('node:util');
 const { countCommands } = require('./support/commands');
@@ -281,4 +282,25 @@ test('any number may listen to signal', async (t) => {
   for (let count = 0; count < 50; count += 1) reservation.signal.addEventListener('abort', () => {});
   await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(warnings, []);
+});
+
+test('no async context of ours says that it keeps the process alive', async (t) => {
+  const server = await startServer(t);
+  const contexts = [];
+  const hook = createHook({
+    init(_id, type, _trigger, resource) {
+      if (type.startsWith('redis-reservation')) contexts.push('hasRef' in resource && resource);
+    },
+  });
+  hook.enable();
+  t.after(() => hook.disable());
+  const reservation = makeReservation(t, server);
+  await reservation.lock('job');
+  await reservation.ensure_reservation();
+  await reservation.wait_until_lock('other');
+  await reservation.release();
+  await new Promise((resolve) => reservation.lock('job', () => reservation.release(resolve)));
+  assert.ok(contexts.length >= 6, `${contexts.length} contexts`);
+  assert.deepEqual(new Set(contexts.map((context) => context && context.hasRef())), new Set([false]));
+  assert.ok(!contexts.includes(false), 'each can be asked');
 });

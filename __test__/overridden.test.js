@@ -339,6 +339,46 @@ for (const [what, answer, pattern] of [
   });
 }
 
+test('a method that waits by wait_until_lock, and one that is none', async (t) => {
+  const server = await startServer(t);
+  class Round extends ReserveResource {
+    lock(resource, callback) {
+      return super.wait_until_lock(`w-${resource}`, callback);
+    }
+  }
+  class LaterRound extends ReserveResource {
+    async lock(resource) {
+      await null;
+      return super.wait_until_lock(`w-${resource}`);
+    }
+  }
+  for (const Class of [Round, LaterRound]) {
+    await assert.rejects(within(5000, makeReservation(t, server, { Class }).wait_until_lock('job')), {
+      code: 'ERR_INVALID_ARG_VALUE',
+      message: /calls wait_until_lock, which waits by calling lock.*inherited lock/,
+    });
+  }
+  const reservation = makeReservation(t, server);
+  reservation.lock = 5;
+  await assert.rejects(reservation.wait_until_lock('job'), {
+    code: 'ERR_INVALID_ARG_TYPE',
+    message: 'lock must be a method; it is 5.',
+  });
+});
+
+test('a method that waits for another resource before, by the same method', async (t) => {
+  const server = await startServer(t);
+  class Ordered extends ReserveResource {
+    async lock(resource) {
+      if (resource !== 'first') await this.wait_until_lock('first');
+      return super.lock(`prod-${resource}`);
+    }
+  }
+  const reservation = makeReservation(t, server, { Class: Ordered });
+  await within(5000, reservation.wait_until_lock('job'));
+  assert.deepEqual((await server.client().keys('*')).sort(), ['reservation-prod-first', key]);
+});
+
 test('a method that never answers: the timeout counts, and the process waits', async (t) => {
   const code = `
     const ReserveResource = require('./index.js');
@@ -486,6 +526,29 @@ test('a lock that was taken before the abort, by a method that has not answered,
   await assert.rejects(waiting, { name: 'AbortError' });
   await until(async () => !(await client.exists(key)), { what: 'a free key' });
   assert.equal(reservation.held, false);
+});
+
+test('what another wait of the instance was answered with does not go back by the abort of the first', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  let turns = 0;
+  class Own extends ReserveResource {
+    async lock(resource) {
+      const status = await super.lock(`prod-${resource}`);
+      turns += 1;
+      return turns === 1 ? new Promise(() => {}) : status;
+    }
+  }
+  const reservation = makeReservation(t, server, { Class: Own });
+  const controller = new AbortController();
+  const first = reservation.wait_until_lock('job', { signal: controller.signal });
+  await until(() => turns === 1, { what: 'the first turn' });
+  assert.equal(await reservation.wait_until_lock('job'), key);
+  controller.abort();
+  await assert.rejects(first, { name: 'AbortError' });
+  assert.equal(reservation.held, true);
+  assert.equal(await client.get(key), reservation._reserve_val);
+  assert.equal(await reservation.release(), 1);
 });
 
 test('one of several names: the wait has the first that is free', async (t) => {

@@ -12,7 +12,8 @@ const { holds } = require('./native');
 const { is_overridden } = require('./overridden');
 const { behind_callback, wrong_callback } = require('./slips');
 const { state_of } = require('./state');
-const { WaitByCalling, turn_of } = require('./wait_by_calling');
+const { turn_of } = require('./turn');
+const { WaitByCalling } = require('./wait_by_calling');
 
 class Lock extends Attempt {
   constructor(instance, resource, callback) {

@@ -6,11 +6,18 @@ const { AsyncResource } = require('async_hooks');
 const { wrong_type } = require('./arguments');
 const { describe } = require('./errors');
 
+/** An async context. It keeps no process alive: what looks for that which does, such as jest, may ask it. */
+class Scope extends AsyncResource {
+  hasRef() {
+    return false;
+  }
+}
+
 class Call {
   constructor(name, callback) {
     // Made by the call itself: a queue shared by many calls would run everything in the context of its first one.
     // It is left to the collector, not destroyed by hand: a lease may need it long after the answer.
-    this.scope = new AsyncResource(`redis-reservation.${name}`);
+    this.scope = new Scope(`redis-reservation.${name}`);
     // The callback, or what resolves the promise; null from the answer on.
     this.answer = null;
     // Undefined where there is a callback.
@@ -91,7 +98,7 @@ function run_in(scope, code, first, second, third, fourth) {
 }
 
 function in_child(code, first, second, third, fourth) {
-  const child = new AsyncResource('redis-reservation.event');
+  const child = new Scope('redis-reservation.event');
   child.runInAsyncScope(guarded, undefined, code, first, second, third, fourth);
 }
 
@@ -112,7 +119,7 @@ function shared(scope) {
   if (!is_node) return scope;
   if (kept === null || !tells_what_is_kept(scope)) {
     const triggerAsyncId = scope.triggerAsyncId();
-    kept = scope.runInAsyncScope(() => new AsyncResource('redis-reservation.kept', { triggerAsyncId }));
+    kept = scope.runInAsyncScope(() => new Scope('redis-reservation.kept', { triggerAsyncId }));
     kept_names = Reflect.ownKeys(kept);
   }
   return kept;

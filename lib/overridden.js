@@ -2,7 +2,7 @@
 // they are asked. What they do is the caller's own; here it comes to one answer at most.
 'use strict';
 
-const { make_error } = require('./errors');
+const { describe, make_error } = require('./errors');
 
 const METHODS = ['lock', 'ensure_reservation', '_ensure_reservation', '_set_expiration', '_init_redis'];
 
@@ -38,6 +38,7 @@ function ask(instance, method, parameters, answer) {
   const fail = (error) => once(error || without_reason(method, error));
   let returned;
   try {
+    if (typeof instance[method] !== 'function') throw no_method(method, instance[method]);
     returned = instance[method](...parameters, (error, value) => once(error || null, value));
     if (returned == null || typeof returned.then !== 'function') return;
   } catch (error) {
@@ -47,6 +48,10 @@ function ask(instance, method, parameters, answer) {
   returned.then((value) => {
     if (value !== undefined) once(null, value);
   }, fail);
+}
+
+function no_method(method, value) {
+  return make_error('ERR_INVALID_ARG_TYPE', `${method} must be a method; it is ${describe(value)}.`);
 }
 
 /** A callback would take it for success. */

@@ -6,11 +6,10 @@
 // lock() answers with it if it is asked for that name. What is not asked for goes back at once.
 'use strict';
 
-const { AsyncLocalStorage } = require('async_hooks');
 // As they were when the package was loaded, whatever a test puts in their place.
 const { clearTimeout, setTimeout } = require('timers');
 const { on_abort, reason_of } = require('./abort');
-const { key_of, resource_name } = require('./arguments');
+const { key_of, resource_name, wrong_value } = require('./arguments');
 const { Attempt, join, leave, refuse } = require('./attempt');
 const { ask } = require('./calls');
 const { run_in } = require('./context');
@@ -18,73 +17,19 @@ const { from_native, make_error } = require('./errors');
 const log = require('./log');
 const { holds } = require('./native');
 const overridden = require('./overridden');
-const { release } = require('./release');
 const { state_of } = require('./state');
+const { Turn, give_back, relied_on, run_in_turn, turn_of } = require('./turn');
 
-// Between the end of a turn and the next one.
+// Between the end of a turn and the next one, give or take a tenth: many may have begun at once.
 const PAUSE = 1000;
 // How long the first turn may take beyond the wait's timeout: what is free is had, however short that is.
 const GRACE = 5000;
+// Waits within a turn of the same instance's wait, within a turn, and so on.
+const DEEPEST = 8;
 const LONGEST_TIMER = Math.pow(2, 31) - 1;
 
 // What a wait does not end with, if redis was reached before.
 const PASSING = ['ERR_REDIS_CONNECTION', 'ERR_REDIS_TIMEOUT', 'ERR_REDIS_REPLY', 'ERR_TOO_FEW_REPLICAS'];
-
-// Whose turn it is in an async context. Made for the first of them: where there is one, node follows every promise.
-let turns = null;
-
-/** The turn in which our own lock() of an instance is called; null where nobody waits so. */
-function turn_of(state) {
-  const turn = turns === null ? undefined : turns.getStore();
-  return turn === undefined || turn.is_over || turn.state !== state ? null : turn;
-}
-
-/** One call of the overridden lock. */
-class Turn {
-  constructor(wait, state, offer) {
-    this.wait = wait;
-    this.state = state;
-    // What a native waiter has acquired for it: { name, made, handle, val }.
-    this.offer = offer;
-    // What our own lock() was asked for: name -> true, false, or undefined while there is no answer.
-    this.asked = new Map();
-    // From its answer on.
-    this.is_over = false;
-    // Whether something was offered that it did not ask for, or not at once.
-    this.has_wasted = false;
-  }
-
-  /** The only name that it asked for, if there was but one; undefined otherwise. */
-  get name() {
-    return this.asked.size === 1 ? this.asked.keys().next().value : undefined;
-  }
-
-  /** What is offered to it, if that is what it asks for now, and still certain. */
-  accept({ name, made }) {
-    this.asked.set(name, undefined);
-    const { offer } = this;
-    if (offer === null || offer.name !== name || offer.made.native !== made.native) return null;
-    if (!made.native.is_held(offer.handle)) return null;
-    this.offer = null;
-    return offer;
-  }
-
-  /** What our own lock() came to. */
-  came_to(name, outcome) {
-    this.asked.set(name, outcome);
-    if (outcome && this.wait.answered) this.give_back(name);
-  }
-
-  /** The wait has ended in another way: nobody would know that it is held. */
-  give_back_all() {
-    for (const [name, outcome] of this.asked) if (outcome) this.give_back(name);
-  }
-
-  give_back(name) {
-    // Its failure is told by a line, and the ttl frees the key.
-    release(this.wait.instance, [name, () => {}]);
-  }
-}
 
 /** Stands in the native queue for a wait. It is not a call of a caller's: nothing but the wait hears of it. */
 class Waker {
@@ -151,21 +96,12 @@ class Waker {
   }
 }
 
-function give_back({ made, handle }) {
-  // Whether it succeeds or not, there is nothing more to tell: where it does not, the ttl frees the key.
-  const call = { done() {}, failed() {} };
-  try {
-    ask(call, (number) => made.native.release(handle, number));
-  } catch (_) {
-    // Likewise.
-  }
-}
-
 class WaitByCalling extends Attempt {
   constructor(instance, resource, callback) {
     super('wait_until_lock', instance, resource, callback);
     // The turn that has no answer yet.
     this.turn = null;
+    this.depth = 0;
     this.waker = null;
     // Whether redis has answered to it.
     this.has_reached = false;
@@ -191,6 +127,14 @@ class WaitByCalling extends Attempt {
   }
 
   start(timeout, signal) {
+    const outer = turn_of(state_of(this.instance));
+    this.depth = outer === null ? 0 : outer.wait.depth + 1;
+    if (this.depth > DEEPEST) {
+      throw wrong_value(
+        'lock is overridden by a method that calls wait_until_lock, which waits by calling lock: that has no end. ' +
+          'Let it call the inherited lock.',
+      );
+    }
     try {
       // Only for lines: what it is called in redis is the method's business.
       this.name = resource_name(this.resource);
@@ -211,10 +155,13 @@ class WaitByCalling extends Attempt {
   /** There is always this timer, so a wait keeps the process alive, whatever the method does. */
   pause() {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => {
-      if (this.turn === null) this.run(take_turn, this, null);
-      else this.pause();
-    }, PAUSE);
+    this.timer = setTimeout(
+      () => {
+        if (this.turn === null) this.run(take_turn, this, null);
+        else this.pause();
+      },
+      PAUSE * (0.9 + 0.2 * Math.random()),
+    );
   }
 
   expire_in(left, timeout) {
@@ -260,13 +207,12 @@ function take_turn(wait, offer) {
   const turn = new Turn(wait, state, offer);
   wait.turn = turn;
   wait.pause();
-  if (turns === null) turns = new AsyncLocalStorage();
   let has_returned = false;
   const answer = (error, value) => {
     if (has_returned) wait.run(finish, turn, error, value);
     else wait.later(finish, turn, error, value);
   };
-  turns.run(turn, () => overridden.ask(wait.instance, 'lock', [wait.resource], answer));
+  run_in_turn(turn, () => overridden.ask(wait.instance, 'lock', [wait.resource], answer));
   has_returned = true;
   if (turn.offer === null) return;
   give_back(turn.offer);
@@ -293,7 +239,9 @@ function finish(turn, error, value) {
   const { instance, resource } = wait;
   if (error === null) log.info(instance, 'reservation-attempt', { resource, lock_status: has_it });
   if (error === null && (has_it || had_it)) {
-    succeed(wait, name === undefined ? undefined : key_of(name, state.settings.key_prefix));
+    const key = name === undefined ? undefined : key_of(name, state.settings.key_prefix);
+    if (!has_it) relied_on.add(state.get(key));
+    succeed(wait, key);
     return;
   }
   wait.is_doubtful = wait.is_doubtful || asked.size > 1 || outcome === true;
@@ -357,4 +305,4 @@ function abandon(wait, answer) {
   if (turn !== null) turn.give_back_all();
 }
 
-module.exports = { WaitByCalling, turn_of };
+module.exports = { WaitByCalling };
