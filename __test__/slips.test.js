@@ -40,6 +40,12 @@ for (const [what, call, code, pattern] of [
     /lock takes no options.*wait_until_lock/,
   ],
   [
+    'lock(resource, undefined, callback)',
+    (r, done) => r.lock('a', undefined, done),
+    TYPE,
+    /it is undefined\. lock takes no options/,
+  ],
+  [
     'wait_until_lock(resource, milliseconds, callback)',
     (r, done) => r.wait_until_lock('a', 5000, done),
     TYPE,

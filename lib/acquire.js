@@ -39,7 +39,7 @@ function lock(instance, resource, callback, extra) {
   const call = new Lock(instance, resource, callback);
   try {
     call.name = resource_name(resource);
-    const wrong = wrong_callback('lock', callback);
+    const wrong = wrong_callback('lock', callback, extra);
     if (wrong !== undefined) throw wrong;
     const state = state_of(instance);
     call.made = prepare(instance, state);

@@ -50,14 +50,10 @@ class RedisHandle {
         this.quit();
       },
     };
-    for (const name of EVENT_METHODS) {
-      methods[name] = function accepted() {
-        return this;
-      };
-    }
+    for (const name of EVENT_METHODS) methods[name] = () => this;
     for (const name of Object.keys(INSTEAD)) {
-      methods[name] = function refused() {
-        // Thrown, not called back: whoever does not look would lock somewhere else than he means.
+      // Thrown, not called back: whoever does not look would lock somewhere else than he means.
+      methods[name] = () => {
         throw wrong_value(
           `_redis.${name}() cannot change the connection, which others share. Set ${INSTEAD[name]} of the constructor.`,
         );

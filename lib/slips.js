@@ -49,12 +49,12 @@ function astray(method, instance, parameters) {
   return call.promise;
 }
 
-/** What is wrong with a callback that is not a function; undefined where nothing is. */
-function wrong_callback(method, callback) {
-  if (callback == null || typeof callback === 'function') return undefined;
+/** What is wrong with a callback, and with a function behind it; undefined where nothing is. */
+function wrong_callback(method, callback, behind) {
+  if (typeof callback === 'function' || (callback == null && typeof behind !== 'function')) return undefined;
   const remedy =
-    method === 'lock' && typeof callback === 'object'
-      ? 'lock takes no options: only wait_until_lock(resource, { timeout, signal }, callback) does.'
+    method === 'lock' && (callback == null || typeof callback === 'object')
+      ? 'lock takes no options before it: only wait_until_lock(resource, { timeout, signal }, callback) does.'
       : 'Leave it out for a promise.';
   return wrong_type(`the callback of ${method} must be a function; it is ${describe(callback)}. ${remedy}`);
 }
