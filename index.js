@@ -22,7 +22,10 @@ function ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, pass
     return new ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, password, options);
   }
   // Given one object, all of them are in it.
-  if (typeof by === 'object' && is_one_object(arguments)) {
+  if (
+    typeof by === 'object' &&
+    is_one_object([by, host, port, heartbeat_interval, lock_ttl, log, password, options])
+  ) {
     const { fields, options: others } = parts_of(by);
     ({ by, host, port, heartbeat_interval, lock_ttl, log, password } = fields);
     options = others;
@@ -43,13 +46,13 @@ function ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, pass
 // Not by a call of its constructor, which would store fields in every instance: on, once and emit do without.
 Object.setPrototypeOf(ReserveResource.prototype, EventEmitter.prototype);
 
-ReserveResource.prototype.lock = function lock(resource, callback) {
-  if (is_astray(this)) return astray('lock', this, arguments);
-  return acquire.lock(this, resource, callback, arguments[2]);
+ReserveResource.prototype.lock = function lock(resource, callback, ...others) {
+  if (is_astray(this)) return astray('lock', this, [resource, callback, ...others]);
+  return acquire.lock(this, resource, callback, others[0]);
 };
 
 ReserveResource.prototype.wait_until_lock = function wait_until_lock(resource, options, callback) {
-  if (is_astray(this)) return astray('wait_until_lock', this, arguments);
+  if (is_astray(this)) return astray('wait_until_lock', this, [resource, options, callback]);
   return acquire.wait_until_lock(this, resource, options, callback);
 };
 
@@ -59,17 +62,17 @@ ReserveResource.prototype.release = function release(...parameters) {
 };
 
 ReserveResource.prototype.ensure_reservation = function ensure_reservation(callback) {
-  if (is_astray(this)) return astray('ensure_reservation', this, arguments);
+  if (is_astray(this)) return astray('ensure_reservation', this, [callback]);
   return after.ensure_reservation(this, callback);
 };
 
 ReserveResource.prototype._ensure_reservation = function _ensure_reservation(callback) {
-  if (is_astray(this)) return astray('_ensure_reservation', this, arguments);
+  if (is_astray(this)) return astray('_ensure_reservation', this, [callback]);
   return this.ensure_reservation(callback);
 };
 
 ReserveResource.prototype._set_expiration = function _set_expiration(callback) {
-  if (is_astray(this)) return astray('_set_expiration', this, arguments);
+  if (is_astray(this)) return astray('_set_expiration', this, [callback]);
   return after.set_expiration(this, callback);
 };
 

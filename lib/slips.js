@@ -40,7 +40,7 @@ class Stray extends Call {
 function astray(method, instance, parameters) {
   const call = new Stray(
     method,
-    Array.from(parameters).find((one) => typeof one === 'function'),
+    parameters.find((one) => typeof one === 'function'),
   );
   const error = without_instance(method, instance);
   if (call.promise !== undefined && call.bare)
