@@ -1,9 +1,8 @@
 // The public types of redis-reservation, written by hand. `import ReserveResource = require('redis-reservation')`,
 // `import ReserveResource from 'redis-reservation'` and `import { ReserveResource } from 'redis-reservation'` are one
 // and the same class.
-/// <reference types="node" />
-
-import { EventEmitter } from 'events';
+//
+// They name no types but TypeScript's own: neither @types/node nor the DOM's need be there.
 
 export = ReserveResource;
 
@@ -17,7 +16,9 @@ export = ReserveResource;
  * Every method takes a callback or, without one, gives a promise; nothing is thrown. Whatever fails is a
  * {@link ReserveResource.ReservationError} with a stable `code`.
  */
-declare class ReserveResource extends EventEmitter {
+declare class ReserveResource {
+  /** Everything in one object, in any order: {@link ReserveResource.Settings}. */
+  constructor(settings: ReserveResource.Settings);
   /**
    * @param by The worker's name: the value of a key in redis starts with it.
    * @param host Where redis is; 127.0.0.1 if falsy. A name; an IPv4 or IPv6 address; the absolute path of a unix socket,
@@ -37,7 +38,7 @@ declare class ReserveResource extends EventEmitter {
    * @param options See {@link ReserveResource.Options}; a wrong or unknown one is reported by the first call.
    */
   constructor(
-    by?: unknown,
+    by?: string | number | null,
     host?: string | null,
     port?: number | string | null,
     heartbeat_interval?: number | string | null,
@@ -73,9 +74,10 @@ declare class ReserveResource extends EventEmitter {
 
   /**
    * Aborted with a {@link ReserveResource.ReservationLostError} when a reservation is lost. One for each period from the
-   * first acquisition until nothing is held; undefined while nothing is held, and on runtimes without AbortController.
+   * first acquisition until nothing is held; after a loss it stays, aborted, until the next acquisition. Undefined before
+   * the first one, after a release, and on runtimes without AbortController.
    */
-  readonly signal: AbortSignal | undefined;
+  readonly signal: ReserveResource.Signal | undefined;
 
   /** True while this instance holds `resource` and its lease is certain at this very instant. */
   is_held(resource: ReserveResource.Resource): boolean;
@@ -88,8 +90,13 @@ declare class ReserveResource extends EventEmitter {
    * `ERR_REDIS_REPLY`, `ERR_REDIS_TIMEOUT`, `ERR_TOO_FEW_REPLICAS`, `ERR_NATIVE_LOAD` or `ERR_RESOURCE_SHORTAGE`; then
    * it is not held.
    */
+  // The last of each method's forms is what promisify() and the like take it for.
   lock(resource: ReserveResource.Resource): Promise<boolean>;
   lock(resource: ReserveResource.Resource, callback: ReserveResource.Callback<boolean>): void;
+  lock(
+    resource: ReserveResource.Resource,
+    callback: ReserveResource.Callback<boolean> | null | undefined,
+  ): Promise<boolean> | void;
 
   /**
    * Waits until `resource` is free and locks it. The answer is the name of its key in redis. A resource that this
@@ -108,6 +115,15 @@ declare class ReserveResource extends EventEmitter {
     options: ReserveResource.WaitOptions | null | undefined,
     callback: ReserveResource.Callback<string, Error>,
   ): void;
+  wait_until_lock(
+    resource: ReserveResource.Resource,
+    options: ReserveResource.WaitOptions | null | undefined,
+    callback: ReserveResource.Callback<string, Error> | null | undefined,
+  ): Promise<string> | void;
+  wait_until_lock(
+    resource: ReserveResource.Resource,
+    callback: ReserveResource.Callback<string> | null | undefined,
+  ): Promise<string> | void;
 
   /**
    * Frees everything that is held, or `resource` alone. The answer is how many were freed, 0 if nothing was held. Only
@@ -118,9 +134,14 @@ declare class ReserveResource extends EventEmitter {
    * released again.
    */
   release(): Promise<number>;
-  release(callback: ReserveResource.Callback<number>): void;
   release(resource: ReserveResource.Resource): Promise<number>;
+  release(callback: ReserveResource.Callback<number>): void;
   release(resource: ReserveResource.Resource, callback: ReserveResource.Callback<number>): void;
+  release(
+    resource: ReserveResource.Resource,
+    callback: ReserveResource.Callback<number> | null | undefined,
+  ): Promise<number> | void;
+  release(callback: ReserveResource.Callback<number> | null | undefined): Promise<number> | void;
 
   /**
    * Renews everything that is held, now, for `lock_ttl`. Not needed: a native thread does it at each
@@ -131,17 +152,35 @@ declare class ReserveResource extends EventEmitter {
    */
   ensure_reservation(): Promise<void>;
   ensure_reservation(callback: (err: ReserveResource.ReservationError | null) => void): void;
+  ensure_reservation(
+    callback: ((err: ReserveResource.ReservationError | null) => void) | null | undefined,
+  ): Promise<void> | void;
 
   /**
    * A reservation was lost: another holds its key, or its lease ran out. Heard here, or else thrown as an uncaught
    * exception in the async context of the call that took the lock. The listener runs in that context too.
    */
-  on(event: 'lost', listener: (err: ReserveResource.ReservationLostError) => void): this;
+  on(event: 'lost', listener: ReserveResource.LostListener): this;
   on(event: string | symbol, listener: (...args: any[]) => void): this;
-  once(event: 'lost', listener: (err: ReserveResource.ReservationLostError) => void): this;
+  once(event: 'lost', listener: ReserveResource.LostListener): this;
   once(event: string | symbol, listener: (...args: any[]) => void): this;
-  addListener(event: 'lost', listener: (err: ReserveResource.ReservationLostError) => void): this;
+  addListener(event: 'lost', listener: ReserveResource.LostListener): this;
   addListener(event: string | symbol, listener: (...args: any[]) => void): this;
+  prependListener(event: 'lost', listener: ReserveResource.LostListener): this;
+  prependListener(event: string | symbol, listener: (...args: any[]) => void): this;
+  prependOnceListener(event: 'lost', listener: ReserveResource.LostListener): this;
+  prependOnceListener(event: string | symbol, listener: (...args: any[]) => void): this;
+  // The rest of an EventEmitter, as Node has it.
+  off(event: string | symbol, listener: (...args: any[]) => void): this;
+  removeListener(event: string | symbol, listener: (...args: any[]) => void): this;
+  removeAllListeners(event?: string | symbol): this;
+  setMaxListeners(count: number): this;
+  getMaxListeners(): number;
+  listeners(event: string | symbol): Function[];
+  rawListeners(event: string | symbol): Function[];
+  listenerCount(event: string | symbol, listener?: Function): number;
+  emit(event: string | symbol, ...args: any[]): boolean;
+  eventNames(): Array<string | symbol>;
 
   /** The key that was acquired last and is still held. */
   _reserve_key?: string;
@@ -156,9 +195,14 @@ declare class ReserveResource extends EventEmitter {
   /** What the timer calls for a subclass that overrides it or {@link ensure_reservation}. */
   _ensure_reservation(): Promise<void>;
   _ensure_reservation(callback: (err: ReserveResource.ReservationError | null) => void): void;
-  /** Renews as {@link ensure_reservation} does; the answer is true if it did, false if nothing is held. */
+  /**
+   * Renews as {@link ensure_reservation} does; the answer is true if it did, false if nothing is held. A subclass may
+   * override it: then nothing else renews what is acquired from then on, and a JavaScript timer calls it at each interval.
+   */
   _set_expiration(): Promise<boolean>;
   _set_expiration(callback: ReserveResource.Callback<boolean>): void;
+  /** 0.4.0's timer: there is none. Reading it while something is held leaves a warning, once an instance. */
+  readonly _heartbeat: undefined;
 }
 
 declare namespace ReserveResource {
@@ -169,9 +213,39 @@ declare namespace ReserveResource {
 
   /**
    * What can be locked: anything whose `String(resource)` is a name. Refused are undefined, null, functions, symbols and
-   * plain objects (`ERR_INVALID_ARG_TYPE`), and the empty text (`ERR_INVALID_ARG_VALUE`).
+   * plain objects (`ERR_INVALID_ARG_TYPE`), NaN and the empty text (`ERR_INVALID_ARG_VALUE`).
    */
-  export type Resource = string | number | bigint | boolean | object;
+  export type Resource = string | number | bigint | boolean | Uint8Array | readonly unknown[] | Named;
+
+  /** An object that is one text in JSON, as ids, dates and URLs are. Of any other, pass its `String(object)`. */
+  export interface Named {
+    toJSON(): string;
+  }
+
+  export type LostListener = (err: ReservationLostError) => void;
+
+  /** The AbortSignal of the runtime's own types; where they have none, as much of one as is needed. */
+  export type Signal = typeof globalThis extends { AbortSignal: { prototype: infer Known } }
+    ? Known
+    : AbortSignalLike;
+
+  /** The constructor's arguments and options as one object. */
+  export interface Settings extends Options {
+    /** The worker's name: the value of a key in redis starts with it. */
+    by?: string | number | null | undefined;
+    /** Where redis is; 127.0.0.1 if falsy. In any of the forms that the second argument has. */
+    host?: string | null | undefined;
+    /** Redis port; 6379 if falsy. */
+    port?: number | string | null | undefined;
+    /** Milliseconds between renewals; a third of the ttl if not above 0, never if `Infinity`. */
+    heartbeat_interval?: number | string | null | undefined;
+    /** Seconds that a reservation lives without renewal. */
+    lock_ttl?: number | string | null | undefined;
+    /** Where lines go; `console.log` if absent. */
+    log?: Log | null | undefined;
+    /** What to authenticate with; none if empty. */
+    password?: string | null | undefined;
+  }
 
   /**
    * Times in milliseconds, above 0. What is wrong, unknown or contradictory is reported by the first call, as
@@ -180,47 +254,47 @@ declare namespace ReserveResource {
    */
   export interface Options {
     /** How long a connect or a handshake may be pending; 5,000. Refusals are retried for 500 ms, whatever this is. */
-    connect_timeout?: number | string;
+    connect_timeout?: number | string | null | undefined;
     /** How long a command may go unanswered; a third of the ttl, but 50 at least and 5,000 at most. Never above the ttl. */
-    command_timeout?: number | string;
+    command_timeout?: number | string | null | undefined;
     /**
      * How long after its acquisition a reservation is no longer renewed and told lost, so that a hung process cannot hold
      * for ever; no limit.
      */
-    max_hold?: number | string;
+    max_hold?: number | string | null | undefined;
     /** The user of redis's ACL that `password` belongs to; redis's `default` user if absent or empty. */
-    username?: string | null;
+    username?: string | null | undefined;
     /** The number of the database, 0 or more; 0. */
-    db?: number | string | null;
+    db?: number | string | null | undefined;
     /** Whether to use TLS; false, and true for a `rediss://` URL. An object turns it on. Not for unix sockets. */
-    tls?: boolean | TlsOptions | null;
+    tls?: boolean | TlsOptions | null | undefined;
     /**
      * Sentinels that know the master called `name`: any that answers is asked. Port 26379 where it is absent. Instead of
      * `host` and `port`, and not together with `cluster`.
      */
-    sentinels?: readonly Member[] | null;
+    sentinels?: readonly Member[] | null | undefined;
     /** The name under which the sentinels watch the master. Required with `sentinels`, refused without. */
-    name?: string | null;
+    name?: string | null | undefined;
     /**
      * The user of the sentinels' own ACL that `sentinelPassword` belongs to; their `default` user if absent or empty.
      * Refused without `sentinels`.
      */
-    sentinelUsername?: string | null;
+    sentinelUsername?: string | null | undefined;
     /** What to authenticate with at the sentinels; none. Refused without `sentinels`. No line or error shows it. */
-    sentinelPassword?: string | null;
+    sentinelPassword?: string | null | undefined;
     /**
      * Some nodes of a cluster, through which the others are found. Port 6379 where it is absent. Instead of `host` and
      * `port`, and not together with `sentinels`.
      */
-    cluster?: readonly Member[] | null;
+    cluster?: readonly Member[] | null | undefined;
     /** The connection's name in `CLIENT LIST`: visible ASCII characters, no spaces; `redis-reservation`. */
-    client_name?: string | null;
+    client_name?: string | null | undefined;
     /** The version of redis's protocol, 2 or 3; 3 where the server has it. With 2, waiters poll each second. */
-    protocol?: 2 | 3 | '2' | '3' | null;
+    protocol?: 2 | 3 | '2' | '3' | null | undefined;
     /** What the keys in redis begin with; `reservation-`. It may be empty. Others share a lock only under the same one. */
-    key_prefix?: string | null;
+    key_prefix?: string | null | undefined;
     /** How many replicas must have a lock before it counts, 0 or more; 0. Fewer are `ERR_TOO_FEW_REPLICAS`. */
-    min_replicas?: number | string | null;
+    min_replicas?: number | string | null | undefined;
   }
 
   /** One server of several. */
@@ -228,7 +302,7 @@ declare namespace ReserveResource {
     /** A name or an address. */
     host: string;
     /** 26379 for a sentinel, 6379 for a node of a cluster. */
-    port?: number | string | null;
+    port?: number | string | null | undefined;
   }
 
   /** PEM text: a string, its bytes, or several of these. */
@@ -237,25 +311,25 @@ declare namespace ReserveResource {
   /** As Node names them. */
   export interface TlsOptions {
     /** The certificates to trust; those that Node trusts, `NODE_EXTRA_CA_CERTS` included. */
-    ca?: Pem | null;
+    ca?: Pem | null | undefined;
     /** The certificate to show to the server; none. Only together with `key`. */
-    cert?: Pem | null;
+    cert?: Pem | null | undefined;
     /** The private key of `cert`, not encrypted; none. No line or error shows it. */
-    key?: Pem | null;
+    key?: Pem | null | undefined;
     /** The name that the certificate of every server must have; that of its host. */
-    servername?: string | null;
+    servername?: string | null | undefined;
     /**
      * Whether the server's certificate must be right; true. False leaves the connection open to whoever sits on the way:
      * one line `tls-unverified` warns of it.
      */
-    rejectUnauthorized?: boolean | null;
+    rejectUnauthorized?: boolean | null | undefined;
   }
 
   export interface WaitOptions {
     /** Milliseconds to wait at most; no limit. 0 tries once. */
-    timeout?: number | string | null;
+    timeout?: number | string | null | undefined;
     /** Ends the wait when it is aborted; the call then fails with its reason. */
-    signal?: AbortSignal | AbortSignalLike | null;
+    signal?: AbortSignalLike | null | undefined;
   }
 
   /** As much of an AbortSignal as is needed of one. */
@@ -293,7 +367,12 @@ declare namespace ReserveResource {
    * Where lines go. A function gets each line as one string of JSON. A logger gets `(title, event)`. Any other object is
    * merged into every line, which goes to `console.log`. `false` is silence. `KAYVEE_LOG_LEVEL` is the threshold.
    */
-  export type Log = ((line: string) => void) | KayveeLike | InfoErrorLogger | object | false;
+  export type Log = ((line: string) => void) | KayveeLike | InfoErrorLogger | Metadata | false;
+
+  /** Fields for every line. Names of options are refused, for they were meant as such. */
+  export type Metadata = ({ [field: string]: unknown } | object) & {
+    [Option in Exclude<keyof Options, 'name'> | 'password']?: never;
+  };
 
   /** What may be put in place of `logger`. */
   export type LoggerLike = Logger | KayveeLike | InfoErrorLogger;
@@ -347,11 +426,23 @@ declare namespace ReserveResource {
     ref(): this;
     /** Takes {@link ref} back. */
     unref(): this;
+    /** As the other methods of a client's events: accepted for 0.4.0's callers, and never called. */
+    on(event: string, listener: (...args: any[]) => void): this;
+    once(event: string, listener: (...args: any[]) => void): this;
+    addListener(event: string, listener: (...args: any[]) => void): this;
+    off(event: string, listener: (...args: any[]) => void): this;
+    removeListener(event: string, listener: (...args: any[]) => void): this;
+    removeAllListeners(event?: string): this;
+    setMaxListeners(count: number): this;
+    /** Throws: set `options.db`. */
+    select(...args: unknown[]): never;
+    /** Throws: set `password`, and `options.username`. */
+    auth(...args: unknown[]): never;
   }
 
   /** Every failure of this package. `String(err)` is `Error: <message>`. */
   export class ReservationError extends Error {
-    protected constructor();
+    constructor(message?: string, code?: string, details?: object);
     readonly code: string;
     /** What led to it, where there is something. */
     readonly cause?: unknown;

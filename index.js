@@ -4,13 +4,15 @@
 const { EventEmitter } = require('events');
 const acquire = require('./lib/acquire');
 const { resource_name } = require('./lib/arguments');
+const { is_one_object, parts_of } = require('./lib/construct');
 const { handle_for, is_handle } = require('./lib/endpoint');
 const { classes } = require('./lib/errors');
 const { logger_for } = require('./lib/log');
-const { set_base } = require('./lib/loss');
 const { holds, holds_all } = require('./lib/native');
+const { set_base } = require('./lib/overridden');
 const { INSPECT, inspectable, serialisable } = require('./lib/print');
 const after = require('./lib/release');
+const { astray, is_astray, tell_of_heartbeat, without_instance } = require('./lib/slips');
 const { keep_options, options_of, peek, state_of } = require('./lib/state');
 
 // `options` has a default so that `length` stays 7, what it was before there were options.
@@ -18,6 +20,15 @@ function ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, pass
   // Called without `new`: on nothing, or as a member of the module.
   if (this === globalThis || this === ReserveResource) {
     return new ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, password, options);
+  }
+  // Given one object, all of them are in it.
+  if (
+    typeof by === 'object' &&
+    is_one_object([by, host, port, heartbeat_interval, lock_ttl, log, password, options])
+  ) {
+    const { fields, options: others } = parts_of(by);
+    ({ by, host, port, heartbeat_interval, lock_ttl, log, password } = fields);
+    options = others;
   }
   // Nothing but these, in this order, always: they are stored by the million.
   this.by = by;
@@ -35,39 +46,46 @@ function ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, pass
 // Not by a call of its constructor, which would store fields in every instance: on, once and emit do without.
 Object.setPrototypeOf(ReserveResource.prototype, EventEmitter.prototype);
 
-ReserveResource.prototype.lock = function lock(resource, callback) {
-  return acquire.lock(this, resource, callback);
+ReserveResource.prototype.lock = function lock(resource, callback, ...others) {
+  if (is_astray(this)) return astray('lock', this, [resource, callback, ...others]);
+  return acquire.lock(this, resource, callback, others[0]);
 };
 
 ReserveResource.prototype.wait_until_lock = function wait_until_lock(resource, options, callback) {
-  if (typeof options === 'function') return acquire.wait_until_lock(this, resource, null, options);
+  if (is_astray(this)) return astray('wait_until_lock', this, [resource, options, callback]);
   return acquire.wait_until_lock(this, resource, options, callback);
 };
 
 ReserveResource.prototype.release = function release(...parameters) {
+  if (is_astray(this)) return astray('release', this, parameters);
   return after.release(this, parameters);
 };
 
 ReserveResource.prototype.ensure_reservation = function ensure_reservation(callback) {
+  if (is_astray(this)) return astray('ensure_reservation', this, [callback]);
   return after.ensure_reservation(this, callback);
 };
 
 ReserveResource.prototype._ensure_reservation = function _ensure_reservation(callback) {
+  if (is_astray(this)) return astray('_ensure_reservation', this, [callback]);
   return this.ensure_reservation(callback);
 };
 
 ReserveResource.prototype._set_expiration = function _set_expiration(callback) {
+  if (is_astray(this)) return astray('_set_expiration', this, [callback]);
   return after.set_expiration(this, callback);
 };
 
 ReserveResource.prototype._init_redis = function _init_redis() {
+  if (is_astray(this)) throw without_instance('_init_redis', this);
   const handle = handle_for(this.host, this.port, this.password, options_of(this));
-  // What somebody else put there stays; a handle of ours follows the fields.
+  // What somebody else put there stays, for the next call to refuse; a handle of ours follows the fields.
   if (this._redis !== handle && (this._redis == null || is_handle(this._redis))) this._redis = handle;
   return this._redis;
 };
 
 ReserveResource.prototype.is_held = function is_held(resource) {
+  if (is_astray(this)) throw without_instance('is_held', this);
   const state = peek(this);
   if (state === undefined) return false;
   try {
@@ -104,8 +122,16 @@ accessor('signal', function () {
 accessor('logger', function () {
   // Asked of the prototype itself: one that were kept there would be everybody's.
   if (this === ReserveResource.prototype) return undefined;
-  this.logger = logger_for(this);
-  return this.logger;
+  const logger = logger_for(this);
+  // One that was frozen gets another at each line.
+  if (Object.isExtensible(this)) this.logger = logger;
+  return logger;
+});
+
+// 0.4.0's timer. Code that clears it means to stop the renewal, which it would not: it is told, once an instance.
+accessor('_heartbeat', function () {
+  if (this !== ReserveResource.prototype) tell_of_heartbeat(this);
+  return undefined;
 });
 
 function hide(object, name, value) {

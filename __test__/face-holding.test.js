@@ -121,7 +121,45 @@ test('signal: one for each period, aborted by the first loss in it', () => {
   assert.equal(instance._lost_reservation, true);
   lose('b', new Error('lost b'));
   assert.equal(second.reason, reason);
+  // For code that asks late.
+  assert.equal(holding.signal(), second);
+  add('a');
+  assert.equal(holding.signal().aborted, false, 'a new acquisition, a new period');
+  drop('a');
   assert.equal(holding.signal(), undefined);
+});
+
+test('signal: asked for only after everything was lost, it is aborted, until the next acquisition', () => {
+  const { holding, add, drop, lose } = make();
+  add('a');
+  add('b');
+  const reason = new Error('lost a');
+  lose('a', reason);
+  lose('b', new Error('lost b'));
+  assert.equal(holding.signal().reason, reason);
+  add('a');
+  assert.equal(holding.signal().aborted, false);
+  add('b');
+  lose('a', reason);
+  drop('b');
+  assert.equal(holding.signal().reason, reason, 'the release of another does not take the loss back');
+  add('a');
+  drop('a');
+  assert.equal(holding.signal(), undefined, 'after a release');
+});
+
+test('signal: what is acquired after a loss has a fresh one, while something else is still held', () => {
+  const { holding, add, lose } = make();
+  add('a');
+  add('b');
+  const first = holding.signal();
+  lose('a', new Error('lost a'));
+  add('c');
+  const second = holding.signal();
+  assert.deepEqual([first.aborted, second.aborted], [true, false]);
+  const reason = new Error('lost b');
+  lose('b', reason);
+  assert.equal(second.reason, reason);
 });
 
 test('signal: asked for only after a loss, while something is still held, it is aborted already', () => {

@@ -43,7 +43,9 @@ const face = [
   'README.md',
   'index.d.ts',
   'index.js',
-  ...fs.readdirSync(path.join(root, 'lib')).map((name) => `lib/${name}`),
+  ...['lib', 'lib-js'].flatMap((name) =>
+    fs.readdirSync(path.join(root, name)).map((file) => `${name}/${file}`),
+  ),
   'package.json',
 ];
 
@@ -54,6 +56,18 @@ test('the tarball of a checkout has the face, the binary of this platform, and n
   assert.deepEqual(files, [...face, NOTICES, binaryName(here)].sort());
   const text = fs.readFileSync(path.join(installed, 'package.json'), 'utf8');
   assert.equal(JSON.parse(text).optionalDependencies, undefined, 'a checkout needs no other package');
+});
+
+test('the paths that 0.4.0 left open lead to the same constructor', (t) => {
+  const folder = makeFolder(t);
+  packInto(folder);
+  const code = `
+    const ReserveResource = require('redis-reservation');
+    const paths = ['/', '/index', '/index.js', '/lib-js', '/lib-js/', '/lib-js/index', '/lib-js/index.js'];
+    const others = paths.filter((path) => require('redis-reservation' + path) !== ReserveResource);
+    console.log(typeof ReserveResource, others, require('redis-reservation/package.json').name);`;
+  const text = execFileSync(process.execPath, ['-e', code], { cwd: folder, encoding: 'utf8' });
+  assert.equal(text, 'function [] redis-reservation\n');
 });
 
 test('a release: the main package has no binary and names one package for each platform', (t) => {

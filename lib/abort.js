@@ -2,6 +2,7 @@
 // one of our own with a reason, also on runtimes whose abort() knows no reason.
 'use strict';
 
+const events = require('events');
 const { abort_error } = require('./errors');
 
 const heard = new WeakMap();
@@ -37,6 +38,17 @@ function reason_of(signal, for_callback) {
   return reason || !for_callback ? reason : abort_error(reason);
 }
 
+/** A controller whose signal any number may listen to: each request of a job does. Node would warn of a leak at the eleventh. */
+function make_controller() {
+  const controller = new AbortController();
+  try {
+    events.setMaxListeners(0, controller.signal);
+  } catch (_) {
+    // Not on this runtime; then it does not count them either.
+  }
+  return controller;
+}
+
 /** Aborts for the first reason that there is; a signal keeps that one. */
 function abort(controller, reason) {
   const { signal } = controller;
@@ -46,4 +58,4 @@ function abort(controller, reason) {
     Object.defineProperty(signal, 'reason', { value: reason, configurable: true });
 }
 
-module.exports = { on_abort, reason_of, abort };
+module.exports = { on_abort, reason_of, abort, make_controller };

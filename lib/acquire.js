@@ -3,40 +3,22 @@
 
 const { on_abort, reason_of } = require('./abort');
 const { key_of, resource_name, wait_options_from } = require('./arguments');
+const { Attempt, answer_other_waits, hold, join, leave, misplaced, prepare, refuse } = require('./attempt');
 const { ask } = require('./calls');
-const { Call, run_in } = require('./context');
 const { from_native } = require('./errors');
 const log = require('./log');
-const { beat, is_overridden } = require('./loss');
-const { holds, key_for, native_for } = require('./native');
+const { holds } = require('./native');
+const { is_overridden } = require('./overridden');
+const { behind_callback, wrong_callback } = require('./slips');
 const { state_of } = require('./state');
-
-/** A resource that is asked for. */
-class Attempt extends Call {
-  constructor(method, instance, resource, callback) {
-    super(method, callback);
-    this.instance = instance;
-    this.resource = resource;
-    this.name = undefined;
-    // The native object that it goes by, and what that was made from; null before it goes.
-    this.made = null;
-  }
-
-  /** In a child of its context, which the lease that comes of it keeps as it was. */
-  run(code, first, second, third, fourth) {
-    run_in(this.scope, code, first, second, third, fourth);
-  }
-
-  /** Built at each look, for many may wait for long; undefined while it cannot be told. */
-  get key() {
-    if (this.made !== null) return key_of(this.name, this.made.settings.key_prefix);
-    return this.name === undefined ? undefined : key_for(this.instance, this.name);
-  }
-}
+const { turn_of } = require('./turn');
+const { WaitByCalling } = require('./wait_by_calling');
 
 class Lock extends Attempt {
   constructor(instance, resource, callback) {
     super('lock', instance, resource, callback);
+    // The turn of a wait that goes by an overridden lock, which calls this one.
+    this.turn = null;
   }
 
   acquired(handle, val) {
@@ -52,30 +34,55 @@ class Lock extends Attempt {
   }
 }
 
-function lock(instance, resource, callback) {
+function lock(instance, resource, callback, extra) {
   const call = new Lock(instance, resource, callback);
-  if (call.answered) return call.promise;
   try {
     call.name = resource_name(resource);
-    call.made = prepare(instance, state_of(instance));
+    const wrong = wrong_callback('lock', callback, extra);
+    if (wrong !== undefined) throw wrong;
+    const state = state_of(instance);
+    call.made = prepare(instance, state);
+    call.turn = turn_of(state);
+    if (call.turn !== null && is_known(call, state)) return call.promise;
     ask(call, (number) => call.made.native.lock(call.name, number));
   } catch (error) {
-    call.later(refuse, call, from_native(error));
+    call.later(refuse, call, from_native(error), misplaced(call, [resource, extra]));
   }
   return call.promise;
 }
 
+/** Whether the answer is known, since somebody waits: by what was acquired for the wait, or because it is held already. */
+function is_known(call, state) {
+  const offer = call.turn.accept(call);
+  if (offer !== null) {
+    hold(call.instance, state, call, call.key, offer.handle, offer.val);
+    const lease = state.get(call.key);
+    call.later(() => (state.get(lease.key) === lease ? tell_locked(call, state) : not_locked(call, null)));
+    return true;
+  }
+  if (!holds(state, call.name)) return false;
+  call.later(not_locked, call, null);
+  return true;
+}
+
 function locked(call, handle, val) {
-  const { instance, resource, key, name } = call;
+  const { instance } = call;
   const state = state_of(instance);
-  hold(instance, state, call, key, handle, val);
+  hold(instance, state, call, call.key, handle, val);
+  tell_locked(call, state);
+}
+
+function tell_locked(call, state) {
+  const { instance, resource, key, name, turn } = call;
   log.info(instance, 'reservation-attempted', { resource, lock_status: true, key });
+  if (turn !== null) turn.came_to(name, true);
   call.succeed(true);
   answer_other_waits(instance, state, name, key);
 }
 
 function not_locked(call, holder) {
-  const { instance, resource, key } = call;
+  const { instance, resource, key, name, turn } = call;
+  if (turn !== null) turn.came_to(name, false);
   if (holder != null) log.info(instance, 'reservation-exists', { key, resource, val: holder });
   log.info(instance, 'reservation-attempted', { resource, lock_status: false, key });
   call.succeed(false);
@@ -107,17 +114,33 @@ class Wait extends Attempt {
     this.run(woken, this, error);
   }
 
+  /** The instance has come to hold the resource by another call. */
+  had(key) {
+    leave(state_of(this.instance), this);
+    this.run(waited, this, key);
+    this.cancel();
+  }
+
   cancel() {
     if (this.number !== -1) this.made.native.cancel_wait(this.name, this.number);
   }
 }
 
-function wait_until_lock(instance, resource, options, callback) {
-  const wait = new Wait(instance, resource, callback);
-  if (wait.answered) return wait.promise;
+/** The callback may stand second. */
+function wait_until_lock(instance, resource, second, third) {
+  const [options, callback] = typeof second === 'function' ? [null, second] : [second, third];
+  const by_calling = is_overridden(instance, 'lock') && typeof resource !== 'function';
+  const wait = new (by_calling ? WaitByCalling : Wait)(instance, resource, callback);
   try {
-    wait.name = resource_name(resource);
+    if (!by_calling) wait.name = resource_name(resource);
+    const wrong = wrong_callback('wait_until_lock', callback);
+    if (wrong !== undefined) throw wrong;
+    if (callback === second && third != null) throw behind_callback(third);
     const { timeout, signal } = wait_options_from(options);
+    if (by_calling) {
+      wait.start(timeout, signal);
+      return wait.promise;
+    }
     if (signal !== undefined) wait.abort = { signal, heard: signal.aborted, forget: null };
     const state = state_of(instance);
     if (wait.aborted) {
@@ -129,7 +152,7 @@ function wait_until_lock(instance, resource, options, callback) {
       enqueue(state, wait, timeout);
     }
   } catch (error) {
-    wait.later(refuse, wait, from_native(error));
+    wait.later(refuse, wait, from_native(error), misplaced(wait, [resource]));
   }
   return wait.promise;
 }
@@ -207,81 +230,6 @@ function waited(wait, key) {
   const { instance, resource } = wait;
   log.info(instance, 'reservation-acquired', { resource, key });
   wait.succeed(key);
-}
-
-function join(state, wait) {
-  const { waits } = state;
-  if (waits === null) {
-    state.waits = wait;
-    return;
-  }
-  if (!(waits instanceof Map)) state.waits = new Map([[waits.name, new Set([waits])]]);
-  const others = state.waits.get(wait.name);
-  if (others === undefined) state.waits.set(wait.name, new Set([wait]));
-  else others.add(wait);
-}
-
-/** A wait is over: it is in nobody's way any more, and its signal is no longer listened to. */
-function leave(state, wait) {
-  if (state.waits instanceof Map) {
-    const others = state.waits.get(wait.name);
-    if (others !== undefined && others.delete(wait) && others.size === 0) state.waits.delete(wait.name);
-    if (state.waits.size === 0) state.waits = null;
-  } else if (state.waits === wait) {
-    state.waits = null;
-  }
-  const { abort } = wait;
-  if (abort === null || abort.forget === null) return;
-  abort.forget();
-  abort.forget = null;
-}
-
-function waits_for(state, name) {
-  const { waits } = state;
-  if (waits instanceof Map) return waits.has(name) ? Array.from(waits.get(name)) : [];
-  return waits !== null && waits.name === name ? [waits] : [];
-}
-
-/**
- * The instance has come to hold a resource: whatever else waits for it on this very instance waits for what it has. One
- * instance is one owner; left waiting, code that awaits two such waits before it releases would never go on.
- */
-function answer_other_waits(instance, state, name, key) {
-  if (state.waits === null || !holds(state, name)) return;
-  for (const wait of waits_for(state, name)) {
-    // The callback that was just answered may have released it already: then they wait on.
-    if (!holds(state, name)) return;
-    // An abort that is under way is answered by itself.
-    if (wait.aborted) continue;
-    leave(state, wait);
-    wait.run(waited, wait, key);
-    wait.cancel();
-  }
-}
-
-function hold(instance, state, call, key, handle, val) {
-  const lease = state.add(instance, key, val, handle, call.scope);
-  if (!is_overridden(instance)) return;
-  state.start_timer(
-    () => state.settings.heartbeat || (state.settings.ttl * 1000) / 3,
-    () => beat(instance, state, lease),
-  );
-}
-
-/** What every call to redis begins with, as in 0.4.0: afterwards `_redis` is there. */
-function prepare(instance, state) {
-  instance._init_redis();
-  native_for(instance, state);
-  return state.made;
-}
-
-function refuse(call, error) {
-  const { instance, resource, key } = call;
-  log.connection_trouble(instance, error);
-  // Without a key the resource was none, or its key cannot be told: there is no telling what is in it.
-  const data = key === undefined ? { err: error } : { resource, key, err: error };
-  log.info(instance, 'reservation-failed', data);
-  call.fail(error);
 }
 
 module.exports = { lock, wait_until_lock };

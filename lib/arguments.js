@@ -10,6 +10,10 @@ const { member_of, refuse_unknown } = require('./names');
 const LONGEST = Math.pow(2, 43);
 
 const RESOURCES = 'Pass a string, a number, or an object whose String(resource) is a name.';
+// Texts of what came to nothing, and never meant as a name by what is no text itself.
+const MEANINGLESS = ['NaN', 'Invalid Date', 'undefined', 'null'];
+// On options that came in one object with the fields: the fields' names.
+const WITH_FIELDS = Symbol('redis-reservation fields');
 const DEFAULT_KEY_PREFIX = 'reservation-';
 const WAIT_OPTIONS = ['timeout', 'signal'];
 
@@ -35,6 +39,9 @@ function resource_name(resource) {
   if (name === '[object Object]' || (typeof resource === 'object' && /^\[object [^\]]*\]$/.test(name))) {
     throw wrong_type(`resource cannot be ${describe(resource)}: its text is ${name}. ${RESOURCES}`);
   }
+  if (typeof resource !== 'string' && MEANINGLESS.includes(name)) {
+    throw wrong_value(`resource cannot be ${name}: every such value would share one lock. ${RESOURCES}`);
+  }
   return as_utf8(name);
 }
 
@@ -48,7 +55,10 @@ function as_utf8(text) {
 
 function text_of_resource(resource) {
   const kind = typeof resource;
-  if (resource == null || kind === 'function' || kind === 'symbol') {
+  if (kind === 'function') {
+    throw wrong_type(`resource cannot be ${describe(resource)}: it comes before the callback. ${RESOURCES}`);
+  }
+  if (resource == null || kind === 'symbol') {
     throw wrong_type(`resource cannot be ${describe(resource)}. ${RESOURCES}`);
   }
   try {
@@ -111,12 +121,20 @@ function password_from(value, field = 'password') {
   if (typeof value === 'string') return value;
   // 0.4.0 sent a number's text, and configuration files do hold such passwords.
   if (typeof value === 'number') return String(value);
-  throw wrong_type(`${field} must be a string; it is of type ${typeof value}. Leave it out for none.`);
+  const place = typeof value === 'object' ? ' Options come behind it.' : '';
+  throw wrong_type(
+    `${field} must be a string; it is of type ${typeof value}. Leave it out for none.${place}`,
+  );
 }
 
 /** The start of a lock's value: who holds it. */
 function owner_from(by, identifier) {
-  return `${text_of('by', by)}-${text_of('identifier', identifier)}`;
+  const name = text_of('by', by);
+  if (name !== '[object Object]') return `${name}-${text_of('identifier', identifier)}`;
+  throw wrong_type(
+    `by must be the worker's name; it is ${describe(by)}. Pass its name and the other arguments, or one object alone: ` +
+      'new ReserveResource({ by, host, port, … }).',
+  );
 }
 
 function text_of(field, value) {
@@ -141,32 +159,47 @@ function milliseconds_from(name, value, least) {
 
 /** Refuses options that are none. */
 function object_from(options, what) {
-  if (typeof options === 'object') return options;
+  if (typeof options === 'object' && !Array.isArray(options)) return options;
   throw wrong_type(`the options of ${what} must be an object; they are ${describe(options)}.`);
+}
+
+/** A literal, from whatever realm, and no instance of a class. */
+function is_plain(object) {
+  const prototype = Object.getPrototypeOf(object);
+  return prototype === null || (!Array.isArray(object) && Object.getPrototypeOf(prototype) === null);
+}
+
+/** Any implementation will do: runtimes without AbortController get theirs from a package. */
+function is_signal(value) {
+  return typeof value.aborted === 'boolean' && typeof value.addEventListener === 'function';
 }
 
 /** The second argument of wait_until_lock as { timeout, signal }, either undefined where it sets none. */
 function wait_options_from(options) {
   if (options == null) return { timeout: undefined, signal: undefined };
+  if (!Number.isNaN(number_from(options))) {
+    throw wrong_type(
+      `the options of wait_until_lock must be an object; they are ${describe(options)}. Pass { timeout: ${number_from(options)} }.`,
+    );
+  }
+  if (is_signal(options)) {
+    throw wrong_type('the options of wait_until_lock must be an object; they are a signal. Pass { signal }.');
+  }
   refuse_unknown(object_from(options, 'wait_until_lock'), WAIT_OPTIONS, 'wait_until_lock');
   const timeout = milliseconds_from('timeout', member_of(options, 'timeout'), 0);
-  const given = member_of(options, 'signal');
-  const signal = given == null ? undefined : given;
-  // Any implementation will do: runtimes without AbortController get theirs from a package.
-  if (
-    signal !== undefined &&
-    (typeof signal.aborted !== 'boolean' || typeof signal.addEventListener !== 'function')
-  ) {
-    throw wrong_type(`signal must be an AbortSignal; it is ${describe(signal)}.`);
-  }
+  const signal = member_of(options, 'signal');
+  if (signal == null) return { timeout, signal: undefined };
+  if (!is_signal(signal)) throw wrong_type(`signal must be an AbortSignal; it is ${describe(signal)}.`);
   return { timeout, signal };
 }
 
 module.exports = {
   DEFAULT_KEY_PREFIX,
   WAIT_OPTIONS,
+  WITH_FIELDS,
   as_utf8,
   heartbeat_from,
+  is_plain,
   key_of,
   lock_ttl_from,
   milliseconds_from,

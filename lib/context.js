@@ -7,11 +7,18 @@ const { wrong_type } = require('./arguments');
 const { describe, place } = require('./errors');
 const { next_tick, setImmediate } = require('./timers');
 
+/** An async context. It keeps no process alive: what looks for that which does, such as jest, may ask it. */
+class Scope extends AsyncResource {
+  hasRef() {
+    return false;
+  }
+}
+
 class Call {
   constructor(name, callback) {
     // Made by the call itself: a queue shared by many calls would run everything in the context of its first one.
     // It is left to the collector, not destroyed by hand: a lease may need it long after the answer.
-    this.scope = new AsyncResource(`redis-reservation.${name}`);
+    this.scope = new Scope(`redis-reservation.${name}`);
     // The callback, or what resolves the promise; null from the answer on.
     this.answer = null;
     // Undefined where there is a callback.
@@ -103,7 +110,7 @@ function run_in(scope, code, first, second, third, fourth) {
 }
 
 function in_child(code, first, second, third, fourth) {
-  const child = new AsyncResource('redis-reservation.event');
+  const child = new Scope('redis-reservation.event');
   child.runInAsyncScope(guarded, undefined, code, first, second, third, fourth);
 }
 

@@ -2,6 +2,7 @@
 // connection, which stands for the one that the whole process shares and opens nothing by itself.
 'use strict';
 
+const { wrong_value } = require('./arguments');
 const { ask } = require('./calls');
 const { Call } = require('./context');
 const { from_native } = require('./errors');
@@ -30,6 +31,19 @@ class Quit extends Call {
     this.run(() => this.fail(error));
   }
 }
+// What callers of 0.4.0 ask of a client's events: accepted, and never called, for there is no client to have any.
+const EVENT_METHODS = [
+  'on',
+  'once',
+  'addListener',
+  'off',
+  'removeListener',
+  'removeAllListeners',
+  'setMaxListeners',
+];
+
+// What would change the connection, and the field or option that does.
+const INSTEAD = { select: 'options.db', auth: 'password, and options.username' };
 
 class RedisHandle {
   // The password stays in closures: whatever prints a handle finds no more than its methods.
@@ -56,6 +70,15 @@ class RedisHandle {
         this.quit();
       },
     };
+    for (const name of EVENT_METHODS) methods[name] = () => this;
+    for (const name of Object.keys(INSTEAD)) {
+      // Thrown, not called back: whoever does not look would lock somewhere else than he means.
+      methods[name] = () => {
+        throw wrong_value(
+          `_redis.${name}() cannot change the connection, which others share. Set ${INSTEAD[name]} of the constructor.`,
+        );
+      };
+    }
     for (const name of Object.keys(methods)) {
       Object.defineProperty(this, name, { value: methods[name], writable: true, configurable: true });
     }

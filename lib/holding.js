@@ -3,7 +3,7 @@
 // instant is not known here: the native side decides that by its clock. The values are kept there too.
 'use strict';
 
-const { abort } = require('./abort');
+const { abort, make_controller } = require('./abort');
 const { keep, let_go } = require('./calls');
 const { run_in } = require('./context');
 const { clearTimeout, setTimeout } = require('./timers');
@@ -61,11 +61,13 @@ class Seldom {
   constructor() {
     // key -> error: losses that no listener, callback or exception told yet. Null while there is none, as nearly always.
     this.untold = null;
-    // One period lasts from the first acquisition until nothing is held; these two belong to it.
+    // One period lasts from an acquisition until nothing is held; after a loss, until the next acquisition. These belong
+    // to it: what its signal is made of, and the first loss in it.
     this.controller = null;
     this.loss = null;
     this.timer = null;
     this.warned_of_interval = false;
+    this.warned_of_heartbeat = false;
     // True while the timer for overridden renewals is inside the subclass's method.
     this.beating = false;
   }
@@ -110,6 +112,7 @@ class Holding {
   add(instance, key, val, handle, scope) {
     const former = this.get(key);
     if (former !== undefined) this.forget(former);
+    if (this.seldom.loss !== null) this.end_period();
     const lease = new Lease(instance, key, handle, scope);
     keep(handle, lease);
     if (this.held === null) {
@@ -135,6 +138,10 @@ class Holding {
     this.held = null;
     if (this.seldom === NOTHING_SELDOM) return;
     this.stop_timer();
+    if (this.seldom.loss === null) this.end_period();
+  }
+
+  end_period() {
     this.seldom.controller = null;
     this.seldom.loss = null;
   }
@@ -149,9 +156,9 @@ class Holding {
   lose(instance, lease, error) {
     assign(instance, '_lost_reservation', true);
     const { controller } = this.seldom;
+    // For a signal that is asked for later, by code which does not know yet.
+    if (this.seldom.loss === null) this.own_seldom.loss = error;
     this.drop(instance, [lease]);
-    // For a signal that is asked for later in this period.
-    if (this.size > 0 && this.seldom.loss === null) this.own_seldom.loss = error;
     if (controller !== null) run_in(lease.scope, abort, controller, error);
   }
 
@@ -179,13 +186,13 @@ class Holding {
     return taken;
   }
 
-  /** Made at the first look, for most callers never ask. Undefined while nothing is held, and on old runtimes. */
+  /** Made at the first look, for most callers never ask. Undefined where nothing was held or lost, and on old runtimes. */
   signal() {
-    if (this.size === 0 || typeof AbortController !== 'function') return undefined;
+    const { loss } = this.seldom;
+    if ((this.size === 0 && loss === null) || typeof AbortController !== 'function') return undefined;
     if (this.seldom.controller === null) {
-      const controller = new AbortController();
-      this.own_seldom.controller = controller;
-      if (this.seldom.loss !== null) abort(controller, this.seldom.loss);
+      this.own_seldom.controller = make_controller();
+      if (loss !== null) abort(this.seldom.controller, loss);
     }
     return this.seldom.controller.signal;
   }
@@ -225,8 +232,10 @@ function name(instance, lease, val) {
 
 function unname(instance) {
   // In this order: an object whose youngest field goes stays a fast one.
-  Reflect.deleteProperty(instance, '_reserve_val');
-  Reflect.deleteProperty(instance, '_reserve_key');
+  for (const field of ['_reserve_val', '_reserve_key']) {
+    // One that was sealed while it held keeps its fields.
+    if (!Reflect.deleteProperty(instance, field)) assign(instance, field, undefined);
+  }
 }
 
 function assign(instance, field, value) {

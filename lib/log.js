@@ -2,6 +2,8 @@
 // nothing is thrown at the code that logs.
 'use strict';
 
+const { is_plain } = require('./arguments');
+const { are_options } = require('./construct');
 const { ReservationError } = require('./errors').classes;
 const { format, from_environment, give_event, is_logger, make_up, write_line } = require('./loggers');
 
@@ -14,7 +16,7 @@ class Logger {
   constructor(source, log) {
     this.formatter = format;
     this.logLvl = level_from(process.env.KAYVEE_LOG_LEVEL);
-    this.globals = { source };
+    this.globals = { source: shown(source) };
     if (process.env._TEAM_OWNER) this.globals.team = process.env._TEAM_OWNER;
     Object.assign(this.globals, from_environment(), { via: VIA });
     // Where whole lines go; null while `log` is an object that takes titles and events, or is silent.
@@ -48,7 +50,7 @@ class Logger {
   _follow(instance) {
     const { by, metadata } = instance;
     if (by !== this.source) {
-      if (this.globals.source === this.source) this.globals.source = by;
+      if (this.globals.source === shown(this.source)) this.globals.source = shown(by);
       this.source = by;
     }
     if (metadata !== this.log) this._use(metadata);
@@ -157,8 +159,14 @@ function is_object(value) {
   return typeof value === 'object' && value !== null;
 }
 
+/** A worker's name. A literal in its place may be all that the constructor was to be given, secrets too. */
+function shown(by) {
+  return is_object(by) && is_plain(by) ? '[object Object]' : by;
+}
+
 function is_metadata(log) {
-  return is_object(log) && !is_logger(log);
+  // Options that stand in its place may hold secrets. The first call refuses them.
+  return is_object(log) && !is_logger(log) && !are_options(log);
 }
 
 /** The logger of an instance, for its `by` and `metadata` as they are now. */

@@ -6,24 +6,11 @@ const { EventEmitter } = require('events');
 const { later_in, rethrow, run_in } = require('./context');
 const { classes, make_error } = require('./errors');
 const log = require('./log');
+const { has_own_renewal, is_overridden } = require('./overridden');
 const { next_tick } = require('./timers');
 
 // Losses that reached somebody; the same error may come by again in the promise of a subclass's method.
 const told = new WeakSet();
-
-// The prototype whose own renewal methods count as "not overridden"; index.js brings it.
-let base = null;
-
-function set_base(prototype) {
-  base = prototype;
-}
-
-function is_overridden(instance) {
-  return (
-    instance.ensure_reservation !== base.ensure_reservation ||
-    instance._ensure_reservation !== base._ensure_reservation
-  );
-}
 
 /** Everything but the telling. The key may have been taken anew since: then what is held now is not touched. */
 function record(instance, state, lease, error) {
@@ -38,25 +25,34 @@ function record(instance, state, lease, error) {
 function tell(instance, state, lease, error, quiet) {
   const { scope, key } = lease;
   if (announce(instance, scope, error)) return;
-  if (quiet || is_overridden(instance)) {
+  if ((quiet && !was_to_be_renewed(instance, state)) || has_own_renewal(instance)) {
     state.keep_untold(key, error);
     // The subclass's own renewal would have found it: let it, now that its timer may have stopped.
     // A renewal that was under way may tell it before that.
-    if (is_overridden(instance)) {
+    if (has_own_renewal(instance)) {
       later_in(scope, () => {
         if (state.untold_of(key) !== undefined) beat(instance, state, lease);
       });
     }
     return;
   }
-  // A release() that is called before the tick comes tells it instead.
-  state.keep_untold(key, error);
-  run_in(scope, () => next_tick(throw_untold, state, key, error));
+  throw_in(scope, state, [key], error);
 }
 
-function throw_untold(state, key, error) {
+/** Nobody renews it natively where _set_expiration is the caller's own; that is not to say that it was to end. */
+function was_to_be_renewed(instance, { settings }) {
+  return is_overridden(instance, '_set_expiration') && settings.heartbeat < settings.ttl * 1000;
+}
+
+/** Throws a loss in a tick of its own. A release() that is called before that tells it instead. */
+function throw_in(scope, state, keys, error) {
+  for (const key of keys) state.keep_untold(key, error);
+  run_in(scope, () => next_tick(throw_untold, state, keys, error));
+}
+
+function throw_untold(state, keys, error) {
   if (told.has(error)) return;
-  if (state.untold_of(key) === error) state.take_untold([key]);
+  state.take_untold(keys.filter((key) => state.untold_of(key) === error));
   told.add(error);
   rethrow(error);
 }
@@ -101,7 +97,9 @@ function beat(instance, state, lease) {
 /** A loss that a subclass's beat found and has handed to no callback: to the listeners, or kept for whoever asks next. */
 function tell_of_beat(instance, state, scope, error) {
   if (!(error instanceof classes.ReservationLostError) || announce(instance, scope, error)) return;
-  for (const key of error.lost || [error.key]) state.keep_untold(key, error);
+  const keys = error.lost || [error.key];
+  if (has_own_renewal(instance)) for (const key of keys) state.keep_untold(key, error);
+  else throw_in(scope, state, keys, error);
 }
 
 /** Several losses as the one error that a callback gets: the first one's words, everybody's keys. */
@@ -115,4 +113,4 @@ function combined(errors, keys, details) {
   );
 }
 
-module.exports = { set_base, is_overridden, record, take_untold, tell, tell_of_beat, beat, combined };
+module.exports = { record, take_untold, tell, tell_of_beat, beat, combined };

@@ -30,6 +30,10 @@ const ELSEWHERE = {
   keyfile: 'key',
   sni: 'servername',
   hostname: 'host',
+  ttl: 'lock_ttl',
+  heartbeat: 'heartbeat_interval',
+  interval: 'heartbeat_interval',
+  logger: 'log',
   address: 'host',
 };
 

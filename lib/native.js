@@ -9,6 +9,7 @@ const { load } = require('./load');
 const { key_prefix_from, location_from } = require('./location');
 const log = require('./log');
 const { CONSTRUCTOR_OPTIONS } = require('./options');
+const { is_overridden } = require('./overridden');
 const { options_of } = require('./state');
 
 const NOTHING = [];
@@ -34,9 +35,10 @@ function made_from(fields, made) {
       return { fields, settings: former.settings, native: former.native };
     }
   }
-  const { owner, host, port, heartbeat, ttl, password, options } = settings;
+  const { owner, host, port, heartbeat, renews, ttl, password, options } = settings;
   const { ReserveResource } = load();
-  const native = new ReserveResource(owner, host, port, heartbeat, ttl, listener, password, options);
+  const interval = renews ? heartbeat : Infinity;
+  const native = new ReserveResource(owner, host, port, interval, ttl, listener, password, options);
   return { fields, settings, native };
 }
 
@@ -54,6 +56,8 @@ function read(instance) {
     options,
     given: options == null ? NOTHING : given_by(options),
     log_level: log.wanted_events(instance),
+    // Not where the caller has a _set_expiration of its own, which is what renews then.
+    renews: !is_overridden(instance, '_set_expiration'),
   };
 }
 
@@ -70,7 +74,8 @@ function unchanged(instance, former) {
     is_still(instance.password, former.password) &&
     options === former.options &&
     (options == null || given_by(options).every((value, index) => Object.is(value, former.given[index]))) &&
-    log.wanted_events(instance) === former.log_level
+    log.wanted_events(instance) === former.log_level &&
+    is_overridden(instance, '_set_expiration') !== former.renews
   );
 }
 
@@ -91,7 +96,7 @@ function settings_from(fields) {
   const heartbeat = checked.heartbeat_from(fields.heartbeat_interval);
   const ttl = checked.lock_ttl_from(fields.lock_ttl);
   options.log_level = fields.log_level;
-  return { owner, host, port, heartbeat, ttl, password, key_prefix, options };
+  return { owner, host, port, heartbeat, renews: fields.renews, ttl, password, key_prefix, options };
 }
 
 /** Whether two values of settings are alike, down to the members of sentinels and the texts of tls. */

@@ -3,6 +3,7 @@
 'use strict';
 
 const {
+  WITH_FIELDS,
   as_utf8,
   milliseconds_from,
   number_from,
@@ -48,7 +49,9 @@ function options_from(options) {
   // Without a prototype: what somebody has put into Object.prototype is no option.
   const checked = Object.create(null);
   if (options == null) return checked;
-  refuse_unknown(object_from(options, 'the constructor'), CONSTRUCTOR_OPTIONS, 'the constructor');
+  object_from(options, 'the constructor');
+  const known = options[WITH_FIELDS] ? options[WITH_FIELDS].concat(CONSTRUCTOR_OPTIONS) : CONSTRUCTOR_OPTIONS;
+  refuse_unknown(options, known, 'the constructor');
   for (const name of CONSTRUCTOR_OPTIONS) {
     const value = option_from(name, member_of(options, name), name);
     if (value !== undefined) checked[name] = value;

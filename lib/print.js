@@ -2,6 +2,7 @@
 // gives it.
 'use strict';
 
+const { are_options } = require('./construct');
 const { private_keys } = require('./state');
 const { HIDDEN, without_secrets } = require('./url');
 
@@ -26,6 +27,7 @@ function inspectable(instance) {
     const descriptor = Object.getOwnPropertyDescriptor(instance, key);
     descriptor.configurable = true;
     if (key === 'password' && 'value' in descriptor && descriptor.value) descriptor.value = HIDDEN;
+    if (key === 'metadata' && are_options(descriptor.value)) descriptor.value = HIDDEN;
     if (PLACES.includes(key) && 'value' in descriptor) descriptor.value = without_secrets(descriptor.value);
     Object.defineProperty(copy, key, descriptor);
   }
@@ -38,6 +40,7 @@ function inspectable(instance) {
 function serialisable(instance) {
   const fields = Object.assign({}, instance);
   if (fields.password) fields.password = HIDDEN;
+  if (are_options(fields.metadata)) fields.metadata = HIDDEN;
   for (const key of PLACES) if (key in fields) fields[key] = without_secrets(fields[key]);
   return fields;
 }

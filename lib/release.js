@@ -9,6 +9,8 @@ const { classes, from_native, make_error } = require('./errors');
 const log = require('./log');
 const loss = require('./loss');
 const { handles_of, native_for } = require('./native');
+const overridden = require('./overridden');
+const { passed_on, wrong_callback } = require('./slips');
 const { peek } = require('./state');
 
 const NONE = new Set();
@@ -46,6 +48,7 @@ function release(instance, parameters) {
   try {
     const name = named ? resource_name(parameters[0]) : null;
     const state = peek(instance);
+    if (named) refuse_passed_on(parameters[0], name, state);
     if (state === undefined || state.native === null) {
       call.later(() => call.succeed(0));
       return call.promise;
@@ -61,6 +64,14 @@ function release(instance, parameters) {
     call.later(() => call.fail(failure));
   }
   return call.promise;
+}
+
+/** A resource that is held is what was meant, whatever it looks like. */
+function refuse_passed_on(resource, name, state) {
+  const settings = state === undefined ? null : state.settings;
+  if (settings !== null && state.get(key_of(name, settings.key_prefix)) !== undefined) return;
+  const error = passed_on(resource, name, state);
+  if (error !== undefined) throw error;
 }
 
 /** What this release is to free: not what another one, still under way, frees already. */
@@ -136,7 +147,7 @@ function settle(instance, state, kept, lost, failed, error, released) {
 /** A renewal that is asked for. */
 class Renewal extends Call {
   constructor(instance, name, callback, value) {
-    super(name, callback);
+    super(name, typeof callback === 'function' ? callback : undefined);
     this.instance = instance;
     // What success answers.
     this.value = value;
@@ -156,14 +167,43 @@ class Renewal extends Call {
 }
 
 function ensure_reservation(instance, callback) {
-  return renew(new Renewal(instance, 'ensure_reservation', callback, undefined));
+  const call = new Renewal(instance, 'ensure_reservation', callback, undefined);
+  if (refused(call, 'ensure_reservation', callback)) return call.promise;
+  const state = peek(instance);
+  const is_ours = !overridden.is_overridden(instance, '_set_expiration');
+  return is_ours || state === undefined || state.size === 0 ? renew(call) : renew_by_calling(call, state);
+}
+
+/** The caller's own _set_expiration is what renews. 0.4.0 looked at nothing of its answer but the error. */
+function renew_by_calling(call, state) {
+  const { instance } = call;
+  call.beating = state.seldom.beating;
+  overridden.ask(instance, '_set_expiration', [], (error) => {
+    call.later(() => {
+      const found = error === null ? settle(instance, state, null, NONE, NONE, null, undefined) : error;
+      answer_renewal(call, state, found === null && state.size === 0 ? not_held() : found);
+    });
+  });
+  return call.promise;
+}
+
+/** Whether the callback is none. Code for 0.4.0 looks at no promise here, so there is a line. */
+function refused(call, method, callback) {
+  const wrong = wrong_callback(method, callback);
+  if (wrong === undefined) return false;
+  call.later(() => {
+    log.error(call.instance, 'expire-set-failed', { err: wrong, key: call.instance._reserve_key });
+    call.fail(wrong);
+  });
+  return true;
 }
 
 /** 0.4.0's inner half of a renewal: (null, whether it was extended). */
 function set_expiration(instance, callback) {
   const call = new Renewal(instance, '_set_expiration', callback, true);
+  if (refused(call, '_set_expiration', callback)) return call.promise;
   const state = peek(instance);
-  if (!call.answered && (state === undefined || state.size === 0)) {
+  if (state === undefined || state.size === 0) {
     call.later(() => call.succeed(false));
     return call.promise;
   }
@@ -171,7 +211,6 @@ function set_expiration(instance, callback) {
 }
 
 function renew(call) {
-  if (call.answered) return call.promise;
   const { instance } = call;
   const state = peek(instance);
   try {
@@ -221,13 +260,17 @@ function renewed(call, error) {
     undefined,
   );
   const answer = found === null && (nothing_held || (only_loss && state.size === 0)) ? not_held() : found;
-  if (answer === null) {
+  answer_renewal(call, state, answer);
+}
+
+function answer_renewal(call, state, error) {
+  if (error === null) {
     call.succeed(call.value);
     return;
   }
-  call.fail(answer);
+  call.fail(error);
   // Called by the timer of a subclass and without a callback, it told nobody but a promise that nobody may hold.
-  if (call.beating && call.promise !== undefined) loss.tell_of_beat(instance, state, call.scope, answer);
+  if (call.beating && call.promise !== undefined) loss.tell_of_beat(call.instance, state, call.scope, error);
 }
 
 module.exports = { release, ensure_reservation, set_expiration };

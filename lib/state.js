@@ -3,9 +3,14 @@
 
 const { Holding } = require('./holding');
 
-// Symbols and not a WeakMap: they are found through a Proxy as well.
+// Symbols and not a WeakMap: they are found through a Proxy as well. Under each is a function that gives the thing itself:
+// a Proxy that wraps whatever object is read through it, as Vue's reactive() does, would wrap native objects too, which then
+// refuse to work.
 const STATE = Symbol('redis-reservation state');
 const OPTIONS = Symbol('redis-reservation options');
+
+// By instance, for those that were frozen, sealed or made non-extensible before their first call.
+const apart = { [STATE]: new WeakMap(), [OPTIONS]: new WeakMap() };
 
 // A small number: it is only compared with those of others that wait at the same time.
 const LARGEST_ID = Math.pow(2, 30);
@@ -42,29 +47,34 @@ class State extends Holding {
 
 /** The state of an instance, or undefined if it never had a call. Inherited state is somebody else's. */
 function peek(instance) {
-  return has_own(instance, STATE) ? instance[STATE] : undefined;
+  if (Object.prototype.hasOwnProperty.call(instance, STATE)) return instance[STATE]();
+  return Object.isExtensible(instance) ? undefined : apart[STATE].get(instance);
 }
 
 function state_of(instance) {
-  if (!has_own(instance, STATE)) hide(instance, STATE, new State());
-  return instance[STATE];
+  const state = peek(instance);
+  return state === undefined ? keep(instance, STATE, new State()) : state;
 }
 
 /** The constructor's eighth argument. Under a symbol, for subclasses have an `options` of their own. */
 function keep_options(instance, options) {
-  hide(instance, OPTIONS, options);
+  keep(instance, OPTIONS, options);
 }
 
 function options_of(instance) {
-  return instance[OPTIONS];
+  const get = instance[OPTIONS];
+  if (get !== undefined) return get();
+  return Object.isExtensible(instance) ? undefined : apart[OPTIONS].get(instance);
 }
 
-function has_own(instance, key) {
-  return Object.prototype.hasOwnProperty.call(instance, key);
-}
-
-function hide(instance, key, value) {
-  Object.defineProperty(instance, key, { value, writable: true, configurable: true, enumerable: false });
+function keep(instance, key, thing) {
+  if (Object.isExtensible(instance)) {
+    const value = () => thing;
+    Object.defineProperty(instance, key, { value, writable: true, configurable: true, enumerable: false });
+  } else {
+    apart[key].set(instance, thing);
+  }
+  return thing;
 }
 
 module.exports = { peek, state_of, keep_options, options_of, private_keys: [STATE, OPTIONS] };

@@ -55,10 +55,10 @@ for (const [way, take] of Object.entries(ways)) {
         names.map((name) => [`reservation-${index} ${name}`, values[`reservation-${index} ${name}`]]),
       );
     });
-    for (const one of reservations) {
+    for (const [index, one] of reservations.entries()) {
       assert.deepEqual(
-        [one.held, one.signal, one._lost_reservation, '_reserve_key' in one],
-        [false, undefined, true, false],
+        [one.held, one.signal === signals[index], one._lost_reservation, '_reserve_key' in one],
+        [false, true, true, false],
       );
       assert.deepEqual(await ask((done) => one.release(done)), [null, 0]);
     }

@@ -4,7 +4,8 @@ import byDefault from 'redis-reservation';
 import { ReserveResource, ReservationError, ReservationLostError } from 'redis-reservation';
 import required = require('redis-reservation');
 import { AsyncLocalStorage } from 'async_hooks';
-import { EventEmitter } from 'events';
+import { EventEmitter, once } from 'events';
+import { promisify } from 'util';
 
 // The three imports are one class.
 const same: typeof ReserveResource = byDefault;
@@ -22,7 +23,7 @@ const reservation = new ReserveResource(
   30 * 60,
 );
 const emitter: EventEmitter = reservation;
-void emitter;
+void [emitter, once(reservation, 'lost')];
 new ReserveResource();
 new ReserveResource('w', null, null, null, '30', null, null, null);
 new ReserveResource('w', 'redis', 6379, Infinity, 0.5, console.error, 'secret', {
@@ -78,6 +79,62 @@ new ReserveResource('w', '', 0, 0, 1, {
 });
 // @ts-expect-error true is no form of log
 new ReserveResource('w', '', 0, 0, 1, true);
+// @ts-expect-error a number is no form of log
+new ReserveResource('w', '', 0, 0, 1, 5);
+// @ts-expect-error options are no form of log
+new ReserveResource('w', '', 0, 0, 1, { tls: true });
+// @ts-expect-error nor is a password
+new ReserveResource('w', '', 0, 0, 1, { password: 'x' });
+new ReserveResource('w', '', 0, 0, 1, { name: 'nightly', team: 'x' });
+
+// Everything in one object.
+new ReserveResource({
+  by: 'w',
+  host: 'redis',
+  port: '6379',
+  heartbeat_interval: 1000,
+  lock_ttl: 30,
+  log: console,
+  password: 'secret',
+  db: 2,
+  tls: { ca: 'PEM' },
+});
+const settings: ReserveResource.Settings = { by: 'w', host: process.env.REDIS_HOST, log: false };
+new ReserveResource(settings);
+// @ts-expect-error there is no such argument
+new ReserveResource({ by: 'w', hsot: 'x' });
+// @ts-expect-error one object stands alone
+new ReserveResource({ by: 'w' }, 'redis');
+
+// What may be absent may be undefined.
+const absent = undefined;
+new ReserveResource({
+  by: absent,
+  host: absent,
+  port: absent,
+  heartbeat_interval: absent,
+  lock_ttl: absent,
+  log: absent,
+  password: absent,
+});
+new ReserveResource('w', absent, absent, absent, absent, absent, absent, {
+  connect_timeout: absent,
+  command_timeout: absent,
+  max_hold: absent,
+  username: absent,
+  db: absent,
+  tls: { ca: absent, cert: absent, key: absent, servername: absent, rejectUnauthorized: absent },
+  sentinels: [{ host: 'x', port: absent }],
+  name: absent,
+  sentinelUsername: absent,
+  sentinelPassword: absent,
+  cluster: absent,
+  client_name: absent,
+  protocol: absent,
+  key_prefix: absent,
+  min_replicas: absent,
+});
+void reservation.wait_until_lock('job', { timeout: absent, signal: absent });
 
 // Callbacks.
 reservation.lock('job', (err, status) => {
@@ -102,6 +159,34 @@ for (const resource of ['text', 5, 5n, Buffer.from('x'), ['a', 'b']]) void reser
 void reservation.lock(undefined);
 // @ts-expect-error a resource has a name
 void reservation.lock(Symbol('x'));
+// @ts-expect-error nor has a literal one
+void reservation.lock({});
+// @ts-expect-error nor this
+void reservation.lock({ name: 'job' });
+// @ts-expect-error the resource comes first
+void reservation.lock(() => {});
+// @ts-expect-error the resource comes first
+void reservation.wait_until_lock((err: Error | null) => void err);
+// @ts-expect-error lock has no options
+void reservation.lock('job', { timeout: 5 });
+// @ts-expect-error nor does wait_until_lock take a number for them
+void reservation.wait_until_lock('job', 5000, () => {});
+void reservation.lock(new Date(0));
+void reservation.lock(new URL('redis://x'));
+void reservation.is_held(Buffer.from('x'));
+
+// A callback that may be absent is passed on.
+function pass(
+  callback?: ReserveResource.Callback<boolean>,
+  waited?: ReserveResource.Callback<string, Error> | null,
+  released?: ReserveResource.Callback<number>,
+): void {
+  reservation.lock('job', callback);
+  reservation.wait_until_lock('job', { timeout: 5 }, waited);
+  reservation.release(released);
+  reservation.release('job', released);
+}
+void pass;
 
 // Promises.
 async function promises(): Promise<void> {
@@ -118,6 +203,17 @@ async function promises(): Promise<void> {
   // @ts-expect-error with a callback there is no promise
   await reservation.lock('job', () => {}).then();
 }
+
+// Without promises of its own, a method of this kind is what promisify takes.
+async function promisified(): Promise<void> {
+  const lock: (resource: string) => Promise<boolean> = promisify(reservation.lock.bind(reservation));
+  const locked: boolean = await promisify(reservation.lock).call(reservation, 'job');
+  const key: string = await promisify(reservation.wait_until_lock).call(reservation, 'job');
+  const released: number = await promisify(reservation.release).call(reservation);
+  await promisify(reservation.ensure_reservation).call(reservation);
+  void [await lock('job'), locked, key, released];
+}
+void promisified;
 
 // State.
 const held: boolean = reservation.held;
@@ -149,8 +245,9 @@ function explain(err: unknown): string {
   return '';
 }
 void explain;
-// @ts-expect-error only this package makes its errors
-new ReservationError();
+// What checks for a class takes its constructor.
+const constructors: (new (...args: never[]) => Error)[] = [ReservationError, ReservationLostError];
+void constructors;
 
 // Loggers.
 reservation.logger = { infoD: () => {}, errorD: () => {} };
@@ -174,7 +271,12 @@ class Worker extends ReserveResource {
   }
   override ensure_reservation(): Promise<void>;
   override ensure_reservation(callback: (err: ReservationError | null) => void): void;
-  override ensure_reservation(callback?: (err: ReservationError | null) => void): Promise<void> | void {
+  override ensure_reservation(
+    callback?: ((err: ReservationError | null) => void) | null,
+  ): Promise<void> | void;
+  override ensure_reservation(
+    callback?: ((err: ReservationError | null) => void) | null,
+  ): Promise<void> | void {
     this.beats += 1;
     return callback ? super.ensure_reservation(callback) : super.ensure_reservation();
   }

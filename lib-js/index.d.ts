@@ -1,0 +1,3 @@
+import ReserveResource = require('../index');
+
+export = ReserveResource;
