@@ -93,7 +93,7 @@ pub fn lock(client: &Rc<Client>, ticket: Ticket, settings: Arc<Settings>, resour
         }
         reply => {
             let (settings, key) = (Arc::clone(&sent.claim.settings), sent.claim.key().to_owned());
-            let tried = Tried { live, sent, look: None, replication: None, began, reply };
+            let tried = Box::new(Tried { live, sent, look: None, replication: None, began, reply });
             tokio::task::spawn_local(go_on(client, ticket, settings, key, Some(tried)));
         }
     });
@@ -105,9 +105,9 @@ async fn go_on(
     ticket: Ticket,
     settings: Arc<Settings>,
     key: String,
-    tried: Option<Tried>,
+    tried: Option<Box<Tried>>,
 ) {
-    let acquisition = Acquisition::new(&client, &settings, &key, Purpose::Lock, tried.as_ref());
+    let acquisition = Acquisition::new(&client, &settings, &key, Purpose::Lock, tried.as_deref());
     let result = match acquisition.run(pin!(pending()), tried).await {
         Ok(Attempt::Acquired(sent)) => return heartbeat::keep(&client, sent, ticket),
         Ok(Attempt::Held(_)) => {
@@ -177,7 +177,7 @@ impl<'call> Acquisition<'call> {
         Self { client, settings, key, purpose, attempts, open: None }
     }
 
-    async fn run(mut self, left: Left<'_>, tried: Option<Tried>) -> Result<Attempt, Error> {
+    async fn run(mut self, left: Left<'_>, tried: Option<Box<Tried>>) -> Result<Attempt, Error> {
         let result = self.repeat(left, tried).await;
         if let Some(sent) = self.open.take() {
             undo::discard(self.client, sent);
@@ -185,13 +185,13 @@ impl<'call> Acquisition<'call> {
         result
     }
 
-    async fn repeat(&mut self, mut left: Left<'_>, tried: Option<Tried>) -> Result<Attempt, Error> {
+    async fn repeat(&mut self, mut left: Left<'_>, tried: Option<Box<Tried>>) -> Result<Attempt, Error> {
+        // What takes room is in boxes of its own: a hundred thousand calls may wait here for a connection at once.
         if let Some(tried) = tried
-            && let Some(attempt) = self.judge(tried).await?
+            && let Some(attempt) = Box::pin(self.judge(*tried)).await?
         {
             return Ok(attempt);
         }
-        // What follows is in boxes of its own: a hundred thousand calls may be here at once.
         loop {
             let patience = self.patience();
             let live = tokio::select! {
