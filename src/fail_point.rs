@@ -24,6 +24,9 @@ pub fn disarm(subject: &str) {
 }
 
 /// A place is reached.
+///
+/// # Panics
+/// If it is armed for this subject.
 #[cfg(test)]
 pub fn reach(place: &str, subject: &str) {
     let armed = {
@@ -36,6 +39,7 @@ pub fn reach(place: &str, subject: &str) {
 
 /// True once every arming for this subject was used.
 #[cfg(test)]
+#[must_use]
 pub fn is_used_up(subject: &str) -> bool {
     lock().iter().all(|(_, of)| of != subject)
 }

@@ -364,14 +364,13 @@ pub async fn renew_now(client: &Rc<Client>, id: u64, ttl: Duration) -> Result<Re
         let reply = live.send(Lane::Renewal, command, limit).reply().await;
         match extension.finish(reply, limit).await {
             Ok(None) if holding.phase() == Phase::Held => return Ok(Renewal::Renewed),
-            Ok(None) => return Ok(Renewal::NotHeld),
-            // A release that was asked for finds out by itself, and tells it.
             Ok(Some(loss)) if holding.end_told() => {
                 client.take(id);
                 client.changed(holding.key());
                 return Ok(Renewal::Lost(loss));
             }
-            Ok(Some(_)) => return Ok(Renewal::NotHeld),
+            // A release that was asked for finds out by itself, and tells it.
+            Ok(None | Some(_)) => return Ok(Renewal::NotHeld),
             // An extend may run twice.
             Err((trouble, error)) => attempts.failed(&live, &trouble, error).await?,
         }

@@ -153,7 +153,7 @@ impl Link {
     pub fn current(&self) -> Option<Rc<Live>> {
         match &*self.state.borrow() {
             State::Up(live) => Some(Rc::clone(live)),
-            _ => None,
+            State::Down { .. } => None,
         }
     }
 
