@@ -5,11 +5,11 @@
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const { commandCalls } = require('./support/commands');
-const { patient, passed } = require('./support/faults');
+const { patient } = require('./support/faults');
 const { startProxy } = require('./support/proxy');
 const { makeReservation, ask, keepLosses } = require('./support/reservation');
 const { startServer } = require('./support/server');
-const { until, within } = require('./support/wait');
+const { until } = require('./support/wait');
 
 const names = ['a', 'b', 'c'];
 const keys = names.map((name) => `reservation-${name}`);
@@ -61,26 +61,6 @@ test('a ttl that goes up and down again and again: redis keeps the longest, and 
   await until(() => !holder.held, { timeout: 10000, what: 'the end of two seconds' });
   await until(() => losses.length === names.length, { ...patient, what: 'the losses' });
   await until(async () => (await client.dbsize()) === 0, { timeout: 10000, what: 'free keys' });
-});
-
-test('a longer ttl is confirmed while a heartbeat of the shorter one is under way: it stays the longer', async (t) => {
-  const { client, proxy, holder, losses } = await setUp(t, { interval: 400, ttl: 2 });
-  const { evalsha = 0 } = await commandCalls(client);
-  const hasRun = (times) =>
-    until(async () => (await commandCalls(client)).evalsha >= evalsha + times, { ...patient, what: 'it' });
-  proxy.stall('down');
-  holder.lock_ttl = 60;
-  const renewing = holder.ensure_reservation();
-  await hasRun(2 * names.length);
-  proxy.heal();
-  await within(10000, renewing);
-  await hasRun(3 * names.length);
-  // Longer than the ttl of before.
-  proxy.stall();
-  await passed(performance.now(), 2500);
-  assert.deepEqual([holder.held, losses], [true, []]);
-  proxy.heal();
-  assert.equal(await within(10000, holder.release()), names.length);
 });
 
 for (const [how, { interval, answered }] of Object.entries({

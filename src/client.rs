@@ -57,8 +57,7 @@ impl Reservation {
     /// What is to be done at `now`. Only what is held is renewed; what could not be released lapses.
     fn step(&self, now: Moment) -> Step {
         match (self.holding.phase(), self.lease.step(now)) {
-            (Phase::Held, step) => step,
-            (Phase::Unreleased, step @ (Step::Expired | Step::HeldTooLong)) => step,
+            (Phase::Held, step) | (Phase::Unreleased, step @ (Step::Expired | Step::HeldTooLong)) => step,
             _ => Step::Nothing,
         }
     }

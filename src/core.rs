@@ -266,10 +266,9 @@ impl Desk {
                     heartbeat::validate_all(&client);
                     client.all_changed();
                 }
-                News::Down => client.all_changed(),
                 News::Failing(error) => waiting::tell_outage(&client, error),
                 News::Changed(key) => client.changed(key),
-                News::AllChanged => client.all_changed(),
+                News::Down | News::AllChanged => client.all_changed(),
             }
         };
         client.link.watch(watch, move || needed.upgrade()?.mending_limit());
