@@ -9,7 +9,7 @@ const { findProgram } = require('../../../scripts/setup/wheel');
 const { addUser } = require('./acl');
 
 /** Without each of these some call ends with ERR_REDIS_AUTH. */
-const needed = ['~reservation-*', '-@all', '+set', '+get', '+del', '+pexpire', '+evalsha'];
+const needed = ['~reservation-*', '-@all', '+set', '+get', '+del', '+pexpire', '+pttl', '+evalsha'];
 
 /** One of these two makes the scripts known; with both, a SCRIPT FLUSH costs nothing. */
 const scripts = ['+eval', '+script|load'];
@@ -17,7 +17,6 @@ const scripts = ['+eval', '+script|load'];
 /** Whatever of these is missing is done without, at a price. */
 const improving = [
   '+getex',
-  '+pttl',
   '+client|tracking',
   '+client|caching',
   '+client|info',
