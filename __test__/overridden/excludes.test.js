@@ -1,0 +1,167 @@
+// wait_until_lock() where lock() is somebody else's: it takes the resource through that method, and wakes in milliseconds where
+// it can know what the method locks.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { AsyncLocalStorage } = require('node:async_hooks');
+const { test } = require('node:test');
+const { commandCalls, countCommands } = require('../support/commands');
+const { ReserveResource, makeReservation, ask, keepLog } = require('../support/reservation');
+const { startServer } = require('../support/server');
+const { until, within } = require('../support/wait');
+const { key, ours, tried, ways } = require('./kit');
+
+for (const [who, make] of Object.entries(ways)) {
+  test(`${who}: a wait has the key that lock has, and excludes`, async (t) => {
+    const server = await startServer(t);
+    const client = server.client();
+    const [holder, waiter] = [make(t, server), make(t, server)];
+    assert.deepEqual(await ask((done) => holder.wait_until_lock('job', done)), [null, key]);
+    assert.equal(holder.held, true);
+    const waiting = ask((done) => waiter.wait_until_lock('job', { timeout: 20000 }, done));
+    await tried(client);
+    assert.deepEqual(await client.keys('*'), [key]);
+    assert.equal(waiter.held, false);
+    await holder.release();
+    assert.deepEqual(await within(5000, waiting), [null, key]);
+    assert.equal(await client.get(key), waiter._reserve_val);
+    assert.equal(await waiter.release(), 1);
+    assert.deepEqual(await client.keys('*'), []);
+  });
+}
+
+test('a patched prototype of this package', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  t.after(() => (ReserveResource.prototype.lock = ours));
+  ReserveResource.prototype.lock = function lock(resource, callback) {
+    return ours.call(this, `prod-${resource}`, callback);
+  };
+  const reservation = makeReservation(t, server);
+  assert.equal(await reservation.wait_until_lock('job'), key);
+  assert.deepEqual(await client.keys('*'), [key]);
+});
+
+test('it excludes against lock(), and the method is called in the context of the wait', async (t) => {
+  const server = await startServer(t);
+  const storage = new AsyncLocalStorage();
+  const seen = [];
+  class Own extends ReserveResource {
+    lock(resource, callback) {
+      seen.push([resource, storage.getStore()]);
+      storage.enterWith('left behind');
+      return super.lock(`prod-${resource}`, callback);
+    }
+  }
+  const [holder, waiter] = [1, 2].map(() => makeReservation(t, server, { Class: Own }));
+  await storage.run('holder', () => holder.lock('job'));
+  seen.length = 0;
+  const waiting = storage.run('waiter', () =>
+    waiter.wait_until_lock('job').then((had) => [had, storage.getStore()]),
+  );
+  await until(() => seen.length >= 2, { what: 'a second call' });
+  await holder.release();
+  assert.equal((await within(5000, waiting))[0], key);
+  assert.deepEqual(new Set(seen.map(String)), new Set(['job,waiter']));
+});
+
+for (const who of ['a subclass', 'an instance', 'an async method that returns the answer', 'a Proxy']) {
+  test(`${who}: it wakes in milliseconds, whoever frees the key`, async (t) => {
+    const server = await startServer(t);
+    const client = server.client();
+    const waiter = ways[who](t, server);
+    await waiter.lock('warm-up');
+    const times = [];
+    for (let round = 0; round < 7; round += 1) {
+      await client.set(key, 'other', 'EX', 600);
+      const before = (await commandCalls(client)).set;
+      const waiting = waiter.wait_until_lock('job');
+      // The turn's own, and that of the native waiter behind it.
+      await until(async () => (await commandCalls(client)).set >= before + 2, { what: 'two tries' });
+      const start = performance.now();
+      if (round % 2) await client.del(key);
+      else await client.pexpire(key, 1);
+      assert.equal(await within(5000, waiting), key);
+      times.push(performance.now() - start);
+      assert.equal(await client.get(key), waiter._reserve_val);
+      assert.equal(await waiter.release('prod-job'), 1);
+    }
+    times.sort((one, other) => one - other);
+    assert.ok(times[3] < 150, `median ${times[3]} ms of ${times.map(Math.round)}`);
+  });
+}
+
+test('waiters of one process are served first come, first served, also across their turns', async (t) => {
+  const server = await startServer(t);
+  const make = () => ways['a subclass'](t, server);
+  const holder = make();
+  await holder.lock('job');
+  const served = [];
+  const waits = [];
+  for (let number = 0; number < 5; number += 1) {
+    const reservation = make();
+    const joined = tried(server.client());
+    waits.push(
+      reservation.wait_until_lock('job').then(() => {
+        served.push(number);
+        return reservation.release();
+      }),
+    );
+    await joined;
+  }
+  // Each has had turns meanwhile, and kept its place.
+  await tried(server.client(), 12);
+  assert.deepEqual(served, []);
+  await holder.release();
+  await within(5000, Promise.all(waits));
+  assert.deepEqual(served, [0, 1, 2, 3, 4]);
+});
+
+test('what the instance holds by that name comes at once, and nothing is sent', async (t) => {
+  const server = await startServer(t);
+  const reservation = ways['a subclass'](t, server);
+  await reservation.lock('job');
+  await reservation.lock('other');
+  const { calls } = await countCommands(server.client(), async () => {
+    assert.equal(await reservation.wait_until_lock('job'), key);
+    assert.equal(await reservation.wait_until_lock('job', { timeout: 0 }), key);
+  });
+  assert.deepEqual(calls, {});
+  assert.equal(await reservation.release('prod-job'), 1);
+});
+
+test('two waits of one instance for one resource: the second has what the first has', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  await client.set(key, 'other', 'EX', 600);
+  const reservation = ways['a subclass'](t, server);
+  const waits = [1, 2, 3].map(() => reservation.wait_until_lock('job'));
+  await tried(client, 2);
+  const start = performance.now();
+  await client.del(key);
+  assert.deepEqual(await within(5000, Promise.all(waits)), [key, key, key]);
+  assert.ok(performance.now() - start < 900, 'no poll');
+  assert.equal(await reservation.release(), 1);
+});
+
+test('waiting costs two tries a second; its lines are those of 0.4.0', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  await client.set(key, 'other', 'EX', 600);
+  const log = keepLog();
+  const waiter = ways['a subclass'](t, server, { log });
+  const { calls } = await countCommands(client, () =>
+    assert.rejects(waiter.wait_until_lock('job', { timeout: 3500 })),
+  );
+  assert.ok(calls.set >= 4 && calls.set <= 9, `${calls.set} tries`);
+  const [attempted, attempts] = [log.of('reservation-attempted'), log.of('reservation-attempt')];
+  assert.equal(attempted.length, attempts.length);
+  assert.ok(attempts.length >= 3 && attempts.length <= 4, `${attempts.length} turns`);
+  assert.deepEqual([attempted[0].resource, attempts[0].resource], ['prod-job', 'job']);
+  await client.del(key);
+  await waiter.wait_until_lock('job');
+  assert.deepEqual(
+    log.of('reservation-acquired').map(({ resource, key: name }) => [resource, name]),
+    [['job', key]],
+  );
+});
