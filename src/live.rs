@@ -1,24 +1,26 @@
 //! One connection that is up: commands of one turn leave as one pipeline, every command has a limit, and a
 //! connection that has gone silent is given up.
 
+mod under_way;
+
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, OnceCell, oneshot};
 use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::cluster::Failure;
 use crate::command::{Comparison, Identity, Script, ScriptCall};
 use crate::error::is_wrong_type;
 use crate::guard::keep_running;
 use crate::outbox::{Batch, LARGEST_BATCH, Lane, MOST_UNDER_WAY, Outbox};
 use crate::reply::{Pending, Taker, Trouble, Waiting, is_unknown_script};
 use crate::wire::Wire;
+use under_way::UnderWay;
 
 /// A timer that rings this much after its time was kept from it.
 pub const LATE: Duration = Duration::from_millis(20);
@@ -297,72 +299,6 @@ impl Live {
         let mut exchange = Box::pin(under_way.exchange(batch.commands));
         if exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             tokio::task::spawn_local(exchange);
-        }
-    }
-}
-
-/// One batch that is written and not answered. Its place is given back when this is dropped, whatever ended it.
-struct UnderWay {
-    live: Rc<Live>,
-    size: usize,
-    places: Rc<Places>,
-}
-
-impl UnderWay {
-    fn begin(live: &Rc<Live>, places: Rc<Places>) -> Self {
-        let size = places.borrow().len();
-        live.under_way.set(live.under_way.get() + size);
-        live.batches.borrow_mut().insert(Rc::as_ptr(&places), Rc::clone(&places));
-        Self { live: Rc::clone(live), size, places }
-    }
-
-    async fn exchange(self, commands: Pipeline) {
-        #[cfg(test)]
-        let key = commands
-            .cmd_iter()
-            .find_map(crate::command::key_of)
-            .map_or_else(String::new, |key| String::from_utf8_lossy(key).into_owned());
-        let (mut values, trouble) = match self.live.wire.send(commands).await {
-            Ok(values) => {
-                self.live.heard.set(Instant::now());
-                // One that is missing in them has no reply.
-                (values.into_iter(), Trouble::Dropped)
-            }
-            Err(Failure::Lost) => (Vec::new().into_iter(), Trouble::Dropped),
-            Err(Failure::Refused(error)) => (Vec::new().into_iter(), Trouble::Refused(error)),
-            Err(Failure::Unsent(failure)) => {
-                (Vec::new().into_iter(), Trouble::Unsent(Some(Box::new(failure))))
-            }
-        };
-        fail_point!("exchange", key);
-        for waiting in self.end() {
-            let reply = match values.next() {
-                Some(Value::ServerError(error)) => Err(Trouble::Refused(error)),
-                Some(value) => Ok(value),
-                None => Err(trouble.clone()),
-            };
-            if let Some(waiting) = waiting {
-                waiting.take(reply);
-            }
-        }
-    }
-
-    /// It is answered: gives those who still wait.
-    fn end(&self) -> Vec<Option<Waiting>> {
-        self.live.batches.borrow_mut().remove(&Rc::as_ptr(&self.places));
-        self.places.take()
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.live.under_way.set(self.live.under_way.get() - self.size);
-        // Whoever waits still, after a panic, is told so: whether the commands ran is unknown.
-        for waiting in self.end().into_iter().flatten() {
-            waiting.take(Err(Trouble::Dropped));
-        }
-        if !self.live.outbox.borrow().is_empty() {
-            self.live.see_to_flush();
         }
     }
 }

@@ -18,13 +18,21 @@ test('a timeout ends the wait; 0 tries once, and what is free is had', async (t)
   assert.equal(await reservation.wait_until_lock('job', { timeout: 0 }), key);
   const other = ways['a subclass'](t, server);
   for (const timeout of [0, 300, 1500]) {
-    const start = performance.now();
-    const error = await askError((done) => other.wait_until_lock('job', { timeout }, done));
-    const passed = performance.now() - start;
-    assert.equal(error.code, 'ERR_RESERVATION_TIMEOUT');
-    assert.match(error.message, new RegExp(`${timeout} ms for ${key}`));
-    assert.equal(error.key, key);
-    assert.ok(passed >= timeout - 5 && passed < timeout + 1000, `${passed} ms`);
+    const times = [];
+    for (let round = 0; round < 3; round += 1) {
+      const start = performance.now();
+      const error = await askError((done) => other.wait_until_lock('job', { timeout }, done));
+      times.push(performance.now() - start);
+      assert.equal(error.code, 'ERR_RESERVATION_TIMEOUT');
+      assert.match(error.message, new RegExp(`${timeout} ms for ${key}`));
+      assert.equal(error.key, key);
+    }
+    assert.ok(
+      times.every((passed) => passed >= timeout - 5),
+      `${times} ms`,
+    );
+    // Not at the next turn, which is a second away: a busy machine may delay one, but not all of them.
+    assert.ok(Math.min(...times) < timeout + 450, `${times} ms`);
   }
   await reservation.release();
   assert.equal(await client.exists(key), 0, 'nobody takes it who has left');
