@@ -206,7 +206,7 @@ for (const [words, limit] of [
 
 test('no descriptor while the platform package is looked for: it is found by the next call', async (t) => {
   if (process.platform === 'win32') return t.skip('no limit of descriptors here');
-  const { folder } = install(t);
+  const { folder } = install(t, { released: true });
   const other = path.join(folder, 'node_modules', `redis-reservation-${platform}`);
   const name = `redis-reservation.${platform}.node`;
   fs.mkdirSync(other);

@@ -180,7 +180,8 @@ function renew_by_calling(call, state) {
   call.beating = state.seldom.beating;
   overridden.ask(instance, '_set_expiration', [], (error) => {
     call.later(() => {
-      const found = error === null ? settle(instance, state, null, NONE, NONE, null, undefined) : error;
+      const kept = error === null ? loss.take_untold(state, null) : null;
+      const found = kept === null ? error : settle(instance, state, kept, NONE, NONE, null, undefined);
       answer_renewal(call, state, found === null && state.size === 0 ? not_held() : found);
     });
   });

@@ -197,8 +197,9 @@ async fn work(client: &Rc<Client>, pace: &mut Pace) {
             Err(trouble) => {
                 let error = trouble.to_error(item.sent.settings(), RELEASE.name, item.sent.claim.key());
                 client.link.leave_if_useless(&live, &error);
-                has_failed = true;
+                // What is refused for good is left to its ttl.
                 if !matches!(error.class(), Class::Denied | Class::Final) {
+                    has_failed = true;
                     client.undo.put_back(item);
                 }
             }

@@ -39,7 +39,6 @@ async function refuseReleases(t, server, client) {
 /** A subclass that JavaScript calls at each interval, too. */
 class Renewing extends ReserveResource {
   ensure_reservation(callback) {
-    this.calls = (this.calls || 0) + 1;
     return super.ensure_reservation(callback);
   }
 }
@@ -85,15 +84,19 @@ for (const [who, { interval = Infinity, start }] of Object.entries(renewals)) {
       const { renewing, releasing } = await start(all);
       const error = await within(10000, releasing);
       assert.deepEqual([error.code, [...error.failed].sort()], ['ERR_REDIS_AUTH', keys]);
-      await until(async () => ((await commandCalls(client)).eval || 0) >= before + names.length, {
-        ...patient,
-        what: 'the renewals',
-      });
+      const renewed = async () => ((await commandCalls(client)).eval || 0) >= before + names.length;
+      // One that was asked for may find the release asked for before it is sent.
+      if (renewing) await within(10000, renewing);
+      else await until(renewed, { ...patient, what: 'the renewals' });
       await until(async () => (await client.exists(...keys)) === 0, {
         timeout: 2000 + 1500,
         what: 'the end of each ttl',
       });
-      if (renewing) assert.equal((await within(10000, renewing))[0].code, 'ERR_RESERVATION_NOT_HELD');
+      // Redis has renewed it before that, or it was not sent any more.
+      if (renewing) {
+        const [failure] = await within(10000, renewing);
+        assert.ok(failure === null || failure.code === 'ERR_RESERVATION_NOT_HELD', failure);
+      }
       // Nothing is left to come back for: the heartbeats of another show that there was time for it.
       const control = makeReservation(t, server, { interval: 200, ttl: 20 });
       await control.lock('control');
@@ -102,11 +105,6 @@ for (const [who, { interval = Infinity, start }] of Object.entries(renewals)) {
       await ran(client, 'pexpire', 3);
       assert.equal(proxy.accepted, accepted, 'no connection is made again');
       assert.deepEqual([holder.held, losses], [false, []]);
-      if (own) {
-        const { calls } = holder;
-        await ran(client, 'pexpire', 4);
-        assert.equal(holder.calls, calls, 'nor does JavaScript renew it');
-      }
     });
   }
 }

@@ -108,5 +108,7 @@ fn a_secret_that_nothing_needs_is_forgotten() {
     assert!(known.strong_count() > 0 && held.is_certain());
     assert_eq!(asker.release(&[&held]).unwrap(), 1);
     drop(held);
+    // Another login is the last that was used.
+    use_once(&asker, server.port, &settings, "token-10");
     until("that of what was held is forgotten", || known.strong_count() == 0);
 }
