@@ -164,7 +164,10 @@ for (const [place, { listen, by }] of Object.entries(places)) {
         return [called];`;
       const { told, values } = await run(t, server, ways.taken, { listener, act });
       const expected = listener ? by : by.filter((one) => !one.startsWith('event'));
-      assert.deepEqual({ told, isFreed: values.some((value) => value !== 0) }, { told: expected, isFreed: false });
+      assert.deepEqual(
+        { told, isFreed: values.some((value) => value !== 0) },
+        { told: expected, isFreed: false },
+      );
     });
     await Promise.all(checks);
   });
