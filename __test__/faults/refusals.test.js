@@ -137,7 +137,8 @@ test('OOM: a release is not refused either where somebody in this process waits 
 test('OOM: ten thousand who wait take turns, and all try again as soon as one succeeds', async (t) => {
   const { server, client } = await setUp(t);
   const waiter = makeReservation(t, server);
-  const refused = async () => Number(/errorstat_OOM:count=(\d+)/.exec(await client.info('errorstats'))?.[1] ?? 0);
+  const refused = async () =>
+    Number(/errorstat_OOM:count=(\d+)/.exec(await client.info('errorstats'))?.[1] ?? 0);
   await client.config('SET', 'maxmemory', '1');
   const waiting = Array.from({ length: 10000 }, (_, number) => wait(t, waiter, `one-${number}`));
   await until(async () => (await refused()) >= 10000, { ...patient, what: 'the refusal of each' });
