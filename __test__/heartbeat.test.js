@@ -215,3 +215,27 @@ test('10,000 held at once are all renewed in time', async (t) => {
   assert.equal(await client.dbsize(), 0);
   assert.deepEqual(losses, []);
 });
+
+test('a renewal that finds a loss says of no other that it was renewed', async (t) => {
+  const [server, hung] = [await startServer(t), await startServer(t)];
+  const log = keepLog();
+  const reservation = makeReservation(t, server, { interval: 60000, log });
+  await reservation.lock('lost');
+  reservation.port = hung.port;
+  await reservation.lock('unanswered');
+  await server.client().del('reservation-lost');
+  hung.pause();
+  await assert.rejects(reservation.ensure_reservation(), {
+    code: 'ERR_RESERVATION_LOST',
+    lost: ['reservation-lost'],
+  });
+  assert.deepEqual(log.of('reservation-extended'), []);
+  hung.resume();
+  // Where nothing is lost, it says so of all.
+  await reservation.ensure_reservation();
+  assert.deepEqual(
+    log.of('reservation-extended').map((event) => event.key),
+    ['reservation-unanswered'],
+  );
+  assert.equal(await reservation.release(), 1);
+});

@@ -129,8 +129,7 @@ const HANDLERS = {
     const { instance } = lease;
     const state = peek(instance);
     const error = make_error('ERR_RESERVATION_LOST', message, { key, val, holder });
-    loss.record(instance, state, lease, error);
-    loss.tell(instance, state, lease, error, quiet === true);
+    loss.found(instance, state, lease, error, quiet === true);
   },
 
   // Only a release of it tells, and there may be none: it keeps its instance alive no longer.

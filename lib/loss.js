@@ -12,6 +12,16 @@ const { next_tick } = require('./timers');
 // Losses that reached somebody; the same error may come by again in the promise of a subclass's method.
 const told = new WeakSet();
 
+/** A loss that the native side found: a release() that is called before it is told tells it instead. */
+function found(instance, state, lease, error, quiet) {
+  state.keep_untold(lease.key, error);
+  // The line and the signal run the caller's code, which may release. So may the listener of a loss that came with this one.
+  record(instance, state, lease, error);
+  if (lease.releasing || state.untold_of(lease.key) !== error) return;
+  state.take_untold([lease.key]);
+  tell(instance, state, lease, error, quiet);
+}
+
 /** Everything but the telling. The key may have been taken anew since: then what is held now is not touched. */
 function record(instance, state, lease, error) {
   const { key } = lease;
@@ -113,4 +123,4 @@ function combined(errors, keys, details) {
   );
 }
 
-module.exports = { record, take_untold, tell, tell_of_beat, beat, combined };
+module.exports = { found, record, take_untold, tell_of_beat, beat, combined };

@@ -240,13 +240,14 @@ function renewed(call, error) {
   const lost = lost_leases(asked, error);
   const only_loss = error instanceof classes.ReservationLostError;
   const nothing_held = error instanceof classes.ReservationNotHeldError;
-  if (error == null || only_loss) {
+  // Beside a loss nothing is known of the others: the first one that is found is the answer.
+  if (error == null) {
     const duration = `${instance.lock_ttl}s`;
     for (const lease of asked) {
-      if (state.get(lease.key) !== lease || lost.has(lease) || lease.releasing) continue;
+      if (state.get(lease.key) !== lease || lease.releasing) continue;
       log.info(instance, 'reservation-extended', { key: lease.key, duration, val: state.value_of(lease) });
     }
-  } else if (!nothing_held) {
+  } else if (!nothing_held && !only_loss) {
     log.connection_trouble(instance, error);
     log.error(instance, 'expire-set-failed', { err: error, key: error.key || instance._reserve_key });
   }

@@ -201,14 +201,21 @@ impl<'call> Acquisition<'call> {
             };
             if let Some(sent) = self.open.take() {
                 match Box::pin(self.find_out(&live, sent)).await? {
-                    Some(attempt) => return Ok(attempt),
+                    Some(attempt) => return Ok(self.answered(attempt)),
                     None => continue,
                 }
             }
             if let Some(attempt) = Box::pin(self.attempt(live)).await? {
-                return Ok(attempt);
+                return Ok(self.answered(attempt));
             }
         }
+    }
+
+    fn answered(&self, attempt: Attempt) -> Attempt {
+        if self.purpose != Purpose::Lock {
+            self.attempts.answered();
+        }
+        attempt
     }
 
     fn patience(&self) -> Patience {

@@ -4,6 +4,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use crate::client::Client;
 use crate::error::{Class, Error};
 use crate::limit::Limit;
@@ -11,6 +13,10 @@ use crate::link::Patience;
 use crate::live::Live;
 use crate::reply::Trouble;
 use crate::settings::Settings;
+
+/// How often waiters try what is refused, or has nobody to answer it, all of one endpoint together: a server that is in
+/// trouble, or is there for others, does not have all of them at it.
+const MOST_TRIES_A_SECOND: u32 = 1_000;
 
 /// The tries of one call. What it is that is tried is its owner's: [`Self::connection`] before each try,
 /// [`Self::failed`] after one that was not answered as it should.
@@ -22,13 +28,32 @@ pub struct Attempts<'call> {
     outlasts_memory: bool,
     /// What the last try met: where there is no time for another, it says more than that there is none.
     last: Option<Error>,
+    /// A waiter's pause before its next try. It has it while it asks for the connection, where it can leave.
+    pause: Option<Duration>,
+    in_trouble: Option<InTrouble<'call>>,
+}
+
+/// A waiter one of whose tries was not answered, until it leaves. They take turns.
+struct InTrouble<'call>(&'call Client);
+
+impl<'call> InTrouble<'call> {
+    fn begin(client: &'call Client) -> Self {
+        client.waiters_in_trouble.set(client.waiters_in_trouble.get() + 1);
+        Self(client)
+    }
+}
+
+impl Drop for InTrouble<'_> {
+    fn drop(&mut self) {
+        self.0.waiters_in_trouble.set(self.0.waiters_in_trouble.get() - 1);
+    }
 }
 
 impl<'call> Attempts<'call> {
     /// The tries of a call that has `limit` for all of them.
     #[must_use]
     pub fn new(client: &'call Rc<Client>, settings: &'call Settings, limit: Limit) -> Self {
-        Self { client, settings, limit, outlasts_memory: false, last: None }
+        Self { client, settings, limit, outlasts_memory: false, last: None, pause: None, in_trouble: None }
     }
 
     /// The same for a call that also waits until redis has memory for its key.
@@ -42,6 +67,12 @@ impl<'call> Attempts<'call> {
     /// # Errors
     /// Why there is none within `patience`, or what the last try met if connecting has used up the time for another.
     pub async fn connection(&mut self, patience: Patience) -> Result<Rc<Live>, Error> {
+        if let Some(pause) = self.pause.take() {
+            tokio::select! {
+                () = self.client.trouble_passed() => {}
+                () = sleep(pause) => {}
+            }
+        }
         let live = self.client.link.live(patience, self.settings.connect_timeout).await?;
         self.check_time()?;
         Ok(live)
@@ -77,8 +108,8 @@ impl<'call> Attempts<'call> {
         let goes_on = match trouble {
             // Another connection has to be made first, which takes its own time; unless it is one of several that broke.
             Trouble::Dropped | Trouble::Unsent(_) if live.keeps_order() => !self.limit.is_over(),
-            Trouble::Dropped => self.limit.pause().await,
-            Trouble::Refused(_) | Trouble::Unsent(_) => self.passes(&error) && self.limit.pause().await,
+            Trouble::Dropped => self.pause().await,
+            Trouble::Refused(_) | Trouble::Unsent(_) => self.passes(&error) && self.pause().await,
             // It has had all the time that there was.
             Trouble::TimedOut | Trouble::Overdue => self.limit.is_endless(),
         };
@@ -97,11 +128,31 @@ impl<'call> Attempts<'call> {
     /// # Errors
     /// There is to be no other: the answer of the call.
     pub async fn unsuitable(&mut self, error: Error) -> Result<(), Error> {
-        if !self.limit.pause().await {
+        if !self.pause().await {
             return Err(error);
         }
         self.last = Some(error);
         Ok(())
+    }
+
+    /// A waiter's try was answered. What it met before that has passed for the others too, so they need not wait for their
+    /// turns.
+    pub fn answered(&self) {
+        if self.in_trouble.is_some() {
+            self.client.tell_trouble_passed();
+        }
+    }
+
+    /// Pauses before another try. False, and at once, if there is no time for one.
+    async fn pause(&mut self) -> bool {
+        if !self.limit.is_endless() {
+            return self.limit.pause().await;
+        }
+        self.in_trouble.get_or_insert_with(|| InTrouble::begin(self.client));
+        let turn = Duration::from_secs(1) / MOST_TRIES_A_SECOND * self.client.waiters_in_trouble.get();
+        // Some soon, whatever their number, so that it is seen when the trouble passes.
+        self.pause = Some(self.limit.next_delay().max(turn.mul_f64(2.0 * fastrand::f64())));
+        true
     }
 
     fn passes(&self, error: &Error) -> bool {

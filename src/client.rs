@@ -1,6 +1,6 @@
 //! What belongs to one endpoint: the shared connection, what is held through it, and who waits for what.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +24,9 @@ use crate::undo::Undo;
 
 /// Less than this is too short for a connect across a continent and its handshake.
 const SHORTEST_CONNECT: Duration = Duration::from_millis(500);
+
+/// Between two moments at which all waiters that pause are told to try.
+const RETRY_ALL: Duration = Duration::from_secs(1);
 
 /// A reservation as its keeper sees it.
 pub struct Reservation {
@@ -98,6 +101,11 @@ pub struct Client {
     turns_of_others: RefCell<HashMap<Arc<str>, Instant>>,
     /// Who waits, by key.
     pub queues: RefCell<HashMap<Arc<str>, Rc<Queue>>>,
+    /// How many of them had a try that was not answered, and none since that was.
+    pub waiters_in_trouble: Cell<u32>,
+    /// Told when what kept waiters from an answer has passed, and when that was.
+    passed: Notify,
+    passed_at: Cell<Option<Instant>>,
 }
 
 impl Client {
@@ -114,6 +122,9 @@ impl Client {
             replication: Mutex::const_new(()),
             turns_of_others: RefCell::default(),
             queues: RefCell::default(),
+            waiters_in_trouble: Cell::new(0),
+            passed: Notify::new(),
+            passed_at: Cell::new(None),
         })
     }
 
@@ -133,6 +144,19 @@ impl Client {
         let held = self.held.borrow();
         let shortest = held.iter().map(|one| one.holding.settings().command_timeout).min();
         Some(shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(SHORTEST_CONNECT)))
+    }
+
+    /// Until a waiter has its answer after tries that had none.
+    pub async fn trouble_passed(&self) {
+        self.passed.notified().await;
+    }
+
+    /// A waiter has: all that pause between two tries have the next one now. Not each time, for trouble may come and go.
+    pub fn tell_trouble_passed(&self) {
+        if self.passed_at.get().is_none_or(|when| when.elapsed() >= RETRY_ALL) {
+            self.passed_at.set(Some(Instant::now()));
+            self.passed.notify_waiters();
+        }
     }
 
     /// Tells the queue for a key that the key has changed: what was read of it may no longer be so.

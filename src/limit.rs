@@ -63,18 +63,19 @@ impl Limit {
         self.is_endless || self.remaining() > (self.each / 8).min(LONGEST_LAST_TRY)
     }
 
+    /// How long to pause before another try, of a call that has time for it.
+    pub fn next_delay(&mut self) -> Duration {
+        self.backoff.next_delay()
+    }
+
     /// Pauses before another try. False, and at once, if there is no time for one: what the last try met is a better
     /// answer than that another had not enough of it.
     pub async fn pause(&mut self) -> bool {
-        let mut delay = self.backoff.next_delay();
-        if !self.is_endless {
-            let spare = self.remaining().saturating_sub((self.each / 4).min(LONGEST_LAST_TRY));
-            if spare.is_zero() {
-                return false;
-            }
-            delay = delay.min(spare);
+        let spare = self.remaining().saturating_sub((self.each / 4).min(LONGEST_LAST_TRY));
+        if spare.is_zero() {
+            return false;
         }
-        sleep(delay).await;
+        sleep(self.next_delay().min(spare)).await;
         true
     }
 }

@@ -123,12 +123,18 @@ impl Queue {
         })
     }
 
-    /// An attempt of the head was answered: it was held.
-    pub fn was_tried(&self, head: &Head) {
-        if let Some(waiter) = self.waiters.borrow_mut().by_arrival.get_mut(&head.arrival) {
-            waiter.has_tried = true;
-        }
+    /// An attempt of the head was answered: it was held. False if the head has left meanwhile: the number of its call may
+    /// be another's by now.
+    pub fn was_tried(&self, head: &Head) -> bool {
+        let waits_still = match self.waiters.borrow_mut().by_arrival.get_mut(&head.arrival) {
+            Some(waiter) => {
+                waiter.has_tried = true;
+                true
+            }
+            None => false,
+        };
         self.answered.notify_waiters();
+        waits_still
     }
 
     /// Until the first attempt of a waiter is answered, if it is first and has none behind it. Every waiter that is first

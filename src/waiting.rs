@@ -138,8 +138,9 @@ async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
                 }
             }
             Ok(Attempt::Held(sight)) => {
-                queue.was_tried(&head);
-                tell_attempt(&client, &head, &queue, &sight);
+                if queue.was_tried(&head) {
+                    tell_attempt(&client, &head, &queue, &sight);
+                }
                 // A plain poll neither begins a watch nor ends the one that an earlier look has begun.
                 let seen = watch.take().unwrap_or_else(|| {
                     let seen = Watch::begin(&sight);

@@ -134,6 +134,26 @@ test('OOM: a release is not refused either where somebody in this process waits 
   assert.deepEqual(losses, []);
 });
 
+test('OOM: ten thousand who wait take turns, and all try again as soon as one succeeds', async (t) => {
+  const { server, client } = await setUp(t);
+  const waiter = makeReservation(t, server);
+  const refused = async () =>
+    Number(/errorstat_OOM:count=(\d+)/.exec(await client.info('errorstats'))?.[1] ?? 0);
+  await client.config('SET', 'maxmemory', '1');
+  const waiting = Array.from({ length: 10000 }, (_, number) => wait(t, waiter, `one-${number}`));
+  await until(async () => (await refused()) >= 10000, { ...patient, what: 'the refusal of each' });
+  // Each has paused as long as it may before there was anything known of the others.
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  const before = await refused();
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  const count = (await refused()) - before;
+  assert.ok(count > 0 && count < 12000, `${count} refusals in two seconds`);
+  await client.config('SET', 'maxmemory', '0');
+  // One by one, it would take them ten seconds.
+  await within(8000, Promise.all(waiting));
+  assert.equal(await waiter.release(), 10000);
+});
+
 test('eviction: lost at the next renewal', async (t) => {
   const { client, holder, losses } = await setUp(t, { interval: 700, ttl: 600 });
   await client.config('SET', 'maxmemory-policy', 'volatile-ttl');

@@ -136,3 +136,39 @@ test('one of two is lost while the loop is blocked: the release tells it, and fr
     await client.flushall();
   }
 });
+
+// Where code of the caller's is run when a loss is told, and by whom each of two is told if release() is called there.
+const places = {
+  'the abort of the signal': {
+    listen: `lost.signal.addEventListener('abort', () => call());`,
+    by: [`release ${keys[0]}`, `release ${keys[1]}`],
+  },
+  'the line of the first': {
+    listen: `lost.metadata = (line) => { if (line.includes('"reservation-lost"')) call(); };`,
+    by: [`release ${keys[0]}`, `release ${keys[1]}`],
+  },
+  'the listener of the first': {
+    listen: `lost.once('lost', () => call());`,
+    by: [`event ${keys[0]}`, `release ${keys[1]}`],
+  },
+};
+
+for (const [place, { listen, by }] of Object.entries(places)) {
+  test(`release() in ${place} of two losses tells what nobody was told before it`, async (t) => {
+    const checks = [true, false].map(async (listener) => {
+      const server = await startServer(t);
+      const act = `
+        let call;
+        const called = new Promise((resolve) => { call = () => resolve(release('release')); });
+        ${listen}
+        return [called];`;
+      const { told, values } = await run(t, server, ways.taken, { listener, act });
+      const expected = listener ? by : by.filter((one) => !one.startsWith('event'));
+      assert.deepEqual(
+        { told, isFreed: values.some((value) => value !== 0) },
+        { told: expected, isFreed: false },
+      );
+    });
+    await Promise.all(checks);
+  });
+}

@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::core::Core;
 use crate::endpoint::{Endpoint, Login, Secret};
 use crate::outlet::Event;
+use crate::request::Request;
 use crate::settings::Settings;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -73,6 +74,31 @@ fn a_wait_that_is_given_up_in_an_outage_needs_no_connection_any_more() {
     while listener.accept().is_ok() {}
     std::thread::sleep(Duration::from_secs(1));
     assert!(listener.accept().is_err(), "nobody connects");
+}
+
+#[test]
+fn a_wait_that_has_its_answer_is_told_nothing_more() {
+    let server = Server::start();
+    let asker = Asker::new(&Core::start().unwrap());
+    let settings = server.settings(30_000);
+    let warm = asker.lock(&settings, "warm-up").unwrap();
+    server.run::<()>(&["SET", "reservation-a", "somebody"]);
+    server.pause();
+    let call = asker.start_wait(&settings, "a", None);
+    // Its attempt is on its way, and will be answered when it is too late to tell of it.
+    std::thread::sleep(Duration::from_millis(200));
+    asker.core.submit(Request::CancelWait {
+        settings: Arc::new(settings),
+        resource: "a".into(),
+        environment: asker.caller.environment,
+        call,
+    });
+    assert_eq!(asker.answer().unwrap_err().error.code(), "ABORTED");
+    server.resume();
+    assert_eq!(asker.release(&[&warm]).unwrap(), 1);
+    std::thread::sleep(Duration::from_millis(200));
+    let events = asker.events_so_far();
+    assert!(!events.iter().any(|event| matches!(event, Event::Attempted { .. })));
 }
 
 fn endpoint_with(port: u16, password: &str) -> Arc<Endpoint> {
