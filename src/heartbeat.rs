@@ -302,9 +302,11 @@ fn failed(client: &Client, id: u64, error: Error) {
 }
 
 /// How long after a refused renewal the next is sent: soon, unless there are so many that their tries would be a burden.
+/// Some of them are always soon: when one succeeds, all others follow.
 fn next_try(client: &Client) -> Duration {
     let doubtful = u32::try_from(client.doubtful().len()).unwrap_or(u32::MAX);
-    jittered(RETRY.max((Duration::from_secs(1) / MOST_TRIES_A_SECOND).saturating_mul(doubtful)))
+    let spread = (Duration::from_secs(1) / MOST_TRIES_A_SECOND).saturating_mul(doubtful);
+    jittered(RETRY) + spread.mul_f64(fastrand::f64())
 }
 
 /// What renewals were refused for has passed, or a new connection is good: all that wait for their next try have it now.

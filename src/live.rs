@@ -276,7 +276,8 @@ impl Live {
     fn flush(self: &Rc<Self>) {
         self.flush_is_due.set(false);
         if self.is_over.get() || self.driver.is_finished() {
-            for waiting in self.outbox.borrow_mut().drop_all(|_| true) {
+            let unsent = self.outbox.borrow_mut().drop_all(|_| true);
+            for waiting in unsent {
                 waiting.take(Err(Trouble::Unsent(None)));
             }
             return;

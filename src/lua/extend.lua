@@ -5,14 +5,22 @@
 -- worded it.
 local holder = redis.pcall('get', KEYS[1])
 if holder == ARGV[1] then
+  local longer = redis.pcall('pexpire', KEYS[1], ARGV[2], 'GT')
+  if longer == 1 then
+    return 1
+  end
+  -- Before redis 7 there is no GT.
+  if type(longer) == 'table' and not string.find(longer.err, 'rong number of arg') then
+    return longer
+  end
   -- Only an old server that was told to replicate scripts and not their effects needs this, to write after a PTTL.
   if redis.replicate_commands then redis.replicate_commands() end
   local left = redis.pcall('pttl', KEYS[1])
   if type(left) == 'table' then
-    return left
+    return longer == 0 and 1 or left
   end
   -- Or -1: somebody has taken its end away.
-  if left <= tonumber(ARGV[2]) then
+  if left < tonumber(ARGV[2]) then
     return redis.pcall('pexpire', KEYS[1], ARGV[2])
   end
 end
