@@ -6,7 +6,7 @@ const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const { setTimeout: sleep } = require('node:timers/promises');
 const { startProxy } = require('../support/proxy');
-const { makeReservation } = require('../support/reservation');
+const { keepLog, makeReservation } = require('../support/reservation');
 const { startServer } = require('../support/server');
 const { until, within } = require('../support/wait');
 const { key, startPeer, tries, tried, startWaiting, WOKEN, median, show, now } = require('./kit');
@@ -138,13 +138,13 @@ for (const [title, { timeout, abort }] of Object.entries(ends)) {
   test(`a wait ${title} while redis is gone leaves nobody connecting`, async (t) => {
     const server = await startServer(t);
     const proxy = await startProxy(t, server);
-    const reservation = makeReservation(t, proxy);
+    const log = keepLog();
+    const reservation = makeReservation(t, proxy, { log });
     const client = server.client();
     await client.set(key, 'somebody', 'EX', 600);
-    const earlier = await tries(client);
     const aborting = new AbortController();
     const waiting = reservation.wait_until_lock('job', { timeout, signal: aborting.signal });
-    await tried(client, earlier);
+    await until(() => log.of('reservation-attempted').length > 0, { what: 'the answer to its first try' });
     // Nothing is under way, so there is nothing to undo. Whoever connects from now on gets as far as the proxy.
     await server.kill();
     const before = proxy.accepted;
