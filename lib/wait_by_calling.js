@@ -109,6 +109,8 @@ class WaitByCalling extends Attempt {
     this.is_doubtful = false;
     // Whether the method has answered.
     this.has_tried = false;
+    // The key that it took, or tried, in the last turn that was about one; undefined before that.
+    this.tried_key = undefined;
     this.timer = null;
     this.deadline = null;
     // The timeout, once it has passed during the first turn.
@@ -226,6 +228,7 @@ function finish(turn, error, value) {
   if (wait.answered) return;
   wait.turn = null;
   wait.has_tried = true;
+  if (name !== undefined) wait.tried_key = key_of(name, state.settings.key_prefix);
   wait.has_reached = wait.has_reached || Array.from(asked.values()).some((outcome) => outcome !== undefined);
   if (error !== null && !is_passing(turn, error)) {
     fail(wait, error);
@@ -238,7 +241,7 @@ function finish(turn, error, value) {
   const { instance, resource } = wait;
   if (error === null) log.info(instance, 'reservation-attempt', { resource, lock_status: has_it });
   if (error === null && (has_it || had_it)) {
-    const key = name === undefined ? undefined : key_of(name, state.settings.key_prefix);
+    const key = name === undefined ? undefined : wait.tried_key;
     if (!has_it) relied_on.add(state.get(key));
     succeed(wait, key);
     return;
@@ -286,7 +289,7 @@ function fail(wait, error) {
 }
 
 function expire(wait, timeout) {
-  const key = wait.waker === null ? wait.key : key_of(wait.waker.name, wait.waker.made.settings.key_prefix);
+  const key = wait.tried_key === undefined ? wait.key : wait.tried_key;
   const message = `Waited ${timeout} ms for ${key} without getting it (timeout)`;
   abandon(wait, () => fail(wait, make_error('ERR_RESERVATION_TIMEOUT', message, { key })));
 }
