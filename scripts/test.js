@@ -17,6 +17,9 @@ const quiet = [
   'faults/loop.test.js',
 ];
 
+// The others wait for redis and for timers most of the time: four at once fill half of two cores.
+const AT_ONCE = 4;
+
 const testFolder = path.join(root, '__test__');
 
 // Sentinels and clusters take their time to fail over: `npm run test:topologies` runs these, and the CI does.
@@ -35,7 +38,7 @@ function main(filters) {
     () =>
       testFiles(
         files.filter((file) => !isQuiet(file)),
-        2,
+        AT_ONCE,
         environment,
       ),
     () => testFiles(files.filter(isQuiet), 1, environment),
