@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use divan::{Bencher, black_box};
-use redis_reservation::claim::Claim;
-use redis_reservation::clock::Moment;
-use redis_reservation::command::{self, RELEASE, ScriptCall};
-use redis_reservation::endpoint::{Endpoint, Host, Login, Place};
-use redis_reservation::lease::{Interval, Lease, Terms};
-use redis_reservation::mailbox::Mailbox;
-use redis_reservation::outlet::{Answer, Caller, Outlet, Ticket};
-use redis_reservation::queue::{Queue, Waiter};
-use redis_reservation::schedule::Schedule;
-use redis_reservation::settings::{LogLevel, Settings};
+use redis_reservation::addon::mailbox::Mailbox;
+use redis_reservation::lock::schedule::Schedule;
+use redis_reservation::lock::wait_queue::{Queue, Waiter};
+use redis_reservation::model::answer::{Answer, Caller, Outlet, Ticket};
+use redis_reservation::model::endpoint::{Endpoint, Host, Login, Place};
+use redis_reservation::model::lease::{Interval, Lease, Terms};
+use redis_reservation::model::settings::{LogLevel, Settings};
+use redis_reservation::model::token::Claim;
+use redis_reservation::protocol::command::{self, RELEASE, ScriptCall};
+use redis_reservation::time::clock::Moment;
 
 fn main() {
     divan::main();

@@ -10,10 +10,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::support::Server;
-use crate::breaker::Nodes;
-use crate::endpoint::{Endpoint, Host, Login, Place};
-use crate::error::Error;
-use crate::node::{Failed, Node};
+use crate::connection::cluster::breaker::Nodes;
+use crate::connection::cluster::node::{Failed, Node};
+use crate::model::endpoint::{Endpoint, Host, Login, Place};
+use crate::model::error::Error;
 
 const LONG: Duration = Duration::from_secs(10);
 

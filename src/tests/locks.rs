@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::support::{Asker, Server, until};
-use crate::core::Core;
-use crate::outlet::Answer;
-use crate::request::Request;
+use crate::dispatcher::Core;
+use crate::dispatcher::request::Request;
+use crate::model::answer::Answer;
 
 #[test]
 fn a_lock_is_one_key_with_an_unguessable_value_and_a_ttl() {
@@ -73,7 +73,7 @@ fn waiters_of_one_process_are_served_in_order() {
     let mut holding = asker.lock(&settings, "turn").unwrap();
     let calls: Vec<u64> = (0..5).map(|_| asker.start_wait(&settings, "turn", None)).collect();
     for _ in &calls {
-        let ticket = crate::outlet::Ticket::new(0, std::sync::Arc::clone(&asker.caller));
+        let ticket = crate::model::answer::Ticket::new(0, std::sync::Arc::clone(&asker.caller));
         asker.core.submit(Request::release(ticket, vec![holding.clone()]));
         let mut next = None;
         // The answers to a release and to the wait that it ends come in either order.

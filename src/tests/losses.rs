@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::support::{Asker, Server, until};
-use crate::core::Core;
-use crate::holding::Phase;
-use crate::lease::Interval;
-use crate::outlet::Event;
+use crate::dispatcher::Core;
+use crate::model::answer::Event;
+use crate::model::lease::Interval;
+use crate::model::reservation::Phase;
 
 fn is_lost(event: &Event) -> bool {
     matches!(event, Event::Lost { .. })

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::support::{Asker, Server, until};
-use crate::core::Core;
-use crate::fail_point::{arm, disarm, is_used_up};
-use crate::outlet::{Answer, CallFailure, Event};
-use crate::settings::Settings;
+use crate::dispatcher::Core;
+use crate::model::answer::{Answer, CallFailure, Event};
+use crate::model::settings::Settings;
+use crate::runtime::fail_point::{arm, disarm, is_used_up};
 
 fn code_of(answer: Result<Answer, Box<CallFailure>>) -> &'static str {
     answer.map_or_else(|failure| failure.error.code(), |_| "none")

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::claim::Claim;
-use crate::core::Core;
-use crate::endpoint::{Endpoint, Host, Login, Place};
-use crate::holding::Holding;
-use crate::lease::{Interval, Terms};
-use crate::outlet::{Answer, CallFailure, Caller, Event, Outlet, Ticket};
-use crate::request::Request;
-use crate::settings::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEY_PREFIX, LogLevel, Settings};
+use crate::dispatcher::Core;
+use crate::dispatcher::request::Request;
+use crate::model::answer::{Answer, CallFailure, Caller, Event, Outlet, Ticket};
+use crate::model::endpoint::{Endpoint, Host, Login, Place};
+use crate::model::lease::{Interval, Terms};
+use crate::model::reservation::Holding;
+use crate::model::settings::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEY_PREFIX, LogLevel, Settings};
+use crate::model::token::Claim;
 
 /// The longest that a test waits for something that is certain to come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -93,7 +93,7 @@ impl Drop for Server {
 pub fn holding(key: &str) -> Arc<Holding> {
     let ttl = Duration::from_secs(1);
     let claim = Claim::new(key, Arc::new(settings_for(1, ttl))).unwrap();
-    Arc::new(Holding::new(1, claim, crate::clock::Moment::ZERO))
+    Arc::new(Holding::new(1, claim, crate::time::clock::Moment::ZERO))
 }
 
 /// A plain server on this machine.

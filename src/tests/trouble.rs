@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::support::{Asker, Server, until};
-use crate::core::Core;
-use crate::outlet::{Answer, Event};
-use crate::settings::Settings;
+use crate::dispatcher::Core;
+use crate::model::answer::{Answer, Event};
+use crate::model::settings::Settings;
 
 /// Forwards to a server. While `mute` is set, what the server says is thrown away.
 struct Proxy {

@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 
 use super::support::{Asker, Server, endpoint_at, until};
-use crate::client::Client;
-use crate::core::Core;
-use crate::endpoint::{Endpoint, Login, Secret};
-use crate::outlet::Event;
-use crate::request::Request;
-use crate::settings::Settings;
+use crate::dispatcher::Core;
+use crate::dispatcher::request::Request;
+use crate::lock::endpoint_state::Client;
+use crate::model::answer::Event;
+use crate::model::endpoint::{Endpoint, Login};
+use crate::model::secret::Secret;
+use crate::model::settings::Settings;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -32,10 +33,10 @@ fn a_wait_that_is_over_leaves_no_timer_behind() {
             }
             let ticket = asker.ticket();
             let (environment, call) = (asker.caller.environment, ticket.call);
-            crate::waiting::wait(&client, ticket, 1, Arc::clone(&settings), &resource, Some(HOUR));
+            crate::lock::wait::wait(&client, ticket, 1, Arc::clone(&settings), &resource, Some(HOUR));
             let queue = Rc::downgrade(&client.queues.borrow()[&*key]);
             if is_cancelled {
-                crate::waiting::cancel(&client, key, environment, call);
+                crate::lock::wait::cancel(&client, key, environment, call);
             }
             // The alarm has the queue in hand: it is gone when the alarm is.
             for _ in 0..2_000 {

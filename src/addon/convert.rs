@@ -1,0 +1,249 @@
+//! Answers, failures and events as JavaScript values. Plain objects: lib/errors.js makes classes of the failures.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use napi::bindgen_prelude::{JsValue, Object, ToNapiValue, panic_to_error};
+use napi::{Env, Error, Result, Status, sys};
+
+use crate::model::answer::{CallFailure, Event, Loss};
+use crate::model::error::Error as Failure;
+
+/// `{ code, message, key?, val?, holder?, host?, port?, cause?, released?, lost?, failed? }`.
+pub fn failure_object<'env>(env: &'env Env, failure: &CallFailure) -> Result<Object<'env>> {
+    let mut object = error_object(env, &failure.error)?;
+    if !failure.lost.is_empty() {
+        object.set("lost", keys(failure.lost.iter().map(|loss| loss.holding.key())))?;
+    }
+    if let Some(released) = failure.released {
+        object.set("released", count(released))?;
+        object.set("lost", keys(failure.lost.iter().map(|loss| loss.holding.key())))?;
+        object.set("failed", keys(failure.failed.iter().map(|key| &**key)))?;
+    }
+    Ok(object)
+}
+
+/// The fields that belong to the error itself.
+pub fn error_object<'env>(env: &'env Env, error: &Failure) -> Result<Object<'env>> {
+    let mut object = Object::new(env)?;
+    object.set("code", error.code())?;
+    object.set("message", error.to_string())?;
+    if let Some(key) = error.key() {
+        object.set("key", key)?;
+    }
+    match error {
+        Failure::Lost { value, holder, .. } => {
+            object.set("val", value)?;
+            if let Some(holder) = holder {
+                object.set("holder", holder)?;
+            }
+        }
+        Failure::Connection { detail, reason, .. } => {
+            let mut cause = Object::new(env)?;
+            cause.set("code", *reason)?;
+            cause.set("message", detail)?;
+            object.set("cause", cause)?;
+        }
+        Failure::Shortage { text, reason, .. } => {
+            let mut cause = Object::new(env)?;
+            cause.set("code", *reason)?;
+            cause.set("message", text)?;
+            object.set("cause", cause)?;
+        }
+        Failure::Reply { text, .. } | Failure::Denied { text, .. } => {
+            let mut cause = Object::new(env)?;
+            cause.set("code", text.split(' ').next().unwrap_or_default())?;
+            cause.set("message", text)?;
+            object.set("cause", cause)?;
+        }
+        _ => {}
+    }
+    if let Some((host, port)) = error.address() {
+        object.set("host", host)?;
+        object.set("port", u32::from(port))?;
+    }
+    Ok(object)
+}
+
+/// An event as its name and its fields, in the order in which a line shows them.
+pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<(&'static str, Object<'env>)> {
+    let mut fields = Object::new(env)?;
+    let name = match event {
+        Event::Extended { holding, ttl } => {
+            fields.set("key", holding.key())?;
+            fields.set("duration", format!("{}s", ttl.as_secs_f64()))?;
+            fields.set("val", holding.value())?;
+            "reservation-extended"
+        }
+        Event::ExtendFailed { holding, error } => {
+            fields.set("err", error_object(env, error)?)?;
+            fields.set("key", holding.key())?;
+            "expire-set-failed"
+        }
+        Event::Outage { host, port, error, .. } => {
+            fields.set("host", host)?;
+            fields.set("port", u32::from(*port))?;
+            fields.set("err", error_object(env, error)?)?;
+            "redis-error"
+        }
+        Event::Attempted { key, holder, .. } => {
+            fields.set("key", &**key)?;
+            fields.set("holder", holder.as_deref())?;
+            "reservation-attempt"
+        }
+        Event::PollingOnly { endpoint, reason, .. } => {
+            fields.set("endpoint", endpoint)?;
+            fields.set("reason", reason)?;
+            "waiting-by-polling"
+        }
+        Event::Lost { loss, quiet, .. } => {
+            fields.set("key", loss.holding.key())?;
+            fields.set("val", loss.holding.value())?;
+            fields.set("holder", loss.holder.as_deref())?;
+            fields.set("message", Loss::to_error(loss).to_string())?;
+            fields.set("quiet", *quiet)?;
+            "reservation-lost"
+        }
+        Event::Lapsed { .. } => "reservation-lapsed",
+    };
+    Ok((name, fields))
+}
+
+/// The same of an event of which no more can be said than what it is: a loss is told all the same, a line is counted.
+pub fn bare_event_object<'env>(env: &'env Env, event: &Event) -> Result<(&'static str, Object<'env>)> {
+    let Event::Lost { quiet, .. } = event else { return lines_dropped(env, 1) };
+    let mut fields = Object::new(env)?;
+    fields.set("quiet", *quiet)?;
+    Ok(("reservation-lost", fields))
+}
+
+/// Lines that are not there, as an event.
+pub fn lines_dropped(env: &Env, dropped: usize) -> Result<(&'static str, Object<'_>)> {
+    let mut fields = Object::new(env)?;
+    fields.set("count", count(dropped))?;
+    Ok(("log-lines-dropped", fields))
+}
+
+/// A number that JavaScript can hold. Nothing is counted beyond 2^32.
+pub fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Any value as the raw one that calls take.
+pub fn raw<T: ToNapiValue>(env: &Env, value: T) -> Result<sys::napi_value> {
+    // SAFETY: the environment is the one whose thread runs this.
+    unsafe { T::to_napi_value(env.raw(), value) }
+}
+
+/// Calls a function with nobody above it to catch what it throws. What it throws is an uncaught exception of the
+/// process, as it would be had it been called by Node itself, and whoever calls goes on.
+pub fn call(
+    env: &Env,
+    receiver: sys::napi_value,
+    function: sys::napi_value,
+    arguments: &[sys::napi_value],
+) -> Option<sys::napi_value> {
+    let mut returned = std::ptr::null_mut();
+    // SAFETY: all values belong to the handle scope that the caller has open.
+    unsafe {
+        let status = sys::napi_call_function(
+            env.raw(),
+            receiver,
+            function,
+            arguments.len(),
+            arguments.as_ptr(),
+            &raw mut returned,
+        );
+        if status == sys::Status::napi_ok {
+            return Some(returned);
+        }
+        if status == sys::Status::napi_pending_exception
+            && let Some(exception) = take_exception(env)
+        {
+            sys::napi_fatal_exception(env.raw(), exception);
+        }
+    }
+    None
+}
+
+/// What JavaScript threw, which stands in the way of every later call otherwise. None in an environment that is being
+/// torn down, where nobody is left to be told.
+fn take_exception(env: &Env) -> Option<sys::napi_value> {
+    let mut exception = std::ptr::null_mut();
+    // SAFETY: the environment is the one whose thread runs this.
+    let status = unsafe { sys::napi_get_and_clear_last_exception(env.raw(), &raw mut exception) };
+    (status == sys::Status::napi_ok).then_some(exception)
+}
+
+/// Does one thing so that what goes wrong in it stays there: a panic, or what JavaScript threw.
+pub fn alone<T>(env: &Env, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    caught(work).inspect_err(|_| drop_exception(env))
+}
+
+/// Does one thing; a panic is an error of it.
+pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panic_to_error(panic)))
+}
+
+/// The error of the native call tells of what JavaScript threw, if it did.
+fn drop_exception(env: &Env) {
+    let mut is_pending = false;
+    // SAFETY: the environment is the one whose thread runs this.
+    let status = unsafe { sys::napi_is_exception_pending(env.raw(), &raw mut is_pending) };
+    if status == sys::Status::napi_ok && is_pending {
+        take_exception(env);
+    }
+}
+
+/// Throws a failure as the plain object that answers bring it as. Gives what an export returns that has thrown.
+pub fn throw(env: &Env, failure: Failure) -> Error {
+    let thrown = failure_object(env, &Box::from(failure)).and_then(|object| {
+        // SAFETY: the object was made here.
+        check(unsafe { sys::napi_throw(env.raw(), raw_object(&object)) })
+    });
+    thrown.err().unwrap_or_else(|| Error::from_status(Status::PendingException))
+}
+
+/// The raw value of an object.
+pub fn raw_object(object: &Object) -> sys::napi_value {
+    object.value().value
+}
+
+/// An array of these.
+pub fn array(env: &Env, values: &[sys::napi_value]) -> Result<sys::napi_value> {
+    let mut array = std::ptr::null_mut();
+    // SAFETY: the environment is the one whose thread runs this, and the values are of its open handle scope.
+    unsafe {
+        check(sys::napi_create_array_with_length(env.raw(), values.len(), &raw mut array))?;
+        for (index, &value) in (0..).zip(values) {
+            check(sys::napi_set_element(env.raw(), array, index, value))?;
+        }
+    }
+    Ok(array)
+}
+
+/// True if both are one value.
+pub fn is_same(env: &Env, one: sys::napi_value, other: sys::napi_value) -> bool {
+    let mut is_same = false;
+    // SAFETY: the environment is the one whose thread runs this.
+    let status = unsafe { sys::napi_strict_equals(env.raw(), one, other, &raw mut is_same) };
+    status == sys::Status::napi_ok && is_same
+}
+
+fn check(status: sys::napi_status) -> Result<()> {
+    if status == sys::Status::napi_ok { Ok(()) } else { Err(Error::from_status(Status::from(status))) }
+}
+
+fn keys<'a>(keys: impl Iterator<Item = &'a str>) -> Vec<String> {
+    keys.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_of_what_panicked() {
+        let caught = caught(|| -> Result<()> { panic!("a fault of this library") });
+        assert!(caught.is_err_and(|error| error.reason.contains("a fault of this library")));
+    }
+}

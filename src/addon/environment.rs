@@ -1,0 +1,377 @@
+//! One JavaScript environment (the main thread's, or a worker's): how many of its calls are pending, what its callers
+//! hold, and the delivery of what the core answers. Everything here runs on the environment's own thread.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use napi::bindgen_prelude::{Function, JsObjectValue, JsValue, Object, ObjectRef, Unknown};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::{Env, Error, Result, Status, sys};
+use rustc_hash::FxHashMap;
+
+use crate::addon::convert::{
+    alone, array, bare_event_object, call, caught, count, event_object, failure_object, is_same,
+    lines_dropped, raw, raw_object,
+};
+use crate::addon::handles::Handles;
+use crate::addon::mailbox::{Letter, Mailbox};
+use crate::dispatcher::Core;
+use crate::dispatcher::request::Request;
+use crate::model::answer::{Answer, CallFailure, Caller, Event, Ticket};
+use crate::model::error::Error as Failure;
+use crate::model::reservation::{Holding, Phase};
+
+/// How many letters are delivered before the event loop has a turn.
+const LARGEST_DELIVERY: usize = 256;
+
+/// How many calls of one environment may be pending. Beyond this a program that calls faster than redis answers is told
+/// so, rather than growing until the system ends it.
+const MOST_CALLS: usize = 250_000;
+
+/// Slots of the array that keeps the functions of a delivery alive.
+const DELIVER: u32 = 0;
+const SET_IMMEDIATE: u32 = 1;
+const LISTENER: u32 = 2;
+
+/// The call of nobody: JavaScript's numbers have half as many digits.
+const NOBODYS: u64 = u64::MAX;
+
+/// What is in the first place of each letter's four, as lib/events.js knows it.
+#[derive(Clone, Copy)]
+enum Form {
+    /// The call, the number of the reservation, its value.
+    Acquired,
+    /// The call, the holder or null.
+    Taken,
+    /// The call, how many.
+    Released,
+    /// The call.
+    Done,
+    /// The call, a plain error; nothing where even that could not be made.
+    Failed,
+    /// The number of a reservation or of a waiting call, the event's name, its fields.
+    Event,
+}
+
+/// The four places of a letter.
+type Places = [sys::napi_value; 4];
+
+/// A weak threadsafe function: it does not keep the event loop alive unless it is referenced.
+type Waker = ThreadsafeFunction<(), (), (), Status, false, true>;
+
+/// One environment.
+pub struct Environment {
+    core: Core,
+    mailbox: Arc<Mailbox>,
+    /// What the core knows it by.
+    caller: Arc<Caller>,
+    /// An array of JavaScript values that must stay alive.
+    slots: ObjectRef<false>,
+    pending: Cell<usize>,
+    /// What its callers hold, as far as they have been told.
+    handles: RefCell<Handles>,
+    /// What pending releases are to free.
+    to_free: RefCell<FxHashMap<u64, Vec<Arc<Holding>>>>,
+    waker: Arc<OnceLock<Waker>>,
+}
+
+impl Environment {
+    /// Sets up an environment: its mailbox, and the function that delivers what is in it to `listener.deliver`.
+    /// `listener.set_immediate` is Node's own `setImmediate`: tests of callers fake the global one.
+    pub fn open(env: &Env, core: Core, listener: &Object) -> Result<Rc<Self>> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let waker: Arc<OnceLock<Waker>> = Arc::default();
+        let bell = Arc::clone(&waker);
+        let mailbox = Arc::new(Mailbox::new(Box::new(move || {
+            if let Some(waker) = bell.get() {
+                // Refused only by an environment that is being torn down.
+                waker.call((), ThreadsafeFunctionCallMode::NonBlocking);
+            }
+        })));
+        let mut slots = env.create_array(0)?.coerce_to_object()?;
+        let outlet: Arc<Mailbox> = Arc::clone(&mailbox);
+        let environment = Rc::new(Self {
+            core,
+            mailbox,
+            caller: Arc::new(Caller { outlet, environment: NEXT.fetch_add(1, Ordering::Relaxed) }),
+            slots: slots.create_ref::<false>()?,
+            pending: Cell::new(0),
+            handles: RefCell::default(),
+            to_free: RefCell::default(),
+            waker: Arc::clone(&waker),
+        });
+        slots.set_element(LISTENER, listener.get_named_property::<Function>("deliver")?)?;
+        slots.set_element(SET_IMMEDIATE, listener.get_named_property::<Function>("set_immediate")?)?;
+        let deliver = deliver_function(env, &environment)?;
+        let function = deliver.build_threadsafe_function::<()>().weak::<true>().build_callback(|_| Ok(()))?;
+        slots.set_element(DELIVER, deliver)?;
+        // The cell was made here and is empty.
+        let _ = waker.set(function);
+        Ok(environment)
+    }
+
+    /// True if letters go to this listener.
+    pub fn listens_by(&self, env: &Env, listener: &Object) -> Result<bool> {
+        let there: Unknown = self.slots.get_value(env)?.get_element(LISTENER)?;
+        let deliver: Unknown = listener.get_named_property("deliver")?;
+        Ok(is_same(env, there.value().value, deliver.value().value))
+    }
+
+    /// Hands a request to the core.
+    pub fn submit(&self, request: Request) {
+        self.core.submit(request);
+    }
+
+    /// The environment has ended: what is pending is forgotten, also by the core.
+    pub fn close(&self) {
+        self.mailbox.close();
+        self.handles.borrow_mut().clear();
+        self.to_free.borrow_mut().clear();
+        self.submit(Request::Leave { environment: self.id() });
+    }
+
+    /// Notes down a call, under the number that JavaScript knows it by. The event loop stays alive until
+    /// it is answered.
+    pub fn begin(&self, env: &Env, call: u64) -> Result<Ticket> {
+        if self.pending.get() >= MOST_CALLS {
+            let sentence = format!(
+                "{MOST_CALLS} calls are waiting for redis already: wait for some of their callbacks before you make more"
+            );
+            return Err(Error::new(Status::QueueFull, sentence));
+        }
+        Ok(self.begin_without_limit(env, call))
+    }
+
+    /// The same for a release.
+    pub fn begin_release(&self, env: &Env, call: u64, holdings: Vec<Arc<Holding>>) -> Ticket {
+        self.to_free.borrow_mut().insert(call, holdings);
+        self.begin_without_limit(env, call)
+    }
+
+    /// The same for a call on what is held: that must be possible however many others are pending.
+    pub fn begin_without_limit(&self, env: &Env, call: u64) -> Ticket {
+        if self.pending.replace(self.pending.get() + 1) == 0 {
+            self.keep_loop_alive(env, true);
+        }
+        Ticket::new(call, Arc::clone(&self.caller))
+    }
+
+    /// The number that the core knows this environment by.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.caller.environment
+    }
+
+    /// What the numbers stand for; without those that stand for nothing any more.
+    pub fn holdings(&self, numbers: &[u32]) -> Vec<Arc<Holding>> {
+        let handles = self.handles.borrow();
+        numbers.iter().filter_map(|&number| handles.get(number).cloned()).collect()
+    }
+
+    /// What redis has in the key of what a number stands for, or stood for until the delivery that is being read.
+    pub fn value_of(&self, number: u32) -> Option<String> {
+        self.handles.borrow().last_at(number).map(|holding| holding.value())
+    }
+
+    /// True if all of them stand for what is held, and certain at this very instant.
+    pub fn are_certain(&self, numbers: &[u32]) -> bool {
+        let handles = self.handles.borrow();
+        numbers.iter().all(|&number| handles.get(number).is_some_and(|holding| holding.is_certain()))
+    }
+
+    /// Nobody can ask for this any more: what was to be told of it is told to nobody.
+    pub fn forget(&self, number: u32) {
+        let is_unreleased = |holding: &&Arc<Holding>| holding.phase() == Phase::Unreleased;
+        let holding = self.handles.borrow().get(number).filter(is_unreleased).cloned();
+        if let Some(holding) = holding {
+            self.handles.borrow_mut().remove(&holding);
+        }
+    }
+
+    /// Delivers some of what is in the mailbox, and comes again if there is more, whatever becomes of these.
+    fn deliver(&self, env: &Env) -> Result<()> {
+        let (letters, more) = self.mailbox.take(LARGEST_DELIVERY);
+        let mut places = Vec::with_capacity(4 * letters.len());
+        for letter in letters {
+            // What fails here, fails in an environment that ends: nobody is left to be told.
+            places.extend(alone(env, || self.lay_out(env, letter)).into_iter().flatten().flatten());
+        }
+        let delivered = alone(env, || self.hand_over(env, &places));
+        // A listener that threw may have read only some of them.
+        match delivered {
+            Ok(true) => self.handles.borrow_mut().reuse(),
+            _ => self.handles.borrow_mut().abandon(),
+        }
+        if self.pending.get() == 0 {
+            self.keep_loop_alive(env, false);
+        }
+        if more {
+            self.come_again(env);
+        }
+        delivered.map(drop)
+    }
+
+    /// True if the listener has read them all.
+    fn hand_over(&self, env: &Env, places: &[sys::napi_value]) -> Result<bool> {
+        if places.is_empty() {
+            return Ok(true);
+        }
+        let listener: Unknown = self.slots.get_value(env)?.get_element(LISTENER)?;
+        Ok(call(env, raw(env, ())?, listener.value().value, &[array(env, places)?]).is_some())
+    }
+
+    /// After the event loop had a turn, so that many letters do not keep it from its timers and sockets.
+    fn come_again(&self, env: &Env) {
+        let asked = alone(env, || {
+            let slots = self.slots.get_value(env)?;
+            let set_immediate: Function<Unknown, Unknown> = slots.get_element(SET_IMMEDIATE)?;
+            set_immediate.call(slots.get_element(DELIVER)?).map(drop)
+        });
+        if let (Err(_), Some(waker)) = (asked, self.waker.get()) {
+            // With no turn of the event loop between them, but they are delivered.
+            waker.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
+
+    /// One letter as the four places that it has in a delivery; none where nobody can be told any more. What cannot be
+    /// laid out fails alone: a call is answered with an error, a loss is told with what is known, a line is counted.
+    fn lay_out(&self, env: &Env, letter: Letter) -> Result<Option<Places>> {
+        match letter {
+            Letter::Answer { call, answer } => {
+                self.pending.set(self.pending.get() - 1);
+                if call == NOBODYS {
+                    return Ok(None);
+                }
+                // JavaScript's numbers are small.
+                let number = u32::try_from(call).unwrap_or(u32::MAX);
+                let laid_out = alone(env, || {
+                    self.forget_what_is_over(call, &answer);
+                    self.answer(env, number, &answer)
+                });
+                laid_out
+                    .or_else(|error| {
+                        self.give_back(env, &answer);
+                        // It may have told of an end, and JavaScript goes by that number on.
+                        self.handles.borrow_mut().abandon();
+                        let sentence =
+                            format!("the answer to a call could not be made a value of JavaScript ({error})");
+                        let failure = Failure::Internal(sentence).into();
+                        alone(env, || self.answer(env, number, &Err(failure)))
+                    })
+                    .or_else(|_| four(env, Form::Failed, number, raw(env, ())?, raw(env, ())?))
+                    .map(Some)
+            }
+            Letter::Event(event) => {
+                let Some(number) = self.number_of(&event) else { return Ok(None) };
+                if let Event::Lost { holding, .. } = &event {
+                    // A release that was asked for meanwhile tells it.
+                    if !holding.tell_loss() {
+                        return Ok(None);
+                    }
+                    self.handles.borrow_mut().remove(holding);
+                }
+                let laid_out =
+                    alone(env, || event_object(env, &event).and_then(|of| event_places(env, number, of)));
+                laid_out.or_else(|_| event_places(env, number, bare_event_object(env, &event)?)).map(Some)
+            }
+            Letter::LinesDropped(dropped) => event_places(env, 0, lines_dropped(env, dropped)?).map(Some),
+        }
+    }
+
+    /// Forgets what an answer tells the end of, and nothing else: what ended by itself is told by a letter of its own,
+    /// which may lie behind this one.
+    fn forget_what_is_over(&self, call: u64, answer: &std::result::Result<Answer, Box<CallFailure>>) {
+        let mut handles = self.handles.borrow_mut();
+        let asked = self.to_free.borrow_mut().remove(&call).unwrap_or_default();
+        for holding in asked.iter().filter(|holding| holding.phase() == Phase::Over) {
+            handles.remove(holding);
+        }
+        for loss in answer.as_ref().err().into_iter().flat_map(|failure| &failure.lost) {
+            handles.remove(&loss.holding);
+        }
+    }
+
+    fn answer(
+        &self,
+        env: &Env,
+        number: u32,
+        answer: &std::result::Result<Answer, Box<CallFailure>>,
+    ) -> Result<Places> {
+        let nothing = raw(env, ())?;
+        let (form, first, second) = match answer {
+            Ok(Answer::Acquired(holding)) => {
+                let value = raw(env, holding.value())?;
+                (Form::Acquired, raw(env, self.handles.borrow_mut().add(Arc::clone(holding)))?, value)
+            }
+            Ok(Answer::Taken { holder }) => (Form::Taken, raw(env, holder.as_deref())?, nothing),
+            Ok(Answer::Released(released)) => (Form::Released, raw(env, count(*released))?, nothing),
+            Ok(Answer::Renewed | Answer::Disconnected) => (Form::Done, nothing, nothing),
+            Err(failure) => (Form::Failed, raw_object(&failure_object(env, failure)?), nothing),
+        };
+        four(env, form, number, first, second)
+    }
+
+    /// A lock that its caller cannot be told of is not kept for it.
+    fn give_back(&self, env: &Env, answer: &std::result::Result<Answer, Box<CallFailure>>) {
+        let Ok(Answer::Acquired(holding)) = answer else { return };
+        self.handles.borrow_mut().remove(holding);
+        let ticket = self.begin_without_limit(env, NOBODYS);
+        self.submit(Request::release(ticket, vec![Arc::clone(holding)]));
+    }
+
+    /// The number that JavaScript knows an event's subject by, while it does.
+    fn number_of(&self, event: &Event) -> Option<u32> {
+        match event {
+            Event::Extended { holding, .. }
+            | Event::ExtendFailed { holding, .. }
+            | Event::Lost { holding, .. }
+            | Event::Lapsed { holding } => self.handles.borrow().number_of(holding),
+            Event::Outage { call, .. } | Event::Attempted { call, .. } | Event::PollingOnly { call, .. } => {
+                u32::try_from(*call).ok()
+            }
+        }
+    }
+
+    /// A pending call keeps the event loop alive; nothing else of ours does.
+    fn keep_loop_alive(&self, env: &Env, alive: bool) {
+        let Some(waker) = self.waker.get() else { return };
+        waker.handle.with_read_aborted(|aborted| {
+            if !aborted {
+                let function = waker.handle.get_raw();
+                // SAFETY: called on the environment's thread, with a function that has not been finalized. Neither
+                // can fail there.
+                unsafe {
+                    if alive {
+                        sys::napi_ref_threadsafe_function(env.raw(), function);
+                    } else {
+                        sys::napi_unref_threadsafe_function(env.raw(), function);
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn four(
+    env: &Env,
+    form: Form,
+    number: u32,
+    first: sys::napi_value,
+    second: sys::napi_value,
+) -> Result<Places> {
+    Ok([raw(env, form as u32)?, raw(env, number)?, first, second])
+}
+
+fn event_places(env: &Env, number: u32, (name, fields): (&str, Object)) -> Result<Places> {
+    four(env, Form::Event, number, raw(env, name)?, raw_object(&fields))
+}
+
+/// The function that Node calls when there are letters.
+fn deliver_function<'env>(env: &'env Env, environment: &Rc<Environment>) -> Result<Function<'env, (), ()>> {
+    let environment: Weak<Environment> = Rc::downgrade(environment);
+    env.create_function_from_closure("deliver", move |context| {
+        environment.upgrade().map_or(Ok(()), |environment| caught(|| environment.deliver(context.env)))
+    })
+}

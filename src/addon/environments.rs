@@ -1,0 +1,57 @@
+//! The border between Node and the core: the core that is started once, and the environments that use it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
+
+use napi::bindgen_prelude::Object;
+use napi::{Env, Result};
+
+use crate::addon::convert::throw;
+use crate::addon::environment::Environment;
+use crate::dispatcher::Core;
+use crate::model::error::Error as Failure;
+
+static CORE: Mutex<Option<Core>> = Mutex::new(None);
+
+thread_local! {
+    /// The environments of this thread by their raw pointer. One as a rule; a test runner that loads the addon anew
+    /// for each of its sandboxes makes more, and so does one that loads the face anew, whose listener is another.
+    static ENVIRONMENTS: RefCell<HashMap<usize, Vec<Rc<Environment>>>> = RefCell::default();
+}
+
+/// The core; its thread is started at the first use in the process. A system that refuses what that needs may have it for
+/// the next call, so a failure is not kept.
+fn core() -> std::result::Result<Core, Failure> {
+    // It is written to in one step, so a poisoned one is as good as any.
+    let mut core = CORE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(core) = &*core {
+        return Ok(core.clone());
+    }
+    let started = Core::start().map_err(|error| Failure::of_the_system(&error))?;
+    Ok(core.insert(started).clone())
+}
+
+/// The environment that runs this and whose letters go to `listener`, set up at its first use.
+pub fn environment(env: &Env, listener: &Object) -> Result<Rc<Environment>> {
+    let id = env.raw() as usize;
+    let there = ENVIRONMENTS.with_borrow(|all| all.get(&id).cloned());
+    for environment in there.iter().flatten() {
+        if environment.listens_by(env, listener)? {
+            return Ok(Rc::clone(environment));
+        }
+    }
+    let core = core().map_err(|failure| throw(env, failure))?;
+    let environment = Environment::open(env, core, listener)?;
+    ENVIRONMENTS.with_borrow_mut(|all| all.entry(id).or_default().push(Rc::clone(&environment)));
+    if there.is_some() {
+        return Ok(environment);
+    }
+    env.add_env_cleanup_hook(id, |id| {
+        // The thread's own storage may be gone before the last hook runs.
+        let ended = ENVIRONMENTS.try_with(|all| all.borrow_mut().remove(&id));
+        ended.iter().flatten().flatten().for_each(|environment| environment.close());
+    })?;
+    Ok(environment)
+}

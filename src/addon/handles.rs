@@ -1,0 +1,108 @@
+//! The reservations that an environment's callers know of, each by a small number: objects that cross the border cost
+//! more than the lock that they would stand for.
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::model::reservation::Holding;
+
+/// The reservations of one environment by their numbers.
+#[derive(Default)]
+pub struct Handles {
+    /// A reservation that has no number any more stays in the place of its last one for as long as that is in `left`.
+    places: Slab<Arc<Holding>>,
+    /// Numbers that stand for nothing any more, but that the environment may not have been told of.
+    left: Vec<u32>,
+}
+
+impl Handles {
+    /// Gives a reservation a number.
+    pub fn add(&mut self, holding: Arc<Holding>) -> u32 {
+        let place = self.places.vacant_entry();
+        // 2^32 reservations are more than memory has room for.
+        let number = u32::try_from(place.key()).unwrap_or(u32::MAX);
+        holding.set_handle(Some(number));
+        place.insert(holding);
+        number
+    }
+
+    /// What a number stands for.
+    #[must_use]
+    pub fn get(&self, number: u32) -> Option<&Arc<Holding>> {
+        self.last_at(number).filter(|there| there.handle() == Some(number))
+    }
+
+    /// The same, also for a number that stands for nothing any more, until the environment has been told.
+    #[must_use]
+    pub fn last_at(&self, number: u32) -> Option<&Arc<Holding>> {
+        self.places.get(number as usize)
+    }
+
+    /// The number of a reservation, while it has one.
+    #[must_use]
+    pub fn number_of(&self, holding: &Arc<Holding>) -> Option<u32> {
+        holding.handle().filter(|&number| self.get(number).is_some_and(|there| Arc::ptr_eq(there, holding)))
+    }
+
+    /// The number of a reservation stands for nothing from now on. It is not given to another one before [`Self::reuse`].
+    pub fn remove(&mut self, holding: &Arc<Holding>) {
+        if let Some(number) = self.number_of(holding) {
+            holding.set_handle(None);
+            self.left.push(number);
+        }
+    }
+
+    /// The environment has been told all that was removed: nobody goes by those numbers any more.
+    pub fn reuse(&mut self) {
+        for number in self.left.drain(..) {
+            self.places.remove(number as usize);
+        }
+    }
+
+    /// The environment could not be told: what was removed is never given again, for somebody may go by it.
+    pub fn abandon(&mut self) {
+        self.left.clear();
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::support::holding;
+
+    #[test]
+    fn a_number_is_not_given_again_before_its_end_was_told() {
+        let mut handles = Handles::default();
+        let (first, second, third) = (holding("a"), holding("b"), holding("c"));
+        let number = handles.add(Arc::clone(&first));
+        assert_eq!(handles.number_of(&first), Some(number));
+        handles.remove(&first);
+        handles.remove(&first);
+        assert!(handles.get(number).is_none() && handles.number_of(&first).is_none());
+        assert!(handles.last_at(number).is_some_and(|there| Arc::ptr_eq(there, &first)));
+        assert_ne!(handles.add(Arc::clone(&second)), number);
+        handles.reuse();
+        assert!(handles.last_at(number).is_none());
+        assert_eq!(handles.add(Arc::clone(&third)), number);
+        assert_eq!(handles.number_of(&first), None, "it is another's now");
+        assert!(handles.get(number).is_some_and(|there| Arc::ptr_eq(there, &third)));
+    }
+
+    #[test]
+    fn a_number_whose_end_could_not_be_told_is_never_given_again() {
+        let mut handles = Handles::default();
+        let first = holding("a");
+        let number = handles.add(Arc::clone(&first));
+        handles.remove(&first);
+        handles.abandon();
+        handles.reuse();
+        assert!(handles.get(number).is_none());
+        assert_ne!(handles.add(holding("b")), number);
+    }
+}

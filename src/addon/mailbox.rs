@@ -1,0 +1,241 @@
+//! The completion queue of one environment: the core puts answers and events in, the environment's thread takes them out.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::model::answer::{Answer, CallFailure, Event, Outlet};
+
+/// How many events that are only lines of a log may wait for a blocked event loop. Answers and losses are as many as
+/// there are calls and reservations; lines would grow without end.
+const MOST_LINES: usize = 1_000;
+
+/// Room for letters that is kept while there are none.
+const MOST_SPARE: usize = 4_000;
+
+/// One thing for the environment's thread to deliver.
+pub enum Letter {
+    /// The end of a call.
+    Answer {
+        /// The call.
+        call: u64,
+        /// Its result.
+        answer: Result<Answer, Box<CallFailure>>,
+    },
+    /// Something that happened.
+    Event(Event),
+    /// So many lines that there was no room for.
+    LinesDropped(usize),
+}
+
+/// Wakes the environment's thread, so that it comes to take letters out.
+pub type Bell = Box<dyn Fn() + Send + Sync>;
+
+#[derive(Default)]
+struct Contents {
+    letters: VecDeque<Letter>,
+    /// How many of the letters are lines.
+    lines: usize,
+    /// Lines dropped since the last delivery.
+    dropped: usize,
+    /// Somebody is on the way to take letters out.
+    is_rung: bool,
+    /// The environment has ended.
+    is_closed: bool,
+}
+
+/// The queue. Everything in it is behind one lock that is held for a push or a pop and nothing else.
+pub struct Mailbox {
+    inner: Mutex<Contents>,
+    bell: Bell,
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    #[must_use]
+    pub fn new(bell: Bell) -> Self {
+        Self { inner: Mutex::default(), bell }
+    }
+
+    /// Takes out at most `most` letters, and none after an answer from the first loss on: an `await` goes on only when
+    /// all that was taken is delivered, and whoever awaits a lock must have it before it is told that it is lost.
+    /// True if there are more, in which case whoever took these comes again.
+    pub fn take(&self, most: usize) -> (Vec<Letter>, bool) {
+        let mut inner = self.lock();
+        let count = inner.letters.iter().take(most).zip(1..).find_map(ends_before_loss()).unwrap_or(most);
+        let count = inner.letters.len().min(count);
+        let mut letters: Vec<Letter> = inner.letters.drain(..count).collect();
+        inner.lines -= letters.iter().filter(|letter| is_line(letter)).count();
+        let more = !inner.letters.is_empty();
+        if !more && inner.letters.capacity() > MOST_SPARE {
+            inner.letters = VecDeque::new();
+        }
+        if !more && inner.dropped > 0 {
+            letters.push(Letter::LinesDropped(std::mem::take(&mut inner.dropped)));
+        }
+        inner.is_rung = more;
+        (letters, more)
+    }
+
+    /// The environment has ended: nothing is taken in any more, and what is there is dropped.
+    pub fn close(&self) {
+        let mut inner = self.lock();
+        inner.is_closed = true;
+        inner.letters.clear();
+    }
+
+    fn put(&self, letter: Letter) {
+        let ring = {
+            let mut inner = self.lock();
+            if inner.is_closed {
+                return;
+            }
+            if is_line(&letter) {
+                if inner.lines >= MOST_LINES {
+                    inner.dropped += 1;
+                    return;
+                }
+                inner.lines += 1;
+            }
+            inner.letters.push_back(letter);
+            !std::mem::replace(&mut inner.is_rung, true)
+        };
+        if ring {
+            (self.bell)();
+        }
+    }
+
+    /// Nothing panics while it holds the lock, so a poisoned one is as good as any.
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For each letter and how many come up to it: how many come before it, if it is a loss after an answer.
+fn ends_before_loss() -> impl FnMut((&Letter, usize)) -> Option<usize> {
+    let mut answered = false;
+    move |(letter, count)| match letter {
+        Letter::Answer { .. } => {
+            answered = true;
+            None
+        }
+        Letter::Event(Event::Lost { .. }) if answered => Some(count - 1),
+        _ => None,
+    }
+}
+
+fn is_line(letter: &Letter) -> bool {
+    matches!(letter, Letter::Event(event) if event.level().is_some())
+}
+
+impl Outlet for Mailbox {
+    fn answer(&self, call: u64, answer: Result<Answer, Box<CallFailure>>) {
+        self.put(Letter::Answer { call, answer });
+    }
+
+    fn report(&self, event: Event) {
+        self.put(Letter::Event(event));
+    }
+
+    fn is_open(&self) -> bool {
+        !self.lock().is_closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::answer::{Caller, Ticket};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn mailbox() -> (Mailbox, Arc<AtomicUsize>) {
+        let rings = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&rings);
+        let bell = Box::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        (Mailbox::new(bell), rings)
+    }
+
+    fn line() -> Event {
+        Event::Attempted { call: 1, key: "reservation-a".into(), holder: None }
+    }
+
+    #[test]
+    fn the_bell_rings_once_for_many_letters_and_again_after_they_were_taken() {
+        let (mailbox, rings) = mailbox();
+        for call in 0..5 {
+            mailbox.answer(call, Ok(Answer::Renewed));
+        }
+        assert_eq!(rings.load(Ordering::Relaxed), 1);
+        let (letters, more) = mailbox.take(3);
+        assert_eq!((letters.len(), more), (3, true));
+        mailbox.answer(5, Ok(Answer::Renewed));
+        assert_eq!(rings.load(Ordering::Relaxed), 1, "whoever took three comes for the rest");
+        let (letters, more) = mailbox.take(10);
+        assert_eq!((letters.len(), more), (3, false));
+        mailbox.answer(6, Ok(Answer::Renewed));
+        assert_eq!(rings.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn lines_beyond_a_thousand_are_counted_and_answers_are_never_dropped() {
+        let (mailbox, _) = mailbox();
+        for call in 0..3_000 {
+            mailbox.report(line());
+            mailbox.answer(call, Ok(Answer::Renewed));
+        }
+        let (letters, more) = mailbox.take(usize::MAX);
+        assert!(!more);
+        let answers = letters.iter().filter(|letter| matches!(letter, Letter::Answer { .. })).count();
+        let lines = letters.iter().filter(|letter| is_line(letter)).count();
+        assert_eq!((answers, lines), (3_000, 1_000));
+        assert!(matches!(letters.last(), Some(Letter::LinesDropped(2_000))));
+        mailbox.report(line());
+        assert_eq!(mailbox.take(usize::MAX).0.len(), 1, "there is room again");
+    }
+
+    #[test]
+    fn a_loss_is_not_taken_out_together_with_an_answer_before_it() {
+        let (mailbox, _) = mailbox();
+        let lost = || {
+            let holding = crate::tests::support::holding("reservation-a");
+            let loss = crate::model::answer::Loss { holding: Arc::clone(&holding), holder: None };
+            Event::Lost { holding, loss, quiet: false }
+        };
+        mailbox.report(lost());
+        mailbox.answer(1, Ok(Answer::Renewed));
+        mailbox.report(line());
+        mailbox.report(lost());
+        mailbox.report(lost());
+        let (letters, more) = mailbox.take(10);
+        assert_eq!((letters.len(), more), (3, true));
+        let (letters, more) = mailbox.take(10);
+        assert_eq!((letters.len(), more), (2, false));
+    }
+
+    #[test]
+    fn a_closed_mailbox_takes_nothing_in() {
+        let (mailbox, rings) = mailbox();
+        mailbox.close();
+        mailbox.answer(1, Ok(Answer::Renewed));
+        assert!(!mailbox.is_open());
+        assert_eq!(mailbox.take(10).0.len(), 0);
+        assert_eq!(rings.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_task_that_panics_answers_its_call_with_an_error() {
+        let mailbox = Arc::new(Mailbox::new(Box::new(|| {})));
+        let outlet: Arc<Mailbox> = Arc::clone(&mailbox);
+        let ticket = Ticket::new(7, Arc::new(Caller { outlet, environment: 1 }));
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _ticket = ticket;
+            panic!("a fault of this library");
+        }));
+        assert!(panic.is_err());
+        let (letters, _) = mailbox.take(10);
+        let [Letter::Answer { call: 7, answer: Err(failure) }] = &letters[..] else { panic!("no answer") };
+        assert_eq!(failure.error.code(), "ERR_INTERNAL");
+    }
+}

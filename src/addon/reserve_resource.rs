@@ -1,0 +1,340 @@
+//! The class that JavaScript sees. Turns arguments into requests; nothing more.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use napi::bindgen_prelude::{Either, Object, Uint32Array};
+use napi::{Env, Error, Result, Status};
+use napi_derive::napi;
+
+use crate::addon::environment::Environment;
+use crate::addon::environments;
+use crate::connection::tls_config::config_of;
+use crate::dispatcher::request::Request;
+use crate::model::endpoint::{DEFAULT_CLIENT_NAME, Endpoint, Host, Login, Place, Protocol};
+use crate::model::lease::{Interval, Terms};
+use crate::model::reservation::Phase;
+use crate::model::secret::Secret;
+use crate::model::settings::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEY_PREFIX, LogLevel, Settings};
+use crate::model::tls::Tls;
+
+/// A host and its port.
+#[napi(object)]
+pub struct HostOption {
+    /// A name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u32,
+}
+
+/// How to encrypt, and whom to trust. Texts in PEM.
+#[napi(object)]
+pub struct TlsOptions {
+    /// Certificates of those who may vouch for a server.
+    pub ca: String,
+    /// Our certificate, with its chain.
+    pub cert: Option<String>,
+    /// Its key.
+    pub key: Option<String>,
+    /// Whose certificate the server must show, where that is not its host.
+    pub servername: Option<String>,
+    /// Whether a server's certificate is verified.
+    #[napi(js_name = "reject_unauthorized")]
+    pub reject_unauthorized: bool,
+}
+
+/// What may be set beside the seven arguments of 0.4.0. Times in milliseconds.
+#[napi(object)]
+#[derive(Default)]
+pub struct Options {
+    /// The user; redis's `default`.
+    pub username: Option<String>,
+    /// The number of the database; 0.
+    pub db: Option<u32>,
+    /// TLS; none.
+    pub tls: Option<TlsOptions>,
+    /// Sentinels to ask for the master; host and port are not used then.
+    pub sentinels: Option<Vec<HostOption>>,
+    /// The master's name among them.
+    pub name: Option<String>,
+    /// The sentinels' own user; their `default`.
+    #[napi(js_name = "sentinel_username")]
+    pub sentinel_username: Option<String>,
+    /// Its password.
+    #[napi(js_name = "sentinel_password")]
+    pub sentinel_password: Option<String>,
+    /// Nodes of a cluster; host and port are not used then.
+    pub cluster: Option<Vec<HostOption>>,
+    /// What CLIENT LIST shows; `redis-reservation`.
+    #[napi(js_name = "client_name")]
+    pub client_name: Option<String>,
+    /// 2 or 3, the one protocol to speak; 3 where the server has it.
+    pub protocol: Option<u32>,
+    /// The start of every key; `reservation-`.
+    #[napi(js_name = "key_prefix")]
+    pub key_prefix: Option<String>,
+    /// How many replicas must have a lock; 0.
+    #[napi(js_name = "min_replicas")]
+    pub min_replicas: Option<u32>,
+    /// How long a connect and its handshake may take; 5,000.
+    #[napi(js_name = "connect_timeout")]
+    pub connect_timeout: Option<f64>,
+    /// How long a command may go unanswered; a third of the ttl within 50 and 5,000, never above the ttl.
+    #[napi(js_name = "command_timeout")]
+    pub command_timeout: Option<f64>,
+    /// How long after its acquisition a reservation is no longer renewed and counts as lost; never.
+    #[napi(js_name = "max_hold")]
+    pub max_hold: Option<f64>,
+    /// Which events `log` is called for: 0 none but losses, 1 failures, 2 all; 2.
+    #[napi(js_name = "log_level")]
+    pub log_level: Option<u32>,
+}
+
+/// What reservations with the same fields share. See index.d.ts for what each method does; here arguments are strict,
+/// errors are plain objects, and calls and reservations go by numbers: those of calls are chosen by JavaScript.
+#[napi(js_name = "ReserveResource")]
+pub struct ReserveResource {
+    environment: Rc<Environment>,
+    settings: Arc<Settings>,
+}
+
+#[napi]
+impl ReserveResource {
+    /// `by` starts every value; `heartbeat_interval` in milliseconds, 0 or less is a third of the ttl, `Infinity`
+    /// never; `lock_ttl` in seconds. `listener.deliver(letters)` gets answers, and what happens without a call, in
+    /// batches (`lib/events.js`).
+    #[allow(clippy::too_many_arguments, reason = "the signature of 0.4.0")]
+    #[napi(constructor, catch_unwind)]
+    pub fn new(
+        env: Env,
+        by: String,
+        host: String,
+        port: u32,
+        heartbeat_interval: f64,
+        lock_ttl: f64,
+        listener: Object,
+        password: String,
+        options: Option<Options>,
+    ) -> Result<Self> {
+        let settings = settings_of(by, host, port, heartbeat_interval, lock_ttl, password, options)?;
+        Ok(Self { environment: environments::environment(&env, &listener)?, settings: Arc::new(settings) })
+    }
+
+    /// One attempt. The listener gets the answer under the number `call`.
+    #[napi(catch_unwind)]
+    pub fn lock(&self, env: Env, resource: String, call: u32) -> Result<()> {
+        let ticket = self.environment.begin(&env, call.into())?;
+        let settings = Arc::clone(&self.settings);
+        self.environment.submit(Request::Lock { ticket, settings, resource });
+        Ok(())
+    }
+
+    /// Waits. `instance` is the same for those calls alone that are of the same instance; `timeout` is in milliseconds.
+    #[napi(js_name = "wait_until_lock", catch_unwind)]
+    pub fn wait_until_lock(
+        &self,
+        env: Env,
+        resource: String,
+        call: u32,
+        instance: u32,
+        timeout: Option<f64>,
+    ) -> Result<()> {
+        let timeout = timeout.filter(|timeout| timeout.is_finite()).map(milliseconds);
+        let ticket = self.environment.begin(&env, call.into())?;
+        let settings = Arc::clone(&self.settings);
+        self.environment.submit(Request::Wait { ticket, instance, settings, resource, timeout });
+        Ok(())
+    }
+
+    /// The waiter leaves; it is answered with `ABORTED` unless it was answered before.
+    #[napi(js_name = "cancel_wait", catch_unwind)]
+    pub fn cancel_wait(&self, resource: String, call: u32) {
+        let (settings, environment) = (Arc::clone(&self.settings), self.environment.id());
+        self.environment.submit(Request::CancelWait { settings, resource, environment, call: call.into() });
+    }
+
+    /// Frees what these numbers stand for.
+    #[napi(catch_unwind)]
+    pub fn release(&self, env: Env, handles: Either<u32, Uint32Array>, call: u32) {
+        let asked = self.environment.holdings(numbers(&handles));
+        let ticket = self.environment.begin_release(&env, call.into(), asked.clone());
+        self.environment.submit(Request::release(ticket, asked));
+    }
+
+    /// Renews of these what is held, for the ttl as it is set now.
+    #[napi(js_name = "ensure_reservation", catch_unwind)]
+    pub fn ensure_reservation(&self, env: Env, handles: Uint32Array, call: u32) {
+        let mut holdings = self.environment.holdings(&handles);
+        holdings.retain(|holding| holding.phase() == Phase::Held);
+        let ticket = self.environment.begin_without_limit(&env, call.into());
+        let ttl = self.settings.terms.ttl;
+        self.environment.submit(Request::Renew { ticket, holdings, ttl });
+    }
+
+    /// All of these are held, and certain at this very instant.
+    #[napi(js_name = "are_held", catch_unwind)]
+    pub fn are_held(&self, handles: Uint32Array) -> bool {
+        self.environment.are_certain(&handles)
+    }
+
+    /// This one is held, and certain at this very instant.
+    #[napi(js_name = "is_held", catch_unwind)]
+    pub fn is_held(&self, handle: u32) -> bool {
+        self.environment.are_certain(&[handle])
+    }
+
+    /// What redis has in the key of this one. Known until the delivery has been read that tells of its end.
+    #[napi(js_name = "value_of", catch_unwind)]
+    pub fn value_of(&self, handle: u32) -> Option<String> {
+        self.environment.value_of(handle)
+    }
+
+    /// Nobody can release this any more, whose time ran out.
+    #[napi(catch_unwind)]
+    pub fn forget(&self, handle: u32) {
+        self.environment.forget(handle);
+    }
+}
+
+fn numbers(handles: &Either<u32, Uint32Array>) -> &[u32] {
+    match handles {
+        Either::A(handle) => std::slice::from_ref(handle),
+        Either::B(handles) => handles,
+    }
+}
+
+#[allow(dead_code, reason = "called from JavaScript alone")]
+/// Closes the shared connection of an endpoint, if nothing needs it. The listener gets the answer under the number `call`.
+#[napi(catch_unwind)]
+pub fn disconnect(
+    env: Env,
+    host: String,
+    port: u32,
+    password: String,
+    options: Option<Options>,
+    listener: Object,
+    call: u32,
+) -> Result<()> {
+    let endpoint = endpoint_of(host, port, password, &mut options.unwrap_or_default(), None)?;
+    let environment = environments::environment(&env, &listener)?;
+    let ticket = environment.begin(&env, call.into())?;
+    environment.submit(Request::Disconnect { ticket, endpoint });
+    Ok(())
+}
+
+fn settings_of(
+    owner: String,
+    host: String,
+    port: u32,
+    heartbeat_interval: f64,
+    lock_ttl: f64,
+    password: String,
+    options: Option<Options>,
+) -> Result<Settings> {
+    let ttl = Duration::try_from_secs_f64(lock_ttl)
+        .ok()
+        // Redis counts whole milliseconds. Those of the lease must not be more.
+        .map(whole_milliseconds)
+        .filter(|ttl| *ttl >= Duration::from_millis(1))
+        .ok_or_else(|| {
+            invalid(format!("lock_ttl must be a number of seconds, 0.001 or more; it is {lock_ttl}"))
+        })?;
+    let interval = if heartbeat_interval > 0.0 {
+        // What no clock can count is never.
+        Duration::try_from_secs_f64(heartbeat_interval / 1000.0).map_or(Interval::Never, Interval::Every)
+    } else {
+        Interval::Third
+    };
+    let mut options = options.unwrap_or_default();
+    let command_timeout = options
+        .command_timeout
+        .map_or_else(|| Settings::default_command_timeout(ttl), |limit| milliseconds(limit).min(ttl));
+    let min_replicas = options.min_replicas.unwrap_or_default();
+    let waits_for_replicas = (min_replicas > 0).then_some(command_timeout);
+    Ok(Settings {
+        endpoint: endpoint_of(host, port, password, &mut options, waits_for_replicas)?,
+        key_prefix: options.key_prefix.unwrap_or_else(|| DEFAULT_KEY_PREFIX.to_owned()),
+        min_replicas,
+        owner,
+        terms: Terms { ttl, interval, max_hold: options.max_hold.map(milliseconds) },
+        connect_timeout: options.connect_timeout.map_or(DEFAULT_CONNECT_TIMEOUT, milliseconds),
+        command_timeout,
+        log_level: match options.log_level {
+            Some(0) => LogLevel::Silent,
+            Some(1) => LogLevel::Errors,
+            _ => LogLevel::Info,
+        },
+    })
+}
+
+/// The endpoint that the arguments and options mean; what is used of the options is taken out of them.
+fn endpoint_of(
+    host: String,
+    port: u32,
+    password: String,
+    options: &mut Options,
+    waits_for_replicas: Option<Duration>,
+) -> Result<Arc<Endpoint>> {
+    let place = match (options.sentinels.take(), options.cluster.take()) {
+        (Some(sentinels), _) => Place::Sentinels {
+            sentinels: hosts_of(sentinels)?,
+            name: options.name.take().unwrap_or_default(),
+            user: user_of(options.sentinel_username.take()),
+            password: Secret::new(options.sentinel_password.take().unwrap_or_default()),
+        },
+        (None, Some(nodes)) => Place::Cluster(hosts_of(nodes)?),
+        (None, None) if host.starts_with('/') => Place::Socket(host),
+        (None, None) => Place::Server(Host { name: host, port: port_of(port)? }),
+    };
+    let login = Login {
+        user: user_of(options.username.take()),
+        password: Secret::new(password),
+        database: options.db.unwrap_or_default(),
+        client_name: options.client_name.take().unwrap_or_else(|| DEFAULT_CLIENT_NAME.to_owned()),
+        protocol: match options.protocol {
+            Some(2) => Some(Protocol::Resp2),
+            Some(3) => Some(Protocol::Resp3),
+            _ => None,
+        },
+    };
+    let tls = options.tls.take().map(|tls| {
+        let identity = tls.cert.zip(tls.key.map(Secret::new));
+        Tls::new(tls.ca, identity, tls.servername, tls.reject_unauthorized)
+    });
+    let endpoint = Endpoint { place, login, tls, waits_for_replicas }.shared();
+    // Here, so that what cannot be read is told by the first call, and not by each attempt to connect.
+    if let Some(tls) = &endpoint.tls {
+        config_of(tls).map_err(invalid)?;
+    }
+    Ok(endpoint)
+}
+
+fn user_of(name: Option<String>) -> Option<String> {
+    name.filter(|name| !name.is_empty())
+}
+
+fn hosts_of(hosts: Vec<HostOption>) -> Result<Vec<Host>> {
+    hosts.into_iter().map(|one| Ok(Host { name: one.host, port: port_of(one.port)? })).collect()
+}
+
+fn port_of(port: u32) -> Result<u16> {
+    u16::try_from(port).map_err(|_| invalid(format!("port must be a number from 1 to 65535; it is {port}")))
+}
+
+fn whole_milliseconds(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A duration; the longest there is where JavaScript's number is more than a clock can count, none where it is less.
+fn milliseconds(number: f64) -> Duration {
+    Duration::try_from_secs_f64(number / 1000.0).unwrap_or(if number > 0.0 {
+        Duration::MAX
+    } else {
+        Duration::ZERO
+    })
+}
+
+fn invalid(sentence: String) -> Error {
+    Error::new(Status::InvalidArg, sentence)
+}

@@ -1,0 +1,210 @@
+//! Keeps the first bytes that a server sends, so that whoever answers in another way than redis does is quoted.
+//!
+//! Redis that has no room for a client writes `-ERR max number of clients reached` and closes. The commands of the
+//! handshake are then answered by the broken connection, and the crate has nothing to say of the line. And what is no redis
+//! says so best in its own words. But it may send back ours, with the password in them.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::model::quote::quoted;
+
+/// More than the longest refusal, less than what would matter.
+const MOST_BYTES: usize = 256;
+
+/// What an answer looks like before it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing came.
+    Nothing,
+    /// Redis may well begin so.
+    Redis,
+    /// A TLS record.
+    Tls,
+    /// The commands that were sent.
+    Echo,
+    /// The first line of something else, where it can be shown.
+    Foreign(Option<String>),
+}
+
+#[derive(Default)]
+struct Beginning {
+    bytes: Mutex<Vec<u8>>,
+    is_over: AtomicBool,
+}
+
+/// The first bytes that were read, shared with whoever shakes hands.
+#[derive(Clone, Default)]
+pub struct Greeting(Arc<Beginning>);
+
+impl Greeting {
+    /// The server's first line, if it is a refusal: without its `-`.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        let bytes = self.bytes();
+        let line = bytes.strip_prefix(b"-")?.split(|&byte| byte == b'\r').next()?;
+        Some(String::from_utf8_lossy(line).into_owned())
+    }
+
+    /// Who has answered the beginning of a handshake. What may hold the secret is not shown.
+    #[must_use]
+    pub fn look(&self, secret: Option<&str>) -> Look {
+        let bytes = self.bytes();
+        match *bytes.as_slice() {
+            [] => Look::Nothing,
+            [20..=23, 3, ..] => Look::Tls,
+            [b'*', ..] if is_echo(&bytes) => Look::Echo,
+            [b'%' | b'>' | b'|' | b'-' | b'*', ..] => Look::Redis,
+            [b'+', ref rest @ ..] if rest.starts_with(b"OK\r") || b"OK\r".starts_with(rest) => Look::Redis,
+            _ => Look::Foreign(quoted(&bytes, secret)),
+        }
+    }
+
+    /// The first line of who was greeted in TLS and answers without it. Nothing secret was sent by then.
+    #[must_use]
+    pub fn words_without_tls(&self) -> Option<String> {
+        let bytes = self.bytes();
+        if matches!(bytes.first(), Some(20..=23)) { None } else { quoted(&bytes, None) }
+    }
+
+    /// The handshake is over: what comes from now on is not kept, and may be as much as it likes.
+    pub fn end(&self) {
+        self.0.is_over.store(true, Ordering::Relaxed);
+    }
+
+    fn keep(&self, read: &[u8]) {
+        let mut bytes = self.bytes();
+        let room = MOST_BYTES.saturating_sub(bytes.len());
+        bytes.extend_from_slice(&read[..read.len().min(room)]);
+    }
+
+    fn bytes(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+        self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// True for an array that begins with a command of a handshake.
+fn is_echo(bytes: &[u8]) -> bool {
+    let word = bytes.split(|&byte| byte == b'\n').nth(2).unwrap_or_default();
+    let word = String::from_utf8_lossy(word).trim_end().to_ascii_uppercase();
+    matches!(word.as_str(), "HELLO" | "AUTH" | "SELECT" | "CLIENT")
+}
+
+/// A stream whose first bytes are kept.
+pub struct Heard<Stream> {
+    stream: Stream,
+    greeting: Greeting,
+    /// How many bytes may still come before the handshake is over.
+    room: usize,
+}
+
+impl<Stream> Heard<Stream> {
+    /// Keeps the first bytes of `stream` in `greeting`. More than `room` of them before its end are an error.
+    #[must_use]
+    pub fn new(stream: Stream, greeting: Greeting, room: usize) -> Self {
+        Self { stream, greeting, room }
+    }
+}
+
+impl<Stream: AsyncRead + Unpin> AsyncRead for Heard<Stream> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if !self.greeting.0.is_over.load(Ordering::Relaxed) {
+            let read = &buffer.filled()[before..];
+            self.greeting.keep(read);
+            match self.room.checked_sub(read.len()) {
+                Some(room) => self.room = room,
+                None => return Poll::Ready(Err(io::Error::other("its answer does not end"))),
+            }
+        }
+        result
+    }
+}
+
+impl<Stream: AsyncWrite + Unpin> AsyncWrite for Heard<Stream> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(bytes: &[u8], secret: Option<&str>) -> Look {
+        let greeting = Greeting::default();
+        greeting.keep(bytes);
+        greeting.look(secret)
+    }
+
+    fn foreign(text: &str) -> Look {
+        Look::Foreign(Some(text.to_owned()))
+    }
+
+    #[test]
+    fn what_answers_is_told_by_its_first_bytes() {
+        for (bytes, expected) in [
+            (&b""[..], Look::Nothing),
+            (b"%7\r\n", Look::Redis),
+            (b"-ERR unknown command", Look::Redis),
+            (b"*14\r\n$6\r\nserver\r\n", Look::Redis),
+            (b">3\r\n", Look::Redis),
+            (b"+", Look::Redis),
+            (b"+OK\r\n", Look::Redis),
+            (b"\x15\x03\x01\x00\x02\x02\x46", Look::Tls),
+            (b"*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n", Look::Echo),
+            (b"*3\r\n$4\r\nauth\r\n", Look::Echo),
+            (b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n", foreign("HTTP/1.1 400 Bad Request…")),
+            (b"ERROR\r\n", foreign("ERROR…")),
+            (b"+OK POP3 ready\r\n", foreign("+OK POP3 ready")),
+            (b":1\r\n", foreign(":1")),
+            (b"\r\n\n220 ready", foreign("220 ready")),
+            (b"J\x00\x00\x00\x0a8.0.36", foreign("J...")),
+            (b"\x00\x01\xff", Look::Foreign(None)),
+        ] {
+            let seen = look(bytes, None);
+            let expected = match expected {
+                // The mark of a cut is that of the line, not of what follows it.
+                Look::Foreign(Some(text)) => foreign(text.trim_end_matches('…')),
+                other => other,
+            };
+            assert_eq!(seen, expected, "{bytes:?}");
+        }
+        let long = [b'a'; 300];
+        assert_eq!(look(&long, None), foreign(&format!("{}…", "a".repeat(80))));
+    }
+}

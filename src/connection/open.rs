@@ -1,0 +1,123 @@
+//! Opening the connection of an endpoint, whatever kind it is of.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{AsyncConnectionConfig, PushInfo};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::connection::cluster;
+use crate::connection::handshake::{Connected, Door, connect};
+use crate::connection::sentinel::Sentinels;
+use crate::connection::transport::Wire;
+use crate::model::endpoint::{Endpoint, Place};
+use crate::model::error::Error;
+use crate::protocol::command::Identity;
+
+/// A connection that is ready for commands.
+pub struct Opened {
+    /// Takes commands.
+    pub wire: Wire,
+    /// Moves the bytes. Ends when the connection does; dropping it closes the socket.
+    pub driver: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// What the server knows this connection by, so that it can be killed later.
+    pub identity: Option<Identity>,
+    /// Ends when the server is no longer the one that is meant. `None` where that is never so.
+    pub moved: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    /// What the server says without being asked, where it tells of changed keys; else the reason why it does not.
+    pub pushes: Result<UnboundedReceiver<PushInfo>, String>,
+}
+
+/// Each step towards a connection ends by so much before the limit of the whole, so that the one which hangs is named.
+const TO_TELL: Duration = Duration::from_millis(100);
+
+/// Connects and logs in within `limit`.
+///
+/// # Errors
+/// [`Error::Connection`] where there is nobody to talk to, or nobody talks in time; [`Error::Denied`] where the
+/// credentials are refused; [`Error::Reply`] for any other refusal.
+pub async fn open(endpoint: &Arc<Endpoint>, limit: Duration) -> Result<Opened, Error> {
+    let end = Instant::now() + limit;
+    let deadline = end - TO_TELL.min(limit / 10);
+    match timeout_at(end, open_by(endpoint, deadline)).await {
+        Err(_) => Err(not_within(endpoint, limit)),
+        Ok(Err(Error::Connection { endpoint, detail, reason: "ETIMEDOUT" }))
+            if Instant::now() >= deadline =>
+        {
+            let detail = format!("{}: {detail}", too_late(limit));
+            Err(Error::Connection { endpoint, detail, reason: "ETIMEDOUT" })
+        }
+        Ok(done) => done,
+    }
+}
+
+fn too_late(limit: Duration) -> String {
+    format!("no connection within {} ms (connect_timeout)", limit.as_millis())
+}
+
+/// There was no connection in time.
+#[must_use]
+pub fn not_within(endpoint: &Arc<Endpoint>, limit: Duration) -> Error {
+    // A server without TLS waits for the rest of a greeting that is none to it.
+    let hint = if endpoint.tls.is_some() { "; is this its TLS port?" } else { "" };
+    Error::Connection {
+        endpoint: Arc::clone(endpoint),
+        detail: format!("{}{hint}", too_late(limit)),
+        reason: "ETIMEDOUT",
+    }
+}
+
+async fn open_by(endpoint: &Arc<Endpoint>, deadline: Instant) -> Result<Opened, Error> {
+    match &endpoint.place {
+        Place::Server(host) => open_one(endpoint, Door::Host(host), deadline).await,
+        Place::Socket(path) => open_one(endpoint, Door::Socket(path), deadline).await,
+        Place::Sentinels { sentinels, name, user, password } => {
+            let sentinels = Sentinels::ask(endpoint, sentinels, name, user.as_deref(), password);
+            open_master(endpoint, sentinels, deadline).await
+        }
+        Place::Cluster(nodes) => {
+            let (connection, pushes) = cluster::open(endpoint, nodes).await?;
+            // Its engine moves its bytes, and lives as long as the connection: until nobody waits for an answer.
+            let (open, closed) = watch::channel(());
+            let all_gone = connection.all_gone();
+            let driver = Box::pin(async move {
+                let _open = open;
+                all_gone.await;
+            });
+            let wire = Wire::Cluster(connection, closed);
+            Ok(Opened { wire, driver, identity: None, moved: None, pushes })
+        }
+    }
+}
+
+async fn open_one(endpoint: &Arc<Endpoint>, door: Door<'_>, deadline: Instant) -> Result<Opened, Error> {
+    let (sender, pushes) = unbounded_channel();
+    let config = AsyncConnectionConfig::new().set_push_sender(sender);
+    let Connected { connection, driver, identity, why_no_pushes } =
+        connect(endpoint, door, config, deadline).await?;
+    let pushes = why_no_pushes.map_or(Ok(pushes), Err);
+    Ok(Opened { wire: Wire::Server(connection), driver, identity, moved: None, pushes })
+}
+
+/// The connection to the master of the moment; to the next one, if there is one before it stands.
+async fn open_master(
+    endpoint: &Arc<Endpoint>,
+    mut sentinels: Sentinels,
+    deadline: Instant,
+) -> Result<Opened, Error> {
+    let mut master = sentinels.master().await?;
+    loop {
+        let newer = tokio::select! {
+            opened = open_one(endpoint, Door::Host(&master.host), deadline) => {
+                let mut opened = opened?;
+                opened.moved = Some(Box::pin(async move { drop(sentinels.newer_than(&master).await) }));
+                return Ok(opened);
+            }
+            newer = sentinels.newer_than(&master) => newer,
+        };
+        master = newer;
+    }
+}

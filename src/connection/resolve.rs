@@ -1,0 +1,262 @@
+//! Names into addresses, anew at each attempt.
+//!
+//! The system's resolver blocks, so a look-up has a thread of its own, made here and not by tokio: tokio panics where the
+//! system gives no thread. A resolver that hangs keeps its thread until it answers. So there is one look-up of a name at a
+//! time, which later attempts join, and a few of all names.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::model::endpoint::Host;
+use crate::model::system_error::{in_words, name_of};
+
+/// Most look-ups at a time, each of them a thread.
+const MOST_LOOKUPS: usize = 16;
+
+/// Why a name has no addresses: what Node would print, and the name of the error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// For the message.
+    pub detail: String,
+    /// For programs.
+    pub reason: &'static str,
+}
+
+type Answer = Result<Vec<SocketAddr>, Unresolved>;
+
+/// The addresses of a host, in the order in which they are to be tried.
+///
+/// # Errors
+/// Why there are none, or none by the `deadline`.
+pub async fn resolve(host: &Host, deadline: Instant) -> Answer {
+    if let Ok(address) = host.name.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, host.port)]);
+    }
+    SYSTEM.resolve(host, deadline).await
+}
+
+static SYSTEM: Resolver =
+    Resolver::new(|host| Ok((host.name.as_str(), host.port).to_socket_addrs()?.collect()));
+
+struct Resolver {
+    look_up: fn(&Host) -> io::Result<Vec<SocketAddr>>,
+    under_way: Mutex<Vec<(Host, watch::Receiver<Option<Answer>>)>>,
+    places: Semaphore,
+}
+
+impl Resolver {
+    const fn new(look_up: fn(&Host) -> io::Result<Vec<SocketAddr>>) -> Self {
+        Self { look_up, under_way: Mutex::new(Vec::new()), places: Semaphore::const_new(MOST_LOOKUPS) }
+    }
+
+    async fn resolve(&'static self, host: &Host, deadline: Instant) -> Answer {
+        timeout_at(deadline, self.answer(host)).await.unwrap_or_else(|_| {
+            let detail =
+                format!("getaddrinfo ETIMEDOUT {}: the system's resolver does not answer", host.name);
+            Err(Unresolved { detail, reason: "ETIMEDOUT" })
+        })
+    }
+
+    async fn answer(&'static self, host: &Host) -> Answer {
+        let mut answer = match self.joined(host) {
+            Some(answer) => answer,
+            None => match self.places.acquire().await {
+                Ok(place) => self.begun(host, place).map_err(|error| no_thread(host, &error))?,
+                Err(_) => return Err(no_answer(host)),
+            },
+        };
+        let answered = answer.wait_for(Option::is_some).await;
+        answered.ok().and_then(|answer| answer.clone()).unwrap_or_else(|| Err(no_answer(host)))
+    }
+
+    /// The look-up of this name that is under way, if there is one.
+    fn joined(&self, host: &Host) -> Option<watch::Receiver<Option<Answer>>> {
+        find(&self.under_way(), host)
+    }
+
+    /// A look-up that begins now, if none has begun since this was asked for.
+    fn begun(
+        &'static self,
+        host: &Host,
+        place: SemaphorePermit<'static>,
+    ) -> io::Result<watch::Receiver<Option<Answer>>> {
+        let (sender, answer) = watch::channel(None);
+        {
+            let mut under_way = self.under_way();
+            if let Some(answer) = find(&under_way, host) {
+                return Ok(answer);
+            }
+            under_way.push((host.clone(), answer.clone()));
+        }
+        // Dropped here, and so taken off the list, if there is no thread.
+        let task = Task { resolver: self, host: host.clone(), _place: place };
+        thread::Builder::new().name("reservation-dns".to_owned()).spawn(move || {
+            let found = (self.look_up)(&task.host).map_err(|error| not_found(&task.host, &error));
+            // Whoever asks from now on gets a look-up of its own.
+            drop(task);
+            sender.send_replace(Some(found));
+        })?;
+        Ok(answer)
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, Vec<(Host, watch::Receiver<Option<Answer>>)>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn find(
+    under_way: &[(Host, watch::Receiver<Option<Answer>>)],
+    host: &Host,
+) -> Option<watch::Receiver<Option<Answer>>> {
+    under_way.iter().find(|(other, _)| other == host).map(|(_, answer)| answer.clone())
+}
+
+/// A look-up under way: its place in the list and among all look-ups, until it is dropped, also by a panic.
+struct Task {
+    resolver: &'static Resolver,
+    host: Host,
+    _place: SemaphorePermit<'static>,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.resolver.under_way().retain(|(host, _)| *host != self.host);
+    }
+}
+
+fn no_thread(host: &Host, error: &io::Error) -> Unresolved {
+    let reason = name_of(error);
+    let detail = format!(
+        "getaddrinfo {reason} {}: there is no thread to look it up on; raise the limit of threads (ulimit -u, or the pids \
+         limit of the container), or give an address instead of a name",
+        host.name
+    );
+    Unresolved { detail, reason }
+}
+
+fn no_answer(host: &Host) -> Unresolved {
+    let detail = format!("getaddrinfo EAI_FAIL {}: the look-up ended without an answer", host.name);
+    Unresolved { detail, reason: "EAI_FAIL" }
+}
+
+fn not_found(host: &Host, error: &io::Error) -> Unresolved {
+    let text = error.to_string();
+    let (reason, words) = if error.raw_os_error().is_some() {
+        (name_of(error), in_words(error))
+    } else if text.contains("Temporary failure") || text.contains("Try again") {
+        // As glibc and musl word it: no name server has answered.
+        ("EAI_AGAIN", format!(" ({text})"))
+    } else {
+        ("ENOTFOUND", format!(" ({text})"))
+    };
+    Unresolved { detail: format!("getaddrinfo {reason} {}{words}", host.name), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn host(name: &str) -> Host {
+        Host { name: name.to_owned(), port: 6379 }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(50)
+    }
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    #[tokio::test]
+    async fn an_address_is_not_looked_up() {
+        let found = resolve(&host("::1"), Instant::now()).await;
+        assert_eq!(found, Ok(vec!["[::1]:6379".parse().unwrap()]));
+    }
+
+    #[tokio::test]
+    async fn each_attempt_looks_a_name_up_anew() {
+        static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
+        static CHANGING: Resolver = Resolver::new(|_| {
+            let number = LOOKUPS.fetch_add(1, Ordering::Relaxed);
+            Ok(vec![SocketAddr::from(([127, 0, 0, u8::try_from(number).unwrap()], 1))])
+        });
+        for number in 0..40 {
+            let found = CHANGING.resolve(&host("moves"), later()).await;
+            assert_eq!(found, Ok(vec![SocketAddr::from(([127, 0, 0, number], 1))]));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_hangs_is_given_up_in_time_and_gets_no_second_thread() {
+        static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
+        static HANGS: AtomicBool = AtomicBool::new(true);
+        static HANGING: Resolver = Resolver::new(|_| {
+            LOOKUPS.fetch_add(1, Ordering::Relaxed);
+            while HANGS.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Ok(Vec::new())
+        });
+        for _ in 0..20 {
+            let given_up = HANGING.resolve(&host("a"), soon()).await.unwrap_err();
+            assert_eq!(given_up.reason, "ETIMEDOUT");
+            assert!(given_up.detail.contains("resolver does not answer"), "{}", given_up.detail);
+        }
+        assert_eq!(LOOKUPS.load(Ordering::Relaxed), 1, "attempts share one look-up");
+        let names: Vec<_> = (0..100).map(|number| host(&number.to_string())).collect();
+        let attempts: Vec<_> = names
+            .into_iter()
+            .map(|name| tokio::spawn(async move { HANGING.resolve(&name, soon()).await }))
+            .collect();
+        for attempt in attempts {
+            assert_eq!(attempt.await.unwrap().unwrap_err().reason, "ETIMEDOUT");
+        }
+        let threads = LOOKUPS.load(Ordering::Relaxed);
+        assert!(threads <= MOST_LOOKUPS, "{threads} threads");
+        // It goes on: what waits is answered, and nothing is left behind.
+        let waiting = tokio::spawn(async { HANGING.resolve(&host("a"), later()).await });
+        tokio::task::yield_now().await;
+        HANGS.store(false, Ordering::Relaxed);
+        assert_eq!(waiting.await.unwrap(), Ok(Vec::new()));
+        assert_eq!(HANGING.resolve(&host("new"), later()).await, Ok(Vec::new()));
+        while HANGING.places.available_permits() < MOST_LOOKUPS {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(HANGING.under_way().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_look_up_that_panics_is_an_error_and_leaves_nothing_behind() {
+        static BROKEN: Resolver = Resolver::new(|_| panic!("a fault of the look-up"));
+        for _ in 0..=MOST_LOOKUPS {
+            assert_eq!(BROKEN.resolve(&host("a"), later()).await.unwrap_err().reason, "EAI_FAIL");
+        }
+    }
+
+    #[test]
+    fn what_the_resolver_says_is_named_as_node_names_it() {
+        for (error, expected) in [
+            (
+                io::Error::other("failed to lookup address information: Name or service not known"),
+                "getaddrinfo ENOTFOUND a (failed to lookup address information: Name or service not known)",
+            ),
+            (
+                io::Error::other(
+                    "failed to lookup address information: Temporary failure in name resolution",
+                ),
+                "getaddrinfo EAI_AGAIN a (failed to lookup address information: Temporary failure in name resolution)",
+            ),
+        ] {
+            assert_eq!(not_found(&host("a"), &error).detail, expected);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The one thread that owns every lock of the process: takes requests in, hands each to the part that serves it.
+
+pub mod request;
+
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Instant, sleep_until};
+
+use crate::connection::supervisor::News;
+use crate::dispatcher::request::Request;
+use crate::lock::acquire;
+use crate::lock::endpoint_state::Client;
+use crate::lock::loss;
+use crate::lock::release;
+use crate::lock::release_batch::Releases;
+use crate::lock::renew::{self, Renewal};
+use crate::lock::undo;
+use crate::lock::wait;
+use crate::model::answer::{Answer, CallFailure, Loss, Ticket};
+use crate::model::endpoint::Endpoint;
+use crate::model::error::Error;
+use crate::model::reservation::Holding;
+use crate::runtime::guard::keep_running;
+
+/// The most requests that are taken in before their commands are written.
+const LARGEST_TURN: usize = 512;
+
+/// The most releases of one call that are under way at once.
+const MOST_AT_ONCE: usize = 4_000;
+
+/// How long a connection that nothing needs is kept for the next call.
+const LONGEST_IDLE: Duration = Duration::from_secs(60);
+
+/// The same, where the process has used other credentials for the same since: a password that rotates leaves one
+/// connection, not a trail of them.
+const LONGEST_SUPERSEDED: Duration = Duration::from_secs(3);
+
+/// Between two looks for what nothing needs.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Where requests go in. Cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub struct Core {
+    requests: UnboundedSender<Request>,
+}
+
+impl Core {
+    /// Starts the thread. It lives as long as the process.
+    ///
+    /// # Errors
+    /// Where the system gives no thread, or no way to wait for sockets.
+    pub fn start() -> std::io::Result<Self> {
+        let (requests, receiver) = unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("redis-reservation".into()).spawn(move || {
+            LocalSet::new().block_on(&runtime, Desk::default().serve(receiver));
+        })?;
+        Ok(Self { requests })
+    }
+
+    /// Hands in a request. Never blocks.
+    pub fn submit(&self, request: Request) {
+        // The receiver lives as long as its thread. Should that ever have ended, the request comes back and is
+        // dropped here, and its ticket answers with an internal error.
+        drop(self.requests.send(request));
+    }
+}
+
+#[derive(Default)]
+struct Desk {
+    /// By the address of their endpoint, of which there is one copy in the process.
+    clients: RefCell<FxHashMap<*const Endpoint, Rc<Client>>>,
+    /// When it is looked for what nothing needs; `None` while there is nothing.
+    next_sweep: Cell<Option<Instant>>,
+}
+
+impl Desk {
+    async fn serve(self, mut receiver: UnboundedReceiver<Request>) {
+        let desk = Rc::new(self);
+        let mut requests = Vec::with_capacity(LARGEST_TURN);
+        loop {
+            let sweep = async {
+                match desk.next_sweep.get() {
+                    Some(when) => sleep_until(when).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                count = receiver.recv_many(&mut requests, LARGEST_TURN) => if count == 0 { return },
+                () = sweep => desk.sweep(),
+            }
+            for request in requests.drain(..) {
+                // A panic is one request's. Its ticket answers when it is dropped.
+                drop(catch_unwind(AssertUnwindSafe(|| desk.handle(request))));
+            }
+        }
+    }
+
+    /// Closes connections that nothing has needed for a while, and forgets endpoints that nobody knows any more.
+    fn sweep(&self) {
+        let mut clients = self.clients.borrow_mut();
+        let mut latest = FxHashMap::default();
+        for client in clients.values() {
+            let used = client.link.last_used();
+            let latest = latest.entry(client.link.endpoint.without_credentials()).or_insert(used);
+            *latest = used.max(*latest);
+        }
+        let idle: Vec<_> = clients
+            .values()
+            .filter(|client| is_idle(client, latest[&client.link.endpoint.without_credentials()]))
+            .map(Rc::clone)
+            .collect();
+        drop(latest);
+        for client in idle {
+            client.link.close();
+        }
+        // Nothing is under way for one that is only here, and no call can come for an endpoint that is only there.
+        clients.retain(|_, client| {
+            Rc::strong_count(client) > 1
+                || client.needs_connection()
+                || client.link.current().is_some()
+                || Arc::strong_count(&client.link.endpoint) > 1
+        });
+        self.next_sweep.set((!clients.is_empty()).then(|| Instant::now() + SWEEP));
+    }
+
+    fn handle(self: &Rc<Self>, request: Request) {
+        match request {
+            Request::Lock { ticket, settings, resource } => {
+                fail_point!("dispatcher", &resource);
+                let client = self.client(&settings.endpoint);
+                acquire::lock(&client, ticket, settings, &resource);
+            }
+            Request::Wait { ticket, instance, settings, resource, timeout } => {
+                let client = self.client(&settings.endpoint);
+                wait::wait(&client, ticket, instance, settings, &resource, timeout);
+            }
+            Request::CancelWait { settings, resource, environment, call } => {
+                let key = settings.key_of(&resource);
+                wait::cancel(&self.client(&settings.endpoint), key, environment, call);
+            }
+            Request::Release { ticket, holdings, losses } => {
+                self.release(ticket, holdings, Releases::telling(losses));
+            }
+            Request::Renew { ticket, holdings, ttl } => {
+                tokio::task::spawn_local(Rc::clone(self).renew(ticket, holdings, ttl));
+            }
+            Request::Disconnect { ticket, endpoint } => {
+                for client in self.clients.borrow().values() {
+                    if client.link.endpoint.is_same_redis(&endpoint) && !client.needs_connection() {
+                        client.link.close();
+                    }
+                }
+                ticket.answer(Ok(Answer::Disconnected));
+            }
+            Request::Leave { environment } => {
+                for client in self.clients.borrow().values() {
+                    release::forget_environment(client, environment);
+                    wait::forget_environment(client, environment);
+                }
+            }
+        }
+    }
+
+    /// The client of an endpoint, made at its first use.
+    fn client(&self, endpoint: &Arc<Endpoint>) -> Rc<Client> {
+        if let Some(client) = self.clients.borrow().get(&Arc::as_ptr(endpoint)) {
+            return Rc::clone(client);
+        }
+        let client = Client::new(Arc::clone(endpoint));
+        let (watched, needed) = (Rc::downgrade(&client), Rc::downgrade(&client));
+        let watch = move |news: &News| {
+            let Some(client) = watched.upgrade() else { return };
+            match news {
+                News::Up => {
+                    renew::validate_all(&client);
+                    client.all_changed();
+                }
+                News::Failing(error) => wait::tell_outage(&client, error),
+                News::Changed(key) => client.changed(key),
+                News::Down | News::AllChanged => client.all_changed(),
+            }
+        };
+        client.link.watch(watch, move || needed.upgrade()?.mending_limit());
+        let (weak, bell) = (Rc::downgrade(&client), Rc::clone(&client.earlier));
+        keep_running(move || renew::beat(weak.clone(), Rc::clone(&bell)));
+        let (weak, bell) = (Rc::downgrade(&client), client.undo.bell());
+        keep_running(move || undo::serve(weak.clone(), Rc::clone(&bell)));
+        self.clients.borrow_mut().insert(Arc::as_ptr(endpoint), Rc::clone(&client));
+        if self.next_sweep.get().is_none() {
+            self.next_sweep.set(Some(Instant::now() + SWEEP));
+        }
+        client
+    }
+
+    fn release(self: &Rc<Self>, ticket: Ticket, holdings: Vec<Arc<Holding>>, releases: Releases) {
+        if holdings.len() <= MOST_AT_ONCE {
+            let done = |releases: Releases| ticket.answer(releases.into_answer());
+            self.release_some(&holdings, releases, done);
+            return;
+        }
+        let desk = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let mut releases = releases;
+            // In parts, so that what else is to be done has a turn between them.
+            for part in holdings.chunks(MOST_AT_ONCE) {
+                let (sender, done) = oneshot::channel();
+                desk.release_some(part, releases, |releases| drop(sender.send(releases)));
+                // It is sent when the last share is gone, whatever becomes of each.
+                releases = done.await.unwrap_or_default();
+            }
+            ticket.answer(releases.into_answer());
+        });
+    }
+
+    /// Releases these, adds what became of them to `releases`, and hands that to `done`.
+    fn release_some(
+        &self,
+        holdings: &[Arc<Holding>],
+        releases: Releases,
+        done: impl FnOnce(Releases) + 'static,
+    ) {
+        for (holding, share) in holdings.iter().zip(releases.shares(holdings, Box::new(done))) {
+            let client = self.client(&holding.settings().endpoint);
+            release::release(&client, Arc::clone(holding), move |outcome| share.tell(outcome));
+        }
+    }
+
+    /// Renews these. The first loss that is found is the answer, with those that were found by then; what is found later
+    /// is told by events, so that a server that hangs does not keep the losses of another untold.
+    async fn renew(self: Rc<Self>, ticket: Ticket, holdings: Vec<Arc<Holding>>, ttl: Duration) {
+        let mut tasks = JoinSet::new();
+        for holding in holdings {
+            let client = self.client(&holding.settings().endpoint);
+            tasks.spawn_local(async move { renew::renew_now(&client, holding.id, ttl).await });
+        }
+        let mut is_any_renewed = false;
+        let mut failure = None;
+        let mut losses = Vec::new();
+        while let Some(renewal) =
+            if losses.is_empty() { tasks.join_next().await } else { tasks.try_join_next() }
+        {
+            match renewal {
+                Ok(Ok(Renewal::Renewed)) => is_any_renewed = true,
+                Ok(Ok(Renewal::NotHeld)) => {}
+                // A release that was asked for meanwhile tells it.
+                Ok(Ok(Renewal::Lost(loss))) => losses.extend(loss.holding.tell_loss().then_some(loss)),
+                Ok(Err(error)) => {
+                    failure.get_or_insert(error);
+                }
+                Err(panic) => {
+                    failure.get_or_insert(Error::Internal(panic.to_string()));
+                }
+            }
+        }
+        let caller = Arc::clone(&ticket.caller);
+        ticket.answer(match (losses.first().map(Loss::to_error), failure) {
+            (None, None) if is_any_renewed => Ok(Answer::Renewed),
+            (None, None) => Err(Error::NotHeld.into()),
+            (Some(error), _) | (None, Some(error)) => {
+                Err(Box::new(CallFailure { error, lost: losses, released: None, failed: Vec::new() }))
+            }
+        });
+        while let Some(renewal) = tasks.join_next().await {
+            if let Ok(Ok(Renewal::Lost(loss))) = renewal {
+                loss::tell(&caller, loss);
+            }
+        }
+    }
+}
+
+/// True for a connection that is up, that nothing needs, and that was not used for long. `latest` is when any connection
+/// of the same kind to the same place was.
+fn is_idle(client: &Client, latest: Instant) -> bool {
+    let used = client.link.last_used();
+    let longest = if latest > used { LONGEST_SUPERSEDED } else { LONGEST_IDLE };
+    client.link.is_quiet() && !client.needs_connection() && used.elapsed() > longest
+}

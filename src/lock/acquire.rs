@@ -1,0 +1,393 @@
+//! Taking a key: one SET, what its failures mean, and what becomes of a reply that was lost or came too late.
+
+mod look;
+
+use std::future::pending;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Value;
+use tokio::time::Instant;
+
+use crate::connection::pipeline::Live;
+use crate::connection::reply::Trouble;
+use crate::connection::send_queue::Lane;
+use crate::connection::supervisor::Patience;
+use crate::lock::attempts::Attempts;
+use crate::lock::endpoint_state::Client;
+use crate::lock::renew;
+use crate::lock::replicas::{self, Replication};
+use crate::lock::sent::Sent;
+use crate::lock::undo;
+use crate::model::answer::{Answer, Ticket};
+use crate::model::error::Error;
+use crate::model::lease::Lease;
+use crate::model::refusal::{Class, is_wrong_type};
+use crate::model::settings::{LogLevel, Settings};
+use crate::protocol::command::{self, Comparison, EXTEND, ScriptCall};
+use crate::time::budget::Limit;
+use crate::time::clock::Moment;
+
+use look::Look;
+pub use look::Sight;
+
+/// Who wants the key, which decides what is retried and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A `lock` that answers within the command's limit.
+    Lock,
+    /// A waiter, that outlasts what passes. With `look` it also reads the key, and asks to be told when it changes.
+    Wait {
+        /// Look at the key.
+        look: bool,
+    },
+}
+
+/// The result of an attempt.
+pub enum Attempt {
+    /// The key holds our value, and its lease is certain.
+    Acquired(Sent),
+    /// Somebody holds it.
+    Held(Sight),
+    /// Redis gave it, but the answer came after its lease: it is given back.
+    TooLate,
+    /// Whoever wanted it has gone before redis had said yes or no.
+    Unwanted,
+}
+
+/// An attempt whose reply is there.
+struct Tried {
+    live: Rc<Live>,
+    sent: Sent,
+    look: Option<Look>,
+    replication: Option<Replication>,
+    /// When the call began to ask.
+    began: Instant,
+    reply: Result<Value, Trouble>,
+}
+
+/// Serves a `lock`. What goes well, as nearly all does, is dealt with right where the reply comes in; a task is made only
+/// for what takes more than one command.
+pub fn lock(client: &Rc<Client>, ticket: Ticket, settings: Arc<Settings>, resource: &str) {
+    let key = settings.key_of(resource);
+    let Some(live) = client.link.current().filter(|_| settings.min_replicas == 0) else {
+        let client = Rc::clone(client);
+        tokio::task::spawn_local(go_on(client, ticket, settings, key, None));
+        return;
+    };
+    let sent = match Sent::now(key, settings) {
+        Ok(sent) => sent,
+        Err(error) => return ticket.answer(Err(error.into())),
+    };
+    let (command, limit) = (sent.take(), sent.settings().command_timeout);
+    let (client, began) = (Rc::clone(client), live.turn());
+    Rc::clone(&live).send_then(Lane::Regular, command, limit, move |reply| match reply {
+        Ok(ref reply) if command::was_taken(reply) == Some(true) => match in_time(&client, sent) {
+            Attempt::Acquired(sent) => renew::keep(&client, sent, ticket),
+            _ => ticket.answer(Ok(Answer::Taken { holder: None })),
+        },
+        Err(Trouble::TimedOut) => ticket.answer(Err(timed_out(&client, &live, sent).into())),
+        Err(trouble @ Trouble::Overdue) => {
+            ticket.answer(Err(trouble.to_error(sent.settings(), "SET", sent.claim.key()).into()));
+        }
+        reply => {
+            let (settings, key) = (Arc::clone(&sent.claim.settings), sent.claim.key().to_owned());
+            let tried = Box::new(Tried { live, sent, look: None, replication: None, began, reply });
+            tokio::task::spawn_local(go_on(client, ticket, settings, key, Some(tried)));
+        }
+    });
+}
+
+/// The rest of a `lock` that one reply did not settle.
+async fn go_on(
+    client: Rc<Client>,
+    ticket: Ticket,
+    settings: Arc<Settings>,
+    key: String,
+    tried: Option<Box<Tried>>,
+) {
+    let acquisition = Acquisition::new(&client, &settings, &key, Purpose::Lock, tried.as_deref());
+    let result = match acquisition.run(pin!(pending()), tried).await {
+        Ok(Attempt::Acquired(sent)) => return renew::keep(&client, sent, ticket),
+        Ok(Attempt::Held(_)) => {
+            let holder = Box::pin(holder_for_log(&client, &settings, &key)).await;
+            Ok(Answer::Taken { holder })
+        }
+        Ok(Attempt::TooLate | Attempt::Unwanted) => Ok(Answer::Taken { holder: None }),
+        Err(error) => Err(error.into()),
+    };
+    ticket.answer(result);
+}
+
+/// Who holds the key, asked only where a log line will say it: an uncontended lock stays one command.
+async fn holder_for_log(client: &Rc<Client>, settings: &Settings, key: &str) -> Option<String> {
+    if settings.log_level < LogLevel::Info {
+        return None;
+    }
+    let live = client.link.current()?;
+    live.ask(command::read(key), settings.command_timeout).await.ok().as_ref().and_then(command::holder_of)
+}
+
+/// Tries to take a key, for a waiter. That lasts until redis has said yes or no, or until `left` between two tries: also
+/// while there is no connection, which may be for ever.
+///
+/// # Errors
+/// What cannot be mended by waiting, or could not be within the limit.
+pub async fn acquire(
+    client: &Rc<Client>,
+    settings: &Arc<Settings>,
+    key: &str,
+    purpose: Purpose,
+    left: impl Future<Output = ()>,
+) -> Result<Attempt, Error> {
+    Acquisition::new(client, settings, key, purpose, None).run(pin!(left), None).await
+}
+
+/// Over when whoever wants the key has gone.
+type Left<'call> = Pin<&'call mut dyn Future<Output = ()>>;
+
+/// The tries of one acquisition.
+struct Acquisition<'call> {
+    client: &'call Rc<Client>,
+    settings: &'call Arc<Settings>,
+    key: &'call str,
+    purpose: Purpose,
+    attempts: Attempts<'call>,
+    /// A value whose SET was not answered: whether the key holds it is to be found out before anything else is tried.
+    open: Option<Sent>,
+}
+
+impl<'call> Acquisition<'call> {
+    /// `tried` is the first try, where that was made before.
+    fn new(
+        client: &'call Rc<Client>,
+        settings: &'call Arc<Settings>,
+        key: &'call str,
+        purpose: Purpose,
+        tried: Option<&Tried>,
+    ) -> Self {
+        let limit = match (purpose, tried) {
+            (Purpose::Lock, None) => Limit::new(settings.command_timeout),
+            (Purpose::Lock, Some(tried)) => Limit::since(tried.began, settings.command_timeout),
+            (Purpose::Wait { .. }, _) => Limit::endless(settings.command_timeout),
+        };
+        let attempts = Attempts::new(client, settings, limit);
+        let attempts = if purpose == Purpose::Lock { attempts } else { attempts.outlasting_memory() };
+        Self { client, settings, key, purpose, attempts, open: None }
+    }
+
+    async fn run(mut self, left: Left<'_>, tried: Option<Box<Tried>>) -> Result<Attempt, Error> {
+        let result = self.repeat(left, tried).await;
+        if let Some(sent) = self.open.take() {
+            undo::discard(self.client, sent);
+        }
+        result
+    }
+
+    async fn repeat(&mut self, mut left: Left<'_>, tried: Option<Box<Tried>>) -> Result<Attempt, Error> {
+        // What takes room is in boxes of its own: a hundred thousand calls may wait here for a connection at once.
+        if let Some(tried) = tried
+            && let Some(attempt) = Box::pin(self.judge(*tried)).await?
+        {
+            return Ok(attempt);
+        }
+        loop {
+            let patience = self.patience();
+            let live = tokio::select! {
+                biased;
+                () = &mut left => return Ok(Attempt::Unwanted),
+                live = self.attempts.connection(patience) => live?,
+            };
+            if let Some(sent) = self.open.take() {
+                match Box::pin(self.find_out(&live, sent)).await? {
+                    Some(attempt) => return Ok(self.answered(attempt)),
+                    None => continue,
+                }
+            }
+            if let Some(attempt) = Box::pin(self.attempt(live)).await? {
+                return Ok(self.answered(attempt));
+            }
+        }
+    }
+
+    fn answered(&self, attempt: Attempt) -> Attempt {
+        if self.purpose != Purpose::Lock {
+            self.attempts.answered();
+        }
+        attempt
+    }
+
+    fn patience(&self) -> Patience {
+        match self.purpose {
+            Purpose::Wait { .. } if self.client.link.has_stood() => Patience::Outage,
+            _ => Patience::Call,
+        }
+    }
+
+    /// One SET, and what comes of it; `None` where another try is to follow.
+    async fn attempt(&mut self, live: Rc<Live>) -> Result<Option<Attempt>, Error> {
+        let mut turn = None;
+        if self.settings.min_replicas > 0 {
+            let limit = (self.purpose == Purpose::Lock).then(|| self.attempts.remaining());
+            turn = replicas::take_turn(self.client, limit).await;
+            if turn.is_none() {
+                let error = Trouble::TimedOut.to_error(self.settings, "SET", self.key);
+                return Err(self.attempts.last().cloned().unwrap_or(error));
+            }
+        }
+        let sent = Sent::now(self.key, Arc::clone(self.settings))?;
+        let looks = matches!(self.purpose, Purpose::Wait { look: true })
+            && !self.attempts.last().is_some_and(Error::is_redirection);
+        let mut tried = attempt(live, sent, looks, self.attempts.remaining()).await;
+        if let Some(replication) = tried.replication.take()
+            && was_taken(&tried.reply)
+        {
+            let replicated = replication.end(self.settings, self.key).await;
+            drop(turn);
+            return match replicated {
+                Ok(()) => Ok(Some(in_time(self.client, tried.sent))),
+                Err(error) => {
+                    undo::discard(self.client, tried.sent);
+                    self.too_few_replicas(error).await
+                }
+            };
+        }
+        drop(turn);
+        self.judge(tried).await
+    }
+
+    /// What the reply to a SET means; `None` where another try is to follow.
+    async fn judge(&mut self, tried: Tried) -> Result<Option<Attempt>, Error> {
+        let Tried { live, sent, look, reply, .. } = tried;
+        let trouble = match reply {
+            Ok(reply) => match command::was_taken(&reply) {
+                Some(true) => return Ok(Some(in_time(self.client, sent))),
+                Some(false) => return Ok(Some(self.held(&live, look).await)),
+                None => live.is_garbled(),
+            },
+            Err(Trouble::Refused(error)) if is_wrong_type(&error) => {
+                return Ok(Some(self.held(&live, look).await));
+            }
+            Err(trouble) => trouble,
+        };
+        let mut error = trouble.to_error(self.settings, "SET", self.key);
+        match trouble {
+            Trouble::Refused(_) | Trouble::Unsent(_) | Trouble::Overdue => {}
+            Trouble::Dropped if sent.can_be_asked_about() => self.open = Some(sent.unanswered_on(&live)),
+            // Another try would break the next connection as well.
+            Trouble::Dropped => return Err(error),
+            Trouble::TimedOut => error = timed_out(self.client, &live, sent),
+        }
+        self.attempts.failed(&live, &trouble, error).await?;
+        Ok(None)
+    }
+
+    async fn held(&self, live: &Rc<Live>, look: Option<Look>) -> Attempt {
+        Attempt::Held(match look {
+            Some(look) => Box::pin(look.see(self.client, live)).await,
+            None => Sight::default(),
+        })
+    }
+
+    /// The reply of a SET was lost with its connection: asks redis what became of it. `None`: another try is to follow,
+    /// of this (which is in `open` again then) or of the SET.
+    async fn find_out(&mut self, live: &Rc<Live>, sent: Sent) -> Result<Option<Attempt>, Error> {
+        let is_closed = sent.has_run_or_never_will(live).await;
+        if let Err(last) = self.attempts.check_time() {
+            self.open = Some(sent);
+            return Err(last);
+        }
+        // An extend, for it asks a master alone: what a server that was demoted has is a copy. It begins the lease anew.
+        let (when, ttl) = (Moment::now(), Some(self.settings.terms.ttl));
+        let call = ScriptCall { claim: &sent.claim, ttl, next: None };
+        let is_ours = match live.compare(Lane::Regular, &EXTEND, &call, self.attempts.remaining()).await {
+            Ok(found) => found == Comparison::Ours,
+            Err(trouble) => {
+                let error = trouble.to_error(self.settings, EXTEND.name, self.key);
+                self.open = Some(sent);
+                // A waiter tries again, and what is final comes back as the answer to that.
+                let is_given_up = self.purpose != Purpose::Lock && error.class() == Class::Final;
+                if !is_given_up {
+                    self.attempts.failed(live, &trouble, error).await?;
+                } else if let Some(sent) = self.open.take() {
+                    undo::discard(self.client, sent);
+                }
+                return Ok(None);
+            }
+        };
+        if !is_ours {
+            if !is_closed {
+                undo::discard(self.client, sent);
+            }
+            return Ok(None);
+        }
+        let sent = Sent { when, ..sent.answered() };
+        if self.settings.min_replicas == 0 {
+            return Ok(Some(in_time(self.client, sent)));
+        }
+        // It is ours, but whether replicas have it was not answered.
+        undo::discard(self.client, sent);
+        let error = Trouble::Dropped.to_error(self.settings, "WAIT", self.key);
+        self.too_few_replicas(error).await
+    }
+
+    /// The value was discarded, which goes before the next try.
+    async fn too_few_replicas(&mut self, error: Error) -> Result<Option<Attempt>, Error> {
+        if !matches!(error.class(), Class::Later | Class::Reconnect | Class::Unknown) {
+            return Err(error);
+        }
+        self.attempts.unsuitable(error).await?;
+        Ok(None)
+    }
+}
+
+/// Sends one attempt and waits for its reply.
+async fn attempt(live: Rc<Live>, sent: Sent, looks: bool, limit: Duration) -> Tried {
+    let began = Instant::now();
+    // Handed in without a pause between them, so nothing else is written between them: the watch is on what the SET
+    // finds.
+    let looks = looks && live.tells_changes.get();
+    let look = looks.then(|| Look::start(&live, sent.claim.key(), limit));
+    let lane = if look.is_some() { Lane::Joined } else { Lane::Regular };
+    let taking = live.send(lane, sent.take(), limit);
+    let replicates = sent.settings().min_replicas > 0;
+    let replication = replicates.then(|| Replication::start(&live, sent.settings(), limit));
+    let reply = taking.reply().await;
+    Tried { live, sent, look, replication, began, reply }
+}
+
+fn was_taken(reply: &Result<Value, Trouble>) -> bool {
+    reply.as_ref().ok().and_then(command::was_taken) == Some(true)
+}
+
+/// A lease is counted from before its command was sent, so a slow reply may bring one that is over.
+fn in_time(client: &Rc<Client>, sent: Sent) -> Attempt {
+    if Moment::now() < Lease::begin(sent.settings().terms, sent.when).certain_until() {
+        return Attempt::Acquired(sent);
+    }
+    undo::discard(client, sent);
+    Attempt::TooLate
+}
+
+/// No answer came in time. The SET may still run, so it is undone.
+fn timed_out(client: &Rc<Client>, live: &Live, sent: Sent) -> Error {
+    let error = Trouble::TimedOut.to_error(sent.settings(), "SET", sent.claim.key());
+    undo::discard(client, sent.unanswered_on(live));
+    with_consequence(error)
+}
+
+fn with_consequence(error: Error) -> Error {
+    match error {
+        Error::Timeout { endpoint, command, key, after_ms, .. } => Error::Timeout {
+            endpoint,
+            command,
+            key,
+            after_ms,
+            consequence: "; if redis still runs it, the key is deleted again as soon as redis can be reached, \
+                          and lapses by its ttl at the latest",
+        },
+        other => other,
+    }
+}

@@ -1,0 +1,301 @@
+//! What belongs to one endpoint: the shared connection, what is held through it, and who waits for what.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashSet;
+use tokio::sync::{Mutex, Notify};
+use tokio::time::Instant;
+
+use crate::connection::supervisor::Link;
+use crate::lock::schedule::Schedule;
+use crate::lock::table::{Held, Numbered};
+use crate::lock::undo::Undo;
+use crate::lock::wait_queue::Queue;
+use crate::model::answer::Caller;
+use crate::model::endpoint::Endpoint;
+use crate::model::lease::{Interval, Lease, Step};
+use crate::model::reservation::{Holding, Phase};
+use crate::model::settings::DEFAULT_CONNECT_TIMEOUT;
+use crate::time::clock::Moment;
+
+/// Less than this is too short for a connect across a continent and its handshake.
+const SHORTEST_CONNECT: Duration = Duration::from_millis(500);
+
+/// Between two moments at which all waiters that pause are told to try.
+const RETRY_ALL: Duration = Duration::from_secs(1);
+
+/// A reservation as its keeper sees it.
+pub struct Reservation {
+    /// What its caller sees of it.
+    pub holding: Arc<Holding>,
+    /// Its life on our clock.
+    pub lease: Lease,
+    /// Who is told of a loss.
+    pub caller: Arc<Caller>,
+    /// How often in a row the key had gone from holder to holder inside this process when it came here.
+    pub hand_overs: u32,
+    /// A failed renewal was already told; the next one of the same outage is not.
+    pub has_complained: bool,
+    /// Its entry in the schedule; [`Moment::NEVER`] if it has none.
+    scheduled: Moment,
+}
+
+impl Reservation {
+    /// How long after one renewal the next is sent.
+    #[must_use]
+    pub fn interval(&self) -> Interval {
+        self.holding.settings().terms.interval
+    }
+
+    /// True where its lease ends before a renewal is due.
+    #[must_use]
+    pub fn never_renews(&self) -> bool {
+        self.lease.never_renews(self.interval())
+    }
+
+    /// What is to be done at `now`. Only what is held is renewed; what could not be released lapses.
+    fn step(&self, now: Moment) -> Step {
+        match (self.holding.phase(), self.lease.step(now)) {
+            (Phase::Held, step) | (Phase::Unreleased, step @ (Step::Expired | Step::HeldTooLong)) => step,
+            _ => Step::Nothing,
+        }
+    }
+
+    /// When the heartbeat is to look at it again; [`Moment::NEVER`] while a release of it is under way.
+    fn next(&self) -> Moment {
+        match self.holding.phase() {
+            Phase::Held => self.lease.next(),
+            Phase::Unreleased => self.lease.certain_until(),
+            _ => Moment::NEVER,
+        }
+    }
+}
+
+impl Numbered for Reservation {
+    fn number(&self) -> u64 {
+        self.holding.id
+    }
+}
+
+/// One endpoint's state. Owned by the one thread that runs the core, so nothing here is locked.
+pub struct Client {
+    /// The connection that all of it goes through.
+    pub link: Rc<Link>,
+    /// What is held, by [`Holding::id`].
+    held: RefCell<Held<Reservation>>,
+    schedule: RefCell<Schedule>,
+    /// Rung when the first entry of the schedule is earlier than the heartbeat's sleep, and when there is nobody left for
+    /// whom it could beat.
+    pub earlier: Rc<Notify>,
+    /// What is held, but could not be renewed at its last try, or was not yet on this connection.
+    doubtful: RefCell<FxHashSet<u64>>,
+    /// What is to be deleted, and nobody waits for.
+    pub undo: Undo,
+    /// Held by the one lock that waits for replicas.
+    pub replication: Mutex<()>,
+    /// Keys that the waiters of this process leave to those of others, and until when.
+    turns_of_others: RefCell<HashMap<Arc<str>, Instant>>,
+    /// Who waits, by key.
+    pub queues: RefCell<HashMap<Arc<str>, Rc<Queue>>>,
+    /// How many of them had a try that was not answered, and none since that was.
+    pub waiters_in_trouble: Cell<u32>,
+    /// Told when what kept waiters from an answer has passed, and when that was.
+    passed: Notify,
+    passed_at: Cell<Option<Instant>>,
+}
+
+impl Client {
+    /// A client that opens nothing yet.
+    #[must_use]
+    pub fn new(endpoint: Arc<Endpoint>) -> Rc<Self> {
+        Rc::new(Self {
+            link: Link::new(endpoint),
+            held: RefCell::default(),
+            schedule: RefCell::default(),
+            earlier: Rc::default(),
+            doubtful: RefCell::default(),
+            undo: Undo::default(),
+            replication: Mutex::const_new(()),
+            turns_of_others: RefCell::default(),
+            queues: RefCell::default(),
+            waiters_in_trouble: Cell::new(0),
+            passed: Notify::new(),
+            passed_at: Cell::new(None),
+        })
+    }
+
+    /// True while a broken connection must be mended without anybody calling.
+    #[must_use]
+    pub fn needs_connection(&self) -> bool {
+        !self.held.borrow().is_empty() || !self.queues.borrow().is_empty() || self.undo.is_needed()
+    }
+
+    /// How long an attempt to mend the connection may take, if it is needed: so short that a lease which is hurt by the
+    /// outage has time for more than one, for a connect can hang where the next one would not.
+    #[must_use]
+    pub fn mending_limit(&self) -> Option<Duration> {
+        if !self.needs_connection() {
+            return None;
+        }
+        let held = self.held.borrow();
+        let shortest = held.iter().map(|one| one.holding.settings().command_timeout).min();
+        Some(shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(SHORTEST_CONNECT)))
+    }
+
+    /// Until a waiter has its answer after tries that had none.
+    pub async fn trouble_passed(&self) {
+        self.passed.notified().await;
+    }
+
+    /// A waiter has: all that pause between two tries have the next one now. Not each time, for trouble may come and go.
+    pub fn tell_trouble_passed(&self) {
+        if self.passed_at.get().is_none_or(|when| when.elapsed() >= RETRY_ALL) {
+            self.passed_at.set(Some(Instant::now()));
+            self.passed.notify_waiters();
+        }
+    }
+
+    /// Tells the queue for a key that the key has changed: what was read of it may no longer be so.
+    pub fn changed(&self, key: &str) {
+        if let Some(queue) = self.queues.borrow().get(key) {
+            queue.changed();
+        }
+    }
+
+    /// Tells all queues that their keys may have changed.
+    pub fn all_changed(&self) {
+        for queue in self.queues.borrow().values() {
+            queue.changed();
+        }
+    }
+
+    /// It is the turn of other processes at a key until `end`.
+    pub fn start_turn_of_others(&self, key: &str, end: Instant) {
+        let mut turns = self.turns_of_others.borrow_mut();
+        turns.retain(|_, end| *end > Instant::now());
+        turns.insert(key.into(), end);
+    }
+
+    /// The end of the turn of other processes at a key, if there is one.
+    pub fn turn_of_others(&self, key: &str) -> Option<Instant> {
+        self.turns_of_others.borrow().get(key).copied().filter(|end| *end > Instant::now())
+    }
+
+    /// Adds what was just acquired; `make` gets its id.
+    pub fn keep(
+        &self,
+        lease: Lease,
+        caller: Arc<Caller>,
+        hand_overs: u32,
+        make: impl FnOnce(u64) -> Arc<Holding>,
+    ) -> Arc<Holding> {
+        let mut held = self.held.borrow_mut();
+        let reservation = held.insert(|id| {
+            let (holding, scheduled) = (make(id), Moment::NEVER);
+            Reservation { holding, lease, caller, hand_overs, has_complained: false, scheduled }
+        });
+        self.plan(reservation);
+        Arc::clone(&reservation.holding)
+    }
+
+    /// Looks at a reservation.
+    pub fn with<Result>(&self, id: u64, look: impl FnOnce(&Reservation) -> Result) -> Option<Result> {
+        self.held.borrow_mut().get_mut(id).map(|reservation| look(reservation))
+    }
+
+    /// Changes a reservation, and plans when the heartbeat looks at it again.
+    pub fn update(&self, id: u64, change: impl FnOnce(&mut Reservation)) {
+        if let Some(reservation) = self.held.borrow_mut().get_mut(id) {
+            change(reservation);
+            self.plan(reservation);
+        }
+    }
+
+    /// Plans for all of them.
+    pub fn plan_all(&self) {
+        for id in self.find(|_| true) {
+            self.update(id.0, |_| {});
+        }
+    }
+
+    fn plan(&self, reservation: &mut Reservation) {
+        let (id, when) = (reservation.holding.id, reservation.next());
+        if reservation.scheduled == when {
+            return;
+        }
+        let mut schedule = self.schedule.borrow_mut();
+        if reservation.scheduled != Moment::NEVER {
+            schedule.remove(reservation.scheduled, id);
+        }
+        reservation.scheduled = when;
+        if when != Moment::NEVER && schedule.insert(when, id) {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Takes a reservation out, for good.
+    pub fn take(&self, id: u64) -> Option<Reservation> {
+        let taken = self.held.borrow_mut().remove(id)?;
+        self.schedule.borrow_mut().remove(taken.scheduled, id);
+        self.trust(id);
+        Some(taken)
+    }
+
+    /// The reservations that need attention at `now`, and what for. They are planned anew as if nothing came of it.
+    pub fn take_due(&self, now: Moment) -> Vec<(u64, Step)> {
+        let due = self.schedule.borrow_mut().take_due(now);
+        let mut held = self.held.borrow_mut();
+        let step = |id| {
+            let reservation = held.get_mut(id)?;
+            reservation.scheduled = Moment::NEVER;
+            Some((id, reservation.step(now)))
+        };
+        due.into_iter().filter_map(step).collect()
+    }
+
+    /// The key of a reservation; empty for one that is not there.
+    #[cfg(test)]
+    pub fn key_of(&self, id: u64) -> String {
+        self.with(id, |reservation| reservation.holding.key().to_owned()).unwrap_or_default()
+    }
+
+    /// When the heartbeat has to look again.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Moment> {
+        self.schedule.borrow().next()
+    }
+
+    /// The ids of all that is held and fits, and until when each is certain.
+    pub fn find(&self, fits: impl Fn(&Reservation) -> bool) -> Vec<(u64, Moment)> {
+        let held = self.held.borrow();
+        held.iter().filter(|one| fits(one)).map(|one| (one.holding.id, one.lease.certain_until())).collect()
+    }
+
+    /// Whether a reservation is still ours is not known since now.
+    pub fn doubt(&self, id: u64) {
+        self.doubtful.borrow_mut().insert(id);
+    }
+
+    /// It is known. True if it was not.
+    pub fn trust(&self, id: u64) -> bool {
+        let mut doubtful = self.doubtful.borrow_mut();
+        !doubtful.is_empty() && doubtful.remove(&id)
+    }
+
+    /// Those of which it is not known.
+    pub fn doubtful(&self) -> Ref<'_, FxHashSet<u64>> {
+        self.doubtful.borrow()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Those who work for it find that it is gone.
+        self.earlier.notify_one();
+        self.undo.bell().notify_one();
+    }
+}

@@ -1,0 +1,98 @@
+//! The results of one release, of all its reservations, and the one answer that they make.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::lock::release::Outcome;
+use crate::model::answer::{Answer, CallFailure, Loss};
+use crate::model::error::Error;
+use crate::model::reservation::Holding;
+
+/// The results of one release, of all its reservations.
+#[derive(Default)]
+pub struct Releases {
+    released: usize,
+    lost: Vec<Loss>,
+    failed: Vec<Arc<str>>,
+    failure: Option<Error>,
+}
+
+impl Releases {
+    /// The results of a release that is to tell losses which were found before.
+    #[must_use]
+    pub fn telling(lost: Vec<Loss>) -> Self {
+        Self { lost, ..Self::default() }
+    }
+
+    /// Gives a share for each of these. `done` is told when all of them are gone.
+    pub fn shares(self, holdings: &[Arc<Holding>], done: Done) -> impl Iterator<Item = Share> {
+        let counter = Rc::new(Count { releases: RefCell::new(self), done: Cell::new(Some(done)) });
+        let keys = holdings.iter().map(|holding| Some(holding.key().into()));
+        keys.map(move |key| Share { count: Rc::clone(&counter), key })
+    }
+
+    /// The answer to the call.
+    ///
+    /// # Errors
+    /// What was lost, and what could not be released.
+    pub fn into_answer(self) -> Result<Answer, Box<CallFailure>> {
+        let Self { released, lost, failed, failure } = self;
+        match failure.or_else(|| lost.first().map(Loss::to_error)) {
+            None => Ok(Answer::Released(released)),
+            Some(error) => Err(Box::new(CallFailure { error, lost, released: Some(released), failed })),
+        }
+    }
+
+    fn add(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Released => self.released += 1,
+            Outcome::Lost(loss) => self.lost.push(loss),
+            Outcome::Failed(key, error) => {
+                self.failed.push(key);
+                self.failure.get_or_insert(error);
+            }
+        }
+    }
+}
+
+/// Is told the results.
+pub type Done = Box<dyn FnOnce(Releases)>;
+
+/// Counts the results. Tells them when the last share of it is gone.
+struct Count {
+    releases: RefCell<Releases>,
+    done: Cell<Option<Done>>,
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            done(self.releases.take());
+        }
+    }
+}
+
+/// One reservation's share of a release. One that is dropped untold, by a panic say, has failed.
+pub struct Share {
+    count: Rc<Count>,
+    /// Its key; none once it is told.
+    key: Option<Arc<str>>,
+}
+
+impl Share {
+    /// What became of it.
+    pub fn tell(mut self, outcome: Outcome) {
+        self.key = None;
+        self.count.releases.borrow_mut().add(outcome);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            let error = Error::Internal("a release ended without an answer".into());
+            self.count.releases.borrow_mut().add(Outcome::Failed(key, error));
+        }
+    }
+}

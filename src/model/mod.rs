@@ -1,0 +1,20 @@
+//! Values that more than one thread or room sees. They do no I/O.
+//!
+//! - [`reservation`], [`token`], [`lease`], [`settings`]: a lock that is held, and what it goes by.
+//! - [`endpoint`], [`secret`], [`tls`]: which redis, and how to log in.
+//! - [`answer`]: how the core answers calls and reports events.
+//! - [`error`], with [`refusal`], [`acl`], [`system_error`] and [`quote`]: what fails, in words.
+
+pub mod acl;
+pub mod answer;
+pub mod endpoint;
+pub mod error;
+pub mod lease;
+pub mod quote;
+pub mod refusal;
+pub mod reservation;
+pub mod secret;
+pub mod settings;
+pub mod system_error;
+pub mod tls;
+pub mod token;

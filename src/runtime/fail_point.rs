@@ -1,0 +1,50 @@
+//! Places at which a test makes the core panic. In the shipped build there are none: [`fail_point!`] is nothing there.
+
+/// Panics here if a test has armed the place of this name for this subject; once for each time that it was armed.
+macro_rules! fail_point {
+    ($place:expr, $subject:expr) => {
+        #[cfg(test)]
+        crate::runtime::fail_point::reach($place, $subject.as_ref());
+    };
+}
+
+#[cfg(test)]
+static ARMED: std::sync::Mutex<Vec<(&str, String)>> = std::sync::Mutex::new(Vec::new());
+
+/// Arms a place for one subject: a resource, a key, an endpoint. Others, of tests that run at the same time, pass it.
+#[cfg(test)]
+pub fn arm(place: &'static str, subject: &str) {
+    lock().push((place, subject.to_owned()));
+}
+
+/// Takes back all armings for a subject.
+#[cfg(test)]
+pub fn disarm(subject: &str) {
+    lock().retain(|(_, of)| of != subject);
+}
+
+#[cfg(test)]
+/// Where [`fail_point!`] leads.
+///
+/// # Panics
+/// If it is armed.
+pub fn reach(place: &str, subject: &str) {
+    let armed = {
+        let mut all = lock();
+        let found = all.iter().position(|(name, of)| *name == place && of == subject);
+        found.map(|index| all.swap_remove(index))
+    };
+    assert!(armed.is_none(), "fail point {place} of {subject}");
+}
+
+/// True once every arming for this subject was used.
+#[cfg(test)]
+#[must_use]
+pub fn is_used_up(subject: &str) -> bool {
+    lock().iter().all(|(_, of)| of != subject)
+}
+
+#[cfg(test)]
+fn lock() -> std::sync::MutexGuard<'static, Vec<(&'static str, String)>> {
+    ARMED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

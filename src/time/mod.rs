@@ -1,0 +1,5 @@
+//! Time: the clock, pauses between tries, and the time that one call may spend.
+
+pub mod backoff;
+pub mod budget;
+pub mod clock;
