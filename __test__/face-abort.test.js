@@ -3,7 +3,7 @@
 
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
-const { on_abort, reason_of, abort } = require('../lib/abort');
+const { on_abort, reason_of, abort } = require('../lib/telling/abort');
 
 /** A signal as a package for old runtimes brings it: no reason, and it counts its listeners. */
 function makeSignal() {

@@ -4,8 +4,8 @@
 
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
-const { Call } = require('../lib/context');
-const { Holding } = require('../lib/holding');
+const { Call } = require('../lib/calls/call');
+const { Holding } = require('../lib/leases/holding');
 
 function make(Base = Holding) {
   // A lease's value is asked of the native side, which is not here.
@@ -177,10 +177,10 @@ test('signal: asked for only after a loss, while something is still held, it is 
 /** Fakes the clock, and loads what goes by it: a package that is loaded already has taken Node's own. */
 function withFakedClock(t) {
   t.mock.timers.enable({ apis: ['setTimeout'] });
-  const places = ['timers', 'holding'].map((name) => require.resolve(`../lib/${name}`));
+  const places = ['timers', 'leases/holding'].map((name) => require.resolve(`../lib/${name}`));
   const loaded = places.map((place) => require.cache[place]);
   for (const place of places) delete require.cache[place];
-  const { Holding: Faked } = require('../lib/holding');
+  const { Holding: Faked } = require('../lib/leases/holding');
   places.forEach((place, index) => (require.cache[place] = loaded[index]));
   return Faked;
 }

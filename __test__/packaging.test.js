@@ -17,6 +17,7 @@ const { makePackages } = require('../scripts/release/packages');
 const { targets, binaryName, packageName } = require('../scripts/release/targets');
 const { packInto } = require('../scripts/setup/pack');
 const { root } = require('./support/child');
+const { filesBelow } = require('./support/sources');
 
 const manifest = require('../package.json');
 const here = platform_name();
@@ -43,9 +44,7 @@ const face = [
   'README.md',
   'index.d.ts',
   'index.js',
-  ...['lib', 'lib-js'].flatMap((name) =>
-    fs.readdirSync(path.join(root, name)).map((file) => `${name}/${file}`),
-  ),
+  ...['lib', 'lib-js'].flatMap(filesBelow),
   'package.json',
 ];
 

@@ -3,7 +3,7 @@
 
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
-const { lease_of } = require('../lib/calls');
+const { lease_of } = require('../lib/calls/pending');
 const { startChild } = require('./support/child');
 const { commandCalls, countCommands } = require('./support/commands');
 const { makeReservation, ask, askError, keepLog, keepLosses } = require('./support/reservation');

@@ -11,8 +11,8 @@ const ts = require('typescript');
 const ReserveResource = require('../index.js');
 const { make_error } = require('../lib/errors');
 const manifest = require('../package.json');
+const { filesBelow, read } = require('./support/sources');
 
-const root = path.resolve(__dirname, '..');
 const folder = path.join(__dirname, 'surface');
 
 /** Compares with the file, or writes it where that was asked for. */
@@ -71,8 +71,8 @@ test('what the module exports, and what its instances have', () => {
 });
 
 test('the errors: each code and its class', () => {
-  const native = fs.readdirSync(path.join(root, 'src')).filter((name) => name.endsWith('.rs'));
-  const sources = ['lib/errors.js', ...native.map((name) => `src/${name}`)].map(read);
+  const native = filesBelow('src').filter((name) => name.endsWith('.rs') && !name.startsWith('src/tests/'));
+  const sources = ['lib/errors.js', ...native].map(read);
   // Those of TLS are codes of causes, as Node has them.
   const codes = new Set(sources.flatMap((text) => text.match(/(?<=['"\s])ERR_(?!SSL|TLS)[A-Z_]+/g) || []));
   const surface = Object.fromEntries([...codes].sort().map((code) => [code, make_error(code, '').name]));
@@ -102,7 +102,3 @@ test('every class and code of the errors is declared', () => {
   const missing = classes.filter((name) => !declared.includes(`export class ${name} `));
   assert.deepEqual(missing, []);
 });
-
-function read(file) {
-  return fs.readFileSync(path.join(root, file), 'utf8');
-}

@@ -17,7 +17,7 @@ function main() {
     );
     return 1;
   }
-  // The name of what only such a build exports (src/counted.rs).
+  // The name of what only such a build exports (src/addon/counting_allocator.rs).
   for (const name of files.filter((file) =>
     fs.readFileSync(path.join(root, file)).includes('allocated_bytes'),
   )) {

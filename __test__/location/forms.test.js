@@ -5,7 +5,7 @@
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const util = require('node:util');
-const { location_from, key_prefix_from } = require('../../lib/location');
+const { location_from, key_prefix_from } = require('../../lib/arguments/location');
 
 /** A location in short: without what is the default, and with a mark for certificates. */
 function short(host, port, password, options) {

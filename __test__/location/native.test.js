@@ -8,7 +8,7 @@ const { startChild } = require('../support/child');
 
 const calls = [];
 
-// The kinds of letters, as src/environment.rs numbers them.
+// The kinds of letters, as src/addon/environment.rs numbers them.
 const ACQUIRED = 0;
 const RELEASED = 2;
 const DONE = 3;

@@ -4,9 +4,9 @@
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const vm = require('node:vm');
-const { wait_options_from } = require('../../lib/arguments');
-const { endpoint_from, key_prefix_from, location_from } = require('../../lib/location');
-const { tls_from } = require('../../lib/trust');
+const { wait_options_from } = require('../../lib/arguments/values');
+const { endpoint_from, key_prefix_from, location_from } = require('../../lib/arguments/location');
+const { tls_from } = require('../../lib/arguments/tls');
 
 const PEM = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----';
 

@@ -5,7 +5,7 @@ const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const util = require('node:util');
 const ReserveResource = require('../../index.js');
-const { without_secrets } = require('../../lib/url');
+const { without_secrets } = require('../../lib/arguments/url');
 
 const SECRET = 'Zq7vXw';
 

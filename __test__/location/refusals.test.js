@@ -4,7 +4,7 @@
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const util = require('node:util');
-const { location_from } = require('../../lib/location');
+const { location_from } = require('../../lib/arguments/location');
 const { SECRET, TYPE, VALUE, checkRefusals } = require('./support');
 
 const PEM = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----';

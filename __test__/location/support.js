@@ -8,7 +8,7 @@ const net = require('node:net');
 const { after, before, test } = require('node:test');
 const util = require('node:util');
 const ReserveResource = require('../../index.js');
-const { location_from } = require('../../lib/location');
+const { location_from } = require('../../lib/arguments/location');
 
 const TYPE = 'ERR_INVALID_ARG_TYPE';
 const VALUE = 'ERR_INVALID_ARG_VALUE';

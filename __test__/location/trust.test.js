@@ -8,7 +8,7 @@ const os = require('node:os');
 const path = require('node:path');
 const { test } = require('node:test');
 const tls = require('node:tls');
-const { tls_from, is_trusted_by_node } = require('../../lib/trust');
+const { tls_from, is_trusted_by_node } = require('../../lib/arguments/tls');
 const { startChild } = require('../support/child');
 const { removeAtEnd } = require('../support/reaper');
 
@@ -19,7 +19,7 @@ const asked = `
   const reservation = new ReserveResource('me', 'e', 1, 0, 2, false, '', { db: 1, tls: false });
   reservation._init_redis();
   before.push(loaded());
-  const { tls_from } = require('./lib/trust');
+  const { tls_from } = require('./lib/arguments/tls');
   const own = tls_from({ ca: '-----BEGIN CERTIFICATE-----' });
   before.push(loaded());
   const { ca } = tls_from(true);

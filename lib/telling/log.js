@@ -2,9 +2,9 @@
 // nothing is thrown at the code that logs.
 'use strict';
 
-const { is_plain } = require('./arguments');
-const { are_options } = require('./construct');
-const { ReservationError } = require('./errors').classes;
+const { is_plain } = require('../arguments/values');
+const { are_options } = require('../arguments/construct');
+const { ReservationError } = require('../errors').classes;
 const { format, from_environment, give_event, is_logger, make_up, write_line } = require('./loggers');
 
 const LEVELS = { trace: 0, debug: 1, info: 2, warning: 3, error: 4, critical: 5 };

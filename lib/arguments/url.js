@@ -2,7 +2,7 @@
 // such a text is ever quoted in an error, for a password may stand anywhere in one that is written wrong.
 'use strict';
 
-const { wrong_value } = require('./arguments');
+const { wrong_value } = require('./values');
 const { refuse_unknown } = require('./names');
 
 const HIDDEN = '[hidden]';

@@ -2,13 +2,13 @@
 // instance, a callback in another one's place, what a promise passes on. Each gets an error that says what was meant.
 'use strict';
 
-const { wrong_type, wrong_value } = require('./arguments');
-const { Call } = require('./context');
+const { wrong_type, wrong_value } = require('../arguments/values');
+const { Call } = require('./call');
 const { is_handle } = require('./endpoint');
-const { describe } = require('./errors');
-const log = require('./log');
+const { describe } = require('../errors');
+const log = require('../telling/log');
 const { is_overridden } = require('./overridden');
-const { peek } = require('./state');
+const { peek } = require('../leases/state');
 
 /** Whether a method was taken off its instance: no object of ours, however made, is without _init_redis. */
 function is_astray(instance) {
@@ -85,8 +85,8 @@ function refuse_client(instance) {
 /** For code that would clear 0.4.0's timer while a lock is held, which ended its renewal. */
 function tell_of_heartbeat(instance) {
   const state = peek(instance);
-  if (state === undefined || state.size === 0 || state.seldom.warned_of_heartbeat) return;
-  state.own_seldom.warned_of_heartbeat = true;
+  if (state === undefined || state.size === 0 || state.warned_of_heartbeat) return;
+  state.warned_of_heartbeat = true;
   log.warn(instance, 'heartbeat-is-no-timer', {
     field: '_heartbeat',
     remedy: 'Renewal is native: release() ends it, and a heartbeat_interval of Infinity does without it',

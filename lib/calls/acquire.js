@@ -1,16 +1,16 @@
 // Getting a lock: lock() and wait_until_lock(), from the arguments to the answer and the lines around it.
 'use strict';
 
-const { on_abort, reason_of } = require('./abort');
-const { key_of, resource_name, wait_options_from } = require('./arguments');
+const { on_abort, reason_of } = require('../telling/abort');
+const { key_of, resource_name, wait_options_from } = require('../arguments/values');
 const { Attempt, answer_other_waits, hold, join, leave, misplaced, prepare, refuse } = require('./attempt');
-const { ask } = require('./calls');
-const { from_native } = require('./errors');
-const log = require('./log');
-const { holds } = require('./native');
+const { ask } = require('./pending');
+const { from_native } = require('../errors');
+const log = require('../telling/log');
+const { holds } = require('../leases/native');
 const { is_overridden } = require('./overridden');
 const { behind_callback, wrong_callback } = require('./slips');
-const { state_of } = require('./state');
+const { state_of } = require('../leases/state');
 const { turn_of } = require('./turn');
 const { WaitByCalling } = require('./wait_by_calling');
 

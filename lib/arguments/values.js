@@ -3,7 +3,7 @@
 // in location.js.
 'use strict';
 
-const { make_error, describe } = require('./errors');
+const { make_error, describe } = require('../errors');
 const { member_of, refuse_unknown } = require('./names');
 
 // 278 years: what is longer means "for ever", and this still fits every clock that counts in nanoseconds.

@@ -12,10 +12,10 @@ const {
   port_from,
   wrong_type,
   wrong_value,
-} = require('./arguments');
-const { describe } = require('./errors');
+} = require('./values');
+const { describe } = require('../errors');
 const { member_of, refuse_unknown } = require('./names');
-const { tls_from } = require('./trust');
+const { tls_from } = require('./tls');
 
 const DEFAULT_CLIENT_NAME = 'redis-reservation';
 const MEMBER_OPTIONS = ['host', 'port'];

@@ -2,9 +2,9 @@
 // gives it.
 'use strict';
 
-const { are_options } = require('./construct');
-const { private_keys } = require('./state');
-const { HIDDEN, without_secrets } = require('./url');
+const { are_options } = require('../arguments/construct');
+const { private_keys } = require('../leases/state');
+const { HIDDEN, without_secrets } = require('../arguments/url');
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom');
 

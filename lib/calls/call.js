@@ -3,9 +3,9 @@
 'use strict';
 
 const { AsyncResource } = require('async_hooks');
-const { wrong_type } = require('./arguments');
-const { describe, place } = require('./errors');
-const { next_tick, setImmediate } = require('./timers');
+const { wrong_type } = require('../arguments/values');
+const { describe, place } = require('../errors');
+const { next_tick, setImmediate } = require('../timers');
 
 /** An async context. It keeps no process alive: what looks for that which does, such as jest, may ask it. */
 class Scope extends AsyncResource {

@@ -3,7 +3,7 @@
 'use strict';
 
 const events = require('events');
-const { abort_error } = require('./errors');
+const { abort_error } = require('../errors');
 
 const heard = new WeakMap();
 

@@ -2,7 +2,7 @@
 // logs. A log that fails costs no line: its lines go to stderr, and with the first of them the reason and the remedy.
 'use strict';
 
-const { describe, with_json } = require('./errors');
+const { describe, with_json } = require('../errors');
 
 // The methods that a line of each level may be given to, the best first: kayvee's, then those of other loggers. The last
 // is Nest's.

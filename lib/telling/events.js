@@ -3,15 +3,15 @@
 // of it, exactly once.
 'use strict';
 
-const { call_of, lapse, lease_of, settle } = require('./calls');
-const { guarded, rethrow, run_in } = require('./context');
-const { make_error, from_native } = require('./errors');
+const { call_of, lapse, lease_of, settle } = require('../calls/pending');
+const { guarded, rethrow, run_in } = require('../calls/call');
+const { make_error, from_native } = require('../errors');
 const log = require('./log');
 const loss = require('./loss');
-const { peek } = require('./state');
-const { next_tick, setImmediate } = require('./timers');
+const { peek } = require('../leases/state');
+const { next_tick, setImmediate } = require('../timers');
 
-// The kinds of letters, as src/environment.rs numbers them.
+// The kinds of letters, as src/addon/environment.rs numbers them.
 const ACQUIRED = 0;
 const TAKEN = 1;
 const RELEASED = 2;

@@ -6,17 +6,17 @@
 // lock() answers with it if it is asked for that name. What is not asked for goes back at once.
 'use strict';
 
-const { on_abort, reason_of } = require('./abort');
-const { key_of, resource_name, wrong_value } = require('./arguments');
+const { on_abort, reason_of } = require('../telling/abort');
+const { key_of, resource_name, wrong_value } = require('../arguments/values');
 const { Attempt, join, leave, refuse } = require('./attempt');
-const { ask } = require('./calls');
-const { run_in } = require('./context');
-const { from_native, make_error } = require('./errors');
-const log = require('./log');
-const { holds } = require('./native');
+const { ask } = require('./pending');
+const { run_in } = require('./call');
+const { from_native, make_error } = require('../errors');
+const log = require('../telling/log');
+const { holds } = require('../leases/native');
 const overridden = require('./overridden');
-const { state_of } = require('./state');
-const { clearTimeout, setTimeout } = require('./timers');
+const { state_of } = require('../leases/state');
+const { clearTimeout, setTimeout } = require('../timers');
 const { Turn, give_back, relied_on, run_in_turn, turn_of } = require('./turn');
 
 // Between the end of a turn and the next one, give or take a tenth: many may have begun at once.

@@ -2,7 +2,7 @@
 // What the same thing is said of in two places must agree; what cannot go together is refused, and both are named.
 'use strict';
 
-const { DEFAULT_KEY_PREFIX, password_from, port_from, wrong_value } = require('./arguments');
+const { DEFAULT_KEY_PREFIX, password_from, port_from, wrong_value } = require('./values');
 const { member_of } = require('./names');
 const {
   CONSTRUCTOR_OPTIONS,
@@ -11,7 +11,7 @@ const {
   option_from,
   options_from,
 } = require('./options');
-const { tls_from } = require('./trust');
+const { tls_from } = require('./tls');
 const { is_url, read_url } = require('./url');
 
 const DEFAULT_HOST = '127.0.0.1';

@@ -3,8 +3,8 @@
 'use strict';
 
 const { AsyncLocalStorage } = require('async_hooks');
-const { key_of } = require('./arguments');
-const { ask } = require('./calls');
+const { key_of } = require('../arguments/values');
+const { ask } = require('./pending');
 const { release } = require('./release');
 
 // Whose turn it is in an async context. Made for the first of them: where there is one, node follows every promise.

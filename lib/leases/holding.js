@@ -3,10 +3,10 @@
 // instant is not known here: the native side decides that by its clock. The values are kept there too.
 'use strict';
 
-const { abort, make_controller } = require('./abort');
-const { keep, let_go } = require('./calls');
-const { run_in } = require('./context');
-const { clearTimeout, setTimeout } = require('./timers');
+const { abort, make_controller } = require('../telling/abort');
+const { keep, let_go } = require('../calls/pending');
+const { run_in } = require('../calls/call');
+const { clearTimeout, setTimeout } = require('../timers');
 
 const LONGEST_TIMER = Math.pow(2, 31) - 1;
 const NONE = new Map();
@@ -56,9 +56,11 @@ class Leases {
   }
 }
 
-/** What few instances need. */
-class Seldom {
+/** What is held. Whoever extends it brings `native`, and a lease's value by `value_of(lease)`. */
+class Holding {
   constructor() {
+    // Null, the only lease, or Leases from the second one on.
+    this.held = null;
     // key -> error: losses that no listener, callback or exception told yet. Null while there is none, as nearly always.
     this.untold = null;
     // One period lasts from an acquisition until nothing is held; after a loss, until the next acquisition. These belong
@@ -66,27 +68,11 @@ class Seldom {
     this.controller = null;
     this.loss = null;
     this.timer = null;
-    this.warned_of_interval = false;
-    this.warned_of_heartbeat = false;
     // True while the timer for overridden renewals is inside the subclass's method.
     this.beating = false;
-  }
-}
-
-const NOTHING_SELDOM = Object.freeze(new Seldom());
-
-/** What is held. Whoever extends it brings `native`, and a lease's value by `value_of(lease)`. */
-class Holding {
-  constructor() {
-    // Null, the only lease, or Leases from the second one on.
-    this.held = null;
-    // To be read; what is to be written to is `own_seldom`.
-    this.seldom = NOTHING_SELDOM;
-  }
-
-  get own_seldom() {
-    if (this.seldom === NOTHING_SELDOM) this.seldom = new Seldom();
-    return this.seldom;
+    // Each is told once an instance.
+    this.warned_of_interval = false;
+    this.warned_of_heartbeat = false;
   }
 
   get size() {
@@ -112,7 +98,7 @@ class Holding {
   add(instance, key, val, handle, scope) {
     const former = this.get(key);
     if (former !== undefined) this.forget(former);
-    if (this.seldom.loss !== null) this.end_period();
+    if (this.loss !== null) this.end_period();
     const lease = new Lease(instance, key, handle, scope);
     keep(handle, lease);
     if (this.held === null) {
@@ -136,14 +122,13 @@ class Holding {
     else if (instance._reserve_key !== latest.key) name(instance, latest, this.value_of(latest));
     if (this.size > 0) return;
     this.held = null;
-    if (this.seldom === NOTHING_SELDOM) return;
     this.stop_timer();
-    if (this.seldom.loss === null) this.end_period();
+    if (this.loss === null) this.end_period();
   }
 
   end_period() {
-    this.seldom.controller = null;
-    this.seldom.loss = null;
+    this.controller = null;
+    this.loss = null;
   }
 
   forget(lease) {
@@ -155,26 +140,25 @@ class Holding {
   /** A lease is gone. The signal hears of it here; telling the caller is left to whoever found out. */
   lose(instance, lease, error) {
     assign(instance, '_lost_reservation', true);
-    const { controller } = this.seldom;
+    const { controller } = this;
     // For a signal that is asked for later, by code which does not know yet.
-    if (this.seldom.loss === null) this.own_seldom.loss = error;
+    if (this.loss === null) this.loss = error;
     this.drop(instance, [lease]);
     if (controller !== null) run_in(lease.scope, abort, controller, error);
   }
 
   keep_untold(key, error) {
-    const seldom = this.own_seldom;
-    if (seldom.untold === null) seldom.untold = new Map();
-    seldom.untold.set(key, error);
+    if (this.untold === null) this.untold = new Map();
+    this.untold.set(key, error);
   }
 
   untold_of(key) {
-    return this.seldom.untold === null ? undefined : this.seldom.untold.get(key);
+    return this.untold === null ? undefined : this.untold.get(key);
   }
 
   /** The losses among `keys` (all for null) that nobody was told of, as key -> error; from now on they count as told. */
   take_untold(keys) {
-    const { untold } = this.seldom;
+    const { untold } = this;
     if (untold === null) return NONE;
     const taken = new Map();
     for (const key of keys === null ? Array.from(untold.keys()) : keys) {
@@ -182,19 +166,19 @@ class Holding {
       taken.set(key, untold.get(key));
       untold.delete(key);
     }
-    if (untold.size === 0) this.seldom.untold = null;
+    if (untold.size === 0) this.untold = null;
     return taken;
   }
 
   /** Made at the first look, for most callers never ask. Undefined where nothing was held or lost, and on old runtimes. */
   signal() {
-    const { loss } = this.seldom;
+    const { loss } = this;
     if ((this.size === 0 && loss === null) || typeof AbortController !== 'function') return undefined;
-    if (this.seldom.controller === null) {
-      this.own_seldom.controller = make_controller();
-      if (loss !== null) abort(this.seldom.controller, loss);
+    if (this.controller === null) {
+      this.controller = make_controller();
+      if (loss !== null) abort(this.controller, loss);
     }
-    return this.seldom.controller.signal;
+    return this.controller.signal;
   }
 
   /**
@@ -202,7 +186,7 @@ class Holding {
    * Nothing waits for this timer: it does not keep the process alive.
    */
   start_timer(interval, beat) {
-    if (this.seldom.timer !== null) return;
+    if (this.timer !== null) return;
     const sleep = (left) => {
       // Timers of more than 2^31 - 1 ms fire at once, so long intervals are slept in pieces.
       const piece = Math.min(left, LONGEST_TIMER);
@@ -212,15 +196,15 @@ class Holding {
         return beat();
       }, piece);
       timer.unref();
-      this.own_seldom.timer = timer;
+      this.timer = timer;
     };
     if (interval() !== Infinity) sleep(interval());
   }
 
   stop_timer() {
-    if (this.seldom.timer === null) return;
-    clearTimeout(this.seldom.timer);
-    this.seldom.timer = null;
+    if (this.timer === null) return;
+    clearTimeout(this.timer);
+    this.timer = null;
   }
 }
 

@@ -2,14 +2,14 @@
 // later one. It stands for those fields alone, so that instances which have the same share one.
 'use strict';
 
-const checked = require('./arguments');
-const { has_lapsed } = require('./calls');
-const { listener } = require('./events');
-const { load } = require('./load');
-const { key_prefix_from, location_from } = require('./location');
-const log = require('./log');
-const { CONSTRUCTOR_OPTIONS } = require('./options');
-const { is_overridden } = require('./overridden');
+const checked = require('../arguments/values');
+const { has_lapsed } = require('../calls/pending');
+const { listener } = require('../telling/events');
+const { load } = require('../load');
+const { key_prefix_from, location_from } = require('../arguments/location');
+const log = require('../telling/log');
+const { CONSTRUCTOR_OPTIONS } = require('../arguments/options');
+const { is_overridden } = require('../calls/overridden');
 const { options_of } = require('./state');
 
 const NOTHING = [];
@@ -135,8 +135,8 @@ function handles_of(leases) {
 /** Once an instance: such a lease ends before its first renewal. Infinity says that this is meant. */
 function warn_of_interval(instance, state) {
   const { heartbeat, ttl } = state.settings;
-  if (state.seldom.warned_of_interval || heartbeat === Infinity || heartbeat < ttl * 1000) return;
-  state.own_seldom.warned_of_interval = true;
+  if (state.warned_of_interval || heartbeat === Infinity || heartbeat < ttl * 1000) return;
+  state.warned_of_interval = true;
   const { heartbeat_interval, lock_ttl } = instance;
   log.warn(instance, 'interval-exceeds-ttl', { heartbeat_interval, lock_ttl });
 }

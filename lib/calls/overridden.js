@@ -2,7 +2,7 @@
 // they are asked. What they do is the caller's own; here it comes to one answer at most.
 'use strict';
 
-const { describe, make_error } = require('./errors');
+const { describe, make_error } = require('../errors');
 
 const METHODS = ['lock', 'ensure_reservation', '_ensure_reservation', '_set_expiration', '_init_redis'];
 

@@ -2,15 +2,15 @@
 // connection, which stands for the one that the whole process shares and opens nothing by itself.
 'use strict';
 
-const { wrong_value } = require('./arguments');
-const { ask } = require('./calls');
-const { Call } = require('./context');
-const { from_native } = require('./errors');
-const { listener } = require('./events');
-const { load, is_loaded } = require('./load');
-const { CONNECTION_OPTIONS, endpoint_from } = require('./location');
-const { clearInterval, setInterval } = require('./timers');
-const { is_trusted_by_node } = require('./trust');
+const { wrong_value } = require('../arguments/values');
+const { ask } = require('./pending');
+const { Call } = require('./call');
+const { from_native } = require('../errors');
+const { listener } = require('../telling/events');
+const { load, is_loaded } = require('../load');
+const { CONNECTION_OPTIONS, endpoint_from } = require('../arguments/location');
+const { clearInterval, setInterval } = require('../timers');
+const { is_trusted_by_node } = require('../arguments/tls');
 
 // Longest that a timer takes; it is only there to be counted by the event loop.
 const LONGEST_TIMER = Math.pow(2, 31) - 1;

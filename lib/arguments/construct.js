@@ -2,7 +2,7 @@
 // The constructor itself never throws: the first call that needs a lock does.
 'use strict';
 
-const { WITH_FIELDS, is_plain, wrong_type, wrong_value } = require('./arguments');
+const { WITH_FIELDS, is_plain, wrong_type, wrong_value } = require('./values');
 const { CONSTRUCTOR_OPTIONS } = require('./options');
 
 // The names of the positions.

@@ -2,12 +2,12 @@
 // or the refusal that it comes to; and which waits of one instance are under way.
 'use strict';
 
-const { key_of } = require('./arguments');
-const { check_log } = require('./construct');
-const { Call, guarded, run_in } = require('./context');
-const log = require('./log');
-const { beat } = require('./loss');
-const { holds, key_for, native_for } = require('./native');
+const { key_of } = require('../arguments/values');
+const { check_log } = require('../arguments/construct');
+const { Call, guarded, run_in } = require('./call');
+const log = require('../telling/log');
+const { beat } = require('../telling/loss');
+const { holds, key_for, native_for } = require('../leases/native');
 const { has_own_renewal, is_overridden } = require('./overridden');
 const { refuse_client } = require('./slips');
 

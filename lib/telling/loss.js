@@ -3,11 +3,11 @@
 'use strict';
 
 const { EventEmitter } = require('events');
-const { later_in, rethrow, run_in } = require('./context');
-const { classes, make_error } = require('./errors');
+const { later_in, rethrow, run_in } = require('../calls/call');
+const { classes, make_error } = require('../errors');
 const log = require('./log');
-const { has_own_renewal, is_overridden } = require('./overridden');
-const { next_tick } = require('./timers');
+const { has_own_renewal, is_overridden } = require('../calls/overridden');
+const { next_tick } = require('../timers');
 
 // Losses that reached somebody; the same error may come by again in the promise of a subclass's method.
 const told = new WeakSet();
@@ -90,11 +90,11 @@ function announce(instance, scope, error) {
 /** One beat of the timer that serves subclasses which renew in their own way. */
 function beat(instance, state, lease) {
   let returned;
-  state.own_seldom.beating = true;
+  state.beating = true;
   try {
     returned = instance._ensure_reservation();
   } finally {
-    state.own_seldom.beating = false;
+    state.beating = false;
   }
   if (returned == null || typeof returned.then !== 'function') return;
   returned.then(undefined, (error) => {

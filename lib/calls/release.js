@@ -2,16 +2,16 @@
 // lines, and the losses that they find.
 'use strict';
 
-const { key_of, resource_name } = require('./arguments');
-const { ask } = require('./calls');
-const { Call } = require('./context');
-const { classes, from_native, make_error } = require('./errors');
-const log = require('./log');
-const loss = require('./loss');
-const { handles_of, native_for } = require('./native');
+const { key_of, resource_name } = require('../arguments/values');
+const { ask } = require('./pending');
+const { Call } = require('./call');
+const { classes, from_native, make_error } = require('../errors');
+const log = require('../telling/log');
+const loss = require('../telling/loss');
+const { handles_of, native_for } = require('../leases/native');
 const overridden = require('./overridden');
 const { passed_on, wrong_callback } = require('./slips');
-const { peek } = require('./state');
+const { peek } = require('../leases/state');
 
 const NONE = new Set();
 const NOTHING = [];
@@ -177,7 +177,7 @@ function ensure_reservation(instance, callback) {
 /** The caller's own _set_expiration is what renews. 0.4.0 looked at nothing of its answer but the error. */
 function renew_by_calling(call, state) {
   const { instance } = call;
-  call.beating = state.seldom.beating;
+  call.beating = state.beating;
   overridden.ask(instance, '_set_expiration', [], (error) => {
     call.later(() => {
       const kept = error === null ? loss.take_untold(state, null) : null;
@@ -216,7 +216,7 @@ function renew(call) {
   const state = peek(instance);
   try {
     if (state === undefined || state.native === null) throw not_held();
-    call.beating = state.seldom.beating;
+    call.beating = state.beating;
     const native = native_for(instance, state);
     call.asked = state.all();
     ask(call, (number) => native.ensure_reservation(handles_of(call.asked), number));

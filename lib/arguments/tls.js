@@ -2,8 +2,8 @@
 // that Node trusts are gathered here when nobody names others; nothing of it is loaded before TLS is asked for.
 'use strict';
 
-const { wrong_type, wrong_value } = require('./arguments');
-const { describe } = require('./errors');
+const { wrong_type, wrong_value } = require('./values');
+const { describe } = require('../errors');
 const { member_of, refuse_unknown } = require('./names');
 
 const TLS_OPTIONS = ['ca', 'cert', 'key', 'servername', 'rejectUnauthorized'];

@@ -2,7 +2,7 @@
 // known names was probably meant.
 'use strict';
 
-const { describe, make_error } = require('./errors');
+const { describe, make_error } = require('../errors');
 
 // What other clients of redis, and other libraries for TLS, call what we have under a name that is spelt unlike it.
 const ELSEWHERE = {
