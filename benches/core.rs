@@ -6,12 +6,12 @@ use std::time::Duration;
 use divan::{Bencher, black_box};
 use redis_reservation::addon::mailbox::Mailbox;
 use redis_reservation::lock::schedule::Schedule;
-use redis_reservation::lock::wait_queue::{Queue, Waiter};
-use redis_reservation::model::answer::{Answer, Caller, Outlet, Ticket};
+use redis_reservation::lock::wait_queue::{WaitQueue, Waiter};
+use redis_reservation::model::answer::{Answer, Caller, EventSink, Ticket};
+use redis_reservation::model::claim::Claim;
 use redis_reservation::model::endpoint::{Endpoint, Host, Login, Place};
 use redis_reservation::model::lease::{Interval, Lease, Terms};
 use redis_reservation::model::settings::{LogLevel, Settings};
-use redis_reservation::model::token::Claim;
 use redis_reservation::protocol::command::{self, RELEASE, ScriptCall};
 use redis_reservation::time::clock::Moment;
 
@@ -85,10 +85,10 @@ fn mailbox_carries(bencher: Bencher, batch: u64) {
 /// A waiter that joins behind `waiting` others, and the head that leaves.
 #[divan::bench(args = [1, 1_000, 100_000])]
 fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
-    let outlet = Arc::new(Mailbox::new(Box::new(|| {})));
-    let caller = Arc::new(Caller { outlet, environment: 1 });
+    let sink = Arc::new(Mailbox::new(Box::new(|| {})));
+    let caller = Arc::new(Caller { sink, environment: 1 });
     let settings = settings();
-    let queue = Queue::new("reservation-nightly-report".into());
+    let queue = WaitQueue::new("reservation-nightly-report".into());
     let join = |call| {
         queue.join(Waiter {
             ticket: Ticket::new(call, Arc::clone(&caller)),

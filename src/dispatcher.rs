@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::connection::supervisor::News;
 use crate::dispatcher::request::Request;
 use crate::lock::acquire;
-use crate::lock::endpoint_state::Client;
+use crate::lock::endpoint_state::EndpointState;
 use crate::lock::loss;
 use crate::lock::release;
 use crate::lock::release_batch::Releases;
@@ -28,7 +28,7 @@ use crate::lock::wait;
 use crate::model::answer::{Answer, CallFailure, Loss, Ticket};
 use crate::model::endpoint::Endpoint;
 use crate::model::error::Error;
-use crate::model::reservation::Holding;
+use crate::model::reservation::Reservation;
 use crate::runtime::guard::keep_running;
 
 /// The most requests that are taken in before their commands are written.
@@ -62,7 +62,7 @@ impl Core {
         let (requests, receiver) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("redis-reservation".into()).spawn(move || {
-            LocalSet::new().block_on(&runtime, Desk::default().serve(receiver));
+            LocalSet::new().block_on(&runtime, Dispatcher::default().serve(receiver));
         })?;
         Ok(Self { requests })
     }
@@ -76,20 +76,20 @@ impl Core {
 }
 
 #[derive(Default)]
-struct Desk {
+struct Dispatcher {
     /// By the address of their endpoint, of which there is one copy in the process.
-    clients: RefCell<FxHashMap<*const Endpoint, Rc<Client>>>,
+    states: RefCell<FxHashMap<*const Endpoint, Rc<EndpointState>>>,
     /// When it is looked for what nothing needs; `None` while there is nothing.
     next_sweep: Cell<Option<Instant>>,
 }
 
-impl Desk {
+impl Dispatcher {
     async fn serve(self, mut receiver: UnboundedReceiver<Request>) {
-        let desk = Rc::new(self);
+        let dispatcher = Rc::new(self);
         let mut requests = Vec::with_capacity(LARGEST_TURN);
         loop {
             let sweep = async {
-                match desk.next_sweep.get() {
+                match dispatcher.next_sweep.get() {
                     Some(when) => sleep_until(when).await,
                     None => pending().await,
                 }
@@ -97,125 +97,125 @@ impl Desk {
             tokio::select! {
                 biased;
                 count = receiver.recv_many(&mut requests, LARGEST_TURN) => if count == 0 { return },
-                () = sweep => desk.sweep(),
+                () = sweep => dispatcher.sweep(),
             }
             for request in requests.drain(..) {
                 // A panic is one request's. Its ticket answers when it is dropped.
-                drop(catch_unwind(AssertUnwindSafe(|| desk.handle(request))));
+                drop(catch_unwind(AssertUnwindSafe(|| dispatcher.handle(request))));
             }
         }
     }
 
     /// Closes connections that nothing has needed for a while, and forgets endpoints that nobody knows any more.
     fn sweep(&self) {
-        let mut clients = self.clients.borrow_mut();
+        let mut states = self.states.borrow_mut();
         let mut latest = FxHashMap::default();
-        for client in clients.values() {
-            let used = client.link.last_used();
-            let latest = latest.entry(client.link.endpoint.without_credentials()).or_insert(used);
+        for state in states.values() {
+            let used = state.supervisor.last_used();
+            let latest = latest.entry(state.supervisor.endpoint.without_credentials()).or_insert(used);
             *latest = used.max(*latest);
         }
-        let idle: Vec<_> = clients
+        let idle: Vec<_> = states
             .values()
-            .filter(|client| is_idle(client, latest[&client.link.endpoint.without_credentials()]))
+            .filter(|state| is_idle(state, latest[&state.supervisor.endpoint.without_credentials()]))
             .map(Rc::clone)
             .collect();
         drop(latest);
-        for client in idle {
-            client.link.close();
+        for state in idle {
+            state.supervisor.close();
         }
         // Nothing is under way for one that is only here, and no call can come for an endpoint that is only there.
-        clients.retain(|_, client| {
-            Rc::strong_count(client) > 1
-                || client.needs_connection()
-                || client.link.current().is_some()
-                || Arc::strong_count(&client.link.endpoint) > 1
+        states.retain(|_, state| {
+            Rc::strong_count(state) > 1
+                || state.needs_connection()
+                || state.supervisor.current().is_some()
+                || Arc::strong_count(&state.supervisor.endpoint) > 1
         });
-        self.next_sweep.set((!clients.is_empty()).then(|| Instant::now() + SWEEP));
+        self.next_sweep.set((!states.is_empty()).then(|| Instant::now() + SWEEP));
     }
 
     fn handle(self: &Rc<Self>, request: Request) {
         match request {
             Request::Lock { ticket, settings, resource } => {
                 fail_point!("dispatcher", &resource);
-                let client = self.client(&settings.endpoint);
-                acquire::lock(&client, ticket, settings, &resource);
+                let state = self.state(&settings.endpoint);
+                acquire::lock(&state, ticket, settings, &resource);
             }
             Request::Wait { ticket, instance, settings, resource, timeout } => {
-                let client = self.client(&settings.endpoint);
-                wait::wait(&client, ticket, instance, settings, &resource, timeout);
+                let state = self.state(&settings.endpoint);
+                wait::wait(&state, ticket, instance, settings, &resource, timeout);
             }
             Request::CancelWait { settings, resource, environment, call } => {
                 let key = settings.key_of(&resource);
-                wait::cancel(&self.client(&settings.endpoint), key, environment, call);
+                wait::cancel(&self.state(&settings.endpoint), key, environment, call);
             }
-            Request::Release { ticket, holdings, losses } => {
-                self.release(ticket, holdings, Releases::telling(losses));
+            Request::Release { ticket, reservations, losses } => {
+                self.release(ticket, reservations, Releases::telling(losses));
             }
-            Request::Renew { ticket, holdings, ttl } => {
-                tokio::task::spawn_local(Rc::clone(self).renew(ticket, holdings, ttl));
+            Request::Renew { ticket, reservations, ttl } => {
+                tokio::task::spawn_local(Rc::clone(self).renew(ticket, reservations, ttl));
             }
             Request::Disconnect { ticket, endpoint } => {
-                for client in self.clients.borrow().values() {
-                    if client.link.endpoint.is_same_redis(&endpoint) && !client.needs_connection() {
-                        client.link.close();
+                for state in self.states.borrow().values() {
+                    if state.supervisor.endpoint.is_same_redis(&endpoint) && !state.needs_connection() {
+                        state.supervisor.close();
                     }
                 }
                 ticket.answer(Ok(Answer::Disconnected));
             }
             Request::Leave { environment } => {
-                for client in self.clients.borrow().values() {
-                    release::forget_environment(client, environment);
-                    wait::forget_environment(client, environment);
+                for state in self.states.borrow().values() {
+                    release::forget_environment(state, environment);
+                    wait::forget_environment(state, environment);
                 }
             }
         }
     }
 
     /// The client of an endpoint, made at its first use.
-    fn client(&self, endpoint: &Arc<Endpoint>) -> Rc<Client> {
-        if let Some(client) = self.clients.borrow().get(&Arc::as_ptr(endpoint)) {
-            return Rc::clone(client);
+    fn state(&self, endpoint: &Arc<Endpoint>) -> Rc<EndpointState> {
+        if let Some(state) = self.states.borrow().get(&Arc::as_ptr(endpoint)) {
+            return Rc::clone(state);
         }
-        let client = Client::new(Arc::clone(endpoint));
-        let (watched, needed) = (Rc::downgrade(&client), Rc::downgrade(&client));
+        let state = EndpointState::new(Arc::clone(endpoint));
+        let (watched, needed) = (Rc::downgrade(&state), Rc::downgrade(&state));
         let watch = move |news: &News| {
-            let Some(client) = watched.upgrade() else { return };
+            let Some(state) = watched.upgrade() else { return };
             match news {
                 News::Up => {
-                    renew::validate_all(&client);
-                    client.all_changed();
+                    renew::validate_all(&state);
+                    state.all_changed();
                 }
-                News::Failing(error) => wait::tell_outage(&client, error),
-                News::Changed(key) => client.changed(key),
-                News::Down | News::AllChanged => client.all_changed(),
+                News::Failing(error) => wait::tell_outage(&state, error),
+                News::Changed(key) => state.changed(key),
+                News::Down | News::AllChanged => state.all_changed(),
             }
         };
-        client.link.watch(watch, move || needed.upgrade()?.mending_limit());
-        let (weak, bell) = (Rc::downgrade(&client), Rc::clone(&client.earlier));
+        state.supervisor.watch(watch, move || needed.upgrade()?.mending_limit());
+        let (weak, bell) = (Rc::downgrade(&state), Rc::clone(&state.earlier));
         keep_running(move || renew::beat(weak.clone(), Rc::clone(&bell)));
-        let (weak, bell) = (Rc::downgrade(&client), client.undo.bell());
+        let (weak, bell) = (Rc::downgrade(&state), state.undo.bell());
         keep_running(move || undo::serve(weak.clone(), Rc::clone(&bell)));
-        self.clients.borrow_mut().insert(Arc::as_ptr(endpoint), Rc::clone(&client));
+        self.states.borrow_mut().insert(Arc::as_ptr(endpoint), Rc::clone(&state));
         if self.next_sweep.get().is_none() {
             self.next_sweep.set(Some(Instant::now() + SWEEP));
         }
-        client
+        state
     }
 
-    fn release(self: &Rc<Self>, ticket: Ticket, holdings: Vec<Arc<Holding>>, releases: Releases) {
-        if holdings.len() <= MOST_AT_ONCE {
+    fn release(self: &Rc<Self>, ticket: Ticket, reservations: Vec<Arc<Reservation>>, releases: Releases) {
+        if reservations.len() <= MOST_AT_ONCE {
             let done = |releases: Releases| ticket.answer(releases.into_answer());
-            self.release_some(&holdings, releases, done);
+            self.release_some(&reservations, releases, done);
             return;
         }
-        let desk = Rc::clone(self);
+        let dispatcher = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let mut releases = releases;
             // In parts, so that what else is to be done has a turn between them.
-            for part in holdings.chunks(MOST_AT_ONCE) {
+            for part in reservations.chunks(MOST_AT_ONCE) {
                 let (sender, done) = oneshot::channel();
-                desk.release_some(part, releases, |releases| drop(sender.send(releases)));
+                dispatcher.release_some(part, releases, |releases| drop(sender.send(releases)));
                 // It is sent when the last share is gone, whatever becomes of each.
                 releases = done.await.unwrap_or_default();
             }
@@ -226,23 +226,23 @@ impl Desk {
     /// Releases these, adds what became of them to `releases`, and hands that to `done`.
     fn release_some(
         &self,
-        holdings: &[Arc<Holding>],
+        reservations: &[Arc<Reservation>],
         releases: Releases,
         done: impl FnOnce(Releases) + 'static,
     ) {
-        for (holding, share) in holdings.iter().zip(releases.shares(holdings, Box::new(done))) {
-            let client = self.client(&holding.settings().endpoint);
-            release::release(&client, Arc::clone(holding), move |outcome| share.tell(outcome));
+        for (reservation, share) in reservations.iter().zip(releases.shares(reservations, Box::new(done))) {
+            let state = self.state(&reservation.settings().endpoint);
+            release::release(&state, Arc::clone(reservation), move |outcome| share.tell(outcome));
         }
     }
 
     /// Renews these. The first loss that is found is the answer, with those that were found by then; what is found later
     /// is told by events, so that a server that hangs does not keep the losses of another untold.
-    async fn renew(self: Rc<Self>, ticket: Ticket, holdings: Vec<Arc<Holding>>, ttl: Duration) {
+    async fn renew(self: Rc<Self>, ticket: Ticket, reservations: Vec<Arc<Reservation>>, ttl: Duration) {
         let mut tasks = JoinSet::new();
-        for holding in holdings {
-            let client = self.client(&holding.settings().endpoint);
-            tasks.spawn_local(async move { renew::renew_now(&client, holding.id, ttl).await });
+        for reservation in reservations {
+            let state = self.state(&reservation.settings().endpoint);
+            tasks.spawn_local(async move { renew::renew_now(&state, reservation.id, ttl).await });
         }
         let mut is_any_renewed = false;
         let mut failure = None;
@@ -254,7 +254,7 @@ impl Desk {
                 Ok(Ok(Renewal::Renewed)) => is_any_renewed = true,
                 Ok(Ok(Renewal::NotHeld)) => {}
                 // A release that was asked for meanwhile tells it.
-                Ok(Ok(Renewal::Lost(loss))) => losses.extend(loss.holding.tell_loss().then_some(loss)),
+                Ok(Ok(Renewal::Lost(loss))) => losses.extend(loss.reservation.tell_loss().then_some(loss)),
                 Ok(Err(error)) => {
                     failure.get_or_insert(error);
                 }
@@ -281,8 +281,8 @@ impl Desk {
 
 /// True for a connection that is up, that nothing needs, and that was not used for long. `latest` is when any connection
 /// of the same kind to the same place was.
-fn is_idle(client: &Client, latest: Instant) -> bool {
-    let used = client.link.last_used();
+fn is_idle(state: &EndpointState, latest: Instant) -> bool {
+    let used = state.supervisor.last_used();
     let longest = if latest > used { LONGEST_SUPERSEDED } else { LONGEST_IDLE };
-    client.link.is_quiet() && !client.needs_connection() && used.elapsed() > longest
+    state.supervisor.is_quiet() && !state.needs_connection() && used.elapsed() > longest
 }

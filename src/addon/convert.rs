@@ -6,24 +6,24 @@ use napi::bindgen_prelude::{JsValue, Object, ToNapiValue, panic_to_error};
 use napi::{Env, Error, Result, Status, sys};
 
 use crate::model::answer::{CallFailure, Event, Loss};
-use crate::model::error::Error as Failure;
+use crate::model::error::Error as CoreError;
 
 /// `{ code, message, key?, val?, holder?, host?, port?, cause?, released?, lost?, failed? }`.
 pub fn failure_object<'env>(env: &'env Env, failure: &CallFailure) -> Result<Object<'env>> {
     let mut object = error_object(env, &failure.error)?;
     if !failure.lost.is_empty() {
-        object.set("lost", keys(failure.lost.iter().map(|loss| loss.holding.key())))?;
+        object.set("lost", keys(failure.lost.iter().map(|loss| loss.reservation.key())))?;
     }
     if let Some(released) = failure.released {
         object.set("released", count(released))?;
-        object.set("lost", keys(failure.lost.iter().map(|loss| loss.holding.key())))?;
+        object.set("lost", keys(failure.lost.iter().map(|loss| loss.reservation.key())))?;
         object.set("failed", keys(failure.failed.iter().map(|key| &**key)))?;
     }
     Ok(object)
 }
 
 /// The fields that belong to the error itself.
-pub fn error_object<'env>(env: &'env Env, error: &Failure) -> Result<Object<'env>> {
+pub fn error_object<'env>(env: &'env Env, error: &CoreError) -> Result<Object<'env>> {
     let mut object = Object::new(env)?;
     object.set("code", error.code())?;
     object.set("message", error.to_string())?;
@@ -31,25 +31,25 @@ pub fn error_object<'env>(env: &'env Env, error: &Failure) -> Result<Object<'env
         object.set("key", key)?;
     }
     match error {
-        Failure::Lost { value, holder, .. } => {
+        CoreError::Lost { value, holder, .. } => {
             object.set("val", value)?;
             if let Some(holder) = holder {
                 object.set("holder", holder)?;
             }
         }
-        Failure::Connection { detail, reason, .. } => {
+        CoreError::Connection { detail, reason, .. } => {
             let mut cause = Object::new(env)?;
             cause.set("code", *reason)?;
             cause.set("message", detail)?;
             object.set("cause", cause)?;
         }
-        Failure::Shortage { text, reason, .. } => {
+        CoreError::Shortage { text, reason, .. } => {
             let mut cause = Object::new(env)?;
             cause.set("code", *reason)?;
             cause.set("message", text)?;
             object.set("cause", cause)?;
         }
-        Failure::Reply { text, .. } | Failure::Denied { text, .. } => {
+        CoreError::Reply { text, .. } | CoreError::Denied { text, .. } => {
             let mut cause = Object::new(env)?;
             cause.set("code", text.split(' ').next().unwrap_or_default())?;
             cause.set("message", text)?;
@@ -68,15 +68,15 @@ pub fn error_object<'env>(env: &'env Env, error: &Failure) -> Result<Object<'env
 pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<(&'static str, Object<'env>)> {
     let mut fields = Object::new(env)?;
     let name = match event {
-        Event::Extended { holding, ttl } => {
-            fields.set("key", holding.key())?;
+        Event::Extended { reservation, ttl } => {
+            fields.set("key", reservation.key())?;
             fields.set("duration", format!("{}s", ttl.as_secs_f64()))?;
-            fields.set("val", holding.value())?;
+            fields.set("val", reservation.value())?;
             "reservation-extended"
         }
-        Event::ExtendFailed { holding, error } => {
+        Event::ExtendFailed { reservation, error } => {
             fields.set("err", error_object(env, error)?)?;
-            fields.set("key", holding.key())?;
+            fields.set("key", reservation.key())?;
             "expire-set-failed"
         }
         Event::Outage { host, port, error, .. } => {
@@ -96,8 +96,8 @@ pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<(&'static str
             "waiting-by-polling"
         }
         Event::Lost { loss, quiet, .. } => {
-            fields.set("key", loss.holding.key())?;
-            fields.set("val", loss.holding.value())?;
+            fields.set("key", loss.reservation.key())?;
+            fields.set("val", loss.reservation.value())?;
             fields.set("holder", loss.holder.as_deref())?;
             fields.set("message", Loss::to_error(loss).to_string())?;
             fields.set("quiet", *quiet)?;
@@ -195,7 +195,7 @@ fn drop_exception(env: &Env) {
 }
 
 /// Throws a failure as the plain object that answers bring it as. Gives what an export returns that has thrown.
-pub fn throw(env: &Env, failure: Failure) -> Error {
+pub fn throw(env: &Env, failure: CoreError) -> Error {
     let thrown = failure_object(env, &Box::from(failure)).and_then(|object| {
         // SAFETY: the object was made here.
         check(unsafe { sys::napi_throw(env.raw(), raw_object(&object)) })

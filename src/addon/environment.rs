@@ -20,8 +20,8 @@ use crate::addon::mailbox::{Letter, Mailbox};
 use crate::dispatcher::Core;
 use crate::dispatcher::request::Request;
 use crate::model::answer::{Answer, CallFailure, Caller, Event, Ticket};
-use crate::model::error::Error as Failure;
-use crate::model::reservation::{Holding, Phase};
+use crate::model::error::Error as CoreError;
+use crate::model::reservation::{Phase, Reservation};
 
 /// How many letters are delivered before the event loop has a turn.
 const LARGEST_DELIVERY: usize = 256;
@@ -73,7 +73,7 @@ pub struct Environment {
     /// What its callers hold, as far as they have been told.
     handles: RefCell<Handles>,
     /// What pending releases are to free.
-    to_free: RefCell<FxHashMap<u64, Vec<Arc<Holding>>>>,
+    to_free: RefCell<FxHashMap<u64, Vec<Arc<Reservation>>>>,
     waker: Arc<OnceLock<Waker>>,
 }
 
@@ -91,11 +91,11 @@ impl Environment {
             }
         })));
         let mut slots = env.create_array(0)?.coerce_to_object()?;
-        let outlet: Arc<Mailbox> = Arc::clone(&mailbox);
+        let sink: Arc<Mailbox> = Arc::clone(&mailbox);
         let environment = Rc::new(Self {
             core,
             mailbox,
-            caller: Arc::new(Caller { outlet, environment: NEXT.fetch_add(1, Ordering::Relaxed) }),
+            caller: Arc::new(Caller { sink, environment: NEXT.fetch_add(1, Ordering::Relaxed) }),
             slots: slots.create_ref::<false>()?,
             pending: Cell::new(0),
             handles: RefCell::default(),
@@ -145,8 +145,8 @@ impl Environment {
     }
 
     /// The same for a release.
-    pub fn begin_release(&self, env: &Env, call: u64, holdings: Vec<Arc<Holding>>) -> Ticket {
-        self.to_free.borrow_mut().insert(call, holdings);
+    pub fn begin_release(&self, env: &Env, call: u64, reservations: Vec<Arc<Reservation>>) -> Ticket {
+        self.to_free.borrow_mut().insert(call, reservations);
         self.begin_without_limit(env, call)
     }
 
@@ -165,28 +165,28 @@ impl Environment {
     }
 
     /// What the numbers stand for; without those that stand for nothing any more.
-    pub fn holdings(&self, numbers: &[u32]) -> Vec<Arc<Holding>> {
+    pub fn reservations(&self, numbers: &[u32]) -> Vec<Arc<Reservation>> {
         let handles = self.handles.borrow();
         numbers.iter().filter_map(|&number| handles.get(number).cloned()).collect()
     }
 
     /// What redis has in the key of what a number stands for, or stood for until the delivery that is being read.
     pub fn value_of(&self, number: u32) -> Option<String> {
-        self.handles.borrow().last_at(number).map(|holding| holding.value())
+        self.handles.borrow().last_at(number).map(|reservation| reservation.value())
     }
 
     /// True if all of them stand for what is held, and certain at this very instant.
     pub fn are_certain(&self, numbers: &[u32]) -> bool {
         let handles = self.handles.borrow();
-        numbers.iter().all(|&number| handles.get(number).is_some_and(|holding| holding.is_certain()))
+        numbers.iter().all(|&number| handles.get(number).is_some_and(|reservation| reservation.is_certain()))
     }
 
     /// Nobody can ask for this any more: what was to be told of it is told to nobody.
     pub fn forget(&self, number: u32) {
-        let is_unreleased = |holding: &&Arc<Holding>| holding.phase() == Phase::Unreleased;
-        let holding = self.handles.borrow().get(number).filter(is_unreleased).cloned();
-        if let Some(holding) = holding {
-            self.handles.borrow_mut().remove(&holding);
+        let is_unreleased = |reservation: &&Arc<Reservation>| reservation.phase() == Phase::Unreleased;
+        let reservation = self.handles.borrow().get(number).filter(is_unreleased).cloned();
+        if let Some(reservation) = reservation {
+            self.handles.borrow_mut().remove(&reservation);
         }
     }
 
@@ -257,7 +257,7 @@ impl Environment {
                         self.handles.borrow_mut().abandon();
                         let sentence =
                             format!("the answer to a call could not be made a value of JavaScript ({error})");
-                        let failure = Failure::Internal(sentence).into();
+                        let failure = CoreError::Internal(sentence).into();
                         alone(env, || self.answer(env, number, &Err(failure)))
                     })
                     .or_else(|_| four(env, Form::Failed, number, raw(env, ())?, raw(env, ())?))
@@ -265,12 +265,12 @@ impl Environment {
             }
             Letter::Event(event) => {
                 let Some(number) = self.number_of(&event) else { return Ok(None) };
-                if let Event::Lost { holding, .. } = &event {
+                if let Event::Lost { reservation, .. } = &event {
                     // A release that was asked for meanwhile tells it.
-                    if !holding.tell_loss() {
+                    if !reservation.tell_loss() {
                         return Ok(None);
                     }
-                    self.handles.borrow_mut().remove(holding);
+                    self.handles.borrow_mut().remove(reservation);
                 }
                 let laid_out =
                     alone(env, || event_object(env, &event).and_then(|of| event_places(env, number, of)));
@@ -285,11 +285,11 @@ impl Environment {
     fn forget_what_is_over(&self, call: u64, answer: &std::result::Result<Answer, Box<CallFailure>>) {
         let mut handles = self.handles.borrow_mut();
         let asked = self.to_free.borrow_mut().remove(&call).unwrap_or_default();
-        for holding in asked.iter().filter(|holding| holding.phase() == Phase::Over) {
-            handles.remove(holding);
+        for reservation in asked.iter().filter(|reservation| reservation.phase() == Phase::Over) {
+            handles.remove(reservation);
         }
         for loss in answer.as_ref().err().into_iter().flat_map(|failure| &failure.lost) {
-            handles.remove(&loss.holding);
+            handles.remove(&loss.reservation);
         }
     }
 
@@ -301,9 +301,9 @@ impl Environment {
     ) -> Result<Places> {
         let nothing = raw(env, ())?;
         let (form, first, second) = match answer {
-            Ok(Answer::Acquired(holding)) => {
-                let value = raw(env, holding.value())?;
-                (Form::Acquired, raw(env, self.handles.borrow_mut().add(Arc::clone(holding)))?, value)
+            Ok(Answer::Acquired(reservation)) => {
+                let value = raw(env, reservation.value())?;
+                (Form::Acquired, raw(env, self.handles.borrow_mut().add(Arc::clone(reservation)))?, value)
             }
             Ok(Answer::Taken { holder }) => (Form::Taken, raw(env, holder.as_deref())?, nothing),
             Ok(Answer::Released(released)) => (Form::Released, raw(env, count(*released))?, nothing),
@@ -315,19 +315,19 @@ impl Environment {
 
     /// A lock that its caller cannot be told of is not kept for it.
     fn give_back(&self, env: &Env, answer: &std::result::Result<Answer, Box<CallFailure>>) {
-        let Ok(Answer::Acquired(holding)) = answer else { return };
-        self.handles.borrow_mut().remove(holding);
+        let Ok(Answer::Acquired(reservation)) = answer else { return };
+        self.handles.borrow_mut().remove(reservation);
         let ticket = self.begin_without_limit(env, NOBODYS);
-        self.submit(Request::release(ticket, vec![Arc::clone(holding)]));
+        self.submit(Request::release(ticket, vec![Arc::clone(reservation)]));
     }
 
     /// The number that JavaScript knows an event's subject by, while it does.
     fn number_of(&self, event: &Event) -> Option<u32> {
         match event {
-            Event::Extended { holding, .. }
-            | Event::ExtendFailed { holding, .. }
-            | Event::Lost { holding, .. }
-            | Event::Lapsed { holding } => self.handles.borrow().number_of(holding),
+            Event::Extended { reservation, .. }
+            | Event::ExtendFailed { reservation, .. }
+            | Event::Lost { reservation, .. }
+            | Event::Lapsed { reservation } => self.handles.borrow().number_of(reservation),
             Event::Outage { call, .. } | Event::Attempted { call, .. } | Event::PollingOnly { call, .. } => {
                 u32::try_from(*call).ok()
             }

@@ -11,7 +11,7 @@ use napi::{Env, Result};
 use crate::addon::convert::throw;
 use crate::addon::environment::Environment;
 use crate::dispatcher::Core;
-use crate::model::error::Error as Failure;
+use crate::model::error::Error as CoreError;
 
 static CORE: Mutex<Option<Core>> = Mutex::new(None);
 
@@ -23,13 +23,13 @@ thread_local! {
 
 /// The core; its thread is started at the first use in the process. A system that refuses what that needs may have it for
 /// the next call, so a failure is not kept.
-fn core() -> std::result::Result<Core, Failure> {
+fn core() -> std::result::Result<Core, CoreError> {
     // It is written to in one step, so a poisoned one is as good as any.
     let mut core = CORE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(core) = &*core {
         return Ok(core.clone());
     }
-    let started = Core::start().map_err(|error| Failure::of_the_system(&error))?;
+    let started = Core::start().map_err(|error| CoreError::of_the_system(&error))?;
     Ok(core.insert(started).clone())
 }
 

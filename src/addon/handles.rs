@@ -5,50 +5,52 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::model::reservation::Holding;
+use crate::model::reservation::Reservation;
 
 /// The reservations of one environment by their numbers.
 #[derive(Default)]
 pub struct Handles {
     /// A reservation that has no number any more stays in the place of its last one for as long as that is in `left`.
-    places: Slab<Arc<Holding>>,
+    places: Slab<Arc<Reservation>>,
     /// Numbers that stand for nothing any more, but that the environment may not have been told of.
     left: Vec<u32>,
 }
 
 impl Handles {
     /// Gives a reservation a number.
-    pub fn add(&mut self, holding: Arc<Holding>) -> u32 {
+    pub fn add(&mut self, reservation: Arc<Reservation>) -> u32 {
         let place = self.places.vacant_entry();
         // 2^32 reservations are more than memory has room for.
         let number = u32::try_from(place.key()).unwrap_or(u32::MAX);
-        holding.set_handle(Some(number));
-        place.insert(holding);
+        reservation.set_handle(Some(number));
+        place.insert(reservation);
         number
     }
 
     /// What a number stands for.
     #[must_use]
-    pub fn get(&self, number: u32) -> Option<&Arc<Holding>> {
+    pub fn get(&self, number: u32) -> Option<&Arc<Reservation>> {
         self.last_at(number).filter(|there| there.handle() == Some(number))
     }
 
     /// The same, also for a number that stands for nothing any more, until the environment has been told.
     #[must_use]
-    pub fn last_at(&self, number: u32) -> Option<&Arc<Holding>> {
+    pub fn last_at(&self, number: u32) -> Option<&Arc<Reservation>> {
         self.places.get(number as usize)
     }
 
     /// The number of a reservation, while it has one.
     #[must_use]
-    pub fn number_of(&self, holding: &Arc<Holding>) -> Option<u32> {
-        holding.handle().filter(|&number| self.get(number).is_some_and(|there| Arc::ptr_eq(there, holding)))
+    pub fn number_of(&self, reservation: &Arc<Reservation>) -> Option<u32> {
+        reservation
+            .handle()
+            .filter(|&number| self.get(number).is_some_and(|there| Arc::ptr_eq(there, reservation)))
     }
 
     /// The number of a reservation stands for nothing from now on. It is not given to another one before [`Self::reuse`].
-    pub fn remove(&mut self, holding: &Arc<Holding>) {
-        if let Some(number) = self.number_of(holding) {
-            holding.set_handle(None);
+    pub fn remove(&mut self, reservation: &Arc<Reservation>) {
+        if let Some(number) = self.number_of(reservation) {
+            reservation.set_handle(None);
             self.left.push(number);
         }
     }
@@ -74,12 +76,12 @@ impl Handles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::support::holding;
+    use crate::tests::support::reservation;
 
     #[test]
     fn a_number_is_not_given_again_before_its_end_was_told() {
         let mut handles = Handles::default();
-        let (first, second, third) = (holding("a"), holding("b"), holding("c"));
+        let (first, second, third) = (reservation("a"), reservation("b"), reservation("c"));
         let number = handles.add(Arc::clone(&first));
         assert_eq!(handles.number_of(&first), Some(number));
         handles.remove(&first);
@@ -97,12 +99,12 @@ mod tests {
     #[test]
     fn a_number_whose_end_could_not_be_told_is_never_given_again() {
         let mut handles = Handles::default();
-        let first = holding("a");
+        let first = reservation("a");
         let number = handles.add(Arc::clone(&first));
         handles.remove(&first);
         handles.abandon();
         handles.reuse();
         assert!(handles.get(number).is_none());
-        assert_ne!(handles.add(holding("b")), number);
+        assert_ne!(handles.add(reservation("b")), number);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::model::answer::{Answer, CallFailure, Event, Outlet};
+use crate::model::answer::{Answer, CallFailure, Event, EventSink};
 
 /// How many events that are only lines of a log may wait for a blocked event loop. Answers and losses are as many as
 /// there are calls and reservations; lines would grow without end.
@@ -127,7 +127,7 @@ fn is_line(letter: &Letter) -> bool {
     matches!(letter, Letter::Event(event) if event.level().is_some())
 }
 
-impl Outlet for Mailbox {
+impl EventSink for Mailbox {
     fn answer(&self, call: u64, answer: Result<Answer, Box<CallFailure>>) {
         self.put(Letter::Answer { call, answer });
     }
@@ -199,9 +199,9 @@ mod tests {
     fn a_loss_is_not_taken_out_together_with_an_answer_before_it() {
         let (mailbox, _) = mailbox();
         let lost = || {
-            let holding = crate::tests::support::holding("reservation-a");
-            let loss = crate::model::answer::Loss { holding: Arc::clone(&holding), holder: None };
-            Event::Lost { holding, loss, quiet: false }
+            let reservation = crate::tests::support::reservation("reservation-a");
+            let loss = crate::model::answer::Loss { reservation: Arc::clone(&reservation), holder: None };
+            Event::Lost { reservation, loss, quiet: false }
         };
         mailbox.report(lost());
         mailbox.answer(1, Ok(Answer::Renewed));
@@ -227,8 +227,8 @@ mod tests {
     #[test]
     fn a_task_that_panics_answers_its_call_with_an_error() {
         let mailbox = Arc::new(Mailbox::new(Box::new(|| {})));
-        let outlet: Arc<Mailbox> = Arc::clone(&mailbox);
-        let ticket = Ticket::new(7, Arc::new(Caller { outlet, environment: 1 }));
+        let sink: Arc<Mailbox> = Arc::clone(&mailbox);
+        let ticket = Ticket::new(7, Arc::new(Caller { sink, environment: 1 }));
         let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let _ticket = ticket;
             panic!("a fault of this library");

@@ -157,7 +157,7 @@ impl ReserveResource {
     /// Frees what these numbers stand for.
     #[napi(catch_unwind)]
     pub fn release(&self, env: Env, handles: Either<u32, Uint32Array>, call: u32) {
-        let asked = self.environment.holdings(numbers(&handles));
+        let asked = self.environment.reservations(numbers(&handles));
         let ticket = self.environment.begin_release(&env, call.into(), asked.clone());
         self.environment.submit(Request::release(ticket, asked));
     }
@@ -165,11 +165,11 @@ impl ReserveResource {
     /// Renews of these what is held, for the ttl as it is set now.
     #[napi(js_name = "ensure_reservation", catch_unwind)]
     pub fn ensure_reservation(&self, env: Env, handles: Uint32Array, call: u32) {
-        let mut holdings = self.environment.holdings(&handles);
-        holdings.retain(|holding| holding.phase() == Phase::Held);
+        let mut reservations = self.environment.reservations(&handles);
+        reservations.retain(|reservation| reservation.phase() == Phase::Held);
         let ticket = self.environment.begin_without_limit(&env, call.into());
         let ttl = self.settings.terms.ttl;
-        self.environment.submit(Request::Renew { ticket, holdings, ttl });
+        self.environment.submit(Request::Renew { ticket, reservations, ttl });
     }
 
     /// All of these are held, and certain at this very instant.

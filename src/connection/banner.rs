@@ -40,9 +40,9 @@ struct Beginning {
 
 /// The first bytes that were read, shared with whoever shakes hands.
 #[derive(Clone, Default)]
-pub struct Greeting(Arc<Beginning>);
+pub struct Banner(Arc<Beginning>);
 
-impl Greeting {
+impl Banner {
     /// The server's first line, if it is a refusal: without its `-`.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
@@ -98,7 +98,7 @@ fn is_echo(bytes: &[u8]) -> bool {
 /// A stream whose first bytes are kept.
 pub struct Heard<Stream> {
     stream: Stream,
-    greeting: Greeting,
+    banner: Banner,
     /// How many bytes may still come before the handshake is over.
     room: usize,
 }
@@ -106,8 +106,8 @@ pub struct Heard<Stream> {
 impl<Stream> Heard<Stream> {
     /// Keeps the first bytes of `stream` in `greeting`. More than `room` of them before its end are an error.
     #[must_use]
-    pub fn new(stream: Stream, greeting: Greeting, room: usize) -> Self {
-        Self { stream, greeting, room }
+    pub fn new(stream: Stream, banner: Banner, room: usize) -> Self {
+        Self { stream, banner, room }
     }
 }
 
@@ -119,9 +119,9 @@ impl<Stream: AsyncRead + Unpin> AsyncRead for Heard<Stream> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if !self.greeting.0.is_over.load(Ordering::Relaxed) {
+        if !self.banner.0.is_over.load(Ordering::Relaxed) {
             let read = &buffer.filled()[before..];
-            self.greeting.keep(read);
+            self.banner.keep(read);
             match self.room.checked_sub(read.len()) {
                 Some(room) => self.room = room,
                 None => return Poll::Ready(Err(io::Error::other("its answer does not end"))),
@@ -166,9 +166,9 @@ mod tests {
     use super::*;
 
     fn look(bytes: &[u8], secret: Option<&str>) -> Look {
-        let greeting = Greeting::default();
-        greeting.keep(bytes);
-        greeting.look(secret)
+        let banner = Banner::default();
+        banner.keep(bytes);
+        banner.look(secret)
     }
 
     fn foreign(text: &str) -> Look {

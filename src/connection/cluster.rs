@@ -19,15 +19,16 @@ use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::{ClusterConnection, Connect};
 use redis::cluster_routing::{Route, SingleNodeRoutingInfo, SlotAddr};
 use redis::{
-    Arg, AsyncConnectionConfig, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, Pipeline,
-    ProtocolVersion, PushInfo, RedisError, RedisFuture, ServerError, ServerErrorKind, Value,
+    Arg, AsyncConnectionConfig, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
+    PushInfo, RedisError, RedisFuture, ServerError, ServerErrorKind, Value,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::connection::cluster::breaker::{HURRY, Nodes};
-use crate::connection::cluster::node::{Failed, Node};
+use crate::connection::cluster::node::{Node, Unanswered};
+use crate::connection::reply::NoReply;
 use crate::model::endpoint::{Endpoint, Host};
 use crate::model::error::Error;
 
@@ -89,17 +90,6 @@ impl Drop for Entry {
     }
 }
 
-/// Why commands have no replies.
-#[derive(Debug)]
-pub enum Failure {
-    /// An error reply, to all of them.
-    Refused(ServerError),
-    /// They were sent, and what became of them is unknown.
-    Lost,
-    /// They were not sent: there is no connection to the node that serves the key, or no room on it.
-    Unsent(Error),
-}
-
 /// A connection to a cluster. Clones share it.
 #[derive(Clone)]
 pub struct Connection {
@@ -119,7 +109,7 @@ pub async fn open(endpoint: &Arc<Endpoint>, hosts: &[Host]) -> Result<Opened, Er
     let nodes = Nodes::new(endpoint, sender.clone());
     let entry = Entry::new(Arc::clone(&nodes));
     let addresses = hosts.iter().map(|host| ConnectionAddr::Tcp(host.name.clone(), host.port));
-    let client = ClusterClientBuilder::new(addresses)
+    let state = ClusterClientBuilder::new(addresses)
         .username(entry.label.to_user_name())
         .use_protocol(ProtocolVersion::RESP3)
         .push_sender(sender)
@@ -128,7 +118,7 @@ pub async fn open(endpoint: &Arc<Endpoint>, hosts: &[Host]) -> Result<Opened, Er
         .max_retry_wait(LONGEST_PAUSE)
         .overall_response_timeout(None)
         .build();
-    let engine = async { client?.get_async_generic_connection::<Member>().await }.await;
+    let engine = async { state?.get_async_generic_connection::<Member>().await }.await;
     let engine = engine.map_err(|error| why_not(endpoint, &nodes, error))?;
     let pushes = nodes.why_no_pushes().map_or(Ok(pushes), Err);
     Ok((Connection { engine, entry }, pushes))
@@ -156,15 +146,18 @@ impl Connection {
     ///
     /// # Errors
     /// Why there are no replies.
-    pub async fn send(mut self, key: &[u8], commands: Pipeline) -> Result<Vec<Value>, Failure> {
+    pub async fn send(mut self, key: &[u8], commands: redis::Pipeline) -> Result<Vec<Value>, NoReply> {
         let node = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
         let count = commands.len();
         let replies = self.engine.route_pipeline(commands, 0, count, node).await;
         replies.map_err(|error| match error.kind() {
-            LOST => Failure::Lost,
+            LOST => NoReply::Dropped,
             _ => match ServerError::try_from(error) {
-                Ok(refusal) => Failure::Refused(refusal),
-                Err(error) => Failure::Unsent(from_engine(self.entry.nodes.endpoint(), &error)),
+                Ok(refusal) => NoReply::Refused(refusal),
+                Err(error) => {
+                    let failure = from_engine(self.entry.nodes.endpoint(), &error);
+                    NoReply::Unsent(Some(Box::new(failure)))
+                }
             },
         })
     }
@@ -203,11 +196,11 @@ pub struct Member {
 }
 
 impl Member {
-    fn error(&self, failed: Failed) -> RedisError {
+    fn error(&self, failed: Unanswered) -> RedisError {
         match failed {
-            Failed::Closed => io::Error::from(io::ErrorKind::BrokenPipe).into(),
-            Failed::Lost => (LOST, "the reply was lost with the connection").into(),
-            Failed::Full => {
+            Unanswered::Closed => io::Error::from(io::ErrorKind::BrokenPipe).into(),
+            Unanswered::Lost => (LOST, "the reply was lost with the connection").into(),
+            Unanswered::Full => {
                 let failure = Error::Connection {
                     endpoint: Arc::clone(self.nodes.endpoint()),
                     detail: "too many commands wait for this node already".to_owned(),
@@ -220,7 +213,7 @@ impl Member {
 
     /// Asks what any node can answer: this one, and all others as well if it does not answer soon, for the engine does
     /// nothing else meanwhile.
-    async fn ask_any(&self, question: &Cmd) -> Result<Value, Failed> {
+    async fn ask_any(&self, question: &Cmd) -> Result<Value, Unanswered> {
         let ask = |node: Node| {
             let question = question.clone();
             async move { node.ask(&question).await }
@@ -229,12 +222,12 @@ impl Member {
         let head_start = HURRY.saturating_sub(self.node.owed_for());
         answers.spawn(ask(self.node.clone()));
         if let Ok(answer) = timeout(head_start, answers.join_next()).await {
-            return answer.and_then(Result::ok).unwrap_or(Err(Failed::Lost));
+            return answer.and_then(Result::ok).unwrap_or(Err(Unanswered::Lost));
         }
         for node in self.nodes.others(&self.node) {
             answers.spawn(ask(node));
         }
-        let mut first = Err(Failed::Lost);
+        let mut first = Err(Unanswered::Lost);
         while let Some(answer) = answers.join_next().await {
             if let Ok(Ok(value)) = answer
                 && !matches!(value, Value::ServerError(_))
@@ -277,18 +270,18 @@ impl ConnectionLike for Member {
             let answer = match command.args_iter().next() {
                 // Whether it is worth keeping. That is known, and to wait for it would stop all that goes to others.
                 Some(Arg::Simple(b"PING")) if self.node.is_open() => Ok(Value::Okay),
-                Some(Arg::Simple(b"PING")) => Err(Failed::Closed),
+                Some(Arg::Simple(b"PING")) => Err(Unanswered::Closed),
                 Some(Arg::Simple(b"CLUSTER")) => self.ask_any(command).await,
                 _ => self.node.ask(command).await,
             };
             // They change nothing, so they have no fate.
-            answer.map_err(|_| self.error(Failed::Closed))
+            answer.map_err(|_| self.error(Unanswered::Closed))
         })
     }
 
     fn req_packed_commands<'a>(
         &'a mut self,
-        commands: &'a Pipeline,
+        commands: &'a redis::Pipeline,
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {

@@ -4,10 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
 use tokio::time::{Instant, timeout_at};
 
-use crate::connection::banner::{Greeting, Heard, Look};
+use crate::connection::banner::{Banner, Heard, Look};
 use crate::connection::dial::{Stream, reach_host, reach_socket};
 use crate::connection::send_queue::HAND_IN_ROOM;
 use crate::model::endpoint::{Endpoint, Host, Login, Place, Protocol};
@@ -33,7 +33,7 @@ pub struct Connected {
 
 /// Where one server is.
 #[derive(Clone, Copy, Debug)]
-pub enum Door<'a> {
+pub enum Address<'a> {
     /// A host and a port.
     Host(&'a Host),
     /// The path of a unix socket.
@@ -47,7 +47,7 @@ pub enum Door<'a> {
 /// the credentials are refused; [`Error::Reply`] for any other refusal.
 pub async fn connect(
     endpoint: &Arc<Endpoint>,
-    door: Door<'_>,
+    address: Address<'_>,
     config: AsyncConnectionConfig,
     deadline: Instant,
 ) -> Result<Connected, Error> {
@@ -55,16 +55,16 @@ pub async fn connect(
     if wanted != Some(Protocol::Resp2) {
         // RESP3 where the server has it. Whatever a server dislikes about `HELLO 3` (too old, renamed, forbidden to this
         // user) it may still be fine with RESP2, except for credentials that are wrong in any protocol.
-        match reach_and_log_in(endpoint, door, Some(config), true, deadline).await {
+        match reach_and_log_in(endpoint, address, Some(config), true, deadline).await {
             Err(Error::Reply { class: Class::Final, .. }) if wanted.is_none() => {}
             Err(Error::Denied { ref text, .. }) if wanted.is_none() && text.starts_with("NOPERM") => {}
             done => return done,
         }
     }
-    match reach_and_log_in(endpoint, door, None, true, deadline).await {
+    match reach_and_log_in(endpoint, address, None, true, deadline).await {
         // A password that the server does not ask for is accepted: RESP2's AUTH is the only one to object.
         Err(Error::Reply { ref text, .. }) if text.contains("without any password configured") => {
-            reach_and_log_in(endpoint, door, None, false, deadline).await
+            reach_and_log_in(endpoint, address, None, false, deadline).await
         }
         done => done,
     }
@@ -72,28 +72,27 @@ pub async fn connect(
 
 async fn reach_and_log_in(
     endpoint: &Arc<Endpoint>,
-    door: Door<'_>,
+    address: Address<'_>,
     pushes: Option<AsyncConnectionConfig>,
     with_password: bool,
     deadline: Instant,
 ) -> Result<Connected, Error> {
-    let stream = match door {
-        Door::Host(host) => reach_host(endpoint, host, deadline).await?,
-        Door::Socket(path) => reach_socket(endpoint, path).await?,
+    let stream = match address {
+        Address::Host(host) => reach_host(endpoint, host, deadline).await?,
+        Address::Socket(path) => reach_socket(endpoint, path).await?,
     };
-    let greeting = Greeting::default();
-    let stream = Heard::new(stream, greeting.clone(), MOST_ANSWERED);
-    let connected =
-        timeout_at(deadline, shake_hands(endpoint, stream, &greeting, pushes, with_password)).await;
-    greeting.end();
-    connected.unwrap_or_else(|_| Err(silent(endpoint, &greeting)))
+    let banner = Banner::default();
+    let stream = Heard::new(stream, banner.clone(), MOST_ANSWERED);
+    let connected = timeout_at(deadline, shake_hands(endpoint, stream, &banner, pushes, with_password)).await;
+    banner.end();
+    connected.unwrap_or_else(|_| Err(silent(endpoint, &banner)))
 }
 
 /// With `pushes` it speaks RESP3, without RESP2.
 async fn shake_hands(
     endpoint: &Arc<Endpoint>,
     stream: Heard<Box<dyn Stream>>,
-    greeting: &Greeting,
+    banner: &Banner,
     pushes: Option<AsyncConnectionConfig>,
     with_password: bool,
 ) -> Result<Connected, Error> {
@@ -110,18 +109,18 @@ async fn shake_hands(
         .set_pipeline_buffer_size(HAND_IN_ROOM);
     let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config)
         .await
-        .map_err(|error| handshake_error(endpoint, greeting, &error))?;
+        .map_err(|error| handshake_error(endpoint, banner, &error))?;
     // The crate takes any answer to HELLO that is no error, also that of an echo.
-    if let Some(error) = no_redis(endpoint, greeting) {
+    if let Some(error) = no_redis(endpoint, banner) {
         return Err(error);
     }
     let mut driver: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(driver);
 
     let prepared = tokio::select! {
         result = prepare(&connection, &endpoint.login) => {
-            result.map_err(|error| handshake_error(endpoint, greeting, &error))?
+            result.map_err(|error| handshake_error(endpoint, banner, &error))?
         }
-        () = &mut driver => return Err(broken_off(endpoint, greeting, CLOSED)),
+        () = &mut driver => return Err(broken_off(endpoint, banner, CLOSED)),
     };
     if let Value::ServerError(error) = prepared.tracking {
         why_no_pushes.get_or_insert(words_of(&error));
@@ -163,7 +162,7 @@ struct Prepared {
 /// trip. OPTIN, so that only the keys that are read for it are watched; and never NOLOOP, under which our own write ends a watch unseen. A
 /// refused SCRIPT LOAD is no matter: the first use of a script that the server does not know sends its source.
 async fn prepare(connection: &MultiplexedConnection, login: &Login) -> Result<Prepared, RedisError> {
-    let mut pipeline = Pipeline::with_capacity(6);
+    let mut pipeline = redis::Pipeline::with_capacity(6);
     pipeline.cmd("CLIENT").arg("INFO");
     pipeline.cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN");
     // Refused to some users, and missed by nobody but who reads CLIENT LIST.
@@ -179,20 +178,20 @@ async fn prepare(connection: &MultiplexedConnection, login: &Login) -> Result<Pr
     })
 }
 
-fn handshake_error(endpoint: &Arc<Endpoint>, greeting: &Greeting, error: &RedisError) -> Error {
-    if let Some(error) = no_redis(endpoint, greeting) {
+fn handshake_error(endpoint: &Arc<Endpoint>, banner: &Banner, error: &RedisError) -> Error {
+    if let Some(error) = no_redis(endpoint, banner) {
         return error;
     }
     if matches!(error.kind(), redis::ErrorKind::Parse) {
-        return broken_off(endpoint, greeting, "the server's answer is cut off, or no answer of redis");
+        return broken_off(endpoint, banner, "the server's answer is cut off, or no answer of redis");
     }
     if error.is_io_error() {
         let how = error.to_string();
-        return broken_off(endpoint, greeting, if error.is_connection_dropped() { CLOSED } else { &how });
+        return broken_off(endpoint, banner, if error.is_connection_dropped() { CLOSED } else { &how });
     }
     // The crate's own words for a refused AUTH leave out the server's.
     if error.kind() == redis::ErrorKind::AuthenticationFailed
-        && let Some(text) = greeting.refusal()
+        && let Some(text) = banner.refusal()
     {
         return refused(endpoint, text);
     }
@@ -202,7 +201,7 @@ fn handshake_error(endpoint: &Arc<Endpoint>, greeting: &Greeting, error: &RedisE
             (Some(code), Some(detail)) if !detail.starts_with(code) => format!("{code} {detail}"),
             (_, Some(detail)) => detail.to_owned(),
             // Of the crate itself, where the server has said something, and nothing that is an answer.
-            (Some(_), None) if greeting.refusal().is_none() => {
+            (Some(_), None) if banner.refusal().is_none() => {
                 return failed(endpoint, "the server's answer is none to AUTH", "EPROTO");
             }
             (Some(code), None) => code.to_owned(),
@@ -214,8 +213,8 @@ fn handshake_error(endpoint: &Arc<Endpoint>, greeting: &Greeting, error: &RedisE
 const CLOSED: &str = "the server closed the connection";
 
 /// The error that says what answers there, where that is no redis.
-fn no_redis(endpoint: &Arc<Endpoint>, greeting: &Greeting) -> Option<Error> {
-    let what = match greeting.look(endpoint.login.password.reveal()) {
+fn no_redis(endpoint: &Arc<Endpoint>, banner: &Banner) -> Option<Error> {
+    let what = match banner.look(endpoint.login.password.reveal()) {
         Look::Nothing | Look::Redis => return None,
         Look::Tls => "the server answers in TLS; set options.tls, or begin its URL with rediss://".to_owned(),
         Look::Echo => {
@@ -230,18 +229,18 @@ fn no_redis(endpoint: &Arc<Endpoint>, greeting: &Greeting) -> Option<Error> {
 }
 
 /// The connection broke during the handshake. If the server said why, that is the reason.
-fn broken_off(endpoint: &Arc<Endpoint>, greeting: &Greeting, how: &str) -> Error {
-    match greeting.refusal() {
+fn broken_off(endpoint: &Arc<Endpoint>, banner: &Banner, how: &str) -> Error {
+    match banner.refusal() {
         Some(text) => refused(endpoint, text),
-        None => failed(endpoint, &format!("{how}{}", hint(endpoint, greeting, how)), "ECONNRESET"),
+        None => failed(endpoint, &format!("{how}{}", hint(endpoint, banner, how)), "ECONNRESET"),
     }
 }
 
 /// The handshake has no end in time.
-fn silent(endpoint: &Arc<Endpoint>, greeting: &Greeting) -> Error {
-    no_redis(endpoint, greeting).unwrap_or_else(|| {
+fn silent(endpoint: &Arc<Endpoint>, banner: &Banner) -> Error {
+    no_redis(endpoint, banner).unwrap_or_else(|| {
         let secret = endpoint.login.password.reveal();
-        let how = match (greeting.look(None), greeting.refusal()) {
+        let how = match (banner.look(None), banner.refusal()) {
             (Look::Nothing, _) => {
                 "the server takes the connection and says nothing; does it hang, or is the port somebody else's?".to_owned()
             }
@@ -257,14 +256,14 @@ fn failed(endpoint: &Arc<Endpoint>, what: &str, reason: &'static str) -> Error {
 }
 
 /// What a server that breaks off without a word may have wanted.
-fn hint(endpoint: &Endpoint, greeting: &Greeting, how: &str) -> &'static str {
+fn hint(endpoint: &Endpoint, banner: &Banner, how: &str) -> &'static str {
     const CERTIFICATE: &str = "; does it want a certificate of its clients (tls.cert, tls.key)?";
     let identity = endpoint.tls.as_ref().map(|tls| tls.identity.is_some());
     // With TLS 1.3 a server looks at a client's certificate when the client thinks that all is well.
     if identity.is_some() && how.contains("fatal alert") {
         return CERTIFICATE;
     }
-    if greeting.look(None) != Look::Nothing {
+    if banner.look(None) != Look::Nothing {
         return "";
     }
     match (identity, &endpoint.place) {

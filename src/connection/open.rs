@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::connection::cluster;
-use crate::connection::handshake::{Connected, Door, connect};
+use crate::connection::handshake::{Address, Connected, connect};
 use crate::connection::sentinel::Sentinels;
-use crate::connection::transport::Wire;
+use crate::connection::transport::Transport;
 use crate::model::endpoint::{Endpoint, Place};
 use crate::model::error::Error;
 use crate::protocol::command::Identity;
@@ -20,7 +20,7 @@ use crate::protocol::command::Identity;
 /// A connection that is ready for commands.
 pub struct Opened {
     /// Takes commands.
-    pub wire: Wire,
+    pub transport: Transport,
     /// Moves the bytes. Ends when the connection does; dropping it closes the socket.
     pub driver: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// What the server knows this connection by, so that it can be killed later.
@@ -72,8 +72,8 @@ pub fn not_within(endpoint: &Arc<Endpoint>, limit: Duration) -> Error {
 
 async fn open_by(endpoint: &Arc<Endpoint>, deadline: Instant) -> Result<Opened, Error> {
     match &endpoint.place {
-        Place::Server(host) => open_one(endpoint, Door::Host(host), deadline).await,
-        Place::Socket(path) => open_one(endpoint, Door::Socket(path), deadline).await,
+        Place::Server(host) => open_one(endpoint, Address::Host(host), deadline).await,
+        Place::Socket(path) => open_one(endpoint, Address::Socket(path), deadline).await,
         Place::Sentinels { sentinels, name, user, password } => {
             let sentinels = Sentinels::ask(endpoint, sentinels, name, user.as_deref(), password);
             open_master(endpoint, sentinels, deadline).await
@@ -87,19 +87,23 @@ async fn open_by(endpoint: &Arc<Endpoint>, deadline: Instant) -> Result<Opened, 
                 let _open = open;
                 all_gone.await;
             });
-            let wire = Wire::Cluster(connection, closed);
-            Ok(Opened { wire, driver, identity: None, moved: None, pushes })
+            let transport = Transport::Cluster(connection, closed);
+            Ok(Opened { transport, driver, identity: None, moved: None, pushes })
         }
     }
 }
 
-async fn open_one(endpoint: &Arc<Endpoint>, door: Door<'_>, deadline: Instant) -> Result<Opened, Error> {
+async fn open_one(
+    endpoint: &Arc<Endpoint>,
+    address: Address<'_>,
+    deadline: Instant,
+) -> Result<Opened, Error> {
     let (sender, pushes) = unbounded_channel();
     let config = AsyncConnectionConfig::new().set_push_sender(sender);
     let Connected { connection, driver, identity, why_no_pushes } =
-        connect(endpoint, door, config, deadline).await?;
+        connect(endpoint, address, config, deadline).await?;
     let pushes = why_no_pushes.map_or(Ok(pushes), Err);
-    Ok(Opened { wire: Wire::Server(connection), driver, identity, moved: None, pushes })
+    Ok(Opened { transport: Transport::Server(connection), driver, identity, moved: None, pushes })
 }
 
 /// The connection to the master of the moment; to the next one, if there is one before it stands.
@@ -111,7 +115,7 @@ async fn open_master(
     let mut master = sentinels.master().await?;
     loop {
         let newer = tokio::select! {
-            opened = open_one(endpoint, Door::Host(&master.host), deadline) => {
+            opened = open_one(endpoint, Address::Host(&master.host), deadline) => {
                 let mut opened = opened?;
                 opened.moved = Some(Box::pin(async move { drop(sentinels.newer_than(&master).await) }));
                 return Ok(opened);

@@ -14,13 +14,13 @@ use tokio::sync::{Notify, OnceCell, oneshot};
 use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::connection::reply::{Pending, Taker, Trouble, Waiting, is_unknown_script};
-use crate::connection::send_queue::{Batch, LARGEST_BATCH, Lane, MOST_UNDER_WAY, Outbox};
-use crate::connection::transport::Wire;
+use crate::connection::reply::{AwaitedReply, NoReply, Pending, Taker, is_unknown_script};
+use crate::connection::send_queue::{Batch, LARGEST_BATCH, Lane, MOST_UNDER_WAY, SendQueue};
+use crate::connection::transport::Transport;
 use crate::model::refusal::is_wrong_type;
 use crate::protocol::command::{Comparison, Identity, Script, ScriptCall};
 use crate::runtime::guard::keep_running;
-use in_flight::UnderWay;
+use in_flight::InFlight;
 
 /// A timer that rings this much after its time was kept from it.
 pub const LATE: Duration = Duration::from_millis(20);
@@ -30,10 +30,10 @@ const GRACE: Duration = Duration::from_millis(100);
 
 /// Who waits for the replies of one pipeline, in its order; none in the place of one that was answered before its reply
 /// came.
-type Places = RefCell<Vec<Option<Waiting>>>;
+type Places = RefCell<Vec<Option<AwaitedReply>>>;
 
 /// A connection that is up, shared by all calls to its endpoint.
-pub struct Live {
+pub struct Pipeline {
     /// Counts the connections of an endpoint, so that a reply's owner knows whether it is still the same one.
     pub generation: u64,
     /// What the server knows it by.
@@ -46,9 +46,9 @@ pub struct Live {
     pub retried: Cell<Option<Instant>>,
     /// The server tells when a watched key changes. Turned off where it turns out to refuse.
     pub tells_changes: Cell<bool>,
-    wire: Wire,
+    transport: Transport,
     /// What was handed in and is not written yet.
-    outbox: RefCell<Outbox<Waiting>>,
+    send_queue: RefCell<SendQueue<AwaitedReply>>,
     flush_is_due: Cell<bool>,
     /// When this turn began to hand in: the clock is read once for all of its commands.
     turn: Cell<Instant>,
@@ -69,14 +69,14 @@ pub struct Live {
     is_over: Cell<bool>,
 }
 
-impl Live {
+impl Pipeline {
     /// Wraps a connection whose driver is running.
     #[must_use]
     pub fn new(
         generation: u64,
         identity: Option<Identity>,
         tells_changes: bool,
-        wire: Wire,
+        transport: Transport,
         driver: AbortHandle,
     ) -> Self {
         Self {
@@ -86,8 +86,8 @@ impl Live {
             closed: RefCell::default(),
             retried: Cell::new(None),
             tells_changes: Cell::new(tells_changes),
-            wire,
-            outbox: RefCell::default(),
+            transport,
+            send_queue: RefCell::default(),
             flush_is_due: Cell::new(false),
             turn: Cell::new(Instant::now()),
             under_way: Cell::new(0),
@@ -115,14 +115,14 @@ impl Live {
         lane: Lane,
         command: Cmd,
         limit: Duration,
-        then: impl FnOnce(Result<Value, Trouble>) + 'static,
+        then: impl FnOnce(Result<Value, NoReply>) + 'static,
     ) {
         self.put(lane, command, limit, Taker::Code(Box::new(then)));
     }
 
     fn put(self: &Rc<Self>, lane: Lane, command: Cmd, limit: Duration, taker: Taker) {
         let end = self.turn() + limit;
-        self.outbox.borrow_mut().push(lane, command, Waiting { taker, end, limit });
+        self.send_queue.borrow_mut().push(lane, command, AwaitedReply { taker, end, limit });
         self.see_to_alarm(end);
     }
 
@@ -135,9 +135,9 @@ impl Live {
     fn see_to_flush(self: &Rc<Self>) {
         if !self.flush_is_due.replace(true) {
             self.turn.set(Instant::now());
-            let live = Rc::clone(self);
+            let pipeline = Rc::clone(self);
             // Unconstrained: a turn that has done much would be told to come back later, and out of order.
-            tokio::task::spawn_local(unconstrained(async move { live.flush() }));
+            tokio::task::spawn_local(unconstrained(async move { pipeline.flush() }));
         }
     }
 
@@ -145,7 +145,7 @@ impl Live {
     ///
     /// # Errors
     /// The refusal, or why there is no reply.
-    pub async fn ask(self: &Rc<Self>, command: Cmd, limit: Duration) -> Result<Value, Trouble> {
+    pub async fn ask(self: &Rc<Self>, command: Cmd, limit: Duration) -> Result<Value, NoReply> {
         self.send(Lane::Regular, command, limit).reply().await
     }
 
@@ -159,7 +159,7 @@ impl Live {
         script: &Script,
         call: &ScriptCall<'_>,
         limit: Duration,
-    ) -> Result<Comparison, Trouble> {
+    ) -> Result<Comparison, NoReply> {
         let reply = self.send(lane, script.by_hash(call), limit).reply().await;
         self.compared(reply, script, call, limit).await
     }
@@ -171,11 +171,11 @@ impl Live {
     /// The refusal, or why there is no reply.
     pub async fn compared(
         self: &Rc<Self>,
-        reply: Result<Value, Trouble>,
+        reply: Result<Value, NoReply>,
         script: &Script,
         call: &ScriptCall<'_>,
         limit: Duration,
-    ) -> Result<Comparison, Trouble> {
+    ) -> Result<Comparison, NoReply> {
         let reply = if is_unknown_script(&reply) {
             Box::pin(self.ask(script.by_source(call), limit)).await
         } else {
@@ -184,16 +184,16 @@ impl Live {
         match reply {
             Ok(value) => call.comparison_of(&value).ok_or_else(|| self.is_garbled()),
             // A key that is no string is somebody else's.
-            Err(Trouble::Refused(error)) if is_wrong_type(&error) => Ok(Comparison::Other(None)),
-            Err(trouble) => Err(trouble),
+            Err(NoReply::Refused(error)) if is_wrong_type(&error) => Ok(Comparison::Other(None)),
+            Err(no_reply) => Err(no_reply),
         }
     }
 
     /// A reply came that nobody sends: bytes were lost or changed on the way, and whose reply any of the next ones is, is
     /// unknown. The connection is given up; what was asked is as open as where no reply came.
-    pub fn is_garbled(&self) -> Trouble {
+    pub fn is_garbled(&self) -> NoReply {
         self.close();
-        Trouble::Dropped
+        NoReply::Dropped
     }
 
     /// When something was last handed in.
@@ -205,17 +205,17 @@ impl Live {
     /// True while no command is written or waits to be.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.under_way.get() == 0 && self.outbox.borrow().is_empty()
+        self.under_way.get() == 0 && self.send_queue.borrow().is_empty()
     }
 
     /// True where all commands go to one server, which answers them in order. Nothing that was sent before can run after
     /// what is sent now.
     #[must_use]
     pub fn keeps_order(&self) -> bool {
-        !self.wire.has_many_servers()
+        !self.transport.has_many_servers()
     }
 
-    /// Ends the connection. Commands that are under way are answered with [`Trouble::Dropped`].
+    /// Ends the connection. Commands that are under way are answered with [`NoReply::Dropped`].
     pub fn close(&self) {
         self.is_over.set(true);
         self.driver.abort();
@@ -239,14 +239,14 @@ impl Live {
         self.alarm.set(Some(end));
         self.earlier.notify_one();
         if !self.has_watchdog.replace(true) {
-            let (live, earlier) = (Rc::downgrade(self), Rc::clone(&self.earlier));
-            keep_running(move || watch(live.clone(), Rc::clone(&earlier)));
+            let (pipeline, earlier) = (Rc::downgrade(self), Rc::clone(&self.earlier));
+            keep_running(move || watch(pipeline.clone(), Rc::clone(&earlier)));
         }
     }
 
     /// Ends the wait for what is overdue at `now`, and sets the alarm for what is next.
     fn give_up_overdue(&self, now: Instant) {
-        let unsent = self.outbox.borrow_mut().drop_all(|waiting| waiting.end <= now);
+        let unsent = self.send_queue.borrow_mut().drop_all(|waiting| waiting.end <= now);
         let mut overdue = Vec::new();
         for batch in self.batches.borrow().values() {
             overdue.extend(
@@ -255,13 +255,13 @@ impl Live {
         }
         self.alarm.set(self.next_end());
         fail_point!("overdue", limits_of(&overdue));
-        for (waiting, trouble) in overdue
+        for (waiting, no_reply) in overdue
             .into_iter()
-            .map(|waiting| (waiting, Trouble::TimedOut))
-            .chain(unsent.into_iter().map(|waiting| (waiting, Trouble::Overdue)))
+            .map(|waiting| (waiting, NoReply::TimedOut))
+            .chain(unsent.into_iter().map(|waiting| (waiting, NoReply::Overdue)))
         {
             self.suspect(waiting.end, waiting.limit);
-            waiting.take(Err(trouble));
+            waiting.take(Err(no_reply));
         }
     }
 
@@ -270,21 +270,21 @@ impl Live {
         let written = batches
             .values()
             .filter_map(|batch| batch.borrow().iter().flatten().map(|waiting| waiting.end).min());
-        self.outbox.borrow().replies().map(|waiting| waiting.end).chain(written).min()
+        self.send_queue.borrow().replies().map(|waiting| waiting.end).chain(written).min()
     }
 
     fn flush(self: &Rc<Self>) {
         self.flush_is_due.set(false);
         if self.is_over.get() || self.driver.is_finished() {
-            let unsent = self.outbox.borrow_mut().drop_all(|_| true);
+            let unsent = self.send_queue.borrow_mut().drop_all(|_| true);
             for waiting in unsent {
-                waiting.take(Err(Trouble::Unsent(None)));
+                waiting.take(Err(NoReply::Unsent(None)));
             }
             return;
         }
-        let most = if self.wire.has_many_servers() { 1 } else { LARGEST_BATCH };
+        let most = if self.transport.has_many_servers() { 1 } else { LARGEST_BATCH };
         while self.under_way.get() < MOST_UNDER_WAY {
-            let batch = self.outbox.borrow_mut().take(most, Waiting::is_wanted);
+            let batch = self.send_queue.borrow_mut().take(most, AwaitedReply::is_wanted);
             if batch.replies.is_empty() {
                 return;
             }
@@ -294,9 +294,9 @@ impl Live {
 
     /// Hands in commands here and now, so that they leave in the order in which they came; their replies are waited for
     /// in a task of their own. There is always room (`HAND_IN_ROOM`), so the first poll hands in.
-    fn hand_in(self: &Rc<Self>, batch: Batch<Waiting>) {
+    fn hand_in(self: &Rc<Self>, batch: Batch<AwaitedReply>) {
         let places = Rc::new(RefCell::new(batch.replies.into_iter().map(Some).collect()));
-        let under_way = UnderWay::begin(self, places);
+        let under_way = InFlight::begin(self, places);
         let mut exchange = Box::pin(under_way.exchange(batch.commands));
         if exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             tokio::task::spawn_local(exchange);
@@ -304,7 +304,7 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for Pipeline {
     fn drop(&mut self) {
         self.driver.abort();
         // The watchdog finds that it is gone.
@@ -313,10 +313,10 @@ impl Drop for Live {
 }
 
 /// Lives as long as its connection, and ends the waits whose time is up.
-async fn watch(live: Weak<Live>, earlier: Rc<Notify>) {
+async fn watch(pipeline: Weak<Pipeline>, earlier: Rc<Notify>) {
     // Until when this slept for a reason of its own.
     let mut excused = Instant::now();
-    while let Some(alarm) = live.upgrade().map(|live| live.alarm.get()) {
+    while let Some(alarm) = pipeline.upgrade().map(|pipeline| pipeline.alarm.get()) {
         let Some(end) = alarm else {
             earlier.notified().await;
             continue;
@@ -332,14 +332,14 @@ async fn watch(live: Weak<Live>, earlier: Rc<Notify>) {
             sleep(GRACE).await;
             excused = Instant::now();
         }
-        if let Some(live) = live.upgrade() {
-            live.give_up_overdue(now);
+        if let Some(pipeline) = pipeline.upgrade() {
+            pipeline.give_up_overdue(now);
         }
     }
 }
 
 /// What a test knows commands by that nobody answers.
 #[cfg(test)]
-fn limits_of(overdue: &[Waiting]) -> String {
+fn limits_of(overdue: &[AwaitedReply]) -> String {
     overdue.first().map_or_else(String::new, |waiting| waiting.limit.as_millis().to_string())
 }

@@ -13,7 +13,7 @@ use crate::model::settings::Settings;
 
 /// Why a command has no reply that could be used.
 #[derive(Clone, Debug)]
-pub enum Trouble {
+pub enum NoReply {
     /// An error reply.
     Refused(ServerError),
     /// The connection broke; whether the command ran is unknown.
@@ -27,7 +27,7 @@ pub enum Trouble {
     Overdue,
 }
 
-impl Trouble {
+impl NoReply {
     /// The trouble as an error that names what was tried.
     #[must_use]
     pub fn to_error(&self, settings: &Settings, command: &'static str, key: &str) -> Error {
@@ -59,13 +59,13 @@ impl Trouble {
 /// Where the reply to one command goes.
 pub enum Taker {
     /// To a task that waits for it.
-    Task(oneshot::Sender<Result<Value, Trouble>>),
+    Task(oneshot::Sender<Result<Value, NoReply>>),
     /// To code that is run when it is there: nothing has to be woken, and no task made, for what goes well.
-    Code(Box<dyn FnOnce(Result<Value, Trouble>)>),
+    Code(Box<dyn FnOnce(Result<Value, NoReply>)>),
 }
 
 /// A command that was handed in and has no reply yet.
-pub struct Waiting {
+pub struct AwaitedReply {
     /// Where its reply goes.
     pub taker: Taker,
     /// When its time is up.
@@ -74,7 +74,7 @@ pub struct Waiting {
     pub limit: Duration,
 }
 
-impl Waiting {
+impl AwaitedReply {
     /// False once nobody waits for the reply any more.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
@@ -85,7 +85,7 @@ impl Waiting {
     }
 
     /// Hands the reply over.
-    pub fn take(self, reply: Result<Value, Trouble>) {
+    pub fn take(self, reply: Result<Value, NoReply>) {
         match self.taker {
             // A receiver that is gone has given up waiting.
             Taker::Task(sender) => drop(sender.send(reply)),
@@ -97,20 +97,20 @@ impl Waiting {
 
 /// A reply that is on its way. The command has been handed in; dropping this forgets the reply, not the command.
 #[derive(Debug)]
-pub struct Pending(pub oneshot::Receiver<Result<Value, Trouble>>);
+pub struct Pending(pub oneshot::Receiver<Result<Value, NoReply>>);
 
 impl Pending {
     /// The reply, or why there is none.
     ///
     /// # Errors
     /// The refusal, or why there is no reply.
-    pub async fn reply(self) -> Result<Value, Trouble> {
-        self.0.await.unwrap_or(Err(Trouble::Dropped))
+    pub async fn reply(self) -> Result<Value, NoReply> {
+        self.0.await.unwrap_or(Err(NoReply::Dropped))
     }
 }
 
 /// True for the reply to a script that the server does not know.
 #[must_use]
-pub fn is_unknown_script(reply: &Result<Value, Trouble>) -> bool {
-    matches!(reply, Err(Trouble::Refused(error)) if error.kind() == Some(redis::ServerErrorKind::NoScript))
+pub fn is_unknown_script(reply: &Result<Value, NoReply>) -> bool {
+    matches!(reply, Err(NoReply::Refused(error)) if error.kind() == Some(redis::ServerErrorKind::NoScript))
 }

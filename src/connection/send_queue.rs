@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use redis::{Cmd, Pipeline};
+use redis::Cmd;
 
 /// The most commands in one pipeline: small enough that the first replies are handled while the next are on their way.
 pub const LARGEST_BATCH: usize = 500;
@@ -39,14 +39,14 @@ struct Entry<Reply> {
 /// Commands that are written together.
 pub struct Batch<Reply> {
     /// They themselves.
-    pub commands: Pipeline,
+    pub commands: redis::Pipeline,
     /// Where their replies go, in the order of the commands.
     pub replies: Vec<Reply>,
 }
 
 impl<Reply> Batch<Reply> {
     fn with_room_for(size: usize) -> Self {
-        Self { commands: Pipeline::with_capacity(size), replies: Vec::with_capacity(size) }
+        Self { commands: redis::Pipeline::with_capacity(size), replies: Vec::with_capacity(size) }
     }
 
     fn push(&mut self, entry: Entry<Reply>) {
@@ -56,19 +56,19 @@ impl<Reply> Batch<Reply> {
 }
 
 /// The commands of one connection that are not written yet.
-pub struct Outbox<Reply> {
+pub struct SendQueue<Reply> {
     renewals: VecDeque<Entry<Reply>>,
     releases: VecDeque<Entry<Reply>>,
     regular: VecDeque<Entry<Reply>>,
 }
 
-impl<Reply> Default for Outbox<Reply> {
+impl<Reply> Default for SendQueue<Reply> {
     fn default() -> Self {
         Self { renewals: VecDeque::new(), releases: VecDeque::new(), regular: VecDeque::new() }
     }
 }
 
-impl<Reply> Outbox<Reply> {
+impl<Reply> SendQueue<Reply> {
     /// Puts a command in.
     pub fn push(&mut self, lane: Lane, command: Cmd, reply: Reply) {
         let entry = Entry { command, reply, is_joined: lane == Lane::Joined };
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn urgent_ones_go_first_and_each_lane_keeps_its_order() {
-        let mut outbox = Outbox::default();
+        let mut send_queue = SendQueue::default();
         for (lane, name) in [
             (Lane::Regular, 1),
             (Lane::Release, 2),
@@ -157,28 +157,28 @@ mod tests {
             (Lane::Renewal, 4),
             (Lane::Regular, 5),
         ] {
-            outbox.push(lane, Cmd::new(), name);
+            send_queue.push(lane, Cmd::new(), name);
         }
-        assert_eq!(outbox.take(3, |_| true).replies, [4, 2, 1]);
-        assert_eq!(outbox.take(3, |_| true).replies, [3, 5]);
-        assert!(outbox.is_empty());
+        assert_eq!(send_queue.take(3, |_| true).replies, [4, 2, 1]);
+        assert_eq!(send_queue.take(3, |_| true).replies, [3, 5]);
+        assert!(send_queue.is_empty());
     }
 
     #[test]
     fn joined_ones_are_never_parted_and_unwanted_ones_never_written() {
-        let mut outbox = Outbox::default();
+        let mut send_queue = SendQueue::default();
         for (lane, name) in [(Lane::Regular, 1), (Lane::Regular, 2), (Lane::Joined, 3), (Lane::Joined, 4)] {
-            outbox.push(lane, Cmd::new(), name);
+            send_queue.push(lane, Cmd::new(), name);
         }
-        outbox.push(Lane::Regular, Cmd::new(), 5);
-        outbox.push(Lane::Release, Cmd::new(), 6);
-        assert_eq!(outbox.take(3, |&name| name != 6).replies, [1, 2, 3, 4]);
-        assert_eq!(outbox.take(3, |_| true).replies, [5]);
+        send_queue.push(Lane::Regular, Cmd::new(), 5);
+        send_queue.push(Lane::Release, Cmd::new(), 6);
+        assert_eq!(send_queue.take(3, |&name| name != 6).replies, [1, 2, 3, 4]);
+        assert_eq!(send_queue.take(3, |_| true).replies, [5]);
     }
 
     #[test]
     fn what_is_over_is_dropped_with_what_is_joined_to_it() {
-        let mut outbox = Outbox::default();
+        let mut send_queue = SendQueue::default();
         for (lane, name) in [
             (Lane::Regular, 1),
             (Lane::Joined, 2),
@@ -187,10 +187,10 @@ mod tests {
             (Lane::Renewal, 5),
             (Lane::Release, 6),
         ] {
-            outbox.push(lane, Cmd::new(), name);
+            send_queue.push(lane, Cmd::new(), name);
         }
-        assert_eq!(outbox.drop_all(|&name| [1, 4, 5].contains(&name)), [5, 1, 2]);
-        assert_eq!(outbox.replies().copied().collect::<Vec<u32>>(), [6, 3, 4]);
-        assert_eq!(outbox.take(9, |_| true).replies, [6, 3, 4]);
+        assert_eq!(send_queue.drop_all(|&name| [1, 4, 5].contains(&name)), [5, 1, 2]);
+        assert_eq!(send_queue.replies().copied().collect::<Vec<u32>>(), [6, 3, 4]);
+        assert_eq!(send_queue.take(9, |_| true).replies, [6, 3, 4]);
     }
 }

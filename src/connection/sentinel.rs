@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, FromRedisValue, Pipeline, Value, from_redis_value};
+use redis::{AsyncConnectionConfig, FromRedisValue, Value, from_redis_value};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::connection::handshake::{Connected, Door, connect};
+use crate::connection::handshake::{Address, Connected, connect};
 use crate::model::endpoint::{Endpoint, Host, Login, Place};
 use crate::model::error::Error;
 use crate::model::secret::Secret;
@@ -192,9 +192,9 @@ impl Scout {
     }
 
     async fn ask_until_it_fails(&self) -> Error {
-        let door = Door::Host(&self.sentinel);
+        let address = Address::Host(&self.sentinel);
         let config = AsyncConnectionConfig::new();
-        let connection = match connect(&self.endpoint, door, config, Instant::now() + LIMIT).await {
+        let connection = match connect(&self.endpoint, address, config, Instant::now() + LIMIT).await {
             Ok(Connected { connection, driver, .. }) => {
                 // Ends with the last of those who send on it.
                 spawn_local(driver);
@@ -219,7 +219,7 @@ impl Scout {
     /// Where the master is, as [sentinel's clients are to ask](https://redis.io/docs/latest/develop/reference/sentinel-clients/),
     /// and since when.
     async fn question(&self, connection: &MultiplexedConnection) -> Result<Option<Master>, Error> {
-        let mut pipeline = Pipeline::with_capacity(2);
+        let mut pipeline = redis::Pipeline::with_capacity(2);
         pipeline.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
         pipeline.cmd("SENTINEL").arg("MASTER").arg(&self.name);
         let replies = connection.clone().send_packed_commands(&pipeline, 0, 2).await;

@@ -18,7 +18,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout};
 
 use crate::connection::open::Opened;
-use crate::connection::pipeline::Live;
+use crate::connection::pipeline::Pipeline;
 use crate::model::endpoint::Endpoint;
 use crate::model::error::Error;
 use crate::model::refusal::Class;
@@ -55,14 +55,14 @@ enum State {
     /// No connection, and no attempt at one before `retry_at`.
     Down { retry_at: Instant },
     /// Up.
-    Up(Rc<Live>),
+    Up(Rc<Pipeline>),
 }
 
 /// The shared connection of one endpoint.
 ///
 /// One task connects, for as long as somebody wants the connection and it is not up. Whoever wants it waits to be told;
 /// a hundred thousand who outlast an outage are told of its end, and not of each attempt that fails.
-pub struct Link {
+pub struct Supervisor {
     /// Where it leads.
     pub endpoint: Arc<Endpoint>,
     state: RefCell<State>,
@@ -91,7 +91,7 @@ pub struct Link {
     need: RefCell<Option<Need>>,
 }
 
-impl Link {
+impl Supervisor {
     /// A link that opens nothing yet.
     #[must_use]
     pub fn new(endpoint: Arc<Endpoint>) -> Rc<Self> {
@@ -123,9 +123,9 @@ impl Link {
 
     /// The connection, if it is up now.
     #[must_use]
-    pub fn current(&self) -> Option<Rc<Live>> {
+    pub fn current(&self) -> Option<Rc<Pipeline>> {
         match &*self.state.borrow() {
-            State::Up(live) => Some(Rc::clone(live)),
+            State::Up(pipeline) => Some(Rc::clone(pipeline)),
             State::Down { .. } => None,
         }
     }
@@ -133,13 +133,13 @@ impl Link {
     /// When the connection was last used, or given up.
     #[must_use]
     pub fn last_used(&self) -> Instant {
-        self.current().map_or(self.used.get(), |live| live.last_used())
+        self.current().map_or(self.used.get(), |pipeline| pipeline.last_used())
     }
 
     /// True while it is up and nothing is under way on it.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.current().is_some_and(|live| live.is_quiet())
+        self.current().is_some_and(|pipeline| pipeline.is_quiet())
     }
 
     /// True once a connection has stood: an outage since then is worth waiting for.
@@ -155,8 +155,8 @@ impl Link {
     }
 
     /// Notes that the server refuses to tell of changed keys after all.
-    pub fn set_why_no_pushes(&self, live: &Live, reason: String) {
-        if live.tells_changes.replace(false) {
+    pub fn set_why_no_pushes(&self, pipeline: &Pipeline, reason: String) {
+        if pipeline.tells_changes.replace(false) {
             self.note_why_no_pushes(reason);
         }
     }
@@ -175,18 +175,18 @@ impl Link {
 
     /// Closes the connection, if it is up. The next use makes another.
     pub fn close(&self) {
-        if let Some(live) = self.current() {
-            live.close();
+        if let Some(pipeline) = self.current() {
+            pipeline.close();
         }
     }
 
     /// Leaves a connection whose server is of no use (demoted, or without room for us), if it is still the same one. The
     /// next attempt looks up the name again.
-    pub fn leave_if_useless(self: &Rc<Self>, live: &Rc<Live>, error: &Error) {
+    pub fn leave_if_useless(self: &Rc<Self>, pipeline: &Rc<Pipeline>, error: &Error) {
         // It is not closed: it ends when the last of the commands that are under way on it has its answer.
         // A cluster's nodes are left one by one, by its engine.
-        if error.class() == Class::Reconnect && live.keeps_order() {
-            self.broke(live.generation);
+        if error.class() == Class::Reconnect && pipeline.keeps_order() {
+            self.broke(pipeline.generation);
         }
     }
 
@@ -195,7 +195,13 @@ impl Link {
         self.generation.set(generation);
         let mut driver = spawn_local(opened.driver);
         let tells_changes = opened.pushes.is_ok();
-        let live = Live::new(generation, opened.identity, tells_changes, opened.wire, driver.abort_handle());
+        let pipeline = Pipeline::new(
+            generation,
+            opened.identity,
+            tells_changes,
+            opened.transport,
+            driver.abort_handle(),
+        );
         let listening = match opened.pushes {
             Ok(pushes) => self.listen(pushes),
             Err(reason) => {
@@ -203,7 +209,7 @@ impl Link {
                 spawn_local(async {})
             }
         };
-        let link: Weak<Self> = Rc::downgrade(self);
+        let supervisor: Weak<Self> = Rc::downgrade(self);
         spawn_local(async move {
             let moved = opened.moved.unwrap_or_else(|| Box::pin(pending()));
             let has_moved = tokio::select! {
@@ -216,8 +222,8 @@ impl Link {
                 _ = &mut driver => false,
                 () = moved => true,
             };
-            if let Some(link) = link.upgrade() {
-                link.broke(generation);
+            if let Some(supervisor) = supervisor.upgrade() {
+                supervisor.broke(generation);
             }
             // What is under way at a server that still answers has its answer by then.
             if has_moved && timeout(LAST_ANSWERS, &mut driver).await.is_err() {
@@ -226,7 +232,7 @@ impl Link {
         });
         fail_point!("came up", self.endpoint.to_string());
         *self.failure.borrow_mut() = None;
-        *self.state.borrow_mut() = State::Up(Rc::new(live));
+        *self.state.borrow_mut() = State::Up(Rc::new(pipeline));
         self.settled.notify_waiters();
         self.attempted.notify_waiters();
         self.tell(&News::Up);
@@ -246,13 +252,13 @@ impl Link {
     }
 
     fn broke(self: &Rc<Self>, generation: u64) {
-        let Some(live) = self.current().filter(|live| live.generation == generation) else {
+        let Some(pipeline) = self.current().filter(|pipeline| pipeline.generation == generation) else {
             return;
         };
-        self.used.set(live.last_used());
+        self.used.set(pipeline.last_used());
         // A connection that stood for a while is made again at once; one that breaks as soon as it is made is like
         // one that is refused.
-        if live.since.elapsed() >= STEADY {
+        if pipeline.since.elapsed() >= STEADY {
             self.backoff.set(Backoff::default());
             *self.state.borrow_mut() = State::Down { retry_at: Instant::now() };
         } else {
@@ -280,16 +286,16 @@ impl Link {
 
     /// Passes on which keys have changed, for as long as the connection lives.
     fn listen(self: &Rc<Self>, mut pushes: UnboundedReceiver<PushInfo>) -> JoinHandle<()> {
-        let link: Weak<Self> = Rc::downgrade(self);
+        let supervisor: Weak<Self> = Rc::downgrade(self);
         spawn_local(async move {
             while let Some(push) = pushes.recv().await {
-                let Some(link) = link.upgrade() else { return };
-                fail_point!("listen", link.endpoint.to_string());
+                let Some(supervisor) = supervisor.upgrade() else { return };
+                fail_point!("listen", supervisor.endpoint.to_string());
                 match push.kind {
                     PushKind::Invalidate => {}
                     // A node of a cluster: what it was to tell of, it will not.
-                    PushKind::Disconnection if link.endpoint.is_cluster() => {
-                        link.tell(&News::AllChanged);
+                    PushKind::Disconnection if supervisor.endpoint.is_cluster() => {
+                        supervisor.tell(&News::AllChanged);
                         continue;
                     }
                     _ => continue,
@@ -297,10 +303,12 @@ impl Link {
                 for part in push.data {
                     match part {
                         Value::Array(keys) => {
-                            keys.iter().filter_map(text_of).for_each(|key| link.tell(&News::Changed(key)));
+                            keys.iter()
+                                .filter_map(text_of)
+                                .for_each(|key| supervisor.tell(&News::Changed(key)));
                         }
                         // FLUSHALL and FLUSHDB.
-                        _ => link.tell(&News::AllChanged),
+                        _ => supervisor.tell(&News::AllChanged),
                     }
                 }
             }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use crate::connection::banner::{Greeting, Heard};
+use crate::connection::banner::{Banner, Heard};
 use crate::connection::dial::{Stream, unreachable};
 use crate::connection::tls_config::{config_of, kind_of};
 use crate::model::endpoint::{Endpoint, Host};
@@ -33,17 +33,17 @@ pub async fn encrypt(
     let server = ServerName::try_from(name.to_owned()).map_err(|_| {
         unreachable(endpoint, format!("{name:?} is no name that a certificate could be for"), "ERR_TLS")
     })?;
-    let greeting = Greeting::default();
+    let banner = Banner::default();
     // What is too much of an answer, rustls knows better.
-    let stream = Heard::new(stream, greeting.clone(), usize::MAX);
+    let stream = Heard::new(stream, banner.clone(), usize::MAX);
     let encrypted = timeout_at(deadline, TlsConnector::from(config).connect(server, stream)).await;
-    greeting.end();
+    banner.end();
     let error = match encrypted {
         Ok(Ok(stream)) => return Ok(Box::new(stream)),
         Ok(Err(error)) => error,
         Err(_) => io::ErrorKind::TimedOut.into(),
     };
-    if let Some(words) = greeting.words_without_tls() {
+    if let Some(words) = banner.words_without_tls() {
         let detail = format!("TLS: the server answers without it, {words:?}; is this its TLS port?");
         return Err(unreachable(endpoint, detail, "ERR_SSL"));
     }

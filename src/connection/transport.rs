@@ -1,21 +1,22 @@
 //! Where a batch of commands meets the crate: the one connection to a server, or that to the nodes of a cluster.
 
+use redis::Value;
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, Value};
 use tokio::sync::watch;
 
-use crate::connection::cluster::{self, Failure};
+use crate::connection::cluster;
+use crate::connection::reply::NoReply;
 use crate::protocol::command::key_of;
 
 /// A way to redis.
-pub enum Wire {
+pub enum Transport {
     /// One server.
     Server(MultiplexedConnection),
     /// The nodes of a cluster; and what says that it was closed.
     Cluster(cluster::Connection, watch::Receiver<()>),
 }
 
-impl Wire {
+impl Transport {
     /// True where commands may go to different servers: only those that must not be parted may be handed in together then.
     #[must_use]
     pub fn has_many_servers(&self) -> bool {
@@ -26,11 +27,15 @@ impl Wire {
     ///
     /// # Errors
     /// Why there are none.
-    pub async fn send(&self, commands: Pipeline) -> Result<Vec<Value>, Failure> {
+    pub async fn send(&self, commands: redis::Pipeline) -> Result<Vec<Value>, NoReply> {
         match self {
             Self::Server(connection) => {
                 let count = commands.len();
-                connection.clone().send_packed_commands(&commands, 0, count).await.map_err(|_| Failure::Lost)
+                connection
+                    .clone()
+                    .send_packed_commands(&commands, 0, count)
+                    .await
+                    .map_err(|_| NoReply::Dropped)
             }
             Self::Cluster(connection, closed) => {
                 let mut closed = closed.clone();
@@ -39,7 +44,7 @@ impl Wire {
                 tokio::select! {
                     replies = connection.clone().send(&key, commands) => replies,
                     // Only ever an error: its other end is gone.
-                    _ = closed.changed() => Err(Failure::Lost),
+                    _ = closed.changed() => Err(NoReply::Dropped),
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::answer::{Loss, Ticket};
 use crate::model::endpoint::Endpoint;
-use crate::model::reservation::{Asked, Holding};
+use crate::model::reservation::{Asked, Reservation};
 use crate::model::settings::Settings;
 
 /// What the core is asked to do.
@@ -48,7 +48,7 @@ pub enum Request {
         /// Whom to answer.
         ticket: Ticket,
         /// What is this request's to release.
-        holdings: Vec<Arc<Holding>>,
+        reservations: Vec<Arc<Reservation>>,
         /// What was lost before, and is this release's to tell.
         losses: Vec<Loss>,
     },
@@ -57,7 +57,7 @@ pub enum Request {
         /// Whom to answer.
         ticket: Ticket,
         /// What.
-        holdings: Vec<Arc<Holding>>,
+        reservations: Vec<Arc<Reservation>>,
         /// For how long.
         ttl: Duration,
     },
@@ -79,15 +79,15 @@ impl Request {
     /// Gives these back. Called on the thread of their caller, where it is decided who ends each of them and who tells of
     /// those that are lost.
     #[must_use]
-    pub fn release(ticket: Ticket, asked: Vec<Arc<Holding>>) -> Self {
-        let (mut holdings, mut losses) = (Vec::with_capacity(asked.len()), Vec::new());
-        for holding in asked {
-            match holding.ask_release() {
-                Asked::Release => holdings.push(holding),
-                Asked::Lost => losses.push(Loss::of(holding)),
+    pub fn release(ticket: Ticket, asked: Vec<Arc<Reservation>>) -> Self {
+        let (mut reservations, mut losses) = (Vec::with_capacity(asked.len()), Vec::new());
+        for reservation in asked {
+            match reservation.ask_release() {
+                Asked::Release => reservations.push(reservation),
+                Asked::Lost => losses.push(Loss::of(reservation)),
                 Asked::Nothing => {}
             }
         }
-        Self::Release { ticket, holdings, losses }
+        Self::Release { ticket, reservations, losses }
     }
 }

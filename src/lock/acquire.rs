@@ -11,12 +11,12 @@ use std::time::Duration;
 use redis::Value;
 use tokio::time::Instant;
 
-use crate::connection::pipeline::Live;
-use crate::connection::reply::Trouble;
+use crate::connection::pipeline::Pipeline;
+use crate::connection::reply::NoReply;
 use crate::connection::send_queue::Lane;
 use crate::connection::supervisor::Patience;
 use crate::lock::attempts::Attempts;
-use crate::lock::endpoint_state::Client;
+use crate::lock::endpoint_state::EndpointState;
 use crate::lock::renew;
 use crate::lock::replicas::{self, Replication};
 use crate::lock::sent::Sent;
@@ -27,7 +27,7 @@ use crate::model::lease::Lease;
 use crate::model::refusal::{Class, is_wrong_type};
 use crate::model::settings::{LogLevel, Settings};
 use crate::protocol::command::{self, Comparison, EXTEND, ScriptCall};
-use crate::time::budget::Limit;
+use crate::time::budget::Budget;
 use crate::time::clock::Moment;
 
 use look::Look;
@@ -50,7 +50,7 @@ pub enum Attempt {
     /// The key holds our value, and its lease is certain.
     Acquired(Sent),
     /// Somebody holds it.
-    Held(Sight),
+    Table(Sight),
     /// Redis gave it, but the answer came after its lease: it is given back.
     TooLate,
     /// Whoever wanted it has gone before redis had said yes or no.
@@ -59,22 +59,22 @@ pub enum Attempt {
 
 /// An attempt whose reply is there.
 struct Tried {
-    live: Rc<Live>,
+    pipeline: Rc<Pipeline>,
     sent: Sent,
     look: Option<Look>,
     replication: Option<Replication>,
     /// When the call began to ask.
     began: Instant,
-    reply: Result<Value, Trouble>,
+    reply: Result<Value, NoReply>,
 }
 
 /// Serves a `lock`. What goes well, as nearly all does, is dealt with right where the reply comes in; a task is made only
 /// for what takes more than one command.
-pub fn lock(client: &Rc<Client>, ticket: Ticket, settings: Arc<Settings>, resource: &str) {
+pub fn lock(state: &Rc<EndpointState>, ticket: Ticket, settings: Arc<Settings>, resource: &str) {
     let key = settings.key_of(resource);
-    let Some(live) = client.link.current().filter(|_| settings.min_replicas == 0) else {
-        let client = Rc::clone(client);
-        tokio::task::spawn_local(go_on(client, ticket, settings, key, None));
+    let Some(pipeline) = state.supervisor.current().filter(|_| settings.min_replicas == 0) else {
+        let state = Rc::clone(state);
+        tokio::task::spawn_local(go_on(state, ticket, settings, key, None));
         return;
     };
     let sent = match Sent::now(key, settings) {
@@ -82,37 +82,37 @@ pub fn lock(client: &Rc<Client>, ticket: Ticket, settings: Arc<Settings>, resour
         Err(error) => return ticket.answer(Err(error.into())),
     };
     let (command, limit) = (sent.take(), sent.settings().command_timeout);
-    let (client, began) = (Rc::clone(client), live.turn());
-    Rc::clone(&live).send_then(Lane::Regular, command, limit, move |reply| match reply {
-        Ok(ref reply) if command::was_taken(reply) == Some(true) => match in_time(&client, sent) {
-            Attempt::Acquired(sent) => renew::keep(&client, sent, ticket),
+    let (state, began) = (Rc::clone(state), pipeline.turn());
+    Rc::clone(&pipeline).send_then(Lane::Regular, command, limit, move |reply| match reply {
+        Ok(ref reply) if command::was_taken(reply) == Some(true) => match in_time(&state, sent) {
+            Attempt::Acquired(sent) => renew::keep(&state, sent, ticket),
             _ => ticket.answer(Ok(Answer::Taken { holder: None })),
         },
-        Err(Trouble::TimedOut) => ticket.answer(Err(timed_out(&client, &live, sent).into())),
-        Err(trouble @ Trouble::Overdue) => {
-            ticket.answer(Err(trouble.to_error(sent.settings(), "SET", sent.claim.key()).into()));
+        Err(NoReply::TimedOut) => ticket.answer(Err(timed_out(&state, &pipeline, sent).into())),
+        Err(no_reply @ NoReply::Overdue) => {
+            ticket.answer(Err(no_reply.to_error(sent.settings(), "SET", sent.claim.key()).into()));
         }
         reply => {
             let (settings, key) = (Arc::clone(&sent.claim.settings), sent.claim.key().to_owned());
-            let tried = Box::new(Tried { live, sent, look: None, replication: None, began, reply });
-            tokio::task::spawn_local(go_on(client, ticket, settings, key, Some(tried)));
+            let tried = Box::new(Tried { pipeline, sent, look: None, replication: None, began, reply });
+            tokio::task::spawn_local(go_on(state, ticket, settings, key, Some(tried)));
         }
     });
 }
 
 /// The rest of a `lock` that one reply did not settle.
 async fn go_on(
-    client: Rc<Client>,
+    state: Rc<EndpointState>,
     ticket: Ticket,
     settings: Arc<Settings>,
     key: String,
     tried: Option<Box<Tried>>,
 ) {
-    let acquisition = Acquisition::new(&client, &settings, &key, Purpose::Lock, tried.as_deref());
+    let acquisition = Acquisition::new(&state, &settings, &key, Purpose::Lock, tried.as_deref());
     let result = match acquisition.run(pin!(pending()), tried).await {
-        Ok(Attempt::Acquired(sent)) => return renew::keep(&client, sent, ticket),
-        Ok(Attempt::Held(_)) => {
-            let holder = Box::pin(holder_for_log(&client, &settings, &key)).await;
+        Ok(Attempt::Acquired(sent)) => return renew::keep(&state, sent, ticket),
+        Ok(Attempt::Table(_)) => {
+            let holder = Box::pin(holder_for_log(&state, &settings, &key)).await;
             Ok(Answer::Taken { holder })
         }
         Ok(Attempt::TooLate | Attempt::Unwanted) => Ok(Answer::Taken { holder: None }),
@@ -122,12 +122,17 @@ async fn go_on(
 }
 
 /// Who holds the key, asked only where a log line will say it: an uncontended lock stays one command.
-async fn holder_for_log(client: &Rc<Client>, settings: &Settings, key: &str) -> Option<String> {
+async fn holder_for_log(state: &Rc<EndpointState>, settings: &Settings, key: &str) -> Option<String> {
     if settings.log_level < LogLevel::Info {
         return None;
     }
-    let live = client.link.current()?;
-    live.ask(command::read(key), settings.command_timeout).await.ok().as_ref().and_then(command::holder_of)
+    let pipeline = state.supervisor.current()?;
+    pipeline
+        .ask(command::read(key), settings.command_timeout)
+        .await
+        .ok()
+        .as_ref()
+        .and_then(command::holder_of)
 }
 
 /// Tries to take a key, for a waiter. That lasts until redis has said yes or no, or until `left` between two tries: also
@@ -136,13 +141,13 @@ async fn holder_for_log(client: &Rc<Client>, settings: &Settings, key: &str) -> 
 /// # Errors
 /// What cannot be mended by waiting, or could not be within the limit.
 pub async fn acquire(
-    client: &Rc<Client>,
+    state: &Rc<EndpointState>,
     settings: &Arc<Settings>,
     key: &str,
     purpose: Purpose,
     left: impl Future<Output = ()>,
 ) -> Result<Attempt, Error> {
-    Acquisition::new(client, settings, key, purpose, None).run(pin!(left), None).await
+    Acquisition::new(state, settings, key, purpose, None).run(pin!(left), None).await
 }
 
 /// Over when whoever wants the key has gone.
@@ -150,7 +155,7 @@ type Left<'call> = Pin<&'call mut dyn Future<Output = ()>>;
 
 /// The tries of one acquisition.
 struct Acquisition<'call> {
-    client: &'call Rc<Client>,
+    state: &'call Rc<EndpointState>,
     settings: &'call Arc<Settings>,
     key: &'call str,
     purpose: Purpose,
@@ -162,26 +167,26 @@ struct Acquisition<'call> {
 impl<'call> Acquisition<'call> {
     /// `tried` is the first try, where that was made before.
     fn new(
-        client: &'call Rc<Client>,
+        state: &'call Rc<EndpointState>,
         settings: &'call Arc<Settings>,
         key: &'call str,
         purpose: Purpose,
         tried: Option<&Tried>,
     ) -> Self {
-        let limit = match (purpose, tried) {
-            (Purpose::Lock, None) => Limit::new(settings.command_timeout),
-            (Purpose::Lock, Some(tried)) => Limit::since(tried.began, settings.command_timeout),
-            (Purpose::Wait { .. }, _) => Limit::endless(settings.command_timeout),
+        let budget = match (purpose, tried) {
+            (Purpose::Lock, None) => Budget::new(settings.command_timeout),
+            (Purpose::Lock, Some(tried)) => Budget::since(tried.began, settings.command_timeout),
+            (Purpose::Wait { .. }, _) => Budget::endless(settings.command_timeout),
         };
-        let attempts = Attempts::new(client, settings, limit);
+        let attempts = Attempts::new(state, settings, budget);
         let attempts = if purpose == Purpose::Lock { attempts } else { attempts.outlasting_memory() };
-        Self { client, settings, key, purpose, attempts, open: None }
+        Self { state, settings, key, purpose, attempts, open: None }
     }
 
     async fn run(mut self, left: Left<'_>, tried: Option<Box<Tried>>) -> Result<Attempt, Error> {
         let result = self.repeat(left, tried).await;
         if let Some(sent) = self.open.take() {
-            undo::discard(self.client, sent);
+            undo::discard(self.state, sent);
         }
         result
     }
@@ -195,18 +200,18 @@ impl<'call> Acquisition<'call> {
         }
         loop {
             let patience = self.patience();
-            let live = tokio::select! {
+            let pipeline = tokio::select! {
                 biased;
                 () = &mut left => return Ok(Attempt::Unwanted),
-                live = self.attempts.connection(patience) => live?,
+                pipeline = self.attempts.connection(patience) => pipeline?,
             };
             if let Some(sent) = self.open.take() {
-                match Box::pin(self.find_out(&live, sent)).await? {
+                match Box::pin(self.find_out(&pipeline, sent)).await? {
                     Some(attempt) => return Ok(self.answered(attempt)),
                     None => continue,
                 }
             }
-            if let Some(attempt) = Box::pin(self.attempt(live)).await? {
+            if let Some(attempt) = Box::pin(self.attempt(pipeline)).await? {
                 return Ok(self.answered(attempt));
             }
         }
@@ -221,35 +226,35 @@ impl<'call> Acquisition<'call> {
 
     fn patience(&self) -> Patience {
         match self.purpose {
-            Purpose::Wait { .. } if self.client.link.has_stood() => Patience::Outage,
+            Purpose::Wait { .. } if self.state.supervisor.has_stood() => Patience::Outage,
             _ => Patience::Call,
         }
     }
 
     /// One SET, and what comes of it; `None` where another try is to follow.
-    async fn attempt(&mut self, live: Rc<Live>) -> Result<Option<Attempt>, Error> {
+    async fn attempt(&mut self, pipeline: Rc<Pipeline>) -> Result<Option<Attempt>, Error> {
         let mut turn = None;
         if self.settings.min_replicas > 0 {
             let limit = (self.purpose == Purpose::Lock).then(|| self.attempts.remaining());
-            turn = replicas::take_turn(self.client, limit).await;
+            turn = replicas::take_turn(self.state, limit).await;
             if turn.is_none() {
-                let error = Trouble::TimedOut.to_error(self.settings, "SET", self.key);
+                let error = NoReply::TimedOut.to_error(self.settings, "SET", self.key);
                 return Err(self.attempts.last().cloned().unwrap_or(error));
             }
         }
         let sent = Sent::now(self.key, Arc::clone(self.settings))?;
         let looks = matches!(self.purpose, Purpose::Wait { look: true })
             && !self.attempts.last().is_some_and(Error::is_redirection);
-        let mut tried = attempt(live, sent, looks, self.attempts.remaining()).await;
+        let mut tried = attempt(pipeline, sent, looks, self.attempts.remaining()).await;
         if let Some(replication) = tried.replication.take()
             && was_taken(&tried.reply)
         {
             let replicated = replication.end(self.settings, self.key).await;
             drop(turn);
             return match replicated {
-                Ok(()) => Ok(Some(in_time(self.client, tried.sent))),
+                Ok(()) => Ok(Some(in_time(self.state, tried.sent))),
                 Err(error) => {
-                    undo::discard(self.client, tried.sent);
+                    undo::discard(self.state, tried.sent);
                     self.too_few_replicas(error).await
                 }
             };
@@ -260,41 +265,41 @@ impl<'call> Acquisition<'call> {
 
     /// What the reply to a SET means; `None` where another try is to follow.
     async fn judge(&mut self, tried: Tried) -> Result<Option<Attempt>, Error> {
-        let Tried { live, sent, look, reply, .. } = tried;
-        let trouble = match reply {
+        let Tried { pipeline, sent, look, reply, .. } = tried;
+        let no_reply = match reply {
             Ok(reply) => match command::was_taken(&reply) {
-                Some(true) => return Ok(Some(in_time(self.client, sent))),
-                Some(false) => return Ok(Some(self.held(&live, look).await)),
-                None => live.is_garbled(),
+                Some(true) => return Ok(Some(in_time(self.state, sent))),
+                Some(false) => return Ok(Some(self.held(&pipeline, look).await)),
+                None => pipeline.is_garbled(),
             },
-            Err(Trouble::Refused(error)) if is_wrong_type(&error) => {
-                return Ok(Some(self.held(&live, look).await));
+            Err(NoReply::Refused(error)) if is_wrong_type(&error) => {
+                return Ok(Some(self.held(&pipeline, look).await));
             }
-            Err(trouble) => trouble,
+            Err(no_reply) => no_reply,
         };
-        let mut error = trouble.to_error(self.settings, "SET", self.key);
-        match trouble {
-            Trouble::Refused(_) | Trouble::Unsent(_) | Trouble::Overdue => {}
-            Trouble::Dropped if sent.can_be_asked_about() => self.open = Some(sent.unanswered_on(&live)),
+        let mut error = no_reply.to_error(self.settings, "SET", self.key);
+        match no_reply {
+            NoReply::Refused(_) | NoReply::Unsent(_) | NoReply::Overdue => {}
+            NoReply::Dropped if sent.can_be_asked_about() => self.open = Some(sent.unanswered_on(&pipeline)),
             // Another try would break the next connection as well.
-            Trouble::Dropped => return Err(error),
-            Trouble::TimedOut => error = timed_out(self.client, &live, sent),
+            NoReply::Dropped => return Err(error),
+            NoReply::TimedOut => error = timed_out(self.state, &pipeline, sent),
         }
-        self.attempts.failed(&live, &trouble, error).await?;
+        self.attempts.failed(&pipeline, &no_reply, error).await?;
         Ok(None)
     }
 
-    async fn held(&self, live: &Rc<Live>, look: Option<Look>) -> Attempt {
-        Attempt::Held(match look {
-            Some(look) => Box::pin(look.see(self.client, live)).await,
+    async fn held(&self, pipeline: &Rc<Pipeline>, look: Option<Look>) -> Attempt {
+        Attempt::Table(match look {
+            Some(look) => Box::pin(look.see(self.state, pipeline)).await,
             None => Sight::default(),
         })
     }
 
     /// The reply of a SET was lost with its connection: asks redis what became of it. `None`: another try is to follow,
     /// of this (which is in `open` again then) or of the SET.
-    async fn find_out(&mut self, live: &Rc<Live>, sent: Sent) -> Result<Option<Attempt>, Error> {
-        let is_closed = sent.has_run_or_never_will(live).await;
+    async fn find_out(&mut self, pipeline: &Rc<Pipeline>, sent: Sent) -> Result<Option<Attempt>, Error> {
+        let is_closed = sent.has_run_or_never_will(pipeline).await;
         if let Err(last) = self.attempts.check_time() {
             self.open = Some(sent);
             return Err(last);
@@ -302,34 +307,34 @@ impl<'call> Acquisition<'call> {
         // An extend, for it asks a master alone: what a server that was demoted has is a copy. It begins the lease anew.
         let (when, ttl) = (Moment::now(), Some(self.settings.terms.ttl));
         let call = ScriptCall { claim: &sent.claim, ttl, next: None };
-        let is_ours = match live.compare(Lane::Regular, &EXTEND, &call, self.attempts.remaining()).await {
+        let is_ours = match pipeline.compare(Lane::Regular, &EXTEND, &call, self.attempts.remaining()).await {
             Ok(found) => found == Comparison::Ours,
-            Err(trouble) => {
-                let error = trouble.to_error(self.settings, EXTEND.name, self.key);
+            Err(no_reply) => {
+                let error = no_reply.to_error(self.settings, EXTEND.name, self.key);
                 self.open = Some(sent);
                 // A waiter tries again, and what is final comes back as the answer to that.
                 let is_given_up = self.purpose != Purpose::Lock && error.class() == Class::Final;
                 if !is_given_up {
-                    self.attempts.failed(live, &trouble, error).await?;
+                    self.attempts.failed(pipeline, &no_reply, error).await?;
                 } else if let Some(sent) = self.open.take() {
-                    undo::discard(self.client, sent);
+                    undo::discard(self.state, sent);
                 }
                 return Ok(None);
             }
         };
         if !is_ours {
             if !is_closed {
-                undo::discard(self.client, sent);
+                undo::discard(self.state, sent);
             }
             return Ok(None);
         }
         let sent = Sent { when, ..sent.answered() };
         if self.settings.min_replicas == 0 {
-            return Ok(Some(in_time(self.client, sent)));
+            return Ok(Some(in_time(self.state, sent)));
         }
         // It is ours, but whether replicas have it was not answered.
-        undo::discard(self.client, sent);
-        let error = Trouble::Dropped.to_error(self.settings, "WAIT", self.key);
+        undo::discard(self.state, sent);
+        let error = NoReply::Dropped.to_error(self.settings, "WAIT", self.key);
         self.too_few_replicas(error).await
     }
 
@@ -344,37 +349,37 @@ impl<'call> Acquisition<'call> {
 }
 
 /// Sends one attempt and waits for its reply.
-async fn attempt(live: Rc<Live>, sent: Sent, looks: bool, limit: Duration) -> Tried {
+async fn attempt(pipeline: Rc<Pipeline>, sent: Sent, looks: bool, limit: Duration) -> Tried {
     let began = Instant::now();
     // Handed in without a pause between them, so nothing else is written between them: the watch is on what the SET
     // finds.
-    let looks = looks && live.tells_changes.get();
-    let look = looks.then(|| Look::start(&live, sent.claim.key(), limit));
+    let looks = looks && pipeline.tells_changes.get();
+    let look = looks.then(|| Look::start(&pipeline, sent.claim.key(), limit));
     let lane = if look.is_some() { Lane::Joined } else { Lane::Regular };
-    let taking = live.send(lane, sent.take(), limit);
+    let taking = pipeline.send(lane, sent.take(), limit);
     let replicates = sent.settings().min_replicas > 0;
-    let replication = replicates.then(|| Replication::start(&live, sent.settings(), limit));
+    let replication = replicates.then(|| Replication::start(&pipeline, sent.settings(), limit));
     let reply = taking.reply().await;
-    Tried { live, sent, look, replication, began, reply }
+    Tried { pipeline, sent, look, replication, began, reply }
 }
 
-fn was_taken(reply: &Result<Value, Trouble>) -> bool {
+fn was_taken(reply: &Result<Value, NoReply>) -> bool {
     reply.as_ref().ok().and_then(command::was_taken) == Some(true)
 }
 
 /// A lease is counted from before its command was sent, so a slow reply may bring one that is over.
-fn in_time(client: &Rc<Client>, sent: Sent) -> Attempt {
+fn in_time(state: &Rc<EndpointState>, sent: Sent) -> Attempt {
     if Moment::now() < Lease::begin(sent.settings().terms, sent.when).certain_until() {
         return Attempt::Acquired(sent);
     }
-    undo::discard(client, sent);
+    undo::discard(state, sent);
     Attempt::TooLate
 }
 
 /// No answer came in time. The SET may still run, so it is undone.
-fn timed_out(client: &Rc<Client>, live: &Live, sent: Sent) -> Error {
-    let error = Trouble::TimedOut.to_error(sent.settings(), "SET", sent.claim.key());
-    undo::discard(client, sent.unanswered_on(live));
+fn timed_out(state: &Rc<EndpointState>, pipeline: &Pipeline, sent: Sent) -> Error {
+    let error = NoReply::TimedOut.to_error(sent.settings(), "SET", sent.claim.key());
+    undo::discard(state, sent.unanswered_on(pipeline));
     with_consequence(error)
 }
 

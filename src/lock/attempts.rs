@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::connection::pipeline::Live;
-use crate::connection::reply::Trouble;
+use crate::connection::pipeline::Pipeline;
+use crate::connection::reply::NoReply;
 use crate::connection::supervisor::Patience;
-use crate::lock::endpoint_state::Client;
+use crate::lock::endpoint_state::EndpointState;
 use crate::model::error::Error;
 use crate::model::refusal::Class;
 use crate::model::settings::Settings;
-use crate::time::budget::Limit;
+use crate::time::budget::Budget;
 
 /// How often waiters try what is refused, or has nobody to answer it, all of one endpoint together: a server that is in
 /// trouble, or is there for others, does not have all of them at it.
@@ -22,9 +22,9 @@ const MOST_TRIES_A_SECOND: u32 = 1_000;
 /// The tries of one call. What it is that is tried is its owner's: [`Self::connection`] before each try,
 /// [`Self::failed`] after one that was not answered as it should.
 pub struct Attempts<'call> {
-    client: &'call Rc<Client>,
+    state: &'call Rc<EndpointState>,
     settings: &'call Settings,
-    limit: Limit,
+    budget: Budget,
     /// What is worth another try besides what passes by itself.
     outlasts_memory: bool,
     /// What the last try met: where there is no time for another, it says more than that there is none.
@@ -35,12 +35,12 @@ pub struct Attempts<'call> {
 }
 
 /// A waiter one of whose tries was not answered, until it leaves. They take turns.
-struct InTrouble<'call>(&'call Client);
+struct InTrouble<'call>(&'call EndpointState);
 
 impl<'call> InTrouble<'call> {
-    fn begin(client: &'call Client) -> Self {
-        client.waiters_in_trouble.set(client.waiters_in_trouble.get() + 1);
-        Self(client)
+    fn begin(state: &'call EndpointState) -> Self {
+        state.waiters_in_trouble.set(state.waiters_in_trouble.get() + 1);
+        Self(state)
     }
 }
 
@@ -53,8 +53,8 @@ impl Drop for InTrouble<'_> {
 impl<'call> Attempts<'call> {
     /// The tries of a call that has `limit` for all of them.
     #[must_use]
-    pub fn new(client: &'call Rc<Client>, settings: &'call Settings, limit: Limit) -> Self {
-        Self { client, settings, limit, outlasts_memory: false, last: None, pause: None, in_trouble: None }
+    pub fn new(state: &'call Rc<EndpointState>, settings: &'call Settings, budget: Budget) -> Self {
+        Self { state, settings, budget, outlasts_memory: false, last: None, pause: None, in_trouble: None }
     }
 
     /// The same for a call that also waits until redis has memory for its key.
@@ -67,22 +67,22 @@ impl<'call> Attempts<'call> {
     ///
     /// # Errors
     /// Why there is none within `patience`, or what the last try met if connecting has used up the time for another.
-    pub async fn connection(&mut self, patience: Patience) -> Result<Rc<Live>, Error> {
+    pub async fn connection(&mut self, patience: Patience) -> Result<Rc<Pipeline>, Error> {
         if let Some(pause) = self.pause.take() {
             tokio::select! {
-                () = self.client.trouble_passed() => {}
+                () = self.state.trouble_passed() => {}
                 () = sleep(pause) => {}
             }
         }
-        let live = self.client.link.live(patience, self.settings.connect_timeout).await?;
+        let pipeline = self.state.supervisor.pipeline(patience, self.settings.connect_timeout).await?;
         self.check_time()?;
-        Ok(live)
+        Ok(pipeline)
     }
 
     /// # Errors
     /// What the last try met, if there is no time left for one that redis could answer.
     pub fn check_time(&mut self) -> Result<(), Error> {
-        match self.last.take_if(|_| !self.limit.has_time()) {
+        match self.last.take_if(|_| !self.budget.has_time()) {
             Some(last) => Err(last),
             None => Ok(()),
         }
@@ -90,7 +90,7 @@ impl<'call> Attempts<'call> {
 
     /// How long the next command may take.
     pub fn remaining(&mut self) -> Duration {
-        self.limit.remaining()
+        self.budget.remaining()
     }
 
     /// What the last try met, if there was one.
@@ -104,22 +104,27 @@ impl<'call> Attempts<'call> {
     ///
     /// # Errors
     /// There is to be none: the answer of the call.
-    pub async fn failed(&mut self, live: &Rc<Live>, trouble: &Trouble, error: Error) -> Result<(), Error> {
-        self.client.link.leave_if_useless(live, &error);
-        let goes_on = match trouble {
+    pub async fn failed(
+        &mut self,
+        pipeline: &Rc<Pipeline>,
+        no_reply: &NoReply,
+        error: Error,
+    ) -> Result<(), Error> {
+        self.state.supervisor.leave_if_useless(pipeline, &error);
+        let goes_on = match no_reply {
             // Another connection has to be made first, which takes its own time; unless it is one of several that broke.
-            Trouble::Dropped | Trouble::Unsent(_) if live.keeps_order() => !self.limit.is_over(),
-            Trouble::Dropped => self.pause().await,
-            Trouble::Refused(_) | Trouble::Unsent(_) => self.passes(&error) && self.pause().await,
+            NoReply::Dropped | NoReply::Unsent(_) if pipeline.keeps_order() => !self.budget.is_over(),
+            NoReply::Dropped => self.pause().await,
+            NoReply::Refused(_) | NoReply::Unsent(_) => self.passes(&error) && self.pause().await,
             // It has had all the time that there was.
-            Trouble::TimedOut | Trouble::Overdue => self.limit.is_endless(),
+            NoReply::TimedOut | NoReply::Overdue => self.budget.is_endless(),
         };
         if goes_on {
             self.last = Some(error);
             return Ok(());
         }
-        Err(match trouble {
-            Trouble::TimedOut | Trouble::Overdue => self.last.take().unwrap_or(error),
+        Err(match no_reply {
+            NoReply::TimedOut | NoReply::Overdue => self.last.take().unwrap_or(error),
             _ => error,
         })
     }
@@ -140,19 +145,19 @@ impl<'call> Attempts<'call> {
     /// turns.
     pub fn answered(&self) {
         if self.in_trouble.is_some() {
-            self.client.tell_trouble_passed();
+            self.state.tell_trouble_passed();
         }
     }
 
     /// Pauses before another try. False, and at once, if there is no time for one.
     async fn pause(&mut self) -> bool {
-        if !self.limit.is_endless() {
-            return self.limit.pause().await;
+        if !self.budget.is_endless() {
+            return self.budget.pause().await;
         }
-        self.in_trouble.get_or_insert_with(|| InTrouble::begin(self.client));
-        let turn = Duration::from_secs(1) / MOST_TRIES_A_SECOND * self.client.waiters_in_trouble.get();
+        self.in_trouble.get_or_insert_with(|| InTrouble::begin(self.state));
+        let turn = Duration::from_secs(1) / MOST_TRIES_A_SECOND * self.state.waiters_in_trouble.get();
         // Some soon, whatever their number, so that it is seen when the trouble passes.
-        self.pause = Some(self.limit.next_delay().max(turn.mul_f64(2.0 * fastrand::f64())));
+        self.pause = Some(self.budget.next_delay().max(turn.mul_f64(2.0 * fastrand::f64())));
         true
     }
 

@@ -10,15 +10,15 @@ use rustc_hash::FxHashSet;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
-use crate::connection::supervisor::Link;
+use crate::connection::supervisor::Supervisor;
 use crate::lock::schedule::Schedule;
-use crate::lock::table::{Held, Numbered};
+use crate::lock::table::{Numbered, Table};
 use crate::lock::undo::Undo;
-use crate::lock::wait_queue::Queue;
+use crate::lock::wait_queue::WaitQueue;
 use crate::model::answer::Caller;
 use crate::model::endpoint::Endpoint;
 use crate::model::lease::{Interval, Lease, Step};
-use crate::model::reservation::{Holding, Phase};
+use crate::model::reservation::{Phase, Reservation};
 use crate::model::settings::DEFAULT_CONNECT_TIMEOUT;
 use crate::time::clock::Moment;
 
@@ -29,9 +29,9 @@ const SHORTEST_CONNECT: Duration = Duration::from_millis(500);
 const RETRY_ALL: Duration = Duration::from_secs(1);
 
 /// A reservation as its keeper sees it.
-pub struct Reservation {
+pub struct Held {
     /// What its caller sees of it.
-    pub holding: Arc<Holding>,
+    pub reservation: Arc<Reservation>,
     /// Its life on our clock.
     pub lease: Lease,
     /// Who is told of a loss.
@@ -44,11 +44,11 @@ pub struct Reservation {
     scheduled: Moment,
 }
 
-impl Reservation {
+impl Held {
     /// How long after one renewal the next is sent.
     #[must_use]
     pub fn interval(&self) -> Interval {
-        self.holding.settings().terms.interval
+        self.reservation.settings().terms.interval
     }
 
     /// True where its lease ends before a renewal is due.
@@ -59,7 +59,7 @@ impl Reservation {
 
     /// What is to be done at `now`. Only what is held is renewed; what could not be released lapses.
     fn step(&self, now: Moment) -> Step {
-        match (self.holding.phase(), self.lease.step(now)) {
+        match (self.reservation.phase(), self.lease.step(now)) {
             (Phase::Held, step) | (Phase::Unreleased, step @ (Step::Expired | Step::HeldTooLong)) => step,
             _ => Step::Nothing,
         }
@@ -67,7 +67,7 @@ impl Reservation {
 
     /// When the heartbeat is to look at it again; [`Moment::NEVER`] while a release of it is under way.
     fn next(&self) -> Moment {
-        match self.holding.phase() {
+        match self.reservation.phase() {
             Phase::Held => self.lease.next(),
             Phase::Unreleased => self.lease.certain_until(),
             _ => Moment::NEVER,
@@ -75,18 +75,18 @@ impl Reservation {
     }
 }
 
-impl Numbered for Reservation {
+impl Numbered for Held {
     fn number(&self) -> u64 {
-        self.holding.id
+        self.reservation.id
     }
 }
 
 /// One endpoint's state. Owned by the one thread that runs the core, so nothing here is locked.
-pub struct Client {
+pub struct EndpointState {
     /// The connection that all of it goes through.
-    pub link: Rc<Link>,
-    /// What is held, by [`Holding::id`].
-    held: RefCell<Held<Reservation>>,
+    pub supervisor: Rc<Supervisor>,
+    /// What is held, by [`Reservation::id`].
+    table: RefCell<Table<Held>>,
     schedule: RefCell<Schedule>,
     /// Rung when the first entry of the schedule is earlier than the heartbeat's sleep, and when there is nobody left for
     /// whom it could beat.
@@ -100,7 +100,7 @@ pub struct Client {
     /// Keys that the waiters of this process leave to those of others, and until when.
     turns_of_others: RefCell<HashMap<Arc<str>, Instant>>,
     /// Who waits, by key.
-    pub queues: RefCell<HashMap<Arc<str>, Rc<Queue>>>,
+    pub queues: RefCell<HashMap<Arc<str>, Rc<WaitQueue>>>,
     /// How many of them had a try that was not answered, and none since that was.
     pub waiters_in_trouble: Cell<u32>,
     /// Told when what kept waiters from an answer has passed, and when that was.
@@ -108,13 +108,13 @@ pub struct Client {
     passed_at: Cell<Option<Instant>>,
 }
 
-impl Client {
+impl EndpointState {
     /// A client that opens nothing yet.
     #[must_use]
     pub fn new(endpoint: Arc<Endpoint>) -> Rc<Self> {
         Rc::new(Self {
-            link: Link::new(endpoint),
-            held: RefCell::default(),
+            supervisor: Supervisor::new(endpoint),
+            table: RefCell::default(),
             schedule: RefCell::default(),
             earlier: Rc::default(),
             doubtful: RefCell::default(),
@@ -131,7 +131,7 @@ impl Client {
     /// True while a broken connection must be mended without anybody calling.
     #[must_use]
     pub fn needs_connection(&self) -> bool {
-        !self.held.borrow().is_empty() || !self.queues.borrow().is_empty() || self.undo.is_needed()
+        !self.table.borrow().is_empty() || !self.queues.borrow().is_empty() || self.undo.is_needed()
     }
 
     /// How long an attempt to mend the connection may take, if it is needed: so short that a lease which is hurt by the
@@ -141,8 +141,8 @@ impl Client {
         if !self.needs_connection() {
             return None;
         }
-        let held = self.held.borrow();
-        let shortest = held.iter().map(|one| one.holding.settings().command_timeout).min();
+        let table = self.table.borrow();
+        let shortest = table.iter().map(|one| one.reservation.settings().command_timeout).min();
         Some(shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(SHORTEST_CONNECT)))
     }
 
@@ -191,27 +191,27 @@ impl Client {
         lease: Lease,
         caller: Arc<Caller>,
         hand_overs: u32,
-        make: impl FnOnce(u64) -> Arc<Holding>,
-    ) -> Arc<Holding> {
-        let mut held = self.held.borrow_mut();
-        let reservation = held.insert(|id| {
-            let (holding, scheduled) = (make(id), Moment::NEVER);
-            Reservation { holding, lease, caller, hand_overs, has_complained: false, scheduled }
+        make: impl FnOnce(u64) -> Arc<Reservation>,
+    ) -> Arc<Reservation> {
+        let mut table = self.table.borrow_mut();
+        let held = table.insert(|id| {
+            let (reservation, scheduled) = (make(id), Moment::NEVER);
+            Held { reservation, lease, caller, hand_overs, has_complained: false, scheduled }
         });
-        self.plan(reservation);
-        Arc::clone(&reservation.holding)
+        self.plan(held);
+        Arc::clone(&held.reservation)
     }
 
     /// Looks at a reservation.
-    pub fn with<Result>(&self, id: u64, look: impl FnOnce(&Reservation) -> Result) -> Option<Result> {
-        self.held.borrow_mut().get_mut(id).map(|reservation| look(reservation))
+    pub fn with<Result>(&self, id: u64, look: impl FnOnce(&Held) -> Result) -> Option<Result> {
+        self.table.borrow_mut().get_mut(id).map(|held| look(held))
     }
 
     /// Changes a reservation, and plans when the heartbeat looks at it again.
-    pub fn update(&self, id: u64, change: impl FnOnce(&mut Reservation)) {
-        if let Some(reservation) = self.held.borrow_mut().get_mut(id) {
-            change(reservation);
-            self.plan(reservation);
+    pub fn update(&self, id: u64, change: impl FnOnce(&mut Held)) {
+        if let Some(held) = self.table.borrow_mut().get_mut(id) {
+            change(held);
+            self.plan(held);
         }
     }
 
@@ -222,24 +222,24 @@ impl Client {
         }
     }
 
-    fn plan(&self, reservation: &mut Reservation) {
-        let (id, when) = (reservation.holding.id, reservation.next());
-        if reservation.scheduled == when {
+    fn plan(&self, held: &mut Held) {
+        let (id, when) = (held.reservation.id, held.next());
+        if held.scheduled == when {
             return;
         }
         let mut schedule = self.schedule.borrow_mut();
-        if reservation.scheduled != Moment::NEVER {
-            schedule.remove(reservation.scheduled, id);
+        if held.scheduled != Moment::NEVER {
+            schedule.remove(held.scheduled, id);
         }
-        reservation.scheduled = when;
+        held.scheduled = when;
         if when != Moment::NEVER && schedule.insert(when, id) {
             self.earlier.notify_one();
         }
     }
 
     /// Takes a reservation out, for good.
-    pub fn take(&self, id: u64) -> Option<Reservation> {
-        let taken = self.held.borrow_mut().remove(id)?;
+    pub fn take(&self, id: u64) -> Option<Held> {
+        let taken = self.table.borrow_mut().remove(id)?;
         self.schedule.borrow_mut().remove(taken.scheduled, id);
         self.trust(id);
         Some(taken)
@@ -248,11 +248,11 @@ impl Client {
     /// The reservations that need attention at `now`, and what for. They are planned anew as if nothing came of it.
     pub fn take_due(&self, now: Moment) -> Vec<(u64, Step)> {
         let due = self.schedule.borrow_mut().take_due(now);
-        let mut held = self.held.borrow_mut();
+        let mut table = self.table.borrow_mut();
         let step = |id| {
-            let reservation = held.get_mut(id)?;
-            reservation.scheduled = Moment::NEVER;
-            Some((id, reservation.step(now)))
+            let held = table.get_mut(id)?;
+            held.scheduled = Moment::NEVER;
+            Some((id, held.step(now)))
         };
         due.into_iter().filter_map(step).collect()
     }
@@ -260,7 +260,7 @@ impl Client {
     /// The key of a reservation; empty for one that is not there.
     #[cfg(test)]
     pub fn key_of(&self, id: u64) -> String {
-        self.with(id, |reservation| reservation.holding.key().to_owned()).unwrap_or_default()
+        self.with(id, |held| held.reservation.key().to_owned()).unwrap_or_default()
     }
 
     /// When the heartbeat has to look again.
@@ -270,9 +270,13 @@ impl Client {
     }
 
     /// The ids of all that is held and fits, and until when each is certain.
-    pub fn find(&self, fits: impl Fn(&Reservation) -> bool) -> Vec<(u64, Moment)> {
-        let held = self.held.borrow();
-        held.iter().filter(|one| fits(one)).map(|one| (one.holding.id, one.lease.certain_until())).collect()
+    pub fn find(&self, fits: impl Fn(&Held) -> bool) -> Vec<(u64, Moment)> {
+        let table = self.table.borrow();
+        table
+            .iter()
+            .filter(|one| fits(one))
+            .map(|one| (one.reservation.id, one.lease.certain_until()))
+            .collect()
     }
 
     /// Whether a reservation is still ours is not known since now.
@@ -292,7 +296,7 @@ impl Client {
     }
 }
 
-impl Drop for Client {
+impl Drop for EndpointState {
     fn drop(&mut self) {
         // Those who work for it find that it is gone.
         self.earlier.notify_one();

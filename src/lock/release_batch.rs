@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::lock::release::Outcome;
 use crate::model::answer::{Answer, CallFailure, Loss};
 use crate::model::error::Error;
-use crate::model::reservation::Holding;
+use crate::model::reservation::Reservation;
 
 /// The results of one release, of all its reservations.
 #[derive(Default)]
@@ -26,9 +26,9 @@ impl Releases {
     }
 
     /// Gives a share for each of these. `done` is told when all of them are gone.
-    pub fn shares(self, holdings: &[Arc<Holding>], done: Done) -> impl Iterator<Item = Share> {
+    pub fn shares(self, reservations: &[Arc<Reservation>], done: Done) -> impl Iterator<Item = Share> {
         let counter = Rc::new(Count { releases: RefCell::new(self), done: Cell::new(Some(done)) });
-        let keys = holdings.iter().map(|holding| Some(holding.key().into()));
+        let keys = reservations.iter().map(|reservation| Some(reservation.key().into()));
         keys.map(move |key| Share { count: Rc::clone(&counter), key })
     }
 

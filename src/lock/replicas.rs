@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::MutexGuard;
 use tokio::time::timeout;
 
-use crate::connection::pipeline::Live;
+use crate::connection::pipeline::Pipeline;
 use crate::connection::reply::Pending;
 use crate::connection::send_queue::Lane;
-use crate::lock::endpoint_state::Client;
+use crate::lock::endpoint_state::EndpointState;
 use crate::model::error::Error;
 use crate::model::settings::Settings;
 use crate::protocol::command;
@@ -23,10 +23,10 @@ const LATE: Duration = Duration::from_millis(110);
 
 /// The turn to ask, once it has come; `None` if it has not within `limit`. Redis holds up everything on a connection while
 /// it waits for replicas, so a renewal must not find more than one such wait before it.
-pub async fn take_turn(client: &Client, limit: Option<Duration>) -> Option<MutexGuard<'_, ()>> {
+pub async fn take_turn(state: &EndpointState, limit: Option<Duration>) -> Option<MutexGuard<'_, ()>> {
     match limit {
-        Some(limit) => timeout(limit, client.replication.lock()).await.ok(),
-        None => Some(client.replication.lock().await),
+        Some(limit) => timeout(limit, state.replication.lock()).await.ok(),
+        None => Some(state.replication.lock().await),
     }
 }
 
@@ -39,10 +39,10 @@ pub struct Replication {
 impl Replication {
     /// The answers must be back within `remaining`.
     #[must_use]
-    pub fn start(live: &Rc<Live>, settings: &Settings, remaining: Duration) -> Self {
+    pub fn start(pipeline: &Rc<Pipeline>, settings: &Settings, remaining: Duration) -> Self {
         let limit = (remaining.saturating_sub(LATE) / 2).min(LONGEST);
         let command = command::replicated(settings.min_replicas, limit);
-        Self { asked: live.send(Lane::Joined, command, settings.command_timeout), limit }
+        Self { asked: pipeline.send(Lane::Joined, command, settings.command_timeout), limit }
     }
 
     /// # Errors
@@ -50,7 +50,7 @@ impl Replication {
     pub async fn end(self, settings: &Settings, key: &str) -> Result<(), Error> {
         let reached = match self.asked.reply().await {
             Ok(reply) => command::number_of(&reply).unwrap_or_default(),
-            Err(trouble) => return Err(trouble.to_error(settings, "WAIT", key)),
+            Err(no_reply) => return Err(no_reply.to_error(settings, "WAIT", key)),
         };
         if reached >= settings.min_replicas.into() {
             return Ok(());

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use redis::Cmd;
 use tokio::sync::OnceCell;
 
-use crate::connection::pipeline::Live;
+use crate::connection::pipeline::Pipeline;
+use crate::model::claim::Claim;
 use crate::model::error::Error;
 use crate::model::settings::Settings;
-use crate::model::token::Claim;
 use crate::protocol::command::{self, Identity};
 use crate::time::clock::Moment;
 
@@ -26,8 +26,8 @@ pub struct Origin {
 impl Origin {
     /// Remembers a connection.
     #[must_use]
-    pub fn of(live: &Live) -> Self {
-        Self { generation: live.generation, identity: live.identity.clone() }
+    pub fn of(pipeline: &Pipeline) -> Self {
+        Self { generation: pipeline.generation, identity: pipeline.identity.clone() }
     }
 }
 
@@ -60,8 +60,8 @@ impl Sent {
 
     /// The same value, whose reply is missing on `live`.
     #[must_use]
-    pub fn unanswered_on(self, live: &Live) -> Self {
-        Self { origin: Some(Origin::of(live)), ..self }
+    pub fn unanswered_on(self, pipeline: &Pipeline) -> Self {
+        Self { origin: Some(Origin::of(pipeline)), ..self }
     }
 
     /// The same value, of which redis has said that it is there.
@@ -91,29 +91,29 @@ impl Sent {
 
     /// True once nothing that was sent on its connection can run after what is sent now on `live`. Asked once for each
     /// connection that broke, however many values were sent on it.
-    pub async fn has_run_or_never_will(&self, live: &Rc<Live>) -> bool {
+    pub async fn has_run_or_never_will(&self, pipeline: &Rc<Pipeline>) -> bool {
         let Some(origin) = &self.origin else { return true };
         // Which of a cluster's connections it was, and what became of that, only its engine knows.
-        if !live.keeps_order() {
+        if !pipeline.keeps_order() {
             return false;
         }
         // The same connection answers in order.
-        if origin.generation == live.generation {
+        if origin.generation == pipeline.generation {
             return true;
         }
         let closing: Rc<OnceCell<bool>> =
-            Rc::clone(live.closed.borrow_mut().entry(origin.generation).or_default());
-        *closing.get_or_init(|| close(live, origin, self.settings())).await
+            Rc::clone(pipeline.closed.borrow_mut().entry(origin.generation).or_default());
+        *closing.get_or_init(|| close(pipeline, origin, self.settings())).await
     }
 }
 
 /// Ends a connection from the server's side, if that has not happened by itself.
-async fn close(live: &Rc<Live>, origin: &Origin, settings: &Settings) -> bool {
-    match (&origin.identity, &live.identity) {
+async fn close(pipeline: &Rc<Pipeline>, origin: &Origin, settings: &Settings) -> bool {
+    match (&origin.identity, &pipeline.identity) {
         // Numbers only grow while a server lives, so it was started again, and what its sockets held is gone with it.
         (Some(old), Some(new)) if new.number <= old.number => true,
         // Whether there was such a connection does not matter: now there is none.
-        (Some(old), _) => live.ask(command::kill(old), settings.command_timeout).await.is_ok(),
+        (Some(old), _) => pipeline.ask(command::kill(old), settings.command_timeout).await.is_ok(),
         (None, _) => false,
     }
 }

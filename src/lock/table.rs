@@ -5,24 +5,24 @@ use slab::Slab;
 
 /// What has a number of its own.
 pub trait Numbered {
-    /// The number that [`Held::insert`] gave it.
+    /// The number that [`Table::insert`] gave it.
     fn number(&self) -> u64;
 }
 
 /// The table. A number is a place in the lower half, and in the upper one what tells apart those who have had it.
 #[derive(Debug)]
-pub struct Held<T> {
+pub struct Table<T> {
     places: Slab<T>,
     inserted: u64,
 }
 
-impl<T> Default for Held<T> {
+impl<T> Default for Table<T> {
     fn default() -> Self {
         Self { places: Slab::new(), inserted: 0 }
     }
 }
 
-impl<T: Numbered> Held<T> {
+impl<T: Numbered> Table<T> {
     /// Puts in what is made with the number that it gets. A number comes back after 2^32 others at the earliest.
     pub fn insert(&mut self, make: impl FnOnce(u64) -> T) -> &mut T {
         self.inserted += 1;
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_number_stands_for_one_thing_and_for_nothing_after_it() {
-        let mut held = Held::default();
+        let mut held = Table::default();
         assert!(held.is_empty());
         let numbers = [0; 3].map(|_| *held.insert(|number| number));
         assert_eq!(held.remove(numbers[1]), Some(numbers[1]));

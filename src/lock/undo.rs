@@ -13,11 +13,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::connection::pipeline::Live;
-use crate::connection::reply::Trouble;
+use crate::connection::pipeline::Pipeline;
+use crate::connection::reply::NoReply;
 use crate::connection::send_queue::Lane;
 use crate::connection::supervisor::Patience;
-use crate::lock::endpoint_state::Client;
+use crate::lock::endpoint_state::EndpointState;
 use crate::lock::sent::Sent;
 use crate::model::refusal::Class;
 use crate::protocol::command::{Comparison, RELEASE, ScriptCall};
@@ -115,23 +115,23 @@ impl Undo {
 }
 
 /// Sees to it that the key does not keep this value, whose SET may have run until now.
-pub fn discard(client: &Client, sent: Sent) {
+pub fn discard(state: &EndpointState, sent: Sent) {
     let end = Moment::now().after(sent.settings().terms.ttl);
-    client.undo.put(sent, end);
+    state.undo.put(sent, end);
 }
 
 /// The same for the value of a lease that is over, whose key lapses at `end`. It is tried once at least, if redis can be
 /// reached in the time that a command may take: for as long, what has given it time may have been on its way.
-pub fn discard_lost(client: &Client, sent: Sent, end: Moment) {
+pub fn discard_lost(state: &EndpointState, sent: Sent, end: Moment) {
     let end = end.max(Moment::now()).after(sent.settings().command_timeout);
-    client.undo.put(sent, end);
+    state.undo.put(sent, end);
 }
 
 /// Works the queue off, for as long as its client lives.
-pub async fn serve(client: Weak<Client>, bell: Rc<Notify>) {
+pub async fn serve(state: Weak<EndpointState>, bell: Rc<Notify>) {
     let mut pace = Pace::default();
     loop {
-        let Some(in_hand) = client.upgrade() else { return };
+        let Some(in_hand) = state.upgrade() else { return };
         if in_hand.undo.is_needed() {
             work(&in_hand, &mut pace).await;
             continue;
@@ -168,14 +168,14 @@ impl Pace {
 }
 
 /// One batch, with the pause after it.
-async fn work(client: &Rc<Client>, pace: &mut Pace) {
-    let Some(end) = client.undo.drop_lapsed() else { return };
-    let connect_timeout = client.undo.connect_timeout().unwrap_or_default();
-    let connecting = client.link.live(Patience::Outage, connect_timeout);
+async fn work(state: &Rc<EndpointState>, pace: &mut Pace) {
+    let Some(end) = state.undo.drop_lapsed() else { return };
+    let connect_timeout = state.undo.connect_timeout().unwrap_or_default();
+    let connecting = state.supervisor.pipeline(Patience::Outage, connect_timeout);
     let Ok(connected) = timeout(Moment::now().until(end), connecting).await else { return };
     // These credentials are let in no more: trying on would be a refused login each time.
-    let Ok(live) = connected else { return client.undo.give_up() };
-    let batch = match client.undo.take_due(pace.size) {
+    let Ok(pipeline) = connected else { return state.undo.give_up() };
+    let batch = match state.undo.take_due(pace.size) {
         Ok(batch) => batch,
         Err(next) => return sleep_until(next).await,
     };
@@ -183,24 +183,24 @@ async fn work(client: &Rc<Client>, pace: &mut Pace) {
     let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
     let mut commands = count;
     let mut has_failed = false;
-    for (item, result) in try_all(&live, batch).await {
+    for (item, result) in try_all(&pipeline, batch).await {
         match result {
             Ok(Found { now, was_resent, is_certain }) => {
                 commands += u32::from(was_resent);
                 if now == Comparison::Ours {
-                    client.changed(item.sent.claim.key());
+                    state.changed(item.sent.claim.key());
                 }
                 if !is_certain {
-                    client.undo.put_back(Item { not_before: Instant::now() + jittered(LOOK_AGAIN), ..item });
+                    state.undo.put_back(Item { not_before: Instant::now() + jittered(LOOK_AGAIN), ..item });
                 }
             }
-            Err(trouble) => {
-                let error = trouble.to_error(item.sent.settings(), RELEASE.name, item.sent.claim.key());
-                client.link.leave_if_useless(&live, &error);
+            Err(no_reply) => {
+                let error = no_reply.to_error(item.sent.settings(), RELEASE.name, item.sent.claim.key());
+                state.supervisor.leave_if_useless(&pipeline, &error);
                 // What is refused for good is left to its ttl.
                 if !matches!(error.class(), Class::Denied | Class::Final) {
                     has_failed = true;
-                    client.undo.put_back(item);
+                    state.undo.put_back(item);
                 }
             }
         }
@@ -221,14 +221,14 @@ struct Found {
 }
 
 /// Tries all of them in one pipeline. Not urgent: none must overtake the SET that it undoes.
-async fn try_all(live: &Rc<Live>, batch: Vec<Item>) -> Vec<(Item, Result<Found, Trouble>)> {
+async fn try_all(pipeline: &Rc<Pipeline>, batch: Vec<Item>) -> Vec<(Item, Result<Found, NoReply>)> {
     let mut under_way = Vec::with_capacity(batch.len());
     for item in batch {
         fail_point!("undo", item.sent.claim.key());
-        let is_certain = item.sent.has_run_or_never_will(live).await;
+        let is_certain = item.sent.has_run_or_never_will(pipeline).await;
         let call = ScriptCall { claim: &item.sent.claim, ttl: None, next: None };
         let limit = item.sent.settings().command_timeout;
-        let reply = live.send(Lane::Regular, RELEASE.by_hash(&call), limit);
+        let reply = pipeline.send(Lane::Regular, RELEASE.by_hash(&call), limit);
         under_way.push((item, is_certain, reply));
     }
     let mut results = Vec::with_capacity(under_way.len());
@@ -236,7 +236,7 @@ async fn try_all(live: &Rc<Live>, batch: Vec<Item>) -> Vec<(Item, Result<Found, 
         let reply = reply.reply().await;
         let was_resent = crate::connection::reply::is_unknown_script(&reply);
         let call = ScriptCall { claim: &item.sent.claim, ttl: None, next: None };
-        let found = live.compared(reply, &RELEASE, &call, item.sent.settings().command_timeout).await;
+        let found = pipeline.compared(reply, &RELEASE, &call, item.sent.settings().command_timeout).await;
         results.push((item, found.map(|now| Found { now, was_resent, is_certain })));
     }
     results

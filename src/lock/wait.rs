@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::lock::acquire::{Attempt, Purpose, Sight, acquire};
-use crate::lock::endpoint_state::Client;
+use crate::lock::endpoint_state::EndpointState;
 use crate::lock::renew;
 use crate::lock::undo;
-use crate::lock::wait_queue::{Alarm, Head, Queue, Waiter};
+use crate::lock::wait_queue::{Alarm, Head, WaitQueue, Waiter};
 use crate::model::answer::{Event, Ticket};
 use crate::model::error::Error;
 use crate::model::refusal::Class;
@@ -47,7 +47,7 @@ const SAME: Duration = Duration::from_millis(20);
 
 /// Joins the queue for a resource. It is left when the lock is had, when `timeout` is over, or by [`cancel`].
 pub fn wait(
-    client: &Rc<Client>,
+    state: &Rc<EndpointState>,
     ticket: Ticket,
     instance: u32,
     settings: Arc<Settings>,
@@ -55,11 +55,11 @@ pub fn wait(
     timeout: Option<Duration>,
 ) {
     let key: Arc<str> = settings.key_of(resource).into();
-    let existing = client.queues.borrow().get(&key).cloned();
+    let existing = state.queues.borrow().get(&key).cloned();
     let queue = existing.unwrap_or_else(|| {
-        let queue = Rc::new(Queue::new(Arc::clone(&key)));
-        client.queues.borrow_mut().insert(Arc::clone(&key), Rc::clone(&queue));
-        tokio::task::spawn_local(serve(Rc::clone(client), Rc::clone(&queue)));
+        let queue = Rc::new(WaitQueue::new(Arc::clone(&key)));
+        state.queues.borrow_mut().insert(Arc::clone(&key), Rc::clone(&queue));
+        tokio::task::spawn_local(serve(Rc::clone(state), Rc::clone(&queue)));
         queue
     });
     let grace = settings.command_timeout;
@@ -81,19 +81,19 @@ pub fn wait(
 }
 
 /// A waiter leaves. One that was answered before has nothing to leave.
-pub fn cancel(client: &Client, key: String, environment: u64, call: u64) {
-    let queue = client.queues.borrow().get(&*key).cloned();
+pub fn cancel(state: &EndpointState, key: String, environment: u64, call: u64) {
+    let queue = state.queues.borrow().get(&*key).cloned();
     if let Some(waiter) = queue.and_then(|queue| queue.leave_by_call(environment, call)) {
         waiter.ticket.answer(Err(Error::Aborted { key }.into()));
     }
 }
 
 /// Tells those who wait, once an outage, that redis cannot be reached: whoever is first in each queue.
-pub fn tell_outage(client: &Client, error: &Error) {
+pub fn tell_outage(state: &EndpointState, error: &Error) {
     let mut told = HashSet::new();
-    for head in client.queues.borrow().values().filter_map(|queue| queue.head()) {
+    for head in state.queues.borrow().values().filter_map(|queue| queue.head()) {
         if told.insert((head.caller.environment, head.instance)) {
-            let (host, port) = client.link.endpoint.address();
+            let (host, port) = state.supervisor.endpoint.address();
             let event = Event::Outage { call: head.call, host: host.to_owned(), port, error: error.clone() };
             head.caller.report(head.settings.log_level, event);
         }
@@ -101,8 +101,8 @@ pub fn tell_outage(client: &Client, error: &Error) {
 }
 
 /// All waiters of an environment that has ended leave.
-pub fn forget_environment(client: &Client, environment: u64) {
-    let queues: Vec<_> = client.queues.borrow().values().cloned().collect();
+pub fn forget_environment(state: &EndpointState, environment: u64) {
+    let queues: Vec<_> = state.queues.borrow().values().cloned().collect();
     for queue in queues {
         drop(queue.leave_all(|waiter| waiter.ticket.caller.environment == environment));
     }
@@ -110,17 +110,17 @@ pub fn forget_environment(client: &Client, environment: u64) {
 
 /// The key was just freed for everybody after it had gone round in this process for long enough: whoever waits for it
 /// here, now or in a moment, lets the waiters of other processes go first.
-pub fn give_others_a_turn(client: &Client, key: &str) {
-    client.start_turn_of_others(key, Instant::now() + TURN_OF_OTHERS);
+pub fn give_others_a_turn(state: &EndpointState, key: &str) {
+    state.start_turn_of_others(key, Instant::now() + TURN_OF_OTHERS);
 }
 
 /// Lives as long as the queue has waiters.
-async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
-    let _guard = Closing { client: Rc::clone(&client), queue: Rc::clone(&queue) };
+async fn serve(state: Rc<EndpointState>, queue: Rc<WaitQueue>) {
+    let _guard = Closing { state: Rc::clone(&state), queue: Rc::clone(&queue) };
     let mut watch: Option<Watch> = None;
     let mut looks = Looks::default();
     while let Some(head) = queue.head() {
-        if let Some(end) = client.turn_of_others(&queue.key) {
+        if let Some(end) = state.turn_of_others(&queue.key) {
             sleep_until(end).await;
             watch = None;
             continue;
@@ -129,18 +129,18 @@ async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
         let purpose = Purpose::Wait { look: watch.is_none() };
         let left = queue.left(head.arrival);
         fail_point!("serve", &queue.key);
-        match acquire(&client, &head.settings, &queue.key, purpose, left).await {
+        match acquire(&state, &head.settings, &queue.key, purpose, left).await {
             Ok(Attempt::Acquired(sent)) => {
                 watch = None;
                 match queue.leave(head.arrival) {
-                    Some(waiter) => renew::keep(&client, sent, waiter.ticket),
+                    Some(waiter) => renew::keep(&state, sent, waiter.ticket),
                     // It was cancelled while redis said yes.
-                    None => undo::discard(&client, sent),
+                    None => undo::discard(&state, sent),
                 }
             }
-            Ok(Attempt::Held(sight)) => {
+            Ok(Attempt::Table(sight)) => {
                 if queue.was_tried(&head) {
-                    tell_attempt(&client, &head, &queue, &sight);
+                    tell_attempt(&state, &head, &queue, &sight);
                 }
                 // A plain poll neither begins a watch nor ends the one that an earlier look has begun.
                 let seen = watch.take().unwrap_or_else(|| {
@@ -148,11 +148,11 @@ async fn serve(client: Rc<Client>, queue: Rc<Queue>) {
                     looks.found(sight, seen.end);
                     seen
                 });
-                let was_woken = rest_until(&queue, changes, seen.rest(&client)).await;
+                let was_woken = rest_until(&queue, changes, seen.rest(&state)).await;
                 if queue.changes() == changes && !seen.is_over() {
                     watch = seen.is_told.then_some(seen);
                 } else if was_woken {
-                    looks.space_out(&client).await;
+                    looks.space_out(&state).await;
                 }
             }
             Ok(Attempt::TooLate | Attempt::Unwanted) => watch = None,
@@ -182,15 +182,15 @@ impl Watch {
     }
 
     /// Until the next poll, or just before the end of the ttl if that comes first: the last stretch is tried through.
-    fn rest(&self, client: &Client) -> Duration {
-        let poll = poll_interval(client, self.is_told);
+    fn rest(&self, state: &EndpointState) -> Duration {
+        let poll = poll_interval(state, self.is_told);
         self.end.map_or(poll, |end| poll.min(end.saturating_duration_since(Instant::now() + TIMER)))
     }
 }
 
 /// Sleeps for `rest`, or until somebody wakes the queue, in which case it gives true. Not at all if the key has
 /// changed since `changes`.
-async fn rest_until(queue: &Queue, changes: u64, rest: Duration) -> bool {
+async fn rest_until(queue: &WaitQueue, changes: u64, rest: Duration) -> bool {
     if queue.changes() != changes {
         return true;
     }
@@ -201,8 +201,8 @@ async fn rest_until(queue: &Queue, changes: u64, rest: Duration) -> bool {
 }
 
 /// About a second. Where the server tells of changes and many wait, longer: the poll is only the safety net.
-fn poll_interval(client: &Client, is_watched: bool) -> Duration {
-    let queues = if is_watched { client.queues.borrow().len() } else { 0 };
+fn poll_interval(state: &EndpointState, is_watched: bool) -> Duration {
+    let queues = if is_watched { state.queues.borrow().len() } else { 0 };
     let queues = u32::try_from(queues).unwrap_or(u32::MAX);
     let stretched = POLL.max(POLL / MOST_POLLS_A_SECOND * queues);
     stretched.mul_f64(0.9 + fastrand::f64() / 5.0)
@@ -235,11 +235,11 @@ impl Looks {
         self.end = end;
     }
 
-    async fn space_out(&mut self, client: &Client) {
+    async fn space_out(&mut self, state: &EndpointState) {
         let is_close = self.last.is_some_and(|last| last.elapsed() < CLOSE);
         self.in_a_row = if is_close { self.in_a_row + 1 } else { 0 };
         let busy = doubled(self.in_a_row).min(LONGEST_PAUSE);
-        let vain = doubled(self.in_vain).min(longest_in_vain(client));
+        let vain = doubled(self.in_vain).min(longest_in_vain(state));
         if !busy.max(vain).is_zero() {
             sleep(busy.max(vain)).await;
         }
@@ -248,8 +248,8 @@ impl Looks {
 }
 
 /// Looks in vain are held back until all of one connection are as rare as its polls may be.
-fn longest_in_vain(client: &Client) -> Duration {
-    let queues = u32::try_from(client.queues.borrow().len()).unwrap_or(u32::MAX);
+fn longest_in_vain(state: &EndpointState) -> Duration {
+    let queues = u32::try_from(state.queues.borrow().len()).unwrap_or(u32::MAX);
     (Duration::from_secs(1) / MOST_POLLS_A_SECOND * queues).clamp(SHORTEST_IN_VAIN, POLL)
 }
 
@@ -258,10 +258,10 @@ fn doubled(times: u32) -> Duration {
     times.checked_sub(3).map_or(Duration::ZERO, |power| Duration::from_millis(1 << power.min(10)))
 }
 
-fn tell_attempt(client: &Client, head: &Head, queue: &Queue, sight: &Sight) {
+fn tell_attempt(state: &EndpointState, head: &Head, queue: &WaitQueue, sight: &Sight) {
     let level = head.settings.log_level;
-    if let Some(reason) = client.link.take_why_no_pushes() {
-        let endpoint = client.link.endpoint.to_string();
+    if let Some(reason) = state.supervisor.take_why_no_pushes() {
+        let endpoint = state.supervisor.endpoint.to_string();
         head.caller.report(level, Event::PollingOnly { call: head.call, endpoint, reason });
     }
     let (call, key) = (head.call, Arc::clone(&queue.key));
@@ -270,7 +270,7 @@ fn tell_attempt(client: &Client, head: &Head, queue: &Queue, sight: &Sight) {
 
 /// A failure that waiting does not mend. What is wrong with the connection is wrong for every waiter; what redis said
 /// of one command is the head's alone.
-fn fail(queue: &Queue, head: &Head, error: &Error) {
+fn fail(queue: &WaitQueue, head: &Head, error: &Error) {
     let concerns_all = matches!(error.class(), Class::Reconnect | Class::Denied);
     let gone = if concerns_all {
         queue.leave_all(|_| true)
@@ -285,8 +285,8 @@ fn fail(queue: &Queue, head: &Head, error: &Error) {
 /// Whatever ends the task of a queue, no waiter is in one that nobody serves. A panic is the head's: its call fails, and
 /// the others are served by another task.
 struct Closing {
-    client: Rc<Client>,
-    queue: Rc<Queue>,
+    state: Rc<EndpointState>,
+    queue: Rc<WaitQueue>,
 }
 
 impl Drop for Closing {
@@ -297,9 +297,9 @@ impl Drop for Closing {
             drop(self.queue.leave(head.arrival));
         }
         if self.queue.head().is_some() {
-            tokio::task::spawn_local(serve(Rc::clone(&self.client), Rc::clone(&self.queue)));
+            tokio::task::spawn_local(serve(Rc::clone(&self.state), Rc::clone(&self.queue)));
         } else {
-            self.client.queues.borrow_mut().remove(&self.queue.key);
+            self.state.queues.borrow_mut().remove(&self.queue.key);
         }
     }
 }

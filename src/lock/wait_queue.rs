@@ -45,7 +45,7 @@ struct Line {
 }
 
 /// The local queue for one key. Only its head asks redis.
-pub struct Queue {
+pub struct WaitQueue {
     /// The key.
     pub key: Arc<str>,
     waiters: RefCell<Line>,
@@ -72,7 +72,7 @@ pub struct Head {
     pub settings: Arc<Settings>,
 }
 
-impl Queue {
+impl WaitQueue {
     /// An empty queue.
     #[must_use]
     pub fn new(key: Arc<str>) -> Self {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::error::Error;
-use crate::model::reservation::Holding;
+use crate::model::reservation::Reservation;
 use crate::model::settings::LogLevel;
 
 /// What a call gets when it succeeds.
 #[derive(Debug)]
 pub enum Answer {
     /// `lock` or a wait has it.
-    Acquired(Arc<Holding>),
+    Acquired(Arc<Reservation>),
     /// `lock` found it held; by whom, if that was asked and is known.
     Taken {
         /// The holder's value.
@@ -30,7 +30,7 @@ pub enum Answer {
 #[derive(Clone, Debug)]
 pub struct Loss {
     /// What is lost.
-    pub holding: Arc<Holding>,
+    pub reservation: Arc<Reservation>,
     /// Who holds it now, if that is known.
     pub holder: Option<String>,
 }
@@ -38,15 +38,15 @@ pub struct Loss {
 impl Loss {
     /// A loss that was found before, and is told by whoever has this.
     #[must_use]
-    pub fn of(holding: Arc<Holding>) -> Self {
-        let holder = holding.taken_by().map(str::to_owned);
-        Self { holding, holder }
+    pub fn of(reservation: Arc<Reservation>) -> Self {
+        let holder = reservation.taken_by().map(str::to_owned);
+        Self { reservation, holder }
     }
 
     /// The loss as the error that tells of it.
     #[must_use]
     pub fn to_error(&self) -> Error {
-        let (key, value) = (self.holding.key().to_owned(), self.holding.value());
+        let (key, value) = (self.reservation.key().to_owned(), self.reservation.value());
         Error::Lost { key, value, holder: self.holder.clone() }
     }
 }
@@ -76,14 +76,14 @@ pub enum Event {
     /// A renewal succeeded.
     Extended {
         /// What was renewed.
-        holding: Arc<Holding>,
+        reservation: Arc<Reservation>,
         /// For how long.
         ttl: Duration,
     },
     /// A renewal failed; it is tried again until the deadline.
     ExtendFailed {
         /// What was to be renewed.
-        holding: Arc<Holding>,
+        reservation: Arc<Reservation>,
         /// The reason.
         error: Error,
     },
@@ -119,7 +119,7 @@ pub enum Event {
     /// A reservation was lost.
     Lost {
         /// What was held.
-        holding: Arc<Holding>,
+        reservation: Arc<Reservation>,
         /// Which loss it was.
         loss: Loss,
         /// It was never to be renewed and its time is over: no alarm.
@@ -128,7 +128,7 @@ pub enum Event {
     /// The time of a reservation whose release had failed is over.
     Lapsed {
         /// What was held.
-        holding: Arc<Holding>,
+        reservation: Arc<Reservation>,
     },
 }
 
@@ -147,7 +147,7 @@ impl Event {
 }
 
 /// Where answers and events go. Implemented by the bridge, and by tests with a channel.
-pub trait Outlet: Send + Sync {
+pub trait EventSink: Send + Sync {
     /// Ends a call. The core never answers one twice.
     fn answer(&self, call: u64, answer: Result<Answer, Box<CallFailure>>);
     /// Tells what happened.
@@ -159,7 +159,7 @@ pub trait Outlet: Send + Sync {
 /// Who makes calls: an environment (a main thread, a worker), whose end takes all with it. One for all its calls.
 pub struct Caller {
     /// Where its answers and events go.
-    pub outlet: Arc<dyn Outlet>,
+    pub sink: Arc<dyn EventSink>,
     /// Its number, unique in the process.
     pub environment: u64,
 }
@@ -168,7 +168,7 @@ impl Caller {
     /// Tells it what happened, if that is wanted at `level`.
     pub fn report(&self, level: LogLevel, event: Event) {
         if event.level().is_none_or(|wanted| wanted <= level) {
-            self.outlet.report(event);
+            self.sink.report(event);
         }
     }
 }
@@ -200,7 +200,7 @@ impl Ticket {
     /// Answers the call.
     pub fn answer(mut self, answer: Result<Answer, Box<CallFailure>>) {
         self.answered = true;
-        self.caller.outlet.answer(self.call, answer);
+        self.caller.sink.answer(self.call, answer);
     }
 }
 
@@ -208,7 +208,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.answered {
             let error = Error::Internal("the task of this call ended without an answer".into());
-            self.caller.outlet.answer(self.call, Err(error.into()));
+            self.caller.sink.answer(self.call, Err(error.into()));
         }
     }
 }

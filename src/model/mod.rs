@@ -1,12 +1,13 @@
 //! Values that more than one thread or room sees. They do no I/O.
 //!
-//! - [`reservation`], [`token`], [`lease`], [`settings`]: a lock that is held, and what it goes by.
+//! - [`reservation`], [`claim`], [`lease`], [`settings`]: a lock that is held, and what it goes by.
 //! - [`endpoint`], [`secret`], [`tls`]: which redis, and how to log in.
 //! - [`answer`]: how the core answers calls and reports events.
 //! - [`error`], with [`refusal`], [`acl`], [`system_error`] and [`quote`]: what fails, in words.
 
 pub mod acl;
 pub mod answer;
+pub mod claim;
 pub mod endpoint;
 pub mod error;
 pub mod lease;
@@ -17,4 +18,3 @@ pub mod secret;
 pub mod settings;
 pub mod system_error;
 pub mod tls;
-pub mod token;

@@ -3,13 +3,13 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use crate::model::claim::Claim;
 use crate::model::settings::Settings;
-use crate::model::token::Claim;
 use crate::time::clock::Moment;
 
 /// A reservation that was acquired. Made by the core, read at any moment by its caller's thread.
 #[derive(Debug)]
-pub struct Holding {
+pub struct Reservation {
     /// Its number with its keeper.
     pub id: u64,
     /// The key in redis, and the value it was set to.
@@ -56,7 +56,7 @@ pub enum Asked {
     Nothing,
 }
 
-impl Holding {
+impl Reservation {
     /// A reservation that is certain until `certain_until`.
     #[must_use]
     pub fn new(id: u64, claim: Claim, certain_until: Moment) -> Self {
@@ -186,17 +186,17 @@ impl Holding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::support::holding;
+    use crate::tests::support::reservation;
 
     #[test]
     fn a_loss_is_told_by_one_only() {
-        let told_by_letter = holding("a");
+        let told_by_letter = reservation("a");
         assert!(told_by_letter.lose(Some("thief")));
         assert!(!told_by_letter.lose(None), "once");
         assert!(told_by_letter.tell_loss());
         assert_eq!(told_by_letter.ask_release(), Asked::Nothing);
 
-        let told_by_release = holding("a");
+        let told_by_release = reservation("a");
         assert!(told_by_release.lose(Some("thief")));
         assert_eq!(told_by_release.ask_release(), Asked::Lost);
         assert_eq!(told_by_release.taken_by(), Some("thief"));
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_is_to_be_released_is_lost_by_nobody_else() {
-        let one = holding("a");
+        let one = reservation("a");
         assert_eq!(one.ask_release(), Asked::Release);
         assert_eq!(one.ask_release(), Asked::Nothing, "one release at a time");
         assert!(!one.lose(None) && !one.tell_loss());

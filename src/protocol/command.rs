@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 
-use crate::model::token::Claim;
+use crate::model::claim::Claim;
 
 /// What the short words and the numbers of one command take, so that it is put together in one piece of memory.
 const ROOM_FOR_NUMBERS: usize = 40;
@@ -280,8 +280,8 @@ mod tests {
 
     #[test]
     fn the_key_of_a_command_is_found() {
-        let holding = crate::tests::support::holding("k");
-        let call = ScriptCall { claim: &holding.claim, ttl: None, next: None };
+        let reservation = crate::tests::support::reservation("k");
+        let call = ScriptCall { claim: &reservation.claim, ttl: None, next: None };
         for command in [
             take("k", "v", Duration::from_secs(1)),
             read("k"),
@@ -318,8 +318,8 @@ mod tests {
         let settings = crate::tests::support::settings_for(1, Duration::from_secs(1));
         let settings = crate::model::settings::Settings { owner: "x".repeat(1_000), ..settings };
         let next = Claim::new("k", settings.into()).unwrap();
-        let holding = crate::tests::support::holding("k");
-        let call = ScriptCall { claim: &holding.claim, ttl: None, next: Some(&next) };
+        let reservation = crate::tests::support::reservation("k");
+        let call = ScriptCall { claim: &reservation.claim, ttl: None, next: Some(&next) };
         let reply = |text: String| Value::BulkString(text.into_bytes());
         assert_eq!(call.comparison_of(&reply(next.value())), Some(Comparison::Ours));
         let other = reply(format!("{}?", next.value()));

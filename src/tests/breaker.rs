@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::support::Server;
 use crate::connection::cluster::breaker::Nodes;
-use crate::connection::cluster::node::{Failed, Node};
+use crate::connection::cluster::node::{Node, Unanswered};
 use crate::model::endpoint::{Endpoint, Host, Login, Place};
 use crate::model::error::Error;
 
@@ -55,7 +55,7 @@ async fn connect(nodes: &Arc<Nodes>, host: Host) -> (Result<Node, Error>, Durati
 }
 
 /// Asks a node that answers nothing, until it is given up.
-async fn ask_in_vain(node: &Node) -> Failed {
+async fn ask_in_vain(node: &Node) -> Unanswered {
     let mut commands = redis::pipe();
     commands.cmd("GET").arg("k");
     timeout(LONG, node.send(&commands, 0, 1)).await.unwrap().unwrap_err()
@@ -127,10 +127,10 @@ async fn a_node_that_goes_silent_is_given_up_probed_and_back_at_once() {
     let node = connect(&nodes, host(server.port)).await.0.unwrap();
     server.pause();
     let start = Instant::now();
-    assert_eq!(ask_in_vain(&node).await, Failed::Lost);
+    assert_eq!(ask_in_vain(&node).await, Unanswered::Lost);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     assert!(!node.is_open());
-    assert_eq!(ask_in_vain(&node).await, Failed::Closed);
+    assert_eq!(ask_in_vain(&node).await, Unanswered::Closed);
     let push = timeout(LONG, pushes.recv()).await.unwrap().unwrap();
     assert_eq!(push.kind, PushKind::Disconnection);
     let (refusal, took) = connect(&nodes, host(server.port)).await;
@@ -158,8 +158,8 @@ async fn one_node_has_room_for_a_quarter_of_all_commands() {
     let mut full = 0;
     for task in tasks {
         match task.await.unwrap() {
-            Failed::Full => full += 1,
-            failed => assert_eq!(failed, Failed::Lost),
+            Unanswered::Full => full += 1,
+            failed => assert_eq!(failed, Unanswered::Lost),
         }
     }
     assert_eq!(full, 500);
@@ -196,10 +196,10 @@ async fn probes_end_when_nobody_asks_for_the_node_any_more() {
 async fn a_connection_that_nobody_holds_is_closed() {
     let server = Server::start();
     let (nodes, _pushes) = nodes();
-    let clients = || server.run::<String>(&["CLIENT", "LIST"]).lines().count();
+    let states = || server.run::<String>(&["CLIENT", "LIST"]).lines().count();
     let node = connect(&nodes, host(server.port)).await.0.unwrap();
-    assert_eq!(clients(), 2, "and the one that asks");
+    assert_eq!(states(), 2, "and the one that asks");
     drop(node);
-    until("its end", || clients() == 1).await;
+    until("its end", || states() == 1).await;
     timeout(LONG, nodes.all_gone()).await.unwrap();
 }

@@ -40,7 +40,7 @@ fn a_thousand_locks_of_one_turn_are_all_answered() {
     }
     let held: Vec<_> = (0..1_000)
         .map(|_| match asker.answer().unwrap() {
-            Answer::Acquired(holding) => holding,
+            Answer::Acquired(reservation) => reservation,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -59,7 +59,7 @@ fn only_the_owner_frees_a_lock() {
     let failure = asker.release(&[&mine, &other]).unwrap_err();
     assert_eq!(failure.error.code(), "ERR_RESERVATION_LOST");
     assert_eq!(failure.released, Some(1));
-    assert_eq!(failure.lost[0].holding.key(), "reservation-a");
+    assert_eq!(failure.lost[0].reservation.key(), "reservation-a");
     assert_eq!(failure.lost[0].holder.as_deref(), Some("thief"));
     assert_eq!(server.value_of("reservation-a").as_deref(), Some("thief"));
     assert_eq!(server.value_of("reservation-b"), None);
@@ -70,11 +70,11 @@ fn waiters_of_one_process_are_served_in_order() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
-    let mut holding = asker.lock(&settings, "turn").unwrap();
+    let mut reservation = asker.lock(&settings, "turn").unwrap();
     let calls: Vec<u64> = (0..5).map(|_| asker.start_wait(&settings, "turn", None)).collect();
     for _ in &calls {
         let ticket = crate::model::answer::Ticket::new(0, std::sync::Arc::clone(&asker.caller));
-        asker.core.submit(Request::release(ticket, vec![holding.clone()]));
+        asker.core.submit(Request::release(ticket, vec![reservation.clone()]));
         let mut next = None;
         // The answers to a release and to the wait that it ends come in either order.
         for _ in 0..2 {
@@ -84,7 +84,7 @@ fn waiters_of_one_process_are_served_in_order() {
                 other => panic!("{other:?}"),
             }
         }
-        holding = next.unwrap();
+        reservation = next.unwrap();
     }
 }
 
@@ -118,9 +118,9 @@ fn what_an_environment_held_is_no_longer_renewed_once_it_has_ended() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(1_000);
-    let holding = asker.lock(&settings, "left").unwrap();
+    let reservation = asker.lock(&settings, "left").unwrap();
     asker.core.submit(Request::Leave { environment: asker.caller.environment });
     until("the key lapses", || server.value_of("reservation-left").is_none());
-    assert!(!holding.is_certain());
+    assert!(!reservation.is_certain());
     assert!(asker.events_so_far().is_empty(), "nobody is left to be told");
 }

@@ -16,11 +16,11 @@ fn is_lost(event: &Event) -> bool {
 fn a_lock_outlives_its_ttl_for_as_long_as_it_is_held() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
-    let holding = asker.lock(&server.settings(1_000), "long").unwrap();
+    let reservation = asker.lock(&server.settings(1_000), "long").unwrap();
     for _ in 0..9 {
         asker.event(|event| matches!(event, Event::Extended { .. }));
-        assert!(holding.is_certain());
-        assert_eq!(server.value_of("reservation-long"), Some(holding.value()));
+        assert!(reservation.is_certain());
+        assert_eq!(server.value_of("reservation-long"), Some(reservation.value()));
     }
 }
 
@@ -28,18 +28,18 @@ fn a_lock_outlives_its_ttl_for_as_long_as_it_is_held() {
 fn a_deleted_key_is_a_loss_and_is_not_created_again() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
-    let holding = asker.lock(&server.settings(1_000), "gone").unwrap();
+    let reservation = asker.lock(&server.settings(1_000), "gone").unwrap();
     server.run::<()>(&["DEL", "reservation-gone"]);
     let Event::Lost { loss, quiet, .. } = asker.event(is_lost) else { unreachable!() };
     assert_eq!(
         loss.to_error().to_string(),
-        format!("Worker {} lost reservation for reservation-gone", holding.value())
+        format!("Worker {} lost reservation for reservation-gone", reservation.value())
     );
     assert!(!quiet);
-    assert!(!holding.is_certain());
+    assert!(!reservation.is_certain());
     assert_eq!(server.value_of("reservation-gone"), None);
-    assert!(holding.tell_loss(), "as whoever delivers the event does");
-    assert_eq!(asker.release(&[&holding]).unwrap(), 0, "it was told");
+    assert!(reservation.tell_loss(), "as whoever delivers the event does");
+    assert_eq!(asker.release(&[&reservation]).unwrap(), 0, "it was told");
     assert!(!asker.events_so_far().iter().any(is_lost), "once");
 }
 
@@ -47,12 +47,12 @@ fn a_deleted_key_is_a_loss_and_is_not_created_again() {
 fn a_stolen_key_is_a_loss_that_names_the_thief_and_leaves_him_the_key() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
-    let holding = asker.lock(&server.settings(1_000), "stolen").unwrap();
+    let reservation = asker.lock(&server.settings(1_000), "stolen").unwrap();
     server.run::<()>(&["SET", "reservation-stolen", "thief", "PX", "60000"]);
     let Event::Lost { loss, .. } = asker.event(is_lost) else { unreachable!() };
     assert_eq!(
         loss.to_error().to_string(),
-        format!("Worker {} lost reservation-stolen to thief", holding.value())
+        format!("Worker {} lost reservation-stolen to thief", reservation.value())
     );
     let ttl: i64 = server.run(&["PTTL", "reservation-stolen"]);
     assert!(ttl > 30_000, "the thief's ttl is his own: {ttl}");
@@ -72,13 +72,13 @@ fn a_key_of_another_type_is_a_loss() {
 fn a_server_that_hangs_costs_the_lease_at_its_deadline_and_not_before() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
-    let holding = asker.lock(&server.settings(1_500), "hung").unwrap();
+    let reservation = asker.lock(&server.settings(1_500), "hung").unwrap();
     asker.event(|event| matches!(event, Event::Extended { .. }));
     server.pause();
     asker.event(|event| matches!(event, Event::ExtendFailed { .. }));
-    assert!(holding.is_certain(), "a renewal that failed is no loss");
+    assert!(reservation.is_certain(), "a renewal that failed is no loss");
     assert!(matches!(asker.event(is_lost), Event::Lost { quiet: false, .. }));
-    assert!(!holding.is_certain());
+    assert!(!reservation.is_certain());
     server.resume();
     until("what was told lost is deleted", || server.value_of("reservation-hung").is_none());
 }
@@ -89,11 +89,11 @@ fn an_interval_longer_than_the_ttl_ends_quietly_and_the_release_tells() {
     let asker = Asker::new(&Core::start().unwrap());
     let mut settings = server.settings(200);
     settings.terms.interval = Interval::Every(Duration::from_secs(600));
-    let holding = asker.lock(&settings, "quiet").unwrap();
+    let reservation = asker.lock(&settings, "quiet").unwrap();
     assert!(matches!(asker.event(is_lost), Event::Lost { quiet: true, .. }));
-    assert_eq!(holding.phase(), Phase::Lost);
-    assert_eq!(asker.release(&[&holding]).unwrap_err().error.code(), "ERR_RESERVATION_LOST");
-    assert_eq!(asker.release(&[&holding]).unwrap(), 0);
+    assert_eq!(reservation.phase(), Phase::Lost);
+    assert_eq!(asker.release(&[&reservation]).unwrap_err().error.code(), "ERR_RESERVATION_LOST");
+    assert_eq!(asker.release(&[&reservation]).unwrap(), 0);
 }
 
 #[test]
@@ -102,23 +102,23 @@ fn a_longest_hold_ends_a_lock_that_would_be_renewed_for_ever() {
     let asker = Asker::new(&Core::start().unwrap());
     let mut settings = server.settings(1_000);
     settings.terms.max_hold = Some(Duration::from_millis(1_500));
-    let holding = asker.lock(&settings, "hold").unwrap();
+    let reservation = asker.lock(&settings, "hold").unwrap();
     assert!(matches!(asker.event(is_lost), Event::Lost { quiet: false, .. }));
-    assert!(!holding.is_certain());
+    assert!(!reservation.is_certain());
 }
 
 #[test]
 fn an_asked_for_renewal_takes_the_ttl_that_is_asked_for() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
-    let holding = asker.lock(&server.settings(10_000), "asked").unwrap();
-    asker.renew(&[&holding], Duration::from_secs(60)).unwrap();
+    let reservation = asker.lock(&server.settings(10_000), "asked").unwrap();
+    asker.renew(&[&reservation], Duration::from_secs(60)).unwrap();
     let ttl: i64 = server.run(&["PTTL", "reservation-asked"]);
     assert!(ttl > 50_000, "{ttl}");
     server.run::<()>(&["DEL", "reservation-asked"]);
-    let failure = asker.renew(&[&holding], Duration::from_secs(60)).unwrap_err();
+    let failure = asker.renew(&[&reservation], Duration::from_secs(60)).unwrap_err();
     assert_eq!(failure.error.code(), "ERR_RESERVATION_LOST");
-    let failure = asker.renew(&[&holding], Duration::from_secs(60)).unwrap_err();
+    let failure = asker.renew(&[&reservation], Duration::from_secs(60)).unwrap_err();
     assert_eq!(failure.error.code(), "ERR_RESERVATION_NOT_HELD");
     assert!(!asker.events_so_far().iter().any(is_lost), "the call told it");
 }

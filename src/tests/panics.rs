@@ -18,7 +18,7 @@ fn is_lost(event: &Event) -> bool {
 
 /// The next renewal of this key that has succeeded.
 fn renewed(asker: &Asker, key: &str) {
-    asker.event(|event| matches!(event, Event::Extended { holding, .. } if holding.key() == key));
+    asker.event(|event| matches!(event, Event::Extended { reservation, .. } if reservation.key() == key));
 }
 
 /// What redis has said so far of the calls of a command.
@@ -49,13 +49,13 @@ fn one_in_the_dispatcher_is_one_call_s() {
         assert_eq!(failed, 1);
         for answer in answers {
             match answer {
-                Ok(Answer::Acquired(holding)) => assert_eq!(asker.release(&[&holding]).unwrap(), 1),
+                Ok(Answer::Acquired(reservation)) => assert_eq!(asker.release(&[&reservation]).unwrap(), 1),
                 other => assert_eq!(code_of(other), "ERR_INTERNAL"),
             }
         }
         assert!(is_used_up(resource));
-        let holding = asker.lock(&settings, resource).expect("the next call works");
-        assert_eq!(asker.release(&[&holding]).unwrap(), 1);
+        let reservation = asker.lock(&settings, resource).expect("the next call works");
+        assert_eq!(asker.release(&[&reservation]).unwrap(), 1);
     }
 }
 
@@ -73,9 +73,9 @@ fn one_in_the_heartbeat_costs_no_lease() {
             renewed(&asker, key);
         }
     }
-    for holding in &held {
-        assert!(holding.is_certain());
-        assert_eq!(server.value_of(holding.key()), Some(holding.value()));
+    for reservation in &held {
+        assert!(reservation.is_certain());
+        assert_eq!(server.value_of(reservation.key()), Some(reservation.value()));
     }
     assert_eq!(asker.release(&held.each_ref()).unwrap(), 3);
     assert!(!asker.events_so_far().iter().any(is_lost));
@@ -132,7 +132,7 @@ fn those_who_hold_and_wait_outlast_one_while_connecting_again() {
         let asker = Asker::new(&Core::start().unwrap());
         let settings = server.settings(30_000);
         let subject = subject_of(&settings);
-        let holding = asker.lock(&settings, "held").unwrap();
+        let reservation = asker.lock(&settings, "held").unwrap();
         server.run::<()>(&["SET", "reservation-a", "somebody"]);
         asker.start_wait(&settings, "a", None);
         asker.event(|event| matches!(event, Event::Attempted { .. }));
@@ -145,8 +145,8 @@ fn those_who_hold_and_wait_outlast_one_while_connecting_again() {
         until("what is held is validated", || calls(&server, "evalsha") > before);
         server.run::<()>(&["DEL", "reservation-a"]);
         assert!(matches!(asker.answer().unwrap(), Answer::Acquired(_)), "{place}");
-        assert!(holding.is_certain());
-        assert_eq!(asker.release(&[&holding]).unwrap(), 1);
+        assert!(reservation.is_certain());
+        assert_eq!(asker.release(&[&reservation]).unwrap(), 1);
     }
 }
 
@@ -156,7 +156,7 @@ fn one_among_the_words_of_changes_is_mended_by_another_connection() {
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
     let subject = subject_of(&settings);
-    let holding = asker.lock(&settings, "held").unwrap();
+    let reservation = asker.lock(&settings, "held").unwrap();
     for resource in ["a", "b"] {
         let key = settings.key_of(resource);
         server.run::<()>(&["SET", &key, "somebody"]);
@@ -169,7 +169,7 @@ fn one_among_the_words_of_changes_is_mended_by_another_connection() {
         until("another connection", || connections(&server) > before);
         assert!(is_used_up(&subject));
     }
-    assert!(holding.is_certain());
+    assert!(reservation.is_certain());
 }
 
 /// How many connections of ours a server has had; each loads its scripts.
@@ -182,7 +182,7 @@ fn one_in_the_task_of_a_queue_is_its_head_s() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
-    let holding = asker.lock(&settings, "queue").unwrap();
+    let reservation = asker.lock(&settings, "queue").unwrap();
     let key = settings.key_of("queue");
     asker.start_wait(&settings, "queue", None);
     asker.event(|event| matches!(event, Event::Attempted { .. }));
@@ -195,19 +195,19 @@ fn one_in_the_task_of_a_queue_is_its_head_s() {
     server.run::<()>(&["PEXPIRE", &key, "60000"]);
     assert_eq!(code_of(asker.answer()), "ERR_INTERNAL");
     assert!(is_used_up(&key));
-    let mut holding = Some(holding);
+    let mut reservation = Some(reservation);
     for _ in 0..2 {
-        asker.start_release(&[holding.as_ref().unwrap()]);
-        holding = None;
+        asker.start_release(&[reservation.as_ref().unwrap()]);
+        reservation = None;
         for _ in 0..2 {
             match asker.answer().unwrap() {
-                Answer::Acquired(next) => holding = Some(next),
+                Answer::Acquired(next) => reservation = Some(next),
                 Answer::Released(released) => assert_eq!(released, 1),
                 other => panic!("{other:?}"),
             }
         }
     }
-    assert_eq!(asker.release(&[&holding.unwrap()]).unwrap(), 1);
+    assert_eq!(asker.release(&[&reservation.unwrap()]).unwrap(), 1);
     // A queue of one: the next waiter gets a new one.
     server.run::<()>(&["SET", &key, "somebody"]);
     arm("serve", &key);
@@ -250,7 +250,7 @@ fn one_in_the_watchdog_leaves_the_others_their_limits() {
     // By its limit, which is no other test's, the fail point knows its command.
     let mut settings = server.settings(30_000);
     settings.command_timeout = Duration::from_millis(457);
-    let holding = asker.lock(&settings, "held").unwrap();
+    let reservation = asker.lock(&settings, "held").unwrap();
     arm("overdue", "457");
     server.pause();
     asker.start_lock(&settings, "a");
@@ -259,7 +259,7 @@ fn one_in_the_watchdog_leaves_the_others_their_limits() {
     asker.start_lock(&settings, "b");
     assert_eq!(code_of(asker.answer()), "ERR_REDIS_TIMEOUT");
     server.resume();
-    assert_eq!(asker.release(&[&holding]).unwrap(), 1);
+    assert_eq!(asker.release(&[&reservation]).unwrap(), 1);
     assert!(asker.lock(&settings, "c").is_some());
 }
 

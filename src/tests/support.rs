@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use crate::dispatcher::Core;
 use crate::dispatcher::request::Request;
-use crate::model::answer::{Answer, CallFailure, Caller, Event, Outlet, Ticket};
+use crate::model::answer::{Answer, CallFailure, Caller, Event, EventSink, Ticket};
+use crate::model::claim::Claim;
 use crate::model::endpoint::{Endpoint, Host, Login, Place};
 use crate::model::lease::{Interval, Terms};
-use crate::model::reservation::Holding;
+use crate::model::reservation::Reservation;
 use crate::model::settings::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEY_PREFIX, LogLevel, Settings};
-use crate::model::token::Claim;
 
 /// The longest that a test waits for something that is certain to come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,7 +43,7 @@ impl Server {
         let server = Self { port, process, folder };
         until("the server answers", || {
             redis::Client::open(("127.0.0.1", port))
-                .and_then(|client| client.get_connection())
+                .and_then(|state| state.get_connection())
                 .and_then(|mut connection| redis::cmd("PING").query::<String>(&mut connection))
                 .is_ok()
         });
@@ -90,10 +90,10 @@ impl Drop for Server {
 }
 
 /// A reservation as a caller sees it, of a server that nobody asks.
-pub fn holding(key: &str) -> Arc<Holding> {
+pub fn reservation(key: &str) -> Arc<Reservation> {
     let ttl = Duration::from_secs(1);
     let claim = Claim::new(key, Arc::new(settings_for(1, ttl))).unwrap();
-    Arc::new(Holding::new(1, claim, crate::time::clock::Moment::ZERO))
+    Arc::new(Reservation::new(1, claim, crate::time::clock::Moment::ZERO))
 }
 
 /// A plain server on this machine.
@@ -135,7 +135,7 @@ struct Channel {
     events: Sender<Event>,
 }
 
-impl Outlet for Channel {
+impl EventSink for Channel {
     fn answer(&self, call: u64, answer: Result<Answer, Box<CallFailure>>) {
         let _ = self.answers.send((call, answer));
     }
@@ -166,7 +166,7 @@ impl Asker {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         Self {
             core: core.clone(),
-            caller: Arc::new(Caller { outlet: Arc::new(Channel { answers, events }), environment: id }),
+            caller: Arc::new(Caller { sink: Arc::new(Channel { answers, events }), environment: id }),
             answers: told_answers,
             events: told_events,
         }
@@ -212,31 +212,31 @@ impl Asker {
         call
     }
 
-    pub fn lock(&self, settings: &Settings, resource: &str) -> Option<Arc<Holding>> {
+    pub fn lock(&self, settings: &Settings, resource: &str) -> Option<Arc<Reservation>> {
         self.start_lock(settings, resource);
         match self.answer().unwrap() {
-            Answer::Acquired(holding) => Some(holding),
+            Answer::Acquired(reservation) => Some(reservation),
             Answer::Taken { .. } => None,
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn start_release(&self, holdings: &[&Arc<Holding>]) {
-        let holdings = holdings.iter().map(|&holding| Arc::clone(holding)).collect();
-        self.core.submit(Request::release(self.ticket(), holdings));
+    pub fn start_release(&self, reservations: &[&Arc<Reservation>]) {
+        let reservations = reservations.iter().map(|&reservation| Arc::clone(reservation)).collect();
+        self.core.submit(Request::release(self.ticket(), reservations));
     }
 
-    pub fn release(&self, holdings: &[&Arc<Holding>]) -> Result<usize, Box<CallFailure>> {
-        self.start_release(holdings);
+    pub fn release(&self, reservations: &[&Arc<Reservation>]) -> Result<usize, Box<CallFailure>> {
+        self.start_release(reservations);
         match self.answer()? {
             Answer::Released(released) => Ok(released),
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn renew(&self, holdings: &[&Arc<Holding>], ttl: Duration) -> Result<(), Box<CallFailure>> {
-        let holdings = holdings.iter().map(|&holding| Arc::clone(holding)).collect();
-        self.core.submit(Request::Renew { ticket: self.ticket(), holdings, ttl });
+    pub fn renew(&self, reservations: &[&Arc<Reservation>], ttl: Duration) -> Result<(), Box<CallFailure>> {
+        let reservations = reservations.iter().map(|&reservation| Arc::clone(reservation)).collect();
+        self.core.submit(Request::Renew { ticket: self.ticket(), reservations, ttl });
         self.answer().map(drop)
     }
 }

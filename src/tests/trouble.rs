@@ -26,17 +26,17 @@ impl Proxy {
             Self { port: listener.local_addr().unwrap().port(), mute: Arc::default(), cuts: Arc::default() };
         let (to, mute, cuts) = (server.port, Arc::clone(&proxy.mute), Arc::clone(&proxy.cuts));
         thread::spawn(move || {
-            for client in listener.incoming().flatten() {
+            for state in listener.incoming().flatten() {
                 let Ok(upstream) = TcpStream::connect(("127.0.0.1", to)) else {
                     continue;
                 };
                 pump(
-                    client.try_clone().unwrap(),
+                    state.try_clone().unwrap(),
                     upstream.try_clone().unwrap(),
                     Arc::default(),
                     Arc::clone(&cuts),
                 );
-                pump(upstream, client, Arc::clone(&mute), Arc::clone(&cuts));
+                pump(upstream, state, Arc::clone(&mute), Arc::clone(&cuts));
             }
         });
         proxy
@@ -102,13 +102,13 @@ fn a_connection_that_was_closed_is_made_again_unseen() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(10_000);
-    let holding = asker.lock(&settings, "a").unwrap();
+    let reservation = asker.lock(&settings, "a").unwrap();
     for round in 0..20 {
         server.run::<i64>(&["CLIENT", "KILL", "TYPE", "normal"]);
         let other = asker.lock(&settings, &format!("b-{round}")).expect("free");
         assert_eq!(asker.release(&[&other]).unwrap(), 1);
     }
-    assert!(holding.is_certain());
+    assert!(reservation.is_certain());
 }
 
 #[test]
@@ -146,9 +146,13 @@ fn a_set_whose_reply_was_lost_is_found_by_its_token() {
     proxy.mute.store(false, Ordering::Relaxed);
     proxy.cuts.fetch_add(1, Ordering::Relaxed);
 
-    let Answer::Acquired(holding) = asker.answer().unwrap() else { panic!("not acquired") };
-    assert_eq!(server.value_of("reservation-a"), Some(holding.value()), "the one that was set, not another");
-    assert_eq!(asker.release(&[&holding]).unwrap(), 1);
+    let Answer::Acquired(reservation) = asker.answer().unwrap() else { panic!("not acquired") };
+    assert_eq!(
+        server.value_of("reservation-a"),
+        Some(reservation.value()),
+        "the one that was set, not another"
+    );
+    assert_eq!(asker.release(&[&reservation]).unwrap(), 1);
 }
 
 #[test]
@@ -158,14 +162,14 @@ fn a_release_whose_reply_was_lost_counts_as_done_when_the_key_is_gone() {
     let asker = Asker::new(&Core::start().unwrap());
     let mut settings = proxy.settings(&server, 10_000);
     settings.command_timeout = std::time::Duration::from_millis(300);
-    let holding = asker.lock(&settings, "a").unwrap();
+    let reservation = asker.lock(&settings, "a").unwrap();
     proxy.mute.store(true, Ordering::Relaxed);
-    let failure = asker.release(&[&holding]).unwrap_err();
+    let failure = asker.release(&[&reservation]).unwrap_err();
     assert_eq!(failure.error.code(), "ERR_REDIS_TIMEOUT");
     assert_eq!(&*failure.failed[0], "reservation-a");
     assert_eq!(server.value_of("reservation-a"), None, "it did run");
     proxy.mute.store(false, Ordering::Relaxed);
-    assert_eq!(asker.release(&[&holding]).unwrap(), 1, "no loss: we did it ourselves");
+    assert_eq!(asker.release(&[&reservation]).unwrap(), 1, "no loss: we did it ourselves");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tokio::task::LocalSet;
 use super::support::{Asker, Server, endpoint_at, until};
 use crate::dispatcher::Core;
 use crate::dispatcher::request::Request;
-use crate::lock::endpoint_state::Client;
+use crate::lock::endpoint_state::EndpointState;
 use crate::model::answer::Event;
 use crate::model::endpoint::{Endpoint, Login};
 use crate::model::secret::Secret;
@@ -24,7 +24,7 @@ fn a_wait_that_is_over_leaves_no_timer_behind() {
     let settings = Arc::new(server.settings(30_000));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
-        let client = Client::new(Arc::clone(&settings.endpoint));
+        let state = EndpointState::new(Arc::clone(&settings.endpoint));
         for (number, is_cancelled) in [false, true].into_iter().enumerate() {
             let resource = format!("wait-{number}");
             let key = settings.key_of(&resource);
@@ -33,10 +33,10 @@ fn a_wait_that_is_over_leaves_no_timer_behind() {
             }
             let ticket = asker.ticket();
             let (environment, call) = (asker.caller.environment, ticket.call);
-            crate::lock::wait::wait(&client, ticket, 1, Arc::clone(&settings), &resource, Some(HOUR));
-            let queue = Rc::downgrade(&client.queues.borrow()[&*key]);
+            crate::lock::wait::wait(&state, ticket, 1, Arc::clone(&settings), &resource, Some(HOUR));
+            let queue = Rc::downgrade(&state.queues.borrow()[&*key]);
             if is_cancelled {
-                crate::lock::wait::cancel(&client, key, environment, call);
+                crate::lock::wait::cancel(&state, key, environment, call);
             }
             // The alarm has the queue in hand: it is gone when the alarm is.
             for _ in 0..2_000 {
@@ -48,7 +48,7 @@ fn a_wait_that_is_over_leaves_no_timer_behind() {
             assert!(queue.upgrade().is_none(), "cancelled: {is_cancelled}");
             assert_eq!(asker.answer().is_ok(), !is_cancelled);
         }
-        assert!(client.queues.borrow().is_empty());
+        assert!(state.queues.borrow().is_empty());
     });
 }
 
@@ -58,8 +58,8 @@ fn a_wait_that_is_given_up_in_an_outage_needs_no_connection_any_more() {
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
     // A connection that is up already: nothing is looked at again because it has come up.
-    let holding = asker.lock(&settings, "warm-up").unwrap();
-    assert_eq!(asker.release(&[&holding]).unwrap(), 1);
+    let reservation = asker.lock(&settings, "warm-up").unwrap();
+    assert_eq!(asker.release(&[&reservation]).unwrap(), 1);
     server.run::<()>(&["SET", "reservation-a", "somebody"]);
     asker.start_wait(&settings, "a", Some(Duration::from_millis(600)));
     asker.event(|event| matches!(event, Event::Attempted { .. }));
@@ -112,8 +112,8 @@ fn use_once(asker: &Asker, port: u16, settings: &Settings, password: &str) -> We
     let endpoint = endpoint_with(port, password);
     let known = Arc::downgrade(&endpoint);
     let settings = Settings { endpoint, ..settings.clone() };
-    let holding = asker.lock(&settings, "rotating").unwrap();
-    assert_eq!(asker.release(&[&holding]).unwrap(), 1);
+    let reservation = asker.lock(&settings, "rotating").unwrap();
+    assert_eq!(asker.release(&[&reservation]).unwrap(), 1);
     known
 }
 

@@ -11,14 +11,14 @@ const LONGEST_LAST_TRY: Duration = Duration::from_millis(250);
 
 /// Counts from a call's first command: connecting has a limit of its own.
 #[derive(Debug)]
-pub struct Limit {
+pub struct Budget {
     each: Duration,
     is_endless: bool,
     end: Option<Instant>,
     backoff: Backoff,
 }
 
-impl Limit {
+impl Budget {
     /// For a call that has `whole` for all its tries.
     #[must_use]
     pub fn new(whole: Duration) -> Self {

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::cluster::node::{End, Node, SILENCE, WeakNode};
-use crate::connection::handshake::{Connected, Door, connect};
+use crate::connection::handshake::{Address, Connected, connect};
 use crate::model::endpoint::{Endpoint, Host};
 use crate::model::error::Error;
 use crate::time::backoff::Backoff;
@@ -207,7 +207,7 @@ impl Keeper {
         while let Some((endpoint, config)) = self.wanted() {
             let made = timeout(
                 SILENCE,
-                connect(&endpoint, Door::Host(&self.host), config, Instant::now() + SILENCE),
+                connect(&endpoint, Address::Host(&self.host), config, Instant::now() + SILENCE),
             )
             .await;
             match made {

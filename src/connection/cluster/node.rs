@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, RedisResult, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
@@ -26,7 +26,7 @@ const MOST_AT_ONE_NODE: usize = MOST_UNDER_WAY / 4;
 
 /// Why a node has not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failed {
+pub enum Unanswered {
     /// Nothing was sent: the connection is of no use any more.
     Closed,
     /// Nothing was sent: as much is under way as may be.
@@ -121,9 +121,14 @@ impl Node {
     ///
     /// # Errors
     /// Why there are none.
-    pub async fn send(&self, commands: &Pipeline, offset: usize, count: usize) -> Result<Vec<Value>, Failed> {
+    pub async fn send(
+        &self,
+        commands: &redis::Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> Result<Vec<Value>, Unanswered> {
         if self.health.under_way.load(Ordering::Relaxed) >= MOST_AT_ONE_NODE {
-            return Err(Failed::Full);
+            return Err(Unanswered::Full);
         }
         let place = self.place(count)?;
         place.answered(self.connection.clone().send_packed_commands(commands, offset, count).await)
@@ -133,18 +138,18 @@ impl Node {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn ask(&self, question: &Cmd) -> Result<Value, Failed> {
+    pub async fn ask(&self, question: &Cmd) -> Result<Value, Unanswered> {
         let place = self.place(1)?;
         let mut connection = self.connection.clone();
         match timeout(SILENCE, connection.send_packed_command(question)).await {
             Ok(answer) => place.answered(answer),
-            Err(_) => Err(Failed::Lost),
+            Err(_) => Err(Unanswered::Lost),
         }
     }
 
-    fn place(&self, count: usize) -> Result<Place<'_>, Failed> {
+    fn place(&self, count: usize) -> Result<Place<'_>, Unanswered> {
         if !self.is_open() {
-            return Err(Failed::Closed);
+            return Err(Unanswered::Closed);
         }
         if self.health.under_way.fetch_add(count, Ordering::Relaxed) == 0 {
             self.health.heard();
@@ -171,11 +176,11 @@ struct Place<'node> {
 }
 
 impl Place<'_> {
-    fn answered<Reply>(self, answer: RedisResult<Reply>) -> Result<Reply, Failed> {
+    fn answered<Reply>(self, answer: RedisResult<Reply>) -> Result<Reply, Unanswered> {
         self.health.heard();
         answer.map_err(|_| {
             self.health.is_closed.store(true, Ordering::Relaxed);
-            Failed::Lost
+            Unanswered::Lost
         })
     }
 }
@@ -187,7 +192,7 @@ impl Drop for Place<'_> {
 }
 
 impl Life {
-    /// Lives until the connection ends, and says how it did. What was under way is answered with [`Failed::Lost`].
+    /// Lives until the connection ends, and says how it did. What was under way is answered with [`Unanswered::Lost`].
     pub async fn end(mut self) -> End {
         let end = tokio::select! {
             () = &mut self.driver => End::Closed,

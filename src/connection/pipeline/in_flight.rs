@@ -2,54 +2,49 @@
 
 use std::rc::Rc;
 
-use redis::{Pipeline, Value};
+use redis::Value;
 use tokio::time::Instant;
 
-use super::{Live, Places};
-use crate::connection::cluster::Failure;
-use crate::connection::reply::{Trouble, Waiting};
+use super::{Pipeline, Places};
+use crate::connection::reply::{AwaitedReply, NoReply};
 
 /// One batch that is written and not answered. Its place is given back when this is dropped, whatever ended it.
-pub struct UnderWay {
-    live: Rc<Live>,
+pub struct InFlight {
+    pipeline: Rc<Pipeline>,
     size: usize,
     places: Rc<Places>,
 }
 
-impl UnderWay {
+impl InFlight {
     /// It is written now.
-    pub fn begin(live: &Rc<Live>, places: Rc<Places>) -> Self {
+    pub fn begin(pipeline: &Rc<Pipeline>, places: Rc<Places>) -> Self {
         let size = places.borrow().len();
-        live.under_way.set(live.under_way.get() + size);
-        live.batches.borrow_mut().insert(Rc::as_ptr(&places), Rc::clone(&places));
-        Self { live: Rc::clone(live), size, places }
+        pipeline.under_way.set(pipeline.under_way.get() + size);
+        pipeline.batches.borrow_mut().insert(Rc::as_ptr(&places), Rc::clone(&places));
+        Self { pipeline: Rc::clone(pipeline), size, places }
     }
 
     /// Hands it in with the first poll, and its replies to those who wait for them.
-    pub async fn exchange(self, commands: Pipeline) {
+    pub async fn exchange(self, commands: redis::Pipeline) {
         #[cfg(test)]
         let key = commands
             .cmd_iter()
             .find_map(crate::protocol::command::key_of)
             .map_or_else(String::new, |key| String::from_utf8_lossy(key).into_owned());
-        let (mut values, trouble) = match self.live.wire.send(commands).await {
+        let (mut values, no_reply) = match self.pipeline.transport.send(commands).await {
             Ok(values) => {
-                self.live.heard.set(Instant::now());
+                self.pipeline.heard.set(Instant::now());
                 // One that is missing in them has no reply.
-                (values.into_iter(), Trouble::Dropped)
+                (values.into_iter(), NoReply::Dropped)
             }
-            Err(Failure::Lost) => (Vec::new().into_iter(), Trouble::Dropped),
-            Err(Failure::Refused(error)) => (Vec::new().into_iter(), Trouble::Refused(error)),
-            Err(Failure::Unsent(failure)) => {
-                (Vec::new().into_iter(), Trouble::Unsent(Some(Box::new(failure))))
-            }
+            Err(no_reply) => (Vec::new().into_iter(), no_reply),
         };
         fail_point!("exchange", key);
         for waiting in self.end() {
             let reply = match values.next() {
-                Some(Value::ServerError(error)) => Err(Trouble::Refused(error)),
+                Some(Value::ServerError(error)) => Err(NoReply::Refused(error)),
                 Some(value) => Ok(value),
-                None => Err(trouble.clone()),
+                None => Err(no_reply.clone()),
             };
             if let Some(waiting) = waiting {
                 waiting.take(reply);
@@ -58,21 +53,21 @@ impl UnderWay {
     }
 
     /// It is answered: gives those who still wait.
-    fn end(&self) -> Vec<Option<Waiting>> {
-        self.live.batches.borrow_mut().remove(&Rc::as_ptr(&self.places));
+    fn end(&self) -> Vec<Option<AwaitedReply>> {
+        self.pipeline.batches.borrow_mut().remove(&Rc::as_ptr(&self.places));
         self.places.take()
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.live.under_way.set(self.live.under_way.get() - self.size);
+        self.pipeline.under_way.set(self.pipeline.under_way.get() - self.size);
         // Whoever waits still, after a panic, is told so: whether the commands ran is unknown.
         for waiting in self.end().into_iter().flatten() {
-            waiting.take(Err(Trouble::Dropped));
+            waiting.take(Err(NoReply::Dropped));
         }
-        if !self.live.outbox.borrow().is_empty() {
-            self.live.see_to_flush();
+        if !self.pipeline.send_queue.borrow().is_empty() {
+            self.pipeline.see_to_flush();
         }
     }
 }

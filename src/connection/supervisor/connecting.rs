@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Link, State};
+use super::{State, Supervisor};
 use crate::connection::open;
-use crate::connection::pipeline::Live;
+use crate::connection::pipeline::Pipeline;
 use crate::model::error::Error;
 use crate::model::refusal::Class;
 
@@ -28,14 +28,14 @@ pub enum Patience {
 }
 
 /// Somebody wants the connection, until this is dropped.
-struct Want<'link> {
-    link: &'link Link,
+struct Want<'supervisor> {
+    supervisor: &'supervisor Supervisor,
     connect_timeout: Duration,
 }
 
 impl Drop for Want<'_> {
     fn drop(&mut self) {
-        let mut wants = self.link.wants.borrow_mut();
+        let mut wants = self.supervisor.wants.borrow_mut();
         if let Some(count) = wants.get_mut(&self.connect_timeout) {
             *count -= 1;
             if *count == 0 {
@@ -45,19 +45,19 @@ impl Drop for Want<'_> {
     }
 }
 
-impl Link {
+impl Supervisor {
     /// The connection, made if need be. `connect_timeout` limits one attempt, and a call's whole wait for an attempt
     /// that is merely pending.
     ///
     /// # Errors
     /// Why there is none, once `patience` is over.
-    pub async fn live(
+    pub async fn pipeline(
         self: &Rc<Self>,
         patience: Patience,
         connect_timeout: Duration,
-    ) -> Result<Rc<Live>, Error> {
+    ) -> Result<Rc<Pipeline>, Error> {
         match self.current() {
-            Some(live) => Ok(live),
+            Some(pipeline) => Ok(pipeline),
             // In a box of its own, so that the many calls which find the connection up carry no room for this.
             None => Box::pin(self.bring_up(patience, connect_timeout)).await,
         }
@@ -67,15 +67,15 @@ impl Link {
         self: &Rc<Self>,
         patience: Patience,
         connect_timeout: Duration,
-    ) -> Result<Rc<Live>, Error> {
+    ) -> Result<Rc<Pipeline>, Error> {
         let asked = Instant::now();
         let before = self.attempts.get();
         let mut seen = before;
         let _want = self.want(connect_timeout);
         loop {
             let (settled, attempted) = (self.settled.notified(), self.attempted.notified());
-            if let Some(live) = self.current() {
-                return Ok(live);
+            if let Some(pipeline) = self.current() {
+                return Ok(pipeline);
             }
             if self.attempts.get() != seen {
                 seen = self.attempts.get();
@@ -98,7 +98,7 @@ impl Link {
     fn want(self: &Rc<Self>, connect_timeout: Duration) -> Want<'_> {
         *self.wants.borrow_mut().entry(connect_timeout).or_default() += 1;
         self.connect();
-        Want { link: self, connect_timeout }
+        Want { supervisor: self, connect_timeout }
     }
 
     /// How long an attempt may take, while somebody wants the connection: as long as the most patient of them gives it,
@@ -116,8 +116,8 @@ impl Link {
     pub(super) fn connect(self: &Rc<Self>) {
         let mut connector = self.connector.borrow_mut();
         if connector.as_ref().is_none_or(JoinHandle::is_finished) {
-            let link = Rc::clone(self);
-            *connector = Some(spawn_local(async move { link.connect_while_wanted().await }));
+            let supervisor = Rc::clone(self);
+            *connector = Some(spawn_local(async move { supervisor.connect_while_wanted().await }));
         }
     }
 

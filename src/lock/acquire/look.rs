@@ -3,10 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::connection::pipeline::Live;
-use crate::connection::reply::{Pending, Trouble};
+use crate::connection::pipeline::Pipeline;
+use crate::connection::reply::{NoReply, Pending};
 use crate::connection::send_queue::Lane;
-use crate::lock::endpoint_state::Client;
+use crate::lock::endpoint_state::EndpointState;
 use crate::model::refusal::words_of;
 use crate::protocol::command;
 
@@ -30,27 +30,27 @@ pub struct Look {
 
 impl Look {
     /// Hands them in.
-    pub fn start(live: &Rc<Live>, key: &str, limit: Duration) -> Self {
+    pub fn start(pipeline: &Rc<Pipeline>, key: &str, limit: Duration) -> Self {
         Self {
-            watch: live.send(Lane::Regular, command::watch_next(), limit),
-            read: live.send(Lane::Joined, command::read(key), limit),
-            time_left: live.send(Lane::Joined, command::time_left(key), limit),
+            watch: pipeline.send(Lane::Regular, command::watch_next(), limit),
+            read: pipeline.send(Lane::Joined, command::read(key), limit),
+            time_left: pipeline.send(Lane::Joined, command::time_left(key), limit),
         }
     }
 
     /// Takes in the answers. They came before that to the SET; what is missing was not seen.
-    pub async fn see(self, client: &Rc<Client>, live: &Rc<Live>) -> Sight {
+    pub async fn see(self, state: &Rc<EndpointState>, pipeline: &Rc<Pipeline>) -> Sight {
         let watch = self.watch.reply().await;
         let read = self.read.reply().await;
         let time_left = self.time_left.reply().await;
-        if let Err(Trouble::Refused(error)) = &watch {
-            client.link.set_why_no_pushes(live, words_of(error));
+        if let Err(NoReply::Refused(error)) = &watch {
+            state.supervisor.set_why_no_pushes(pipeline, words_of(error));
         }
         Sight {
             holder: read.as_ref().ok().and_then(command::holder_of),
             time_left: time_left.ok().as_ref().and_then(command::duration_of),
             // A key of another type was read, but its watch counts all the same.
-            is_watched: watch.is_ok() && matches!(read, Ok(_) | Err(Trouble::Refused(_))),
+            is_watched: watch.is_ok() && matches!(read, Ok(_) | Err(NoReply::Refused(_))),
         }
     }
 }
