@@ -79,16 +79,21 @@ function existsExactly(full) {
   return fs.readdirSync(path.dirname(full)).includes(name);
 }
 
+/** The anchor that GitHub makes of the text of a heading. */
+function slugOf(heading) {
+  return heading
+    .trim()
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}\p{M}_\- ]/gu, '')
+    .replace(/ /g, '-');
+}
+
 /** The anchors that GitHub gives the headings of a document. */
 function anchorsOf(text) {
   const seen = new Map();
   const prose = text.replace(/^( *)(```+)[^]*?^\1\2.*$/gm, '');
   return Array.from(prose.matchAll(/^#{1,6} +(.*?)\s*$/gm), ([, heading]) => {
-    const slug = heading
-      .replace(/\[([^\]]*)\]\([^)]*\)/g, '$1')
-      .toLowerCase()
-      .replace(/[^\p{L}\p{N}\p{M}_\- ]/gu, '')
-      .replace(/ /g, '-');
+    const slug = slugOf(heading.replace(/\[([^\]]*)\]\([^)]*\)/g, '$1'));
     const count = seen.get(slug) || 0;
     seen.set(slug, count + 1);
     return count ? `${slug}-${count}` : slug;
@@ -124,6 +129,6 @@ function main() {
   return broken.length > 0 ? 1 : 0;
 }
 
-module.exports = { documents, brokenLinks, linksOf, anchorsOf, hasTest };
+module.exports = { documents, brokenLinks, linksOf, slugOf, anchorsOf, hasTest };
 
 if (require.main === module) process.exitCode = main();
