@@ -6,6 +6,7 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { test } = require('node:test');
+const { checkSite } = require('../scripts/docs/check');
 const { anchorsOf, brokenLinks, documents, hasTest, linksOf } = require('../scripts/links');
 const { root } = require('./support/child');
 
@@ -27,12 +28,24 @@ test('every promise names the test that holds it', () => {
   const promises = chapter('Promised')
     .split(/\n(?=\*\*)/)
     .slice(1);
-  const faults = chapter('Under which fault')
-    .match(/^\|.*\|$/gm)
-    .slice(2);
-  assert.ok(promises.length >= 9 && faults.length >= 35, `${promises.length}, ${faults.length}`);
+  // The tests of a row stand below its table, behind the words of its first cell.
+  const rows = ['Under which fault', 'Limits'].flatMap((title) => {
+    const items = chapter(title)
+      .match(/^- .*$/gm)
+      .filter(isNamed);
+    const firsts = chapter(title)
+      .match(/^\|.*\|$/gm)
+      .slice(2)
+      .map((row) => row.split(' | ')[0].slice(2));
+    return firsts.map((first) => ({ first, isHeld: items.some((item) => item.startsWith(`- ${first}: `)) }));
+  });
+  assert.ok(promises.length >= 9 && rows.length >= 40, `${promises.length}, ${rows.length}`);
   assert.deepEqual(
-    [...promises, ...faults].filter((text) => !isNamed(text)),
+    promises.filter((text) => !isNamed(text)),
+    [],
+  );
+  assert.deepEqual(
+    rows.filter(({ isHeld }) => !isHeld),
     [],
   );
 });
@@ -95,4 +108,27 @@ test('a test in Rust goes by the name of its function', () => {
     '#[test]\nfn a_lock_is_had() {}\n\n#[tokio::test(start_paused = true)]\nasync fn later() {}\n\nfn helper() {}\n';
   assert.ok(hasTest(source, 'a_lock_is_had') && hasTest(source, 'later'));
   assert.ok(!hasTest(source, 'helper'));
+});
+
+test('the check of the site tells what leads nowhere in it', (t) => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'reservation-site-'));
+  t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+  fs.mkdirSync(path.join(folder, 'docs'));
+  fs.writeFileSync(
+    path.join(folder, 'index.html'),
+    '<a href="/docs/a#here"></a> <a href="https://example.com"></a>',
+  );
+  fs.writeFileSync(
+    path.join(folder, 'docs', 'a.html'),
+    '<p id="here"></p> <a href="../index.html"> <a href="b.html"> <a href="#gone"> <img src="/c.svg">',
+  );
+  assert.deepEqual(checkSite(folder), {
+    pages: 2,
+    links: 5,
+    broken: [
+      'docs/a.html: b.html: there is no such file',
+      'docs/a.html: #gone: there is no such place in it',
+      'docs/a.html: /c.svg: there is no such file',
+    ],
+  });
 });

@@ -5,7 +5,7 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { checkSite } = require('./docs/check');
-const { layPages, output } = require('./docs/pages');
+const { layPages, layTypes, output } = require('./docs/pages');
 const { serve } = require('./docs/serve');
 const { root, run } = require('./setup/run');
 
@@ -16,11 +16,14 @@ async function main(options) {
   if (unknown.length > 0) throw new Error(`${unknown.join(', ')}: there are --check and --serve`);
   install();
   layPages();
+  layTypes();
   tool('vitepress/bin/vitepress.js', ['build', '.']);
   tool('typedoc/bin/typedoc', []);
   const { pages, links, broken } = checkSite(output);
   for (const line of broken) process.stderr.write(`${line}\n`);
-  process.stdout.write(`${pages} pages in ${path.relative(root, output)}, ${links} links, ${broken.length} broken\n`);
+  process.stdout.write(
+    `${pages} pages in ${path.relative(root, output)}, ${links} links, ${broken.length} broken\n`,
+  );
   if (options.includes('--serve')) await serve(output);
   return options.includes('--check') && broken.length > 0 ? 1 : 0;
 }
@@ -30,7 +33,8 @@ function install() {
   const lock = path.join(site, 'package-lock.json');
   const installed = path.join(site, 'node_modules', '.package-lock.json');
   const isFresh = fs.existsSync(installed) && fs.statSync(installed).mtimeMs >= fs.statSync(lock).mtimeMs;
-  if (!isFresh && !run('npm', ['ci', '--ignore-scripts'], { cwd: site })) throw new Error('npm ci failed in docs/site');
+  if (!isFresh && !run('npm', ['ci', '--ignore-scripts'], { cwd: site }))
+    throw new Error('npm ci failed in docs/site');
 }
 
 function tool(script, words) {

@@ -22,7 +22,9 @@ function checkSite(folder) {
 
   function problem(target, file) {
     const [address, anchor] = target.replace(/\?.*?(?=#|$)/, '').split('#');
-    const to = address.startsWith('/') ? address.slice(1) : path.posix.join(path.posix.dirname(file), address);
+    const to = address.startsWith('/')
+      ? address.slice(1)
+      : path.posix.join(path.posix.dirname(file), address);
     const found = address === '' ? file : fileOf(folder, to);
     if (found === null) return 'there is no such file';
     if (!anchor || !ids.has(found)) return null;
@@ -39,7 +41,9 @@ function fileOf(folder, address) {
 }
 
 function targetsOf(text) {
-  const found = Array.from(text.matchAll(/\s(?:href|src)="([^"]*)"/g), ([, target]) => target.replace(/&amp;/g, '&'));
+  const found = Array.from(text.matchAll(/\s(?:href|src)="([^"]*)"/g), ([, target]) =>
+    target.replace(/&amp;/g, '&'),
+  );
   return found.filter((target) => !/^(?:[a-z]+:|\/\/)/i.test(target));
 }
 

@@ -17,7 +17,11 @@ function layPages() {
   fs.rmSync(folder, { recursive: true, force: true });
   fs.mkdirSync(folder, { recursive: true });
   // What pages are compiled to asks for the generator's packages from where the pages lie.
-  fs.symlinkSync(path.join(root, 'docs', 'site', 'node_modules'), path.join(folder, 'node_modules'), 'junction');
+  fs.symlinkSync(
+    path.join(root, 'docs', 'site', 'node_modules'),
+    path.join(folder, 'node_modules'),
+    'junction',
+  );
   const files = documents();
   for (const file of files) {
     const text = fs.readFileSync(path.join(root, file), 'utf8');
@@ -70,4 +74,16 @@ function outsideOfCode(text, change) {
   return parts.map((part, index) => (index % 2 ? part : change(part))).join('');
 }
 
-module.exports = { layPages, pages, output, folder, repository };
+/** The types as a module that exports by name: `export =` would be the name of all that TypeDoc tells of them. */
+function layTypes() {
+  const text = fs.readFileSync(path.join(root, 'index.d.ts'), 'utf8');
+  put(
+    '../redis-reservation.d.ts',
+    text
+      .replace(/^export = .*;$/m, '')
+      .replace(/^ +export \{ ReserveResource, ReserveResource as default \};$/m, '')
+      .replace(/^declare (class|namespace)/gm, 'export declare $1'),
+  );
+}
+
+module.exports = { layPages, layTypes, pages, output, folder, repository };

@@ -29,7 +29,8 @@ const work = [
 export default {
   lang: 'en',
   title: 'redis-reservation',
-  description: 'Locks in redis that expire, renew themselves from a native thread, and tell you when they are lost',
+  description:
+    'Locks in redis that expire, renew themselves from a native thread, and tell you when they are lost',
   base: process.env.DOCS_BASE || '/',
   srcDir: pages,
   outDir: output,
