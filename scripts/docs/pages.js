@@ -43,8 +43,9 @@ function put(file, content) {
 
 /** The text of a document with its links as they are in the site. Its pictures are copied beside it. */
 function translate(text, file, files) {
-  return outsideOfCode(text, (prose) =>
-    prose.replace(/(\]\()([^)\s]+)(\))/g, (whole, before, target, after) => {
+  return outsideOfFences(text, (prose) =>
+    prose.replace(/`+[^`]+`+|(\]\()([^)\s]+)(\))/g, (whole, before, target, after) => {
+      if (before === undefined) return whole; // a code span
       if (/^(?:[a-z]+:|#)/.test(target)) return whole;
       const [address, anchor] = target.split('#');
       const to = path.posix.join(path.posix.dirname(file), address);
@@ -68,8 +69,8 @@ function relative(to, from) {
   return found.startsWith('.') ? found : `./${found}`;
 }
 
-/** Changes what is neither in a fence nor in a code span. */
-function outsideOfCode(text, change) {
+/** Changes what is in no fence. */
+function outsideOfFences(text, change) {
   const parts = text.split(/(^ *```[^]*?^ *```.*$)/m);
   return parts.map((part, index) => (index % 2 ? part : change(part))).join('');
 }
