@@ -7,10 +7,12 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { test } = require('node:test');
 const { promisify } = require('node:util');
+const vm = require('node:vm');
 const ReserveResource = require('../index.js');
 const { WAIT_OPTIONS } = require('../lib/arguments');
 const { CONSTRUCTOR_OPTIONS } = require('../lib/options');
 const { TLS_OPTIONS } = require('../lib/trust');
+const { documents } = require('../scripts/links');
 const { startChild, root } = require('./support/child');
 const { removeAtEnd } = require('./support/reaper');
 const { startServer } = require('./support/server');
@@ -161,8 +163,19 @@ for (const [language, extension] of [
   });
 }
 
+test('every block of JavaScript in the documents can be parsed', () => {
+  let blocks = 0;
+  for (const file of documents()) {
+    for (const [, code] of read(file).matchAll(/^```js\n([^]*?)^```$/gm)) {
+      blocks += 1;
+      assert.doesNotThrow(() => new vm.Script(`(async () => {\n${code}\n})`, { filename: file }), file);
+    }
+  }
+  assert.ok(blocks >= 12, `${blocks} blocks`);
+});
+
 test('the documents name every error, option, line and method', () => {
-  const documents = ['docs/api.md', 'docs/logging.md'].map(read).join('\n');
+  const text = ['docs/api.md', 'docs/logging.md'].map(read).join('\n');
   const names = Object.getOwnPropertyNames(ReserveResource).filter((name) => /Error$/.test(name));
   const methods = Object.keys(ReserveResource.prototype);
   const codes = read('lib/errors.js').match(/\bERR_\w+/g);
@@ -181,7 +194,7 @@ test('the documents name every error, option, line and method', () => {
       titles.length >= 12,
   );
   const missing = [...names, ...methods, ...codes, ...own, ...titles].filter(
-    (name) => !documents.includes(name),
+    (name) => !text.includes(name),
   );
   assert.deepEqual(missing, []);
 });
