@@ -193,9 +193,7 @@ test('the documents name every error, option, line and method', () => {
       own.length >= 20 &&
       titles.length >= 12,
   );
-  const missing = [...names, ...methods, ...codes, ...own, ...titles].filter(
-    (name) => !text.includes(name),
-  );
+  const missing = [...names, ...methods, ...codes, ...own, ...titles].filter((name) => !text.includes(name));
   assert.deepEqual(missing, []);
 });
 
