@@ -42,6 +42,10 @@ const face = [
   'CHANGELOG.md',
   'LICENSE',
   'README.md',
+  // What a caller reads; the rest of docs/ is about the project, and is read in the repository.
+  ...['api.md', 'connecting.md', 'demo.svg', 'guarantees.md', 'logging.md', 'moving.md', 'runtimes.md'].map(
+    (file) => `docs/${file}`,
+  ),
   'index.d.ts',
   'index.js',
   ...['lib', 'lib-js'].flatMap(filesBelow),

@@ -10,7 +10,7 @@ const usage = `npm run bench [-- scenario …] [-- options]
   --rounds N       how many rounds instead of each scenario's own number
   --only ID,ID     only these contenders, by the names of their files in benches/contenders/
   --package PATH   measure the package in this folder, as it is, instead of a release build of this tree
-  --report         measure nothing; write what was kept into the README again
+  --report         measure nothing; write what was kept into docs/performance.md again
   --list           name the scenarios
   --help           this
 
@@ -77,7 +77,7 @@ async function run(chosen, { rounds, only, environment, about }) {
   write(`${missed === 1 ? '1 aim' : `${missed} aims`} missed. `);
   if (only) return write('Not kept, for not all contenders ran.\n');
   require('./lib/report').report();
-  return write(`Kept in ${place} and in README.md\n`);
+  return write(`Kept in ${place} and in docs/performance.md\n`);
 }
 
 main().then(

@@ -9,7 +9,7 @@ const { addUser } = require('./support/acl');
 const { certificates } = require('./support/certificates');
 const { startCluster } = require('./support/cluster');
 const { withoutTls } = require('./support/node');
-const { rulesOfTheReadme } = require('./support/rules');
+const { documentedRules } = require('./support/rules');
 const { startSentinels } = require('./support/sentinels');
 const { startTlsServer } = require('./support/tls-server');
 const { startUnixServer } = require('./support/unix-server');
@@ -61,9 +61,9 @@ test('tls.js does not talk to a server that it cannot trust', { skip: withoutTls
   assert.match(child.stderr, /^ERR_REDIS_CONNECTION .*certificate/);
 });
 
-test('users.js: the rules of the README are enough, and a refusal names what is missing', async (t) => {
+test('users.js: the documented rules are enough, and a refusal names what is missing', async (t) => {
   const server = await startServer(t);
-  const rules = rulesOfTheReadme('worker');
+  const rules = documentedRules('worker');
   const { username, password } = await addUser(server, { rules });
   const env = { ...server.environment, REDIS_USER: username, REDIS_PASSWORD: password };
   assert.deepEqual(await linesOf(t, 'examples/users.js', env), ['the job runs']);

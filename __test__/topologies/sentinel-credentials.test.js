@@ -9,7 +9,7 @@ const { ReserveResource, askError, keepLog, makeReservation } = require('../supp
 const { within, atOnce } = require('../support/wait');
 const { addUser, changeUser, refused } = require('./support/acl');
 const { connections } = require('./support/looks');
-const { rulesOfTheReadme, setinfo } = require('./support/rules');
+const { documentedRules, setinfo } = require('./support/rules');
 const { startSentinels } = require('./support/sentinels');
 const { accessTo, keyOf, throughSentinels } = require('./support/through-sentinels');
 
@@ -113,14 +113,14 @@ suite('servers with a user', () => {
   });
 
   test('one who may do what locks need alone', async (t) => {
-    const rules = ['resetkeys', ...rulesOfTheReadme('worker')];
+    const rules = ['resetkeys', ...documentedRules('worker')];
     await changeUser(kit.nodes, acl.username, ...rules);
     await servedAs(t, kit, { options: { client_name: 'of-few-rights' } }, 'few rights');
   });
 });
 
 suite('sentinels with a user', () => {
-  const [rules, remedy] = [rulesOfTheReadme('scout'), /\. Pass sentinelUsername and sentinelPassword /];
+  const [rules, remedy] = [documentedRules('scout'), /\. Pass sentinelUsername and sentinelPassword /];
   const scout = { username: 'scout', password: secrets.scout, rules };
   let kit;
   before(async () => {

@@ -1,4 +1,4 @@
-// Puts what was measured into the README's chapter, between its two marks: the aims of each scenario with what was
+// Puts what was measured into docs/performance.md, between its two marks: the aims of each scenario with what was
 // found, the machine, and the charts. `npm run bench` does so after each run that is kept.
 'use strict';
 
@@ -7,17 +7,17 @@ const path = require('node:path');
 const { names, scenario } = require('../scenarios');
 
 const root = path.join(__dirname, '..', '..');
-const readme = path.join(root, 'README.md');
+const page = path.join(root, 'docs', 'performance.md');
 const results = path.join(root, 'benches', 'results', 'latest.json');
 const marks = ['<!-- figures -->', '<!-- end of figures -->'];
 
-/** Rewrites the chapter from results/latest.json. */
+/** Rewrites the page's figures from results/latest.json. */
 function report() {
-  const text = fs.readFileSync(readme, 'utf8');
+  const text = fs.readFileSync(page, 'utf8');
   const [begin, end] = marks.map((mark) => text.indexOf(mark));
-  if (begin === -1 || end < begin) throw new Error(`README.md must hold ${marks.join(' and ')}`);
+  if (begin === -1 || end < begin) throw new Error(`docs/performance.md must hold ${marks.join(' and ')}`);
   const figures = chapter(JSON.parse(fs.readFileSync(results, 'utf8')));
-  fs.writeFileSync(readme, `${text.slice(0, begin)}${marks[0]}\n\n${figures}\n\n${text.slice(end)}`);
+  fs.writeFileSync(page, `${text.slice(0, begin)}${marks[0]}\n\n${figures}\n\n${text.slice(end)}`);
 }
 
 function chapter(all) {
@@ -27,7 +27,7 @@ function chapter(all) {
     const first = index === 0 || rows[index - 1][0] !== title;
     return `| ${first ? title : ''} | ${text} | ${shown(value)} | ${met ? 'yes' : '**no**'} |`;
   });
-  const charts = known.map((name) => `![${scenario(name).title}](benches/results/${name}.svg)`);
+  const charts = known.map((name) => `![${scenario(name).title}](../benches/results/${name}.svg)`);
   return [
     machines(known.map((name) => all[name])),
     ['| scenario | figure (aim) | found | reached |', '| --- | --- | --- | --- |', ...table].join('\n'),

@@ -15,8 +15,11 @@ const key = 'reservation-nightly-report';
 const ttl = 2000;
 const lossClaim = 'the holder is told, once, when redis has forgotten the lock';
 
-/** Plays it all and prints it; true if everything that the story claims really happened. */
-async function playStory() {
+/**
+ * Plays it all and prints it; true if everything that the story claims really happened. What happened and what redis
+ * showed meanwhile is put into `recording`, if one is given.
+ */
+async function playStory(recording = {}) {
   const timeline = new Timeline();
   const redis = await openRedis();
   timeline.cast('redis', 'yellow');
@@ -33,7 +36,16 @@ async function playStory() {
     await Promise.all(stage.workers.map(({ child }) => child.kill()));
     await redis.close();
   }
+  Object.assign(recording, {
+    marks: timeline.marks,
+    looks: stage.observer.seen,
+    pids: pidsOf(stage.workers),
+  });
   return timeline.conclude();
+}
+
+function pidsOf(workers) {
+  return Object.fromEntries(workers.map(({ name, pid }) => [name, pid]));
 }
 
 async function playScenes(stage) {
@@ -63,7 +75,10 @@ async function begins(worker) {
 async function race(stage) {
   const { timeline, redis, workers } = stage;
   timeline.scene('Three processes want nightly-report (a lock that lives 2 s and is renewed every 0.5 s)');
-  const narrate = (worker, event, details) => timeline.event(worker.name, tellEvent(worker, event, details));
+  const narrate = (worker, event, details) => {
+    timeline.mark(worker.name, worker.isCoffee && event === 'job begins' ? 'blocks' : event);
+    timeline.event(worker.name, tellEvent(worker, event, details));
+  };
   for (const [name, script, colour] of [
     ['bob', 'worker.js', 'cyan'],
     ['cleo', 'worker.js', 'magenta'],
@@ -117,6 +132,7 @@ async function playKilled({ timeline, observer }, worker, waiting) {
   const { value, left } = await observer.look();
   const killed = performance.now();
   const { signal } = await worker.child.kill('SIGKILL');
+  timeline.mark(worker.name, 'killed');
   timeline.event(
     worker.name,
     `is killed (SIGKILL) while it holds the lock, which has ${(left / 1000).toFixed(1)} s to live`,
@@ -143,8 +159,10 @@ async function playForgotten({ timeline, redis, observer }, worker) {
   }
   const { value } = await observer.look();
   const restarted = performance.now();
+  timeline.mark('redis', 'down');
   timeline.event('redis', 'is killed and started again without its data');
   await redis.restart();
+  timeline.mark('redis', 'back');
   timeline.event('redis', 'is back, empty');
   const loss = await worker.said('lost');
   const took = performance.now() - restarted;

@@ -13,6 +13,12 @@ class Timeline {
     this.start = performance.now();
     this.colours = new Map();
     this.facts = [];
+    this.marks = []; // what happened to whom, for the picture
+  }
+
+  /** Notes for the picture that something happens to somebody now. */
+  mark(who, what) {
+    this.marks.push({ at: performance.now(), who, what });
   }
 
   /** Gives a person or thing of the story its colour. */

