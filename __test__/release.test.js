@@ -4,6 +4,7 @@
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const { lease_of } = require('../lib/calls/pending');
+const { peek } = require('../lib/leases/state');
 const { startChild } = require('./support/child');
 const { commandCalls, countCommands } = require('./support/commands');
 const { makeReservation, ask, askError, keepLog, keepLosses } = require('./support/reservation');
@@ -283,4 +284,29 @@ test('what lapsed and was taken anew is forgotten on the native side too', async
   await Promise.all(Array.from({ length: 40 }, (_, index) => more.lock(`more ${index}`)));
   const numbers = Array.from({ length: 200 }, (_, number) => number).filter((number) => lease_of(number));
   assert.ok(Math.max(...numbers) < 60, `${numbers}`);
+});
+
+test('a release that could not even be asked for leaves a loss to the next one, and what is held to be released', async (t) => {
+  const server = await startServer(t);
+  const reservation = makeReservation(t, server, { interval: Infinity, ttl: 1 });
+  await reservation.lock('job');
+  const { signal } = reservation;
+  await until(() => signal.aborted, { what: 'the loss, of which nobody is told' });
+  reservation.lock_ttl = 30;
+  await reservation.lock('other');
+  const { native } = peek(reservation);
+  native.release = () => {
+    throw new Error('no memory');
+  };
+  t.after(() => delete native.release);
+  for (const attempt of [() => reservation.release(), () => reservation.release('job')]) {
+    await assert.rejects(attempt(), { message: 'no memory' });
+  }
+  delete native.release;
+  const error = await askError((done) => reservation.release(done));
+  assert.deepEqual(
+    [error.code, error.lost, error.released],
+    ['ERR_RESERVATION_LOST', ['reservation-job'], 1],
+  );
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0]);
 });

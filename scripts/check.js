@@ -8,7 +8,11 @@ const { root } = require('./setup/run');
 
 // The longest first. `npx` would look for the package each time: the programs are those of node_modules.
 const checks = [
-  ['clippy', 'cargo', ['clippy', '--all-targets', '--all-features', '--quiet', '--', '-D', 'warnings']],
+  [
+    'clippy',
+    'cargo',
+    ['clippy', '--profile', 'fast', '--all-targets', '--all-features', '--quiet', '--', '-D', 'warnings'],
+  ],
   ['eslint', process.execPath, [tool('eslint/bin/eslint.js'), '.']],
   ['prettier', process.execPath, [tool('prettier/bin/prettier.cjs'), '--check', '--log-level=warn', '.']],
   ['types', process.execPath, [tool('typescript/bin/tsc'), '--project', '__test__/types']],
@@ -19,6 +23,7 @@ const checks = [
   ],
   ['rustfmt', 'cargo', ['fmt', '--all', '--check']],
   ['links', process.execPath, ['scripts/links.js']],
+  ['arrows', process.execPath, ['--test', '__test__/arrows.test.js']],
 ];
 
 function tool(file) {

@@ -32,6 +32,11 @@ function call_of(number) {
   return calls[number];
 }
 
+/** Whether any call has no answer yet. */
+function any_pending() {
+  return calls.length > vacant.length;
+}
+
 /** A lease is held, so it and its instance stay alive. The native side chooses the number. */
 function keep(handle, lease) {
   leases[handle] = lease;
@@ -69,4 +74,4 @@ function lease_of(handle) {
   return leases[handle];
 }
 
-module.exports = { ask, settle, call_of, keep, let_go, lapse, has_lapsed, lease_of };
+module.exports = { ask, settle, call_of, any_pending, keep, let_go, lapse, has_lapsed, lease_of };

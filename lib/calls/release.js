@@ -55,9 +55,10 @@ function release(instance, parameters) {
     }
     call.key = name === null ? null : key_of(name, state.settings.key_prefix);
     call.asked = take_for_release(state, call.key);
-    call.untold = loss.take_untold(state, keys_of(call));
     const handles = call.asked.length === 1 ? call.asked[0].handle : handles_of(call.asked);
     ask(call, (number) => state.native.release(handles, number));
+    // Not before: what this call cannot even ask is answered with that alone, and the next one tells these.
+    call.untold = loss.take_untold(state, keys_of(call));
   } catch (error) {
     for (const lease of call.asked) lease.releasing = false;
     const failure = from_native(error);

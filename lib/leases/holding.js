@@ -21,6 +21,8 @@ class Lease {
     this.handle = handle;
     // The async context of the call that took it.
     this.scope = scope;
+    // A release of it was asked for, and its answer was not read yet. The native side's phase says something else: while the
+    // first letter of a delivery is read, it is past the last one.
     this.releasing = false;
   }
 }

@@ -3,7 +3,7 @@
 // of it, exactly once.
 'use strict';
 
-const { call_of, lapse, lease_of, settle } = require('../calls/pending');
+const { any_pending, call_of, lapse, lease_of, settle } = require('../calls/pending');
 const { guarded, rethrow, run_in } = require('../calls/call');
 const { make_error, from_native } = require('../errors');
 const log = require('./log');
@@ -139,7 +139,10 @@ const HANDLERS = {
   },
 };
 
-/** What the native side knows this package by. */
-const listener = { deliver, set_immediate: setImmediate };
+/**
+ * What the native side knows this package by. `resource` is what Node's hooks see of the handle that wakes this thread:
+ * tools that look for what keeps a process alive ask it.
+ */
+const listener = { deliver, set_immediate: setImmediate, resource: { hasRef: any_pending } };
 
 module.exports = { listener };

@@ -229,7 +229,8 @@ pub fn is_same(env: &Env, one: sys::napi_value, other: sys::napi_value) -> bool 
     status == sys::Status::napi_ok && is_same
 }
 
-fn check(status: sys::napi_status) -> Result<()> {
+/// What failed as an error.
+pub fn check(status: sys::napi_status) -> Result<()> {
     if status == sys::Status::napi_ok { Ok(()) } else { Err(Error::from_status(Status::from(status))) }
 }
 

@@ -2,21 +2,21 @@
 //! hold, and the delivery of what the core answers. Everything here runs on the environment's own thread.
 
 use std::cell::{Cell, RefCell};
-use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use napi::bindgen_prelude::{Function, JsObjectValue, JsValue, Object, ObjectRef, Unknown};
-use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::bindgen_prelude::{FnArgs, Function, JsObjectValue, JsValue, Object, ObjectRef, Unknown};
 use napi::{Env, Error, Result, Status, sys};
 use rustc_hash::FxHashMap;
 
 use crate::addon::convert::{
-    alone, array, bare_event_object, call, caught, count, event_object, failure_object, is_same,
-    lines_dropped, raw, raw_object,
+    alone, array, bare_event_object, call, count, event_object, failure_object, is_same, lines_dropped, raw,
+    raw_object,
 };
 use crate::addon::handles::Handles;
 use crate::addon::mailbox::{Letter, Mailbox};
+use crate::addon::waker::Waker;
 use crate::dispatcher::Core;
 use crate::dispatcher::request::Request;
 use crate::model::answer::{Answer, CallFailure, Caller, Event, Ticket};
@@ -58,11 +58,10 @@ enum Form {
 /// The four places of a letter.
 type Places = [sys::napi_value; 4];
 
-/// A weak threadsafe function: it does not keep the event loop alive unless it is referenced.
-type Waker = ThreadsafeFunction<(), (), (), Status, false, true>;
-
 /// One environment.
 pub struct Environment {
+    /// What JavaScript knows it by.
+    number: u32,
     core: Core,
     mailbox: Arc<Mailbox>,
     /// What the core knows it by.
@@ -74,42 +73,42 @@ pub struct Environment {
     handles: RefCell<Handles>,
     /// What pending releases are to free.
     to_free: RefCell<FxHashMap<u64, Vec<Arc<Reservation>>>>,
-    waker: Arc<OnceLock<Waker>>,
+    waker: Arc<Waker>,
 }
 
 impl Environment {
-    /// Sets up an environment: its mailbox, and the function that delivers what is in it to `listener.deliver`.
-    /// `listener.set_immediate` is Node's own `setImmediate`: tests of callers fake the global one.
-    pub fn open(env: &Env, core: Core, listener: &Object) -> Result<Rc<Self>> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let waker: Arc<OnceLock<Waker>> = Arc::default();
-        let bell = Arc::clone(&waker);
-        let mailbox = Arc::new(Mailbox::new(Box::new(move || {
-            if let Some(waker) = bell.get() {
-                // Refused only by an environment that is being torn down.
-                waker.call((), ThreadsafeFunctionCallMode::NonBlocking);
-            }
-        })));
+    /// Sets up an environment: its mailbox, and what wakes its thread when there are letters in it. `deliver`, called with
+    /// the environment's number, is to deliver them to `listener.deliver`. `listener.set_immediate` is Node's own
+    /// `setImmediate`: tests of callers fake the global one. `listener.resource` says whether calls are pending.
+    pub fn open(env: &Env, core: Core, listener: &Object, deliver: Function<u32, ()>) -> Result<Rc<Self>> {
+        // As many are more than a process has room for.
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut slots = env.create_array(0)?.coerce_to_object()?;
+        slots.set_element(LISTENER, listener.get_named_property::<Function>("deliver")?)?;
+        slots.set_element(SET_IMMEDIATE, listener.get_named_property::<Function>("set_immediate")?)?;
+        slots.set_element(DELIVER, deliver)?;
+        let slots = slots.create_ref::<false>()?;
+        let waker = Waker::open(env, &deliver, number, &listener.get_named_property("resource")?)?;
+        let bell = Arc::clone(&waker);
+        let mailbox = Arc::new(Mailbox::new(Box::new(move || bell.wake())));
         let sink: Arc<Mailbox> = Arc::clone(&mailbox);
-        let environment = Rc::new(Self {
+        Ok(Rc::new(Self {
+            number,
             core,
             mailbox,
-            caller: Arc::new(Caller { sink, environment: NEXT.fetch_add(1, Ordering::Relaxed) }),
-            slots: slots.create_ref::<false>()?,
+            caller: Arc::new(Caller { sink, environment: u64::from(number) }),
+            slots,
             pending: Cell::new(0),
             handles: RefCell::default(),
             to_free: RefCell::default(),
-            waker: Arc::clone(&waker),
-        });
-        slots.set_element(LISTENER, listener.get_named_property::<Function>("deliver")?)?;
-        slots.set_element(SET_IMMEDIATE, listener.get_named_property::<Function>("set_immediate")?)?;
-        let deliver = deliver_function(env, &environment)?;
-        let function = deliver.build_threadsafe_function::<()>().weak::<true>().build_callback(|_| Ok(()))?;
-        slots.set_element(DELIVER, deliver)?;
-        // The cell was made here and is empty.
-        let _ = waker.set(function);
-        Ok(environment)
+            waker,
+        }))
+    }
+
+    /// The number that JavaScript knows this environment by.
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     /// True if letters go to this listener.
@@ -127,6 +126,7 @@ impl Environment {
     /// The environment has ended: what is pending is forgotten, also by the core.
     pub fn close(&self) {
         self.mailbox.close();
+        self.waker.close();
         self.handles.borrow_mut().clear();
         self.to_free.borrow_mut().clear();
         self.submit(Request::Leave { environment: self.id() });
@@ -153,7 +153,7 @@ impl Environment {
     /// The same for a call on what is held: that must be possible however many others are pending.
     pub fn begin_without_limit(&self, env: &Env, call: u64) -> Ticket {
         if self.pending.replace(self.pending.get() + 1) == 0 {
-            self.keep_loop_alive(env, true);
+            self.waker.keep_loop_alive(env, true);
         }
         Ticket::new(call, Arc::clone(&self.caller))
     }
@@ -191,7 +191,7 @@ impl Environment {
     }
 
     /// Delivers some of what is in the mailbox, and comes again if there is more, whatever becomes of these.
-    fn deliver(&self, env: &Env) -> Result<()> {
+    pub fn deliver(&self, env: &Env) -> Result<()> {
         let (letters, more) = self.mailbox.take(LARGEST_DELIVERY);
         let mut places = Vec::with_capacity(4 * letters.len());
         for letter in letters {
@@ -205,7 +205,7 @@ impl Environment {
             _ => self.handles.borrow_mut().abandon(),
         }
         if self.pending.get() == 0 {
-            self.keep_loop_alive(env, false);
+            self.waker.keep_loop_alive(env, false);
         }
         if more {
             self.come_again(env);
@@ -226,12 +226,14 @@ impl Environment {
     fn come_again(&self, env: &Env) {
         let asked = alone(env, || {
             let slots = self.slots.get_value(env)?;
-            let set_immediate: Function<Unknown, Unknown> = slots.get_element(SET_IMMEDIATE)?;
-            set_immediate.call(slots.get_element(DELIVER)?).map(drop)
+            let set_immediate: Function<FnArgs<(Unknown, u32)>, Unknown> =
+                slots.get_element(SET_IMMEDIATE)?;
+            let deliver: Unknown = slots.get_element(DELIVER)?;
+            set_immediate.call(FnArgs::from((deliver, self.number))).map(drop)
         });
-        if let (Err(_), Some(waker)) = (asked, self.waker.get()) {
+        if asked.is_err() {
             // With no turn of the event loop between them, but they are delivered.
-            waker.call((), ThreadsafeFunctionCallMode::NonBlocking);
+            self.waker.wake();
         }
     }
 
@@ -333,25 +335,6 @@ impl Environment {
             }
         }
     }
-
-    /// A pending call keeps the event loop alive; nothing else of ours does.
-    fn keep_loop_alive(&self, env: &Env, alive: bool) {
-        let Some(waker) = self.waker.get() else { return };
-        waker.handle.with_read_aborted(|aborted| {
-            if !aborted {
-                let function = waker.handle.get_raw();
-                // SAFETY: called on the environment's thread, with a function that has not been finalized. Neither
-                // can fail there.
-                unsafe {
-                    if alive {
-                        sys::napi_ref_threadsafe_function(env.raw(), function);
-                    } else {
-                        sys::napi_unref_threadsafe_function(env.raw(), function);
-                    }
-                }
-            }
-        });
-    }
 }
 
 fn four(
@@ -366,12 +349,4 @@ fn four(
 
 fn event_places(env: &Env, number: u32, (name, fields): (&str, Object)) -> Result<Places> {
     four(env, Form::Event, number, raw(env, name)?, raw_object(&fields))
-}
-
-/// The function that Node calls when there are letters.
-fn deliver_function<'env>(env: &'env Env, environment: &Rc<Environment>) -> Result<Function<'env, (), ()>> {
-    let environment: Weak<Environment> = Rc::downgrade(environment);
-    env.create_function_from_closure("deliver", move |context| {
-        environment.upgrade().map_or(Ok(()), |environment| caught(|| environment.deliver(context.env)))
-    })
 }

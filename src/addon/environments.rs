@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
-use napi::bindgen_prelude::Object;
+use napi::bindgen_prelude::{Object, retain_current_module_for_unload_safety};
 use napi::{Env, Result};
+use napi_derive::napi;
 
-use crate::addon::convert::throw;
+use crate::addon::convert::{caught, throw};
 use crate::addon::environment::Environment;
 use crate::dispatcher::Core;
 use crate::model::error::Error as CoreError;
@@ -29,6 +30,8 @@ fn core() -> std::result::Result<Core, CoreError> {
     if let Some(core) = &*core {
         return Ok(core.clone());
     }
+    // Its thread runs on when the environment that loaded this addon has ended, and so must the code of it.
+    retain_current_module_for_unload_safety();
     let started = Core::start().map_err(|error| CoreError::of_the_system(&error))?;
     Ok(core.insert(started).clone())
 }
@@ -43,7 +46,8 @@ pub fn environment(env: &Env, listener: &Object) -> Result<Rc<Environment>> {
         }
     }
     let core = core().map_err(|failure| throw(env, failure))?;
-    let environment = Environment::open(env, core, listener)?;
+    let deliver = env.create_function("deliver", deliver_c_callback)?;
+    let environment = Environment::open(env, core, listener, deliver)?;
     ENVIRONMENTS.with_borrow_mut(|all| all.entry(id).or_default().push(Rc::clone(&environment)));
     if there.is_some() {
         return Ok(environment);
@@ -54,4 +58,14 @@ pub fn environment(env: &Env, listener: &Object) -> Result<Rc<Environment>> {
         ended.iter().flatten().flatten().for_each(|environment| environment.close());
     })?;
     Ok(environment)
+}
+
+/// What Node calls when there are letters for the environment of a number.
+#[napi(no_export)]
+#[allow(dead_code, reason = "called from JavaScript alone")]
+fn deliver(env: &Env, number: u32) -> Result<()> {
+    let id = env.raw() as usize;
+    let is_meant = |environment: &&Rc<Environment>| environment.number() == number;
+    let environment = ENVIRONMENTS.with_borrow(|all| all.get(&id)?.iter().find(is_meant).cloned());
+    environment.map_or(Ok(()), |environment| caught(|| environment.deliver(env)))
 }

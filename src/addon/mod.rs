@@ -5,6 +5,7 @@
 //! - [`environments`]: the one core of the process, and each environment that uses it.
 //! - [`environment`] with its [`handles`]: pending calls of one environment, and the delivery of answers to it.
 //! - [`mailbox`]: the queue of answers and events, filled by the core's thread.
+//! - [`waker`]: what wakes the event loop of an environment.
 //! - [`convert`]: answers, failures and events as JavaScript values.
 //! - `counting_allocator`: in test builds, the allocator, which counts what is alive.
 
@@ -16,3 +17,4 @@ mod environments;
 mod handles;
 pub mod mailbox;
 mod reserve_resource;
+mod waker;

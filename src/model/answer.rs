@@ -146,7 +146,7 @@ impl Event {
     }
 }
 
-/// Where answers and events go. Implemented by the bridge, and by tests with a channel.
+/// Where answers and events go. Implemented by the mailbox, and by tests with a channel.
 pub trait EventSink: Send + Sync {
     /// Ends a call. The core never answers one twice.
     fn answer(&self, call: u64, answer: Result<Answer, Box<CallFailure>>);

@@ -1,4 +1,4 @@
-//! The core against a real redis-server, without Node: what the bridge would ask, and what it would be told.
+//! The core against a real redis-server, without Node: what the addon would ask, and what it would be told.
 
 mod breaker;
 mod locks;
