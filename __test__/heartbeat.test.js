@@ -239,3 +239,43 @@ test('a renewal that finds a loss says of no other that it was renewed', async (
   );
   assert.equal(await reservation.release(), 1);
 });
+
+test('ten thousand renewals that failed at once: some are tried again soon, and with the first that succeeds all are', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const user = (...rules) =>
+    client.call('ACL', 'SETUSER', 'worker', 'on', '>secret', '+@all', 'resetkeys', ...rules);
+  await user('~*');
+  const options = { username: 'worker' };
+  // None of these is due by itself before the end.
+  const reservation = makeReservation(t, server, { interval: 30000, ttl: 60, password: 'secret', options });
+  const losses = keepLosses(reservation);
+  const names = Array.from({ length: 10000 }, (_, number) => `${number < 20 ? 'good' : 'bad'}-${number}`);
+  // The good ones first, for what is certain for the shortest time is validated first.
+  const lockAll = (some) => Promise.all(some.map((name) => reservation.lock(name)));
+  await lockAll(names.slice(0, 20));
+  await lockAll(names.slice(20));
+  const refused = async () => {
+    const [, count] = /^errorstat_NOPERM:count=(\d+)/m.exec(await client.info('errorstats')) || [];
+    return Number(count || 0);
+  };
+  const renewed = async () => (await commandCalls(client)).pexpire || 0;
+
+  // A new connection: all are in doubt, the first few are tried, and, as these succeed, all others in one go.
+  await user('~reservation-good-*');
+  await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'USER', 'worker');
+  await until(async () => (await refused()) >= 9980, { timeout: 20000, what: 'refusals of all others' });
+  const start = performance.now();
+  const soFar = await renewed();
+  await user('~*');
+  await until(async () => (await renewed()) >= soFar + 9980, {
+    timeout: 20000,
+    what: 'renewals of all of them',
+  });
+  const took = performance.now() - start;
+  t.diagnostic(`all renewed ${took.toFixed(0)} ms after it`);
+  // The tries of so many are spread over ten seconds. Were none of them soon, the half of these would pass without one.
+  assert.ok(took < 4000, `${took} ms`);
+  assert.deepEqual(losses, []);
+  assert.equal(await reservation.release(), names.length);
+});

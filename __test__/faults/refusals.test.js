@@ -154,6 +154,25 @@ test('OOM: ten thousand who wait take turns, and all try again as soon as one su
   assert.equal(await waiter.release(), 10000);
 });
 
+test('NOPERM: many leases that are refused for good do not keep a short one from its next try', async (t) => {
+  const { server, client, holder, losses } = await setUp(t, { interval: 1000, ttl: 3 });
+  const many = makeReservation(t, server, { interval: 400, ttl: 600 });
+  const count = 20000;
+  await Promise.all(Array.from({ length: count }, (_, number) => many.lock(`forbidden ${number}`)));
+  await client.acl('SETUSER', 'default', 'resetkeys', '~reservation-held');
+  await until(async () => (await refusals(client, 'NOPERM')) >= count, { ...patient, what: 'all refused' });
+  const before = await refusals(client, 'NOREPLICAS');
+  await client.config('SET', 'min-replicas-to-write', 1);
+  const refused = async () => (await refusals(client, 'NOREPLICAS')) > before;
+  await until(refused, { ...patient, what: 'the renewal that is refused for a moment' });
+  await client.config('SET', 'min-replicas-to-write', 0);
+  // As seldom as the others, it would be tried after ten seconds or so, seven after its end.
+  await ran(client, 'pexpire', 3);
+  assert.deepEqual([holder.held, losses], [true, []]);
+  await client.acl('SETUSER', 'default', 'allkeys');
+  assert.equal(await many.release(), count);
+});
+
 test('eviction: lost at the next renewal', async (t) => {
   const { client, holder, losses } = await setUp(t, { interval: 700, ttl: 600 });
   await client.config('SET', 'maxmemory-policy', 'volatile-ttl');

@@ -239,6 +239,37 @@ suite('waiting on a cluster', () => {
     assert.equal(await other.release(), 1);
   });
 
+  test('thousands wait for a shard that refuses all: who waits elsewhere is not held up by their turns', async (t) => {
+    const count = 20000;
+    const [many] = namesOfShards(count, (number) => `refused ${number}`);
+    const [, [name]] = namesOfShards(1, (number) => `elsewhere ${number}`);
+    const nodes = await Promise.all([many[0], name].map((one) => cluster.nodeOf(keyOf(one))));
+    const ask = (replicas) => (node) => node.command('CONFIG', 'SET', 'min-replicas-to-write', replicas);
+    t.after(() => Promise.all(nodes.map(ask(0))));
+    const refused = (node, least) => {
+      const look = async () => {
+        const found = /errorstat_NOREPLICAS:count=(\d+)/.exec(await node.command('INFO', 'errorstats'));
+        return found !== null && Number(found[1]) >= least;
+      };
+      return until(look, { ...patient, what: `${least} refusals` });
+    };
+    const reservation = onCluster(t, cluster);
+    await reservation.lock(name);
+    await reservation.release();
+    await ask(9)(nodes[0]);
+    for (const one of many) wait(t, reservation, one);
+    await refused(nodes[0], count);
+    // By then they are no news.
+    await new Promise((resolve) => setTimeout(resolve, 6000));
+    await ask(9)(nodes[1]);
+    const waiting = wait(t, reservation, name);
+    await refused(nodes[1], 1);
+    await ask(0)(nodes[1]);
+    // In its turn among all of them it comes after twenty seconds or so.
+    await within(2000, waiting, 'the lock of the other shard');
+    assert.equal(await reservation.release(), 1);
+  });
+
   test('a crowd of processes: each has each resource once, on every shard', async (t) => {
     const names = namesOfShards(1, (number) => `crowd ${number}`).flat();
     const workers = Array.from({ length: 3 }, () => startWorker(t, cluster));

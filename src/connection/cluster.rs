@@ -4,7 +4,11 @@
 //!
 //! The engine may send a command again only where it certainly has not run. A redirection says so. A broken connection
 //! does not: a SET that ran, and whose reply was lost, would find its own key and call it somebody else's. So what was
-//! under way on a connection that broke is answered with [`LOST`], which is ours to settle.
+//! under way on a connection that broke is answered with [`LOST`], which is ours to settle; and nothing that may have run is
+//! sent again ([`once`]).
+
+mod member;
+mod once;
 
 pub mod breaker;
 pub mod node;
@@ -14,23 +18,19 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
-use redis::aio::ConnectionLike;
 use redis::cluster::ClusterClientBuilder;
-use redis::cluster_async::{ClusterConnection, Connect};
+use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, SingleNodeRoutingInfo, SlotAddr};
-use redis::{
-    Arg, AsyncConnectionConfig, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
-    PushInfo, RedisError, RedisFuture, ServerError, ServerErrorKind, Value,
-};
+use redis::{ConnectionAddr, ErrorKind, ProtocolVersion, PushInfo, RedisError, ServerError, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
 
-use crate::connection::cluster::breaker::{HURRY, Nodes};
-use crate::connection::cluster::node::{Node, Unanswered};
+use crate::connection::cluster::breaker::Nodes;
 use crate::connection::reply::NoReply;
 use crate::model::endpoint::{Endpoint, Host};
 use crate::model::error::Error;
+
+use member::Member;
+pub use once::Once;
 
 /// How often the engine sends a command on before it gives the refusal to us, and the pauses between, in milliseconds.
 const REDIRECTIONS: u32 = 3;
@@ -149,8 +149,11 @@ impl Connection {
     pub async fn send(mut self, key: &[u8], commands: redis::Pipeline) -> Result<Vec<Value>, NoReply> {
         let node = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
         let count = commands.len();
+        let request = self.entry.nodes.once().begin(&commands);
         let replies = self.engine.route_pipeline(commands, 0, count, node).await;
         replies.map_err(|error| match error.kind() {
+            // Whatever else the engine has met, such as that nobody says who serves what.
+            _ if request.may_have_run() => NoReply::Dropped,
             LOST => NoReply::Dropped,
             _ => match ServerError::try_from(error) {
                 Ok(refusal) => NoReply::Refused(refusal),
@@ -188,177 +191,10 @@ fn failure_in(error: &RedisError) -> Option<&Error> {
     inner.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
 }
 
-/// A node, as the engine uses it.
-#[derive(Clone)]
-pub struct Member {
-    node: Node,
-    nodes: Arc<Nodes>,
-}
-
-impl Member {
-    fn error(&self, failed: Unanswered) -> RedisError {
-        match failed {
-            Unanswered::Closed => io::Error::from(io::ErrorKind::BrokenPipe).into(),
-            Unanswered::Lost => (LOST, "the reply was lost with the connection").into(),
-            Unanswered::Full => {
-                let failure = Error::Connection {
-                    endpoint: Arc::clone(self.nodes.endpoint()),
-                    detail: "too many commands wait for this node already".to_owned(),
-                    reason: "EAGAIN",
-                };
-                unsent(GIVE_UP, failure)
-            }
-        }
-    }
-
-    /// Asks what any node can answer: this one, and all others as well if it does not answer soon, for the engine does
-    /// nothing else meanwhile.
-    async fn ask_any(&self, question: &Cmd) -> Result<Value, Unanswered> {
-        let ask = |node: Node| {
-            let question = question.clone();
-            async move { node.ask(&question).await }
-        };
-        let mut answers = JoinSet::new();
-        let head_start = HURRY.saturating_sub(self.node.owed_for());
-        answers.spawn(ask(self.node.clone()));
-        if let Ok(answer) = timeout(head_start, answers.join_next()).await {
-            return answer.and_then(Result::ok).unwrap_or(Err(Unanswered::Lost));
-        }
-        for node in self.nodes.others(&self.node) {
-            answers.spawn(ask(node));
-        }
-        let mut first = Err(Unanswered::Lost);
-        while let Some(answer) = answers.join_next().await {
-            if let Ok(Ok(value)) = answer
-                && !matches!(value, Value::ServerError(_))
-            {
-                first = Ok(value);
-                break;
-            }
-        }
-        // A question that stays unanswered is how a node that hangs is found out.
-        answers.detach_all();
-        first
-    }
-
-    /// Why a redirection is not worth following: it leads to a barred address. The engine would ask all nodes who serves
-    /// what, for every command anew.
-    fn why_not_followed(&self, values: &[Value]) -> Option<Error> {
-        let to = values.iter().find_map(|value| match value {
-            Value::ServerError(error) => redirection(error),
-            _ => None,
-        });
-        self.nodes.why_barred(&to?)
-    }
-}
-
-/// Where `MOVED slot host:port` or `ASK slot host:port` leads.
-fn redirection(error: &ServerError) -> Option<Host> {
-    if !matches!(error.kind(), Some(ServerErrorKind::Moved | ServerErrorKind::Ask)) {
-        return None;
-    }
-    let (_slot, address) = error.details()?.split_once(' ')?;
-    let (name, port) = address.rsplit_once(':')?;
-    let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Some(Host { name, port: port.parse().ok()? })
-}
-
-impl ConnectionLike for Member {
-    /// The engine's own questions.
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(async move {
-            let answer = match command.args_iter().next() {
-                // Whether it is worth keeping. That is known, and to wait for it would stop all that goes to others.
-                Some(Arg::Simple(b"PING")) if self.node.is_open() => Ok(Value::Okay),
-                Some(Arg::Simple(b"PING")) => Err(Unanswered::Closed),
-                Some(Arg::Simple(b"CLUSTER")) => self.ask_any(command).await,
-                _ => self.node.ask(command).await,
-            };
-            // They change nothing, so they have no fate.
-            answer.map_err(|_| self.error(Unanswered::Closed))
-        })
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        commands: &'a redis::Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        Box::pin(async move {
-            let values =
-                self.node.send(commands, offset, count).await.map_err(|failed| self.error(failed))?;
-            let values = keep_what_ran(values);
-            match self.why_not_followed(&values) {
-                Some(failure) => Err(unsent(GIVE_UP, failure)),
-                None => Ok(values),
-            }
-        })
-    }
-
-    fn get_db(&self) -> i64 {
-        0
-    }
-}
-
-/// Where a SET has run, the engine must not send it again for what a command before it met: a slot that was moved away
-/// and back between the two.
-fn keep_what_ran(mut values: Vec<Value>) -> Vec<Value> {
-    let ran = values.iter().rposition(|value| matches!(value, Value::Okay)).unwrap_or_default();
-    for value in values.iter_mut().take(ran).filter(|value| matches!(value, Value::ServerError(_))) {
-        *value = Value::Nil;
-    }
-    values
-}
-
-impl Connect for Member {
-    fn connect_with_config<'a, T>(info: T, config: AsyncConnectionConfig) -> RedisFuture<'a, Self>
-    where
-        T: IntoConnectionInfo + Send + 'a,
-    {
-        Box::pin(async move {
-            let info = info.into_connection_info()?;
-            let label = info.redis_settings().username().and_then(Label::from_user_name);
-            let (Some(nodes), ConnectionAddr::Tcp(name, port)) = (label.and_then(Label::nodes), info.addr())
-            else {
-                return Err((ErrorKind::InvalidClientConfig, "no cluster of ours").into());
-            };
-            let host = Host { name: name.clone(), port: *port };
-            match nodes.connect(host, config).await {
-                Ok(node) => Ok(Self { node, nodes }),
-                Err(failure) => Err(unsent(TRY_AGAIN, failure)),
-            }
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::endpoint::{Login, Place};
-
-    fn error_reply(text: &str) -> ServerError {
-        match redis::parse_redis_value(format!("-{text}\r\n").as_bytes()) {
-            Ok(Value::ServerError(error)) => error,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn where_a_redirection_leads_is_found() {
-        for (text, name, port) in [
-            ("MOVED 3999 127.0.0.1:6381", "127.0.0.1", 6381),
-            ("ASK 3999 a.example:6381", "a.example", 6381),
-            ("MOVED 3999 fe80::1:6381", "fe80::1", 6381),
-            ("MOVED 3999 [fe80::1]:6381", "fe80::1", 6381),
-        ] {
-            let host = Host { name: name.to_owned(), port };
-            assert_eq!(redirection(&error_reply(text)), Some(host), "{text}");
-        }
-        for text in ["CLUSTERDOWN 3999 a:1", "MOVED", "MOVED 3999 nowhere", "ASK 3999 a:b"] {
-            assert_eq!(redirection(&error_reply(text)), None, "{text}");
-        }
-    }
 
     #[test]
     fn a_failure_comes_back_from_the_engine_as_it_was() {

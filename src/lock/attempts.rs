@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::connection::pipeline::Pipeline;
 use crate::connection::reply::NoReply;
@@ -17,7 +17,11 @@ use crate::time::budget::Budget;
 
 /// How often waiters try what is refused, or has nobody to answer it, all of one endpoint together: a server that is in
 /// trouble, or is there for others, does not have all of them at it.
-const MOST_TRIES_A_SECOND: u32 = 1_000;
+pub const MOST_TRIES_A_SECOND: u32 = 1_000;
+
+/// For so long a waiter in trouble need not take turns with the others, as far as as many tries again allow: its trouble
+/// may be another than theirs, and over soon. (That of many is a shard of a cluster that is gone, say.)
+const NEW: Duration = Duration::from_secs(5);
 
 /// The tries of one call. What it is that is tried is its owner's: [`Self::connection`] before each try,
 /// [`Self::failed`] after one that was not answered as it should.
@@ -35,18 +39,21 @@ pub struct Attempts<'call> {
 }
 
 /// A waiter one of whose tries was not answered, until it leaves. They take turns.
-struct InTrouble<'call>(&'call EndpointState);
+struct InTrouble<'call> {
+    state: &'call EndpointState,
+    since: Instant,
+}
 
 impl<'call> InTrouble<'call> {
     fn begin(state: &'call EndpointState) -> Self {
         state.waiters_in_trouble.set(state.waiters_in_trouble.get() + 1);
-        Self(state)
+        Self { state, since: Instant::now() }
     }
 }
 
 impl Drop for InTrouble<'_> {
     fn drop(&mut self) {
-        self.0.waiters_in_trouble.set(self.0.waiters_in_trouble.get() - 1);
+        self.state.waiters_in_trouble.set(self.state.waiters_in_trouble.get() - 1);
     }
 }
 
@@ -154,10 +161,15 @@ impl<'call> Attempts<'call> {
         if !self.budget.is_endless() {
             return self.budget.pause().await;
         }
-        self.in_trouble.get_or_insert_with(|| InTrouble::begin(self.state));
+        let trouble = self.in_trouble.get_or_insert_with(|| InTrouble::begin(self.state));
+        let delay = self.budget.next_delay();
+        if trouble.since.elapsed() < NEW && self.state.may_try_soon() {
+            self.pause = Some(delay);
+            return true;
+        }
         let turn = Duration::from_secs(1) / MOST_TRIES_A_SECOND * self.state.waiters_in_trouble.get();
         // Some soon, whatever their number, so that it is seen when the trouble passes.
-        self.pause = Some(self.budget.next_delay().max(turn.mul_f64(2.0 * fastrand::f64())));
+        self.pause = Some(delay.max(turn.mul_f64(2.0 * fastrand::f64())));
         true
     }
 

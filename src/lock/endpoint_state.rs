@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashSet;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use crate::connection::supervisor::Supervisor;
+use crate::lock::attempts::MOST_TRIES_A_SECOND;
+use crate::lock::doubtful::Doubtful;
 use crate::lock::schedule::Schedule;
 use crate::lock::table::{Numbered, Table};
 use crate::lock::undo::Undo;
@@ -92,7 +93,7 @@ pub struct EndpointState {
     /// whom it could beat.
     pub earlier: Rc<Notify>,
     /// What is held, but could not be renewed at its last try, or was not yet on this connection.
-    doubtful: RefCell<FxHashSet<u64>>,
+    doubtful: RefCell<Doubtful>,
     /// What is to be deleted, and nobody waits for.
     pub undo: Undo,
     /// Held by the one lock that waits for replicas.
@@ -103,6 +104,8 @@ pub struct EndpointState {
     pub queues: RefCell<HashMap<Arc<str>, Rc<WaitQueue>>>,
     /// How many of them had a try that was not answered, and none since that was.
     pub waiters_in_trouble: Cell<u32>,
+    /// How many waiters were let try soon since when.
+    soon: Cell<(Option<Instant>, u32)>,
     /// Told when what kept waiters from an answer has passed, and when that was.
     passed: Notify,
     passed_at: Cell<Option<Instant>>,
@@ -123,6 +126,7 @@ impl EndpointState {
             turns_of_others: RefCell::default(),
             queues: RefCell::default(),
             waiters_in_trouble: Cell::new(0),
+            soon: Cell::default(),
             passed: Notify::new(),
             passed_at: Cell::new(None),
         })
@@ -144,6 +148,17 @@ impl EndpointState {
         let table = self.table.borrow();
         let shortest = table.iter().map(|one| one.reservation.settings().command_timeout).min();
         Some(shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(SHORTEST_CONNECT)))
+    }
+
+    /// Whether a waiter in trouble may try again soon, and not when it is its turn: so many a second may.
+    pub fn may_try_soon(&self) -> bool {
+        let (since, count) = self.soon.get();
+        let (since, count) = match since.filter(|since| since.elapsed() < Duration::from_secs(1)) {
+            Some(since) => (since, count),
+            None => (Instant::now(), 0),
+        };
+        self.soon.set((Some(since), count.saturating_add(1)));
+        count < MOST_TRIES_A_SECOND
     }
 
     /// Until a waiter has its answer after tries that had none.
@@ -281,17 +296,18 @@ impl EndpointState {
 
     /// Whether a reservation is still ours is not known since now.
     pub fn doubt(&self, id: u64) {
-        self.doubtful.borrow_mut().insert(id);
+        if let Some(ttl) = self.with(id, |held| held.lease.ttl()) {
+            self.doubtful.borrow_mut().insert(id, ttl);
+        }
     }
 
     /// It is known. True if it was not.
     pub fn trust(&self, id: u64) -> bool {
-        let mut doubtful = self.doubtful.borrow_mut();
-        !doubtful.is_empty() && doubtful.remove(&id)
+        self.doubtful.borrow_mut().remove(id)
     }
 
     /// Those of which it is not known.
-    pub fn doubtful(&self) -> Ref<'_, FxHashSet<u64>> {
+    pub fn doubtful(&self) -> Ref<'_, Doubtful> {
         self.doubtful.borrow()
     }
 }

@@ -7,10 +7,11 @@
 //! - [`release`], [`release_batch`]: give it back, or hand it to the next waiter of this process.
 //! - [`loss`], [`undo`], [`sent`]: the end of what was lost, and of what a lost reply left behind.
 //! - [`attempts`]: the one retry loop that all of these use.
-//! - [`endpoint_state`], [`table`]: what is held and waited for at one endpoint.
+//! - [`endpoint_state`], [`table`], [`doubtful`]: what is held and waited for at one endpoint.
 
 pub mod acquire;
 pub mod attempts;
+pub mod doubtful;
 pub mod endpoint_state;
 pub mod loss;
 pub mod release;

@@ -23,7 +23,7 @@ use crate::model::lease::{Asking, Lease, Step};
 use crate::model::reservation::{Phase, Reservation};
 use crate::model::settings::LogLevel;
 use crate::protocol::command::{Comparison, EXTEND, ScriptCall, comparison_of};
-use crate::time::backoff::jittered;
+use crate::time::backoff::spread;
 use crate::time::budget::Budget;
 use crate::time::clock::Moment;
 
@@ -40,7 +40,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Renewals that redis refuses, or that a shard of a cluster is not there for, are tried this often in all.
 const MOST_TRIES_A_SECOND: u32 = 1_000;
 
-/// Renewals that a new connection is tried with. When one of them has succeeded, all others follow.
+/// Renewals that a new connection is tried with. When one of them has its answer, all others follow.
 const FIRST_TO_VALIDATE: usize = 10;
 
 /// Between two moments at which all of them are tried at once on one connection, since one had succeeded.
@@ -105,7 +105,7 @@ fn turn(state: &Rc<EndpointState>) -> Option<Moment> {
 }
 
 /// After a reconnect: asks whether everything is still ours. A few first: should they be refused, as by a server that was
-/// demoted, the others are not a storm each time; their own tries are spread out until one succeeds.
+/// demoted, the others are not a storm each time; their own tries are spread out until one is answered.
 pub fn validate_all(state: &EndpointState) {
     let mut all = state.find(|one| one.reservation.phase() == Phase::Held && !one.never_renews());
     all.sort_unstable_by_key(|&(id, end)| (end, id));
@@ -186,14 +186,21 @@ impl Extension {
                 return Err((no_reply, error));
             }
         };
+        self.answered();
         Ok(Some(Loss { reservation: Arc::clone(reservation), holder }))
+    }
+
+    /// The server does say what is ours: a loss tells that as well as a success.
+    fn answered(&self) {
+        if self.round.state.trust(self.reservation.id) {
+            try_the_doubtful(&self.round.state, &self.round.pipeline);
+        }
     }
 
     /// Redis has renewed it. That is nothing to one whose release was asked for meanwhile: nobody renews it again.
     fn renewed(&self) {
         fail_point!("renewed", self.reservation.key());
-        let Round { state, pipeline, sent, is_told } = &*self.round;
-        let is_good_news = state.trust(self.reservation.id);
+        let Round { state, sent, is_told, .. } = &*self.round;
         state.update(self.reservation.id, |held| {
             if held.reservation.phase() != Phase::Held {
                 return;
@@ -211,9 +218,7 @@ impl Extension {
                 held.caller.report(level, Event::Extended { reservation, ttl: self.ttl });
             }
         });
-        if is_good_news {
-            try_the_doubtful(state, pipeline);
-        }
+        self.answered();
     }
 
     /// The answer to a renewal that nobody asked for.
@@ -282,14 +287,15 @@ fn renew(state: &Rc<EndpointState>, ids: &[u64]) {
 /// A renewal failed without redis having said that the key is lost. It is tried again, until the deadline: after a
 /// while, or when the connection is back.
 fn failed(state: &EndpointState, id: u64, error: Error) {
-    let retry = state.supervisor.current().map(|_| Moment::now().after(next_try(state)));
+    let is_up = state.supervisor.current().is_some();
     let mut is_held = false;
     state.update(id, |held| {
         is_held = held.reservation.phase() == Phase::Held;
         if !is_held {
             return;
         }
-        held.lease.postpone(retry);
+        let ttl = held.lease.ttl();
+        held.lease.postpone(is_up.then(|| Moment::now().after(next_try(state, ttl))));
         if !std::mem::replace(&mut held.has_complained, true) {
             let reservation = Arc::clone(&held.reservation);
             let level = held.reservation.settings().log_level;
@@ -301,17 +307,15 @@ fn failed(state: &EndpointState, id: u64, error: Error) {
     }
 }
 
-/// How long after a refused renewal the next is sent: soon, unless there are so many that their tries would be a burden.
-/// Some of them are always soon: when one succeeds, all others follow.
-fn next_try(state: &EndpointState) -> Duration {
-    let doubtful = u32::try_from(state.doubtful().len()).unwrap_or(u32::MAX);
-    let spread = (Duration::from_secs(1) / MOST_TRIES_A_SECOND).saturating_mul(doubtful);
-    jittered(RETRY) + spread.mul_f64(fastrand::f64())
+/// How long after a refused renewal of a lease of this ttl the next is sent: soon, unless there are so many that their tries
+/// would be a burden. Some of them are always soon: when one is answered, all others follow.
+fn next_try(state: &EndpointState, ttl: Duration) -> Duration {
+    spread(RETRY, state.doubtful().count_for(ttl), MOST_TRIES_A_SECOND)
 }
 
 /// What renewals were refused for has passed, or a new connection is good: all that wait for their next try have it now.
 fn try_the_doubtful(state: &EndpointState, pipeline: &Pipeline) {
-    let doubtful: Vec<u64> = state.doubtful().iter().copied().collect();
+    let doubtful: Vec<u64> = state.doubtful().ids().collect();
     let recently = pipeline.retried.get().is_some_and(|when| when.elapsed() < RETRY_ALL);
     if doubtful.is_empty() || recently {
         return;

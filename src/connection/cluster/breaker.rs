@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, PushInfo, PushKind};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::connection::cluster::Once;
 use crate::connection::cluster::node::{End, Node, SILENCE, WeakNode};
 use crate::connection::handshake::{Address, Connected, connect};
 use crate::model::endpoint::{Endpoint, Host};
@@ -29,10 +30,15 @@ const REFUSAL: Duration = Duration::from_millis(5);
 /// How long it is tried to connect to a node after it was asked for last, and how long a connection waits to be fetched.
 const INTEREST: Duration = Duration::from_secs(10);
 
+/// A connection that lived this long was a good one: when the node closes it, the next is made as soon as it is asked for.
+const STEADY: Duration = Duration::from_secs(1);
+
 /// The nodes of one cluster connection.
 pub struct Nodes {
     endpoint: Arc<Endpoint>,
     state: Mutex<State>,
+    /// What the engine was given to send to them.
+    once: Once,
     /// How many can be used.
     up: watch::Sender<usize>,
     /// Told when one has gone silent: what it was to tell of, it will not.
@@ -42,6 +48,8 @@ pub struct Nodes {
 #[derive(Default)]
 struct State {
     seats: HashMap<Host, Seat>,
+    /// Which of them serves what, by the last answer.
+    map: Option<Value>,
     /// Why the last connection could not be made, or was refused.
     failure: Option<Error>,
     /// Why a node does not tell of changed keys.
@@ -86,13 +94,19 @@ impl Nodes {
     #[must_use]
     pub fn new(endpoint: &Arc<Endpoint>, pushes: UnboundedSender<PushInfo>) -> Arc<Self> {
         let (endpoint, state, up) = (Arc::clone(endpoint), Mutex::default(), watch::Sender::new(0));
-        Arc::new(Self { endpoint, state, up, pushes })
+        Arc::new(Self { endpoint, state, once: Once::default(), up, pushes })
     }
 
     /// Which redis they are of.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// What the engine was given to send to them.
+    #[must_use]
+    pub fn once(&self) -> &Once {
+        &self.once
     }
 
     /// The connection to a node: the one that there is, or one that is made now.
@@ -149,6 +163,17 @@ impl Nodes {
         nodes.filter(|node| !node.is_same(but)).collect()
     }
 
+    /// Which of them serves what, by the last answer to CLUSTER SLOTS that there was.
+    #[must_use]
+    pub fn map(&self) -> Option<Value> {
+        self.state().map.clone()
+    }
+
+    /// There is a new one.
+    pub fn set_map(&self, map: Value) {
+        self.state().map = Some(map);
+    }
+
     /// Why the last connection could not be made.
     #[must_use]
     pub fn failure(&self) -> Option<Error> {
@@ -185,11 +210,15 @@ impl Nodes {
     }
 
     fn silent(&self, host: &Host, time: Duration) -> Error {
-        Error::Connection {
-            endpoint: Arc::clone(&self.endpoint),
-            detail: format!("{host} has not answered for {} ms", time.as_millis()),
-            reason: "ETIMEDOUT",
-        }
+        self.failed(format!("{host} has not answered for {} ms", time.as_millis()), "ETIMEDOUT")
+    }
+
+    fn closing(&self, host: &Host) -> Error {
+        self.failed(format!("{host} takes connections and closes each of them soon"), "ECONNRESET")
+    }
+
+    fn failed(&self, detail: String, reason: &'static str) -> Error {
+        Error::Connection { endpoint: Arc::clone(&self.endpoint), detail, reason }
     }
 }
 
@@ -214,6 +243,14 @@ impl Keeper {
                 Ok(Ok(connected)) => match self.live(connected).await {
                     Fate::Over => return,
                     Fate::Probe => backoff.reset(),
+                    Fate::Pause => {
+                        let pause = backoff.next_delay();
+                        // The engine waits for a first connection for as long as for one after a short pause.
+                        if pause > HURRY / 2 {
+                            self.with(|nodes, seat| seat.bar(nodes.closing(&self.host)));
+                        }
+                        sleep(pause).await;
+                    }
                 },
                 Ok(Err(failure)) => {
                     // Nobody lets us in the sooner for a wrong password in quick succession.
@@ -243,6 +280,7 @@ impl Keeper {
     }
 
     async fn live(&self, connected: Connected) -> Fate {
+        let since = Instant::now();
         let Some(nodes) = self.nodes.upgrade() else { return Fate::Over };
         if let Some(reason) = &connected.why_no_pushes {
             nodes.state().why_no_pushes = Some(reason.clone());
@@ -267,7 +305,10 @@ impl Keeper {
         let fate = self.with(|nodes, seat| match end {
             // Somebody may have asked for it since.
             End::Unused if seat.outcome.receiver_count() > 0 => Fate::Probe,
-            End::Unused | End::Closed => Fate::Over,
+            End::Unused => Fate::Over,
+            End::Closed if since.elapsed() >= STEADY => Fate::Over,
+            // One that is closed as soon as it is made is like one that is refused.
+            End::Closed => Fate::Pause,
             End::Silent => {
                 seat.bar(nodes.silent(&self.host, SILENCE));
                 seat.asked = Instant::now();
@@ -308,6 +349,8 @@ enum Fate {
     Over,
     /// The next one, at once.
     Probe,
+    /// The next one, after a pause.
+    Pause,
 }
 
 /// One of the nodes that can be used.

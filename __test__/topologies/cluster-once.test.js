@@ -1,0 +1,105 @@
+// A cluster none of whose nodes says who serves what, for a while, when a client has to ask that. Whatever is under way then is
+// sent once: a lock that was taken is not called somebody else's, a release that was done is not called a loss.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { after, afterEach, before, suite, test } = require('node:test');
+const { within } = require('../support/wait');
+const { startCluster } = require('./support/cluster');
+const { majorOf } = require('./support/looks');
+const { keyOf, namesOfShards, onCluster, patient, valueOf } = require('./support/shards');
+
+suite('nobody says who serves what', () => {
+  let cluster;
+  let skip;
+
+  before(async () => {
+    cluster = await startCluster(null, { replicas: 0, nodeTimeout: 30000 });
+    skip = (await majorOf(cluster.nodes[0])) < 7 && 'redis 6.2 cannot take one subcommand from a user';
+  });
+  const onAll = (...command) => Promise.all(cluster.awake.map((node) => node.command(...command)));
+  const say = (whether) => onAll('ACL', 'SETUSER', 'default', `${whether}cluster|slots`);
+  afterEach(async () => {
+    for (const node of cluster.nodes) if (node.paused) node.resume();
+    await say('+');
+  });
+  after(() => cluster.stop());
+
+  /** How often the nodes have refused to say it. */
+  async function refusals() {
+    const texts = await onAll('INFO', 'commandstats');
+    const counts = texts.map((text) => /cmdstat_cluster\|slots:.*rejected_calls=(\d+)/.exec(text) || [0, 0]);
+    return counts.reduce((sum, [, count]) => sum + Number(count), 0);
+  }
+
+  /** What `start(reservation, name)` gives, whose command is under way at a node that hangs while all refuse to say it. */
+  async function meanwhile(t, number, start) {
+    const [[name, warm], others] = namesOfShards(3, (count) => `${t.name} ${number} ${count}`);
+    const reservation = onCluster(t, cluster, {
+      ttl: 60,
+      options: { client_name: `once-${number}`, command_timeout: 10000 },
+    });
+    const [hung, , third] = cluster.nodes;
+    for (const one of [name, ...others, warm]) assert.equal(await reservation.lock(one), true);
+    for (const one of [name, ...others]) assert.equal(await reservation.release(one), 1);
+    // What the client does not know yet, so that it has to ask.
+    const slot = cluster.slotOf(keyOf(others[0]));
+    await cluster.moveSlot(slot, third);
+    await say('-');
+    const begun = await start.before?.(reservation, name);
+    hung.pause();
+    const soFar = await refusals();
+    const answer = start(reservation, name, begun);
+    answer.catch(() => {});
+    const moved = reservation.lock(others[0]).catch((error) => error);
+    await within(patient.timeout, moved);
+    assert.ok((await refusals()) > soFar, 'it was asked for');
+    hung.resume();
+    await say('+');
+    const given = await within(patient.timeout, answer);
+    return { given, name, reservation };
+  }
+
+  test('a SET under way: true, and sent once', async (t) => {
+    if (skip) return t.skip(skip);
+    for (let number = 0; number < 3; number += 1) {
+      const { given, name, reservation } = await meanwhile(t, number, (one, resource) => one.lock(resource));
+      const value = await valueOf(cluster, name);
+      assert.equal(given, true, `the key has ${value}`);
+      assert.ok(reservation.is_held(name));
+      await reservation.release();
+    }
+  });
+
+  test('a release under way: 1, and no loss', async (t) => {
+    if (skip) return t.skip(skip);
+    for (let number = 0; number < 3; number += 1) {
+      const release = (one, resource) => one.release(resource);
+      release.before = (one, resource) => one.lock(resource);
+      const { given, name, reservation } = await meanwhile(t, number, release);
+      assert.equal(given, 1);
+      assert.equal(await valueOf(cluster, name), null);
+      await reservation.release();
+    }
+  });
+
+  test('all go on by what they knew, and it is asked a few times for each that was sent on', async (t) => {
+    if (skip) return t.skip(skip);
+    const [[name], [moved, more]] = namesOfShards(2, (count) => `${t.name} ${count}`);
+    const reservation = onCluster(t, cluster, { ttl: 60, options: { client_name: 'going-on' } });
+    const use = async (resource) => {
+      assert.equal(await reservation.lock(resource), true);
+      assert.equal(await reservation.release(resource), 1);
+    };
+    for (const one of [name, moved, more]) await use(one);
+    await cluster.moveSlot(cluster.slotOf(keyOf(moved)), cluster.nodes[2]);
+    await say('-');
+    const soFar = await refusals();
+    for (let times = 0; times < 10; times += 1) for (const one of [name, moved, more]) await use(one);
+    await new Promise((resolve) => setTimeout(resolve, 1000)); // in which it would be asked thousands of times
+    const count = (await refusals()) - soFar;
+    t.diagnostic(`asked ${count} times`);
+    // A lock and a release of what was moved are sent on ten times each.
+    assert.ok(count > 0 && count <= 20 * 2 * cluster.nodes.length, `${count} times`);
+  });
+});

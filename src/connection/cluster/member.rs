@@ -1,0 +1,219 @@
+//! A node as the engine uses it: what the engine asks for itself, what it sends for us, and what it is told of failures.
+
+use std::io;
+use std::sync::Arc;
+
+use redis::aio::ConnectionLike;
+use redis::cluster_async::Connect;
+use redis::{
+    Arg, AsyncConnectionConfig, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, Pipeline, RedisError,
+    RedisFuture, ServerError, ServerErrorKind, Value,
+};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{GIVE_UP, LOST, Label, TRY_AGAIN, unsent};
+use crate::connection::cluster::breaker::{HURRY, Nodes};
+use crate::connection::cluster::node::{Node, Unanswered};
+use crate::model::endpoint::Host;
+use crate::model::error::Error;
+
+/// A node, as the engine uses it.
+#[derive(Clone)]
+pub struct Member {
+    node: Node,
+    nodes: Arc<Nodes>,
+}
+
+impl Member {
+    fn error(&self, failed: Unanswered) -> RedisError {
+        match failed {
+            Unanswered::Closed => io::Error::from(io::ErrorKind::BrokenPipe).into(),
+            Unanswered::Lost => (LOST, "the reply was lost with the connection").into(),
+            Unanswered::Full => {
+                let failure = Error::Connection {
+                    endpoint: Arc::clone(self.nodes.endpoint()),
+                    detail: "too many commands wait for this node already".to_owned(),
+                    reason: "EAGAIN",
+                };
+                unsent(GIVE_UP, failure)
+            }
+        }
+    }
+
+    /// The answer to CLUSTER SLOTS: the last that there was, where this node lives and nobody says it. Without any the engine
+    /// asks again and again, and sends nothing meanwhile, to nodes that are well neither. What has changed since is found
+    /// by redirections.
+    async fn who_serves_what(&self, question: &Cmd) -> Result<Value, Unanswered> {
+        let answer = self.ask_any(question).await;
+        match &answer {
+            Ok(Value::ServerError(_)) | Err(_) if self.node.is_open() => self.nodes.map().map_or(answer, Ok),
+            Ok(Value::ServerError(_)) | Err(_) => answer,
+            Ok(map) => {
+                self.nodes.set_map(map.clone());
+                answer
+            }
+        }
+    }
+
+    /// Asks what any node can answer: this one, and all others as well if it does not answer soon, for the engine does
+    /// nothing else meanwhile.
+    async fn ask_any(&self, question: &Cmd) -> Result<Value, Unanswered> {
+        let ask = |node: Node| {
+            let question = question.clone();
+            async move { node.ask(&question).await }
+        };
+        let mut answers = JoinSet::new();
+        let head_start = HURRY.saturating_sub(self.node.owed_for());
+        answers.spawn(ask(self.node.clone()));
+        if let Ok(answer) = timeout(head_start, answers.join_next()).await {
+            return answer.and_then(Result::ok).unwrap_or(Err(Unanswered::Lost));
+        }
+        for node in self.nodes.others(&self.node) {
+            answers.spawn(ask(node));
+        }
+        let mut first = Err(Unanswered::Lost);
+        while let Some(answer) = answers.join_next().await {
+            if let Ok(Ok(value)) = answer
+                && !matches!(value, Value::ServerError(_))
+            {
+                first = Ok(value);
+                break;
+            }
+        }
+        // A question that stays unanswered is how a node that hangs is found out.
+        answers.detach_all();
+        first
+    }
+
+    /// Why a redirection is not worth following: it leads to a barred address. The engine would ask all nodes who serves
+    /// what, for every command anew.
+    fn why_not_followed(&self, values: &[Value]) -> Option<Error> {
+        let to = values.iter().find_map(|value| match value {
+            Value::ServerError(error) => redirection(error),
+            _ => None,
+        });
+        self.nodes.why_barred(&to?)
+    }
+}
+
+/// Where `MOVED slot host:port` or `ASK slot host:port` leads.
+fn redirection(error: &ServerError) -> Option<Host> {
+    if !matches!(error.kind(), Some(ServerErrorKind::Moved | ServerErrorKind::Ask)) {
+        return None;
+    }
+    let (_slot, address) = error.details()?.split_once(' ')?;
+    let (name, port) = address.rsplit_once(':')?;
+    let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Some(Host { name, port: port.parse().ok()? })
+}
+
+impl ConnectionLike for Member {
+    /// The engine's own questions.
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async move {
+            let answer = match command.args_iter().next() {
+                // Whether it is worth keeping. That is known, and to wait for it would stop all that goes to others.
+                Some(Arg::Simple(b"PING")) if self.node.is_open() => Ok(Value::Okay),
+                Some(Arg::Simple(b"PING")) => Err(Unanswered::Closed),
+                Some(Arg::Simple(b"CLUSTER")) => self.who_serves_what(command).await,
+                _ => self.node.ask(command).await,
+            };
+            // They change nothing, so they have no fate.
+            answer.map_err(|_| self.error(Unanswered::Closed))
+        })
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        commands: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        Box::pin(async move {
+            let once = self.nodes.once();
+            if !once.may_send(commands) {
+                return Err(self.error(Unanswered::Lost));
+            }
+            let values = match self.node.send(commands, offset, count).await {
+                Ok(values) => keep_what_ran(values),
+                Err(failed) => {
+                    if failed != Unanswered::Lost {
+                        once.has_not_run(commands);
+                    }
+                    return Err(self.error(failed));
+                }
+            };
+            if values.iter().any(|value| matches!(value, Value::ServerError(_))) {
+                once.has_not_run(commands);
+            }
+            match self.why_not_followed(&values) {
+                Some(failure) => Err(unsent(GIVE_UP, failure)),
+                None => Ok(values),
+            }
+        })
+    }
+
+    fn get_db(&self) -> i64 {
+        0
+    }
+}
+
+/// Where a SET has run, the engine must not send it again for what a command before it met: a slot that was moved away
+/// and back between the two.
+fn keep_what_ran(mut values: Vec<Value>) -> Vec<Value> {
+    let ran = values.iter().rposition(|value| matches!(value, Value::Okay)).unwrap_or_default();
+    for value in values.iter_mut().take(ran).filter(|value| matches!(value, Value::ServerError(_))) {
+        *value = Value::Nil;
+    }
+    values
+}
+
+impl Connect for Member {
+    fn connect_with_config<'a, T>(info: T, config: AsyncConnectionConfig) -> RedisFuture<'a, Self>
+    where
+        T: IntoConnectionInfo + Send + 'a,
+    {
+        Box::pin(async move {
+            let info = info.into_connection_info()?;
+            let label = info.redis_settings().username().and_then(Label::from_user_name);
+            let (Some(nodes), ConnectionAddr::Tcp(name, port)) = (label.and_then(Label::nodes), info.addr())
+            else {
+                return Err((ErrorKind::InvalidClientConfig, "no cluster of ours").into());
+            };
+            let host = Host { name: name.clone(), port: *port };
+            match nodes.connect(host, config).await {
+                Ok(node) => Ok(Self { node, nodes }),
+                Err(failure) => Err(unsent(TRY_AGAIN, failure)),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_reply(text: &str) -> ServerError {
+        match redis::parse_redis_value(format!("-{text}\r\n").as_bytes()) {
+            Ok(Value::ServerError(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn where_a_redirection_leads_is_found() {
+        for (text, name, port) in [
+            ("MOVED 3999 127.0.0.1:6381", "127.0.0.1", 6381),
+            ("ASK 3999 a.example:6381", "a.example", 6381),
+            ("MOVED 3999 fe80::1:6381", "fe80::1", 6381),
+            ("MOVED 3999 [fe80::1]:6381", "fe80::1", 6381),
+        ] {
+            let host = Host { name: name.to_owned(), port };
+            assert_eq!(redirection(&error_reply(text)), Some(host), "{text}");
+        }
+        for text in ["CLUSTERDOWN 3999 a:1", "MOVED", "MOVED 3999 nowhere", "ASK 3999 a:b"] {
+            assert_eq!(redirection(&error_reply(text)), None, "{text}");
+        }
+    }
+}

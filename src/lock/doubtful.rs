@@ -1,0 +1,73 @@
+//! Reservations of which it is not known whether they are still ours, and how often each may be tried.
+
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+/// The weight of a lease of a nanosecond. Those of millions of leases add up without an overflow, and that of the longest
+/// ttl is not zero.
+const HEAVIEST: u64 = u64::MAX;
+
+/// The reservations, each with its weight. The shorter its ttl, the more of all tries are its own: no number of leases
+/// that have an hour may keep one from its next try that has a second.
+#[derive(Debug, Default)]
+pub struct Doubtful {
+    weights: FxHashMap<u64, u64>,
+    sum: u128,
+}
+
+impl Doubtful {
+    /// Adds a reservation, with its ttl.
+    pub fn insert(&mut self, id: u64, ttl: Duration) {
+        let weight = weight_of(ttl);
+        let former = self.weights.insert(id, weight).unwrap_or_default();
+        self.sum = self.sum + u128::from(weight) - u128::from(former);
+    }
+
+    /// Takes one out. True if it was there.
+    pub fn remove(&mut self, id: u64) -> bool {
+        let Some(weight) = self.weights.remove(&id) else { return false };
+        self.sum -= u128::from(weight);
+        true
+    }
+
+    /// Their numbers.
+    pub fn ids(&self) -> impl Iterator<Item = u64> {
+        self.weights.keys().copied()
+    }
+
+    /// How many leases of this ttl would have the weight of all of them.
+    #[must_use]
+    pub fn count_for(&self, ttl: Duration) -> u32 {
+        u32::try_from(self.sum / u128::from(weight_of(ttl))).unwrap_or(u32::MAX)
+    }
+}
+
+fn weight_of(ttl: Duration) -> u64 {
+    HEAVIEST / u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_of_one_ttl_count_alike_and_long_ones_little_for_a_short_one() {
+        let (short, long) = (Duration::from_secs(1), Duration::from_secs(1000));
+        let mut doubtful = Doubtful::default();
+        assert_eq!(doubtful.count_for(short), 0);
+        for id in 0..5500 {
+            doubtful.insert(id, long);
+        }
+        assert_eq!((doubtful.count_for(long), doubtful.count_for(short)), (5500, 5));
+        doubtful.insert(0, short);
+        assert_eq!((doubtful.count_for(long), doubtful.count_for(short)), (6499, 6));
+        for id in 0..5500 {
+            assert!(doubtful.remove(id));
+        }
+        assert!(!doubtful.remove(0));
+        assert_eq!((doubtful.count_for(long), doubtful.ids().count()), (0, 0));
+        doubtful.insert(0, Duration::MAX);
+        assert_eq!(doubtful.count_for(Duration::MAX), 1);
+    }
+}
