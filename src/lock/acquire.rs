@@ -50,7 +50,7 @@ pub enum Attempt {
     /// The key holds our value, and its lease is certain.
     Acquired(Sent),
     /// Somebody holds it.
-    Table(Sight),
+    Held(Sight),
     /// Redis gave it, but the answer came after its lease: it is given back.
     TooLate,
     /// Whoever wanted it has gone before redis had said yes or no.
@@ -111,7 +111,7 @@ async fn go_on(
     let acquisition = Acquisition::new(&state, &settings, &key, Purpose::Lock, tried.as_deref());
     let result = match acquisition.run(pin!(pending()), tried).await {
         Ok(Attempt::Acquired(sent)) => return renew::keep(&state, sent, ticket),
-        Ok(Attempt::Table(_)) => {
+        Ok(Attempt::Held(_)) => {
             let holder = Box::pin(holder_for_log(&state, &settings, &key)).await;
             Ok(Answer::Taken { holder })
         }
@@ -290,7 +290,7 @@ impl<'call> Acquisition<'call> {
     }
 
     async fn held(&self, pipeline: &Rc<Pipeline>, look: Option<Look>) -> Attempt {
-        Attempt::Table(match look {
+        Attempt::Held(match look {
             Some(look) => Box::pin(look.see(self.state, pipeline)).await,
             None => Sight::default(),
         })

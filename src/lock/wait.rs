@@ -138,7 +138,7 @@ async fn serve(state: Rc<EndpointState>, queue: Rc<WaitQueue>) {
                     None => undo::discard(&state, sent),
                 }
             }
-            Ok(Attempt::Table(sight)) => {
+            Ok(Attempt::Held(sight)) => {
                 if queue.was_tried(&head) {
                     tell_attempt(&state, &head, &queue, &sight);
                 }
