@@ -1,4 +1,5 @@
-//! The one thread that owns every lock of the process: takes requests in, hands each to the part that serves it.
+//! The one thread that owns every lock of the process. Takes requests in and hands each to the operation that serves
+//! it.
 
 pub mod request;
 
@@ -31,33 +32,33 @@ use crate::model::error::Error;
 use crate::model::reservation::Reservation;
 use crate::runtime::guard::keep_running;
 
-/// The most requests that are taken in before their commands are written.
+/// How many requests are handled before the commands that they made are written.
 const LARGEST_TURN: usize = 512;
 
-/// The most releases of one call that are under way at once.
+/// How many releases of one call are in flight at once.
 const MOST_AT_ONCE: usize = 4_000;
 
-/// How long a connection that nothing needs is kept for the next call.
+/// How long an unused connection is kept for the next call.
 const LONGEST_IDLE: Duration = Duration::from_secs(60);
 
-/// The same, where the process has used other credentials for the same since: a password that rotates leaves one
-/// connection, not a trail of them.
+/// The same, if other credentials for the same redis were used since. So a password that rotates leaves no trail of
+/// open connections.
 const LONGEST_SUPERSEDED: Duration = Duration::from_secs(3);
 
-/// Between two looks for what nothing needs.
+/// Pause between two sweeps for unused connections and endpoints.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Where requests go in. Cheap to clone, usable from any thread.
+/// Takes requests in. Cheap to clone, and usable from any thread.
 #[derive(Clone)]
 pub struct Core {
     requests: UnboundedSender<Request>,
 }
 
 impl Core {
-    /// Starts the thread. It lives as long as the process.
+    /// Starts the thread. It runs until the process ends.
     ///
     /// # Errors
-    /// Where the system gives no thread, or no way to wait for sockets.
+    /// If the system refuses a thread or a poller for sockets.
     pub fn start() -> std::io::Result<Self> {
         let (requests, receiver) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -67,19 +68,19 @@ impl Core {
         Ok(Self { requests })
     }
 
-    /// Hands in a request. Never blocks.
+    /// Submits a request. Never blocks.
     pub fn submit(&self, request: Request) {
-        // The receiver lives as long as its thread. Should that ever have ended, the request comes back and is
-        // dropped here, and its ticket answers with an internal error.
+        // The receiver lives as long as its thread. Should the thread ever have ended, the request is dropped here, and
+        // its ticket answers with an internal error.
         drop(self.requests.send(request));
     }
 }
 
 #[derive(Default)]
 struct Dispatcher {
-    /// By the address of their endpoint, of which there is one copy in the process.
+    /// By the address of the endpoint, of which the process has one copy.
     states: RefCell<FxHashMap<*const Endpoint, Rc<EndpointState>>>,
-    /// When it is looked for what nothing needs; `None` while there is nothing.
+    /// When the next sweep is; `None` while there are no states.
     next_sweep: Cell<Option<Instant>>,
 }
 
@@ -100,13 +101,14 @@ impl Dispatcher {
                 () = sweep => dispatcher.sweep(),
             }
             for request in requests.drain(..) {
-                // A panic is one request's. Its ticket answers when it is dropped.
+                // A panic costs this request only: its ticket answers when it is dropped.
                 drop(catch_unwind(AssertUnwindSafe(|| dispatcher.handle(request))));
             }
         }
     }
 
-    /// Closes connections that nothing has needed for a while, and forgets endpoints that nobody knows any more.
+    /// Closes connections that nothing has used for a while, and drops the states of endpoints that nobody has any
+    /// more.
     fn sweep(&self) {
         let mut states = self.states.borrow_mut();
         let mut latest = FxHashMap::default();
@@ -124,7 +126,8 @@ impl Dispatcher {
         for state in idle {
             state.supervisor.close();
         }
-        // Nothing is under way for one that is only here, and no call can come for an endpoint that is only there.
+        // If only this map has the state, nothing is in flight. If only the state has the endpoint, no call can come
+        // for it.
         states.retain(|_, state| {
             Rc::strong_count(state) > 1
                 || state.needs_connection()
@@ -172,7 +175,7 @@ impl Dispatcher {
         }
     }
 
-    /// The client of an endpoint, made at its first use.
+    /// The state of an endpoint, made at its first use.
     fn state(&self, endpoint: &Arc<Endpoint>) -> Rc<EndpointState> {
         if let Some(state) = self.states.borrow().get(&Arc::as_ptr(endpoint)) {
             return Rc::clone(state);
@@ -212,18 +215,18 @@ impl Dispatcher {
         let dispatcher = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let mut releases = releases;
-            // In parts, so that what else is to be done has a turn between them.
+            // In parts, so that other requests have a turn between them.
             for part in reservations.chunks(MOST_AT_ONCE) {
                 let (sender, done) = oneshot::channel();
                 dispatcher.release_some(part, releases, |releases| drop(sender.send(releases)));
-                // It is sent when the last share is gone, whatever becomes of each.
+                // It is sent when the last share is dropped, even by a panic.
                 releases = done.await.unwrap_or_default();
             }
             ticket.answer(releases.into_answer());
         });
     }
 
-    /// Releases these, adds what became of them to `releases`, and hands that to `done`.
+    /// Releases these, adds the results to `releases`, and passes that to `done`.
     fn release_some(
         &self,
         reservations: &[Arc<Reservation>],
@@ -236,8 +239,8 @@ impl Dispatcher {
         }
     }
 
-    /// Renews these. The first loss that is found is the answer, with those that were found by then; what is found later
-    /// is told by events, so that a server that hangs does not keep the losses of another untold.
+    /// Renews these. The call is answered when all have a result, or at the first loss, with the losses found by then.
+    /// Later losses are told by events. So a server that hangs does not hold up the news of a loss at another one.
     async fn renew(self: Rc<Self>, ticket: Ticket, reservations: Vec<Arc<Reservation>>, ttl: Duration) {
         let mut tasks = JoinSet::new();
         for reservation in reservations {
@@ -253,7 +256,7 @@ impl Dispatcher {
             match renewal {
                 Ok(Ok(Renewal::Renewed)) => is_any_renewed = true,
                 Ok(Ok(Renewal::NotHeld)) => {}
-                // A release that was asked for meanwhile tells it.
+                // A release that was asked for meanwhile tells this loss.
                 Ok(Ok(Renewal::Lost(loss))) => losses.extend(loss.reservation.tell_loss().then_some(loss)),
                 Ok(Err(error)) => {
                     failure.get_or_insert(error);

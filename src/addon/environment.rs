@@ -1,5 +1,5 @@
-//! One JavaScript environment (the main thread's, or a worker's): how many of its calls are pending, what its callers
-//! hold, and the delivery of what the core answers. Everything here runs on the environment's own thread.
+//! One JavaScript environment (the main thread's, or a worker's): its pending calls, the reservations that its callers
+//! hold, and the delivery of answers and events. All of it runs on the environment's own thread.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -26,62 +26,63 @@ use crate::model::reservation::{Phase, Reservation};
 /// How many letters are delivered before the event loop has a turn.
 const LARGEST_DELIVERY: usize = 256;
 
-/// How many calls of one environment may be pending. Beyond this a program that calls faster than redis answers is told
-/// so, rather than growing until the system ends it.
+/// How many calls of one environment may be pending. A program that calls faster than redis answers gets an error
+/// beyond this; without it, its memory would grow until the system kills it.
 const MOST_CALLS: usize = 250_000;
 
-/// Slots of the array that keeps the functions of a delivery alive.
+/// Indexes into the array that keeps the JavaScript functions of a delivery alive.
 const DELIVER: u32 = 0;
 const SET_IMMEDIATE: u32 = 1;
 const LISTENER: u32 = 2;
 
-/// The call of nobody: JavaScript's numbers have half as many digits.
+/// The number of a call that JavaScript did not make. JavaScript's own have 32 bits.
 const NOBODYS: u64 = u64::MAX;
 
-/// What is in the first place of each letter's four, as lib/events.js knows it.
+/// The first of a letter's four values. lib/telling/events.js has the same numbers.
 #[derive(Clone, Copy)]
 enum Form {
-    /// The call, the number of the reservation, its value.
+    /// The call, the reservation's number, its value.
     Acquired,
     /// The call, the holder or null.
     Taken,
-    /// The call, how many.
+    /// The call, how many were released.
     Released,
     /// The call.
     Done,
-    /// The call, a plain error; nothing where even that could not be made.
+    /// The call, a plain error object; undefined if even that could not be made.
     Failed,
     /// The number of a reservation or of a waiting call, the event's name, its fields.
     Event,
 }
 
-/// The four places of a letter.
+/// The four values of a letter.
 type Places = [sys::napi_value; 4];
 
 /// One environment.
 pub struct Environment {
-    /// What JavaScript knows it by.
+    /// The number that JavaScript knows it by.
     number: u32,
     core: Core,
     mailbox: Arc<Mailbox>,
-    /// What the core knows it by.
+    /// How the core knows it.
     caller: Arc<Caller>,
-    /// An array of JavaScript values that must stay alive.
+    /// Keeps these JavaScript values alive: an array of functions.
     slots: ObjectRef<false>,
     pending: Cell<usize>,
-    /// What its callers hold, as far as they have been told.
+    /// The reservations that its callers were told of.
     handles: RefCell<Handles>,
-    /// What pending releases are to free.
+    /// The reservations of each pending release, by its call.
     to_free: RefCell<FxHashMap<u64, Vec<Arc<Reservation>>>>,
     waker: Arc<Waker>,
 }
 
 impl Environment {
-    /// Sets up an environment: its mailbox, and what wakes its thread when there are letters in it. `deliver`, called with
-    /// the environment's number, is to deliver them to `listener.deliver`. `listener.set_immediate` is Node's own
-    /// `setImmediate`: tests of callers fake the global one. `listener.resource` says whether calls are pending.
+    /// Sets up an environment: its mailbox, and the waker of its thread. The waker calls `deliver` with the
+    /// environment's number, and that passes the letters to `listener.deliver`. `listener.set_immediate` is Node's own
+    /// `setImmediate`, since tests of callers fake the global one. `listener.resource` tells tools whether calls are
+    /// pending.
     pub fn open(env: &Env, core: Core, listener: &Object, deliver: Function<u32, ()>) -> Result<Rc<Self>> {
-        // As many are more than a process has room for.
+        // A process has no memory for 2^32 environments.
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut slots = env.create_array(0)?.coerce_to_object()?;
@@ -111,7 +112,7 @@ impl Environment {
         self.number
     }
 
-    /// True if letters go to this listener.
+    /// True if this listener gets the environment's letters.
     pub fn listens_by(&self, env: &Env, listener: &Object) -> Result<bool> {
         let there: Unknown = self.slots.get_value(env)?.get_element(LISTENER)?;
         let deliver: Unknown = listener.get_named_property("deliver")?;
@@ -123,7 +124,7 @@ impl Environment {
         self.core.submit(request);
     }
 
-    /// The environment has ended: what is pending is forgotten, also by the core.
+    /// The environment has ended: forgets its pending calls and reservations, here and in the core.
     pub fn close(&self) {
         self.mailbox.close();
         self.waker.close();
@@ -132,8 +133,7 @@ impl Environment {
         self.submit(Request::Leave { environment: self.id() });
     }
 
-    /// Notes down a call, under the number that JavaScript knows it by. The event loop stays alive until
-    /// it is answered.
+    /// Registers a call under JavaScript's number for it. The event loop stays alive until it is answered.
     pub fn begin(&self, env: &Env, call: u64) -> Result<Ticket> {
         if self.pending.get() >= MOST_CALLS {
             let sentence = format!(
@@ -144,13 +144,14 @@ impl Environment {
         Ok(self.begin_without_limit(env, call))
     }
 
-    /// The same for a release.
+    /// The same for a release. It has no limit: see [`Self::begin_without_limit`].
     pub fn begin_release(&self, env: &Env, call: u64, reservations: Vec<Arc<Reservation>>) -> Ticket {
         self.to_free.borrow_mut().insert(call, reservations);
         self.begin_without_limit(env, call)
     }
 
-    /// The same for a call on what is held: that must be possible however many others are pending.
+    /// The same for a call on held reservations. It has no limit: a release or a renewal must be possible however many
+    /// calls are pending.
     pub fn begin_without_limit(&self, env: &Env, call: u64) -> Ticket {
         if self.pending.replace(self.pending.get() + 1) == 0 {
             self.waker.keep_loop_alive(env, true);
@@ -164,24 +165,24 @@ impl Environment {
         self.caller.environment
     }
 
-    /// What the numbers stand for; without those that stand for nothing any more.
+    /// The reservations of these numbers. Numbers that stand for nothing any more are left out.
     pub fn reservations(&self, numbers: &[u32]) -> Vec<Arc<Reservation>> {
         let handles = self.handles.borrow();
         numbers.iter().filter_map(|&number| handles.get(number).cloned()).collect()
     }
 
-    /// What redis has in the key of what a number stands for, or stood for until the delivery that is being read.
+    /// The value of a reservation. Also works for one that has ended, until the delivery that tells so has been read.
     pub fn value_of(&self, number: u32) -> Option<String> {
         self.handles.borrow().last_at(number).map(|reservation| reservation.value())
     }
 
-    /// True if all of them stand for what is held, and certain at this very instant.
+    /// True if all of these are held, and their leases certain at this instant.
     pub fn are_certain(&self, numbers: &[u32]) -> bool {
         let handles = self.handles.borrow();
         numbers.iter().all(|&number| handles.get(number).is_some_and(|reservation| reservation.is_certain()))
     }
 
-    /// Nobody can ask for this any more: what was to be told of it is told to nobody.
+    /// Nobody can ask for this reservation any more. If its release had failed, its end is not reported.
     pub fn forget(&self, number: u32) {
         let is_unreleased = |reservation: &&Arc<Reservation>| reservation.phase() == Phase::Unreleased;
         let reservation = self.handles.borrow().get(number).filter(is_unreleased).cloned();
@@ -190,16 +191,16 @@ impl Environment {
         }
     }
 
-    /// Delivers some of what is in the mailbox, and comes again if there is more, whatever becomes of these.
+    /// Delivers some letters, and schedules another delivery if there are more, even if this one fails.
     pub fn deliver(&self, env: &Env) -> Result<()> {
         let (letters, more) = self.mailbox.take(LARGEST_DELIVERY);
         let mut places = Vec::with_capacity(4 * letters.len());
         for letter in letters {
-            // What fails here, fails in an environment that ends: nobody is left to be told.
+            // This fails only in an environment that is ending: nobody is left to be told.
             places.extend(alone(env, || self.lay_out(env, letter)).into_iter().flatten().flatten());
         }
         let delivered = alone(env, || self.hand_over(env, &places));
-        // A listener that threw may have read only some of them.
+        // A listener that threw may have read only some of the letters.
         match delivered {
             Ok(true) => self.handles.borrow_mut().reuse(),
             _ => self.handles.borrow_mut().abandon(),
@@ -213,7 +214,7 @@ impl Environment {
         delivered.map(drop)
     }
 
-    /// True if the listener has read them all.
+    /// Passes the letters to the listener. True if it has read them all.
     fn hand_over(&self, env: &Env, places: &[sys::napi_value]) -> Result<bool> {
         if places.is_empty() {
             return Ok(true);
@@ -222,7 +223,8 @@ impl Environment {
         Ok(call(env, raw(env, ())?, listener.value().value, &[array(env, places)?]).is_some())
     }
 
-    /// After the event loop had a turn, so that many letters do not keep it from its timers and sockets.
+    /// Schedules another delivery. The event loop has a turn first, so that many letters do not hold up its timers and
+    /// sockets.
     fn come_again(&self, env: &Env) {
         let asked = alone(env, || {
             let slots = self.slots.get_value(env)?;
@@ -232,13 +234,14 @@ impl Environment {
             set_immediate.call(FnArgs::from((deliver, self.number))).map(drop)
         });
         if asked.is_err() {
-            // With no turn of the event loop between them, but they are delivered.
+            // Deliver without a turn of the event loop, rather than not at all.
             self.waker.wake();
         }
     }
 
-    /// One letter as the four places that it has in a delivery; none where nobody can be told any more. What cannot be
-    /// laid out fails alone: a call is answered with an error, a loss is told with what is known, a line is counted.
+    /// A letter as the four values of a delivery; `None` if there is nobody to tell. If the values cannot be made, only
+    /// this letter fails: a call is answered with an error, a loss is told without fields, a log line is counted as
+    /// dropped.
     fn lay_out(&self, env: &Env, letter: Letter) -> Result<Option<Places>> {
         match letter {
             Letter::Answer { call, answer } => {
@@ -246,7 +249,7 @@ impl Environment {
                 if call == NOBODYS {
                     return Ok(None);
                 }
-                // JavaScript's numbers are small.
+                // JavaScript's numbers of calls have 32 bits.
                 let number = u32::try_from(call).unwrap_or(u32::MAX);
                 let laid_out = alone(env, || {
                     self.forget_what_is_over(call, &answer);
@@ -255,7 +258,8 @@ impl Environment {
                 laid_out
                     .or_else(|error| {
                         self.give_back(env, &answer);
-                        // It may have told of an end, and JavaScript goes by that number on.
+                        // The answer may have told an end that JavaScript now does not learn of, so it may use those
+                        // numbers again.
                         self.handles.borrow_mut().abandon();
                         let sentence =
                             format!("the answer to a call could not be made a value of JavaScript ({error})");
@@ -268,7 +272,7 @@ impl Environment {
             Letter::Event(event) => {
                 let Some(number) = self.number_of(&event) else { return Ok(None) };
                 if let Event::Lost { reservation, .. } = &event {
-                    // A release that was asked for meanwhile tells it.
+                    // A release that was asked for meanwhile tells this loss.
                     if !reservation.tell_loss() {
                         return Ok(None);
                     }
@@ -282,8 +286,8 @@ impl Environment {
         }
     }
 
-    /// Forgets what an answer tells the end of, and nothing else: what ended by itself is told by a letter of its own,
-    /// which may lie behind this one.
+    /// Forgets the reservations whose end this answer tells, and no others. One that ended otherwise is told by a
+    /// letter of its own, which may be queued behind this one.
     fn forget_what_is_over(&self, call: u64, answer: &std::result::Result<Answer, Box<CallFailure>>) {
         let mut handles = self.handles.borrow_mut();
         let asked = self.to_free.borrow_mut().remove(&call).unwrap_or_default();
@@ -315,7 +319,7 @@ impl Environment {
         four(env, form, number, first, second)
     }
 
-    /// A lock that its caller cannot be told of is not kept for it.
+    /// Releases a lock that its caller cannot be told of.
     fn give_back(&self, env: &Env, answer: &std::result::Result<Answer, Box<CallFailure>>) {
         let Ok(Answer::Acquired(reservation)) = answer else { return };
         self.handles.borrow_mut().remove(reservation);
@@ -323,7 +327,7 @@ impl Environment {
         self.submit(Request::release(ticket, vec![Arc::clone(reservation)]));
     }
 
-    /// The number that JavaScript knows an event's subject by, while it does.
+    /// The number that JavaScript knows an event's reservation or call by; `None` if it has none any more.
     fn number_of(&self, event: &Event) -> Option<u32> {
         match event {
             Event::Extended { reservation, .. }

@@ -1,49 +1,50 @@
-//! The completion queue of one environment: the core puts answers and events in, the environment's thread takes them out.
+//! The completion queue of one environment. The core puts answers and events in; the environment's thread takes them
+//! out.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::model::answer::{Answer, CallFailure, Event, EventSink};
 
-/// How many events that are only lines of a log may wait for a blocked event loop. Answers and losses are as many as
-/// there are calls and reservations; lines would grow without end.
+/// How many log lines may wait for a blocked event loop. Answers and losses need no limit: there are no more of them
+/// than calls and reservations. Log lines would grow without end.
 const MOST_LINES: usize = 1_000;
 
-/// Room for letters that is kept while there are none.
+/// The capacity that an empty queue keeps, in letters.
 const MOST_SPARE: usize = 4_000;
 
-/// One thing for the environment's thread to deliver.
+/// A letter: one answer or event for the environment's thread to deliver.
 pub enum Letter {
-    /// The end of a call.
+    /// The answer to a call.
     Answer {
-        /// The call.
+        /// The number of the call.
         call: u64,
         /// Its result.
         answer: Result<Answer, Box<CallFailure>>,
     },
-    /// Something that happened.
+    /// An event.
     Event(Event),
-    /// So many lines that there was no room for.
+    /// How many log lines were dropped because too many were waiting.
     LinesDropped(usize),
 }
 
-/// Wakes the environment's thread, so that it comes to take letters out.
+/// Wakes the environment's thread, so that it takes letters out.
 pub type Bell = Box<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
 struct Contents {
     letters: VecDeque<Letter>,
-    /// How many of the letters are lines.
+    /// How many of the letters are log lines.
     lines: usize,
-    /// Lines dropped since the last delivery.
+    /// Log lines dropped since the last delivery.
     dropped: usize,
-    /// Somebody is on the way to take letters out.
+    /// The thread was woken, and has not taken letters out since.
     is_rung: bool,
     /// The environment has ended.
     is_closed: bool,
 }
 
-/// The queue. Everything in it is behind one lock that is held for a push or a pop and nothing else.
+/// The queue. One lock guards it, held for a push or a pop only.
 pub struct Mailbox {
     inner: Mutex<Contents>,
     bell: Bell,
@@ -56,9 +57,9 @@ impl Mailbox {
         Self { inner: Mutex::default(), bell }
     }
 
-    /// Takes out at most `most` letters, and none after an answer from the first loss on: an `await` goes on only when
-    /// all that was taken is delivered, and whoever awaits a lock must have it before it is told that it is lost.
-    /// True if there are more, in which case whoever took these comes again.
+    /// Takes out at most `most` letters. Stops before a loss if an answer was taken before it: an `await` resumes only
+    /// after the whole delivery, and a caller that awaits a lock must have it before it is told that the lock is lost.
+    /// Returns true if there are more; then the caller must take again.
     pub fn take(&self, most: usize) -> (Vec<Letter>, bool) {
         let mut inner = self.lock();
         let count = inner.letters.iter().take(most).zip(1..).find_map(ends_before_loss()).unwrap_or(most);
@@ -76,7 +77,7 @@ impl Mailbox {
         (letters, more)
     }
 
-    /// The environment has ended: nothing is taken in any more, and what is there is dropped.
+    /// The environment has ended: drops all letters, and accepts no more.
     pub fn close(&self) {
         let mut inner = self.lock();
         inner.is_closed = true;
@@ -104,13 +105,14 @@ impl Mailbox {
         }
     }
 
-    /// Nothing panics while it holds the lock, so a poisoned one is as good as any.
+    /// Nothing panics while it holds the lock, so a poisoned one has good contents.
     fn lock(&self) -> MutexGuard<'_, Contents> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// For each letter and how many come up to it: how many come before it, if it is a loss after an answer.
+/// For each letter and its position, counted from 1: how many letters precede it, if it is a loss and an answer
+/// precedes it.
 fn ends_before_loss() -> impl FnMut((&Letter, usize)) -> Option<usize> {
     let mut answered = false;
     move |(letter, count)| match letter {

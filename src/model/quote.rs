@@ -1,25 +1,27 @@
-//! What a server has said, as it may be shown. Whoever is no redis, or stands in front of one, may say back what it was sent:
-//! in a handshake that is the password, whole or cut off, as it is or in some escaped form.
+//! Makes a server's words safe to show: without our password. A server that is no redis, or a proxy in front of one,
+//! may echo the handshake, and so the password: whole, cut off, or escaped.
 
-/// Most characters in a quotation.
+/// The longest quotation, in characters.
 const MOST_QUOTED: usize = 80;
 
-/// As much of a password as is looked for in the words of a stranger, which may end in the middle of it.
+/// How many of a password's first characters are searched for in an unknown server's words. The echo may end in the
+/// middle of the password.
 const TELLING: usize = 8;
 
-/// So much of a password is in no text of redis's own by chance.
+/// The length from which the start of a password is hidden in a refusal. Shorter ones occur in redis's own sentences by
+/// chance.
 const CUT_OFF: usize = 12;
 
-/// As many letters of a password as are looked for without what is between them.
+/// The fewest letters and digits of a password that are searched for with the marks between them ignored.
 const FEWEST_LETTERS: usize = 4;
 
-/// How far before a word AUTH its framing is, or what stands before it in HELLO.
+/// How many bytes before `AUTH` its framing may start, or the rest of HELLO.
 const FRAMING: usize = 12;
 
 const HIDDEN: &str = "[hidden]";
 
-/// The first line that has something in it, cut and printable.
-/// `None` where there is nothing to show, or where it may hold the secret.
+/// The first line that is not empty, cut off and with control characters replaced. `None` if nothing is left to show,
+/// or if the line may hold the secret.
 #[must_use]
 pub fn quoted(bytes: &[u8], secret: Option<&str>) -> Option<String> {
     let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty())?;
@@ -30,7 +32,7 @@ pub fn quoted(bytes: &[u8], secret: Option<&str>) -> Option<String> {
     }
     let printable = |letter: char| if letter.is_control() || letter == '\u{fffd}' { '.' } else { letter };
     let mut shown: String = line.chars().take(MOST_QUOTED).map(printable).collect();
-    // What follows that word in a handshake is a password, in whatever way it may be written.
+    // In a handshake the password follows this word, in whatever form.
     if let Some(place) = shown.to_ascii_lowercase().find("auth") {
         shown.truncate(place);
     }
@@ -43,7 +45,7 @@ pub fn quoted(bytes: &[u8], secret: Option<&str>) -> Option<String> {
     Some(shown)
 }
 
-/// A refusal without the secret. Redis's own are left as they are: none has it.
+/// A refusal without the secret. Redis's own refusals never hold it and stay as they are.
 #[must_use]
 pub fn without(mut text: String, secret: Option<&str>) -> String {
     let Some(secret) = secret else { return text };
@@ -56,7 +58,7 @@ pub fn without(mut text: String, secret: Option<&str>) -> String {
     {
         text.replace_range(beginning.., HIDDEN);
     }
-    // Escaped in whatever way puts marks between its letters.
+    // The password may be escaped: with marks between its letters.
     let letters = letters_of(secret);
     if letters.len() >= FEWEST_LETTERS && letters_of(&text).contains(&letters) {
         return HIDDEN.to_owned();
@@ -64,7 +66,8 @@ pub fn without(mut text: String, secret: Option<&str>) -> String {
     text
 }
 
-/// Where our own AUTH stands: as it was framed, `$4 AUTH`, or behind `HELLO 3`. Redis's own sentences have that word as well.
+/// Where our own AUTH starts: as framed in the protocol, `$4 AUTH`, or after `HELLO 3`. Redis's own sentences contain
+/// the word too.
 fn our_auth(text: &str) -> Option<usize> {
     let lower = text.to_ascii_lowercase();
     lower.match_indices("auth").map(|(place, _)| place).find(|&place| {
