@@ -33,20 +33,20 @@ use crate::model::reservation::Reservation;
 use crate::runtime::guard::keep_running;
 
 /// How many requests are handled before the commands that they made are written.
-const LARGEST_TURN: usize = 512;
+const MAX_REQUESTS_A_TURN: usize = 512;
 
 /// How many releases of one call are in flight at once.
-const MOST_AT_ONCE: usize = 4_000;
+const MAX_RELEASES_IN_FLIGHT: usize = 4_000;
 
 /// How long an unused connection is kept for the next call.
-const LONGEST_IDLE: Duration = Duration::from_secs(60);
+const MAX_IDLE: Duration = Duration::from_secs(60);
 
 /// The same, if other credentials for the same redis were used since. So a password that rotates leaves no trail of
 /// open connections.
-const LONGEST_SUPERSEDED: Duration = Duration::from_secs(3);
+const MAX_IDLE_SUPERSEDED: Duration = Duration::from_secs(3);
 
 /// Pause between two sweeps for unused connections and endpoints.
-const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Takes requests in. Cheap to clone, and usable from any thread.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ struct Dispatcher {
 impl Dispatcher {
     async fn serve(self, mut receiver: UnboundedReceiver<Request>) {
         let dispatcher = Rc::new(self);
-        let mut requests = Vec::with_capacity(LARGEST_TURN);
+        let mut requests = Vec::with_capacity(MAX_REQUESTS_A_TURN);
         loop {
             let sweep = async {
                 match dispatcher.next_sweep.get() {
@@ -97,7 +97,7 @@ impl Dispatcher {
             };
             tokio::select! {
                 biased;
-                count = receiver.recv_many(&mut requests, LARGEST_TURN) => if count == 0 { return },
+                count = receiver.recv_many(&mut requests, MAX_REQUESTS_A_TURN) => if count == 0 { return },
                 () = sweep => dispatcher.sweep(),
             }
             for request in requests.drain(..) {
@@ -134,7 +134,7 @@ impl Dispatcher {
                 || state.supervisor.current().is_some()
                 || Arc::strong_count(&state.supervisor.endpoint) > 1
         });
-        self.next_sweep.set((!states.is_empty()).then(|| Instant::now() + SWEEP));
+        self.next_sweep.set((!states.is_empty()).then(|| Instant::now() + SWEEP_INTERVAL));
     }
 
     fn handle(self: &Rc<Self>, request: Request) {
@@ -195,19 +195,19 @@ impl Dispatcher {
             }
         };
         state.supervisor.watch(watch, move || needed.upgrade()?.mending_limit());
-        let (weak, bell) = (Rc::downgrade(&state), Rc::clone(&state.earlier));
-        keep_running(move || renew::beat(weak.clone(), Rc::clone(&bell)));
-        let (weak, bell) = (Rc::downgrade(&state), state.undo.bell());
-        keep_running(move || undo::serve(weak.clone(), Rc::clone(&bell)));
+        let (weak, wakeup) = (Rc::downgrade(&state), Rc::clone(&state.earlier));
+        keep_running(move || renew::beat(weak.clone(), Rc::clone(&wakeup)));
+        let (weak, wakeup) = (Rc::downgrade(&state), state.undo.bell());
+        keep_running(move || undo::serve(weak.clone(), Rc::clone(&wakeup)));
         self.states.borrow_mut().insert(Arc::as_ptr(endpoint), Rc::clone(&state));
         if self.next_sweep.get().is_none() {
-            self.next_sweep.set(Some(Instant::now() + SWEEP));
+            self.next_sweep.set(Some(Instant::now() + SWEEP_INTERVAL));
         }
         state
     }
 
     fn release(self: &Rc<Self>, ticket: Ticket, reservations: Vec<Arc<Reservation>>, releases: Releases) {
-        if reservations.len() <= MOST_AT_ONCE {
+        if reservations.len() <= MAX_RELEASES_IN_FLIGHT {
             let done = |releases: Releases| ticket.answer(releases.into_answer());
             self.release_some(&reservations, releases, done);
             return;
@@ -216,7 +216,7 @@ impl Dispatcher {
         tokio::task::spawn_local(async move {
             let mut releases = releases;
             // In parts, so that other requests have a turn between them.
-            for part in reservations.chunks(MOST_AT_ONCE) {
+            for part in reservations.chunks(MAX_RELEASES_IN_FLIGHT) {
                 let (sender, done) = oneshot::channel();
                 dispatcher.release_some(part, releases, |releases| drop(sender.send(releases)));
                 // It is sent when the last share is dropped, even by a panic.
@@ -286,6 +286,6 @@ impl Dispatcher {
 /// of the same kind to the same place was.
 fn is_idle(state: &EndpointState, latest: Instant) -> bool {
     let used = state.supervisor.last_used();
-    let longest = if latest > used { LONGEST_SUPERSEDED } else { LONGEST_IDLE };
+    let longest = if latest > used { MAX_IDLE_SUPERSEDED } else { MAX_IDLE };
     state.supervisor.is_quiet() && !state.needs_connection() && used.elapsed() > longest
 }

@@ -34,4 +34,4 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[cfg(feature = "count-allocations")]
 #[global_allocator]
-static ALLOCATOR: addon::counting_allocator::Counted = addon::counting_allocator::Counted;
+static ALLOCATOR: addon::counting_allocator::CountingAllocator = addon::counting_allocator::CountingAllocator;

@@ -177,12 +177,12 @@ fn take_exception(env: &Env) -> Option<sys::napi_value> {
 
 /// Runs `work`, and keeps its failure to it: a panic becomes an error, and an exception that it left pending is
 /// cleared.
-pub fn alone<T>(env: &Env, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    caught(work).inspect_err(|_| drop_exception(env))
+pub fn isolated<T>(env: &Env, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_panic(work).inspect_err(|_| drop_exception(env))
 }
 
 /// Runs `work`; a panic becomes an error.
-pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panic_to_error(panic)))
 }
 
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_of_what_panicked() {
-        let caught = caught(|| -> Result<()> { panic!("a fault of this library") });
+        let caught = catch_panic(|| -> Result<()> { panic!("a fault of this library") });
         assert!(caught.is_err_and(|error| error.reason.contains("a fault of this library")));
     }
 }

@@ -8,12 +8,12 @@ use mimalloc::MiMalloc;
 use napi_derive::napi;
 
 /// Counts the bytes that were allocated and not freed.
-pub struct Counted;
+pub struct CountingAllocator;
 
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: every call is passed on to mimalloc unchanged.
-unsafe impl GlobalAlloc for Counted {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are those that mimalloc asks for; the same below.
         counted(unsafe { MiMalloc.alloc(layout) }, layout.size(), 0)

@@ -11,8 +11,8 @@ use napi::{Env, Error, Result, Status, sys};
 use rustc_hash::FxHashMap;
 
 use crate::addon::convert::{
-    alone, array, bare_event_object, call, count, event_object, failure_object, is_same, lines_dropped, raw,
-    raw_object,
+    array, bare_event_object, call, count, event_object, failure_object, is_same, isolated, lines_dropped,
+    raw, raw_object,
 };
 use crate::addon::handles::Handles;
 use crate::addon::mailbox::{Letter, Mailbox};
@@ -24,11 +24,11 @@ use crate::model::error::Error as CoreError;
 use crate::model::reservation::{Phase, Reservation};
 
 /// How many letters are delivered before the event loop has a turn.
-const LARGEST_DELIVERY: usize = 256;
+const MAX_LETTERS_A_DELIVERY: usize = 256;
 
 /// How many calls of one environment may be pending. A program that calls faster than redis answers gets an error
 /// beyond this; without it, its memory would grow until the system kills it.
-const MOST_CALLS: usize = 250_000;
+const MAX_PENDING_CALLS: usize = 250_000;
 
 /// Indexes into the array that keeps the JavaScript functions of a delivery alive.
 const DELIVER: u32 = 0;
@@ -36,7 +36,7 @@ const SET_IMMEDIATE: u32 = 1;
 const LISTENER: u32 = 2;
 
 /// The number of a call that JavaScript did not make. JavaScript's own have 32 bits.
-const NOBODYS: u64 = u64::MAX;
+const NO_CALL: u64 = u64::MAX;
 
 /// The first of a letter's four values. lib/telling/events.js has the same numbers.
 #[derive(Clone, Copy)]
@@ -56,7 +56,7 @@ enum Form {
 }
 
 /// The four values of a letter.
-type Places = [sys::napi_value; 4];
+type LetterValues = [sys::napi_value; 4];
 
 /// One environment.
 pub struct Environment {
@@ -91,8 +91,8 @@ impl Environment {
         slots.set_element(DELIVER, deliver)?;
         let slots = slots.create_ref::<false>()?;
         let waker = Waker::open(env, &deliver, number, &listener.get_named_property("resource")?)?;
-        let bell = Arc::clone(&waker);
-        let mailbox = Arc::new(Mailbox::new(Box::new(move || bell.wake())));
+        let notify = Arc::clone(&waker);
+        let mailbox = Arc::new(Mailbox::new(Box::new(move || notify.wake())));
         let sink: Arc<Mailbox> = Arc::clone(&mailbox);
         Ok(Rc::new(Self {
             number,
@@ -135,9 +135,9 @@ impl Environment {
 
     /// Registers a call under JavaScript's number for it. The event loop stays alive until it is answered.
     pub fn begin(&self, env: &Env, call: u64) -> Result<Ticket> {
-        if self.pending.get() >= MOST_CALLS {
+        if self.pending.get() >= MAX_PENDING_CALLS {
             let sentence = format!(
-                "{MOST_CALLS} calls are waiting for redis already: wait for some of their callbacks before you make more"
+                "{MAX_PENDING_CALLS} calls are waiting for redis already: wait for some of their callbacks before you make more"
             );
             return Err(Error::new(Status::QueueFull, sentence));
         }
@@ -193,13 +193,13 @@ impl Environment {
 
     /// Delivers some letters, and schedules another delivery if there are more, even if this one fails.
     pub fn deliver(&self, env: &Env) -> Result<()> {
-        let (letters, more) = self.mailbox.take(LARGEST_DELIVERY);
-        let mut places = Vec::with_capacity(4 * letters.len());
+        let (letters, more) = self.mailbox.take(MAX_LETTERS_A_DELIVERY);
+        let mut values = Vec::with_capacity(4 * letters.len());
         for letter in letters {
             // This fails only in an environment that is ending: nobody is left to be told.
-            places.extend(alone(env, || self.lay_out(env, letter)).into_iter().flatten().flatten());
+            values.extend(isolated(env, || self.letter_values(env, letter)).into_iter().flatten().flatten());
         }
-        let delivered = alone(env, || self.hand_over(env, &places));
+        let delivered = isolated(env, || self.pass_to_listener(env, &values));
         // A listener that threw may have read only some of the letters.
         match delivered {
             Ok(true) => self.handles.borrow_mut().reuse(),
@@ -209,24 +209,24 @@ impl Environment {
             self.waker.keep_loop_alive(env, false);
         }
         if more {
-            self.come_again(env);
+            self.deliver_later(env);
         }
         delivered.map(drop)
     }
 
     /// Passes the letters to the listener. True if it has read them all.
-    fn hand_over(&self, env: &Env, places: &[sys::napi_value]) -> Result<bool> {
-        if places.is_empty() {
+    fn pass_to_listener(&self, env: &Env, values: &[sys::napi_value]) -> Result<bool> {
+        if values.is_empty() {
             return Ok(true);
         }
         let listener: Unknown = self.slots.get_value(env)?.get_element(LISTENER)?;
-        Ok(call(env, raw(env, ())?, listener.value().value, &[array(env, places)?]).is_some())
+        Ok(call(env, raw(env, ())?, listener.value().value, &[array(env, values)?]).is_some())
     }
 
     /// Schedules another delivery. The event loop has a turn first, so that many letters do not hold up its timers and
     /// sockets.
-    fn come_again(&self, env: &Env) {
-        let asked = alone(env, || {
+    fn deliver_later(&self, env: &Env) {
+        let asked = isolated(env, || {
             let slots = self.slots.get_value(env)?;
             let set_immediate: Function<FnArgs<(Unknown, u32)>, Unknown> =
                 slots.get_element(SET_IMMEDIATE)?;
@@ -242,20 +242,20 @@ impl Environment {
     /// A letter as the four values of a delivery; `None` if there is nobody to tell. If the values cannot be made, only
     /// this letter fails: a call is answered with an error, a loss is told without fields, a log line is counted as
     /// dropped.
-    fn lay_out(&self, env: &Env, letter: Letter) -> Result<Option<Places>> {
+    fn letter_values(&self, env: &Env, letter: Letter) -> Result<Option<LetterValues>> {
         match letter {
             Letter::Answer { call, answer } => {
                 self.pending.set(self.pending.get() - 1);
-                if call == NOBODYS {
+                if call == NO_CALL {
                     return Ok(None);
                 }
                 // JavaScript's numbers of calls have 32 bits.
                 let number = u32::try_from(call).unwrap_or(u32::MAX);
-                let laid_out = alone(env, || {
+                let values = isolated(env, || {
                     self.forget_what_is_over(call, &answer);
                     self.answer(env, number, &answer)
                 });
-                laid_out
+                values
                     .or_else(|error| {
                         self.give_back(env, &answer);
                         // The answer may have told an end that JavaScript now does not learn of, so it may use those
@@ -264,9 +264,9 @@ impl Environment {
                         let sentence =
                             format!("the answer to a call could not be made a value of JavaScript ({error})");
                         let failure = CoreError::Internal(sentence).into();
-                        alone(env, || self.answer(env, number, &Err(failure)))
+                        isolated(env, || self.answer(env, number, &Err(failure)))
                     })
-                    .or_else(|_| four(env, Form::Failed, number, raw(env, ())?, raw(env, ())?))
+                    .or_else(|_| four_values(env, Form::Failed, number, raw(env, ())?, raw(env, ())?))
                     .map(Some)
             }
             Letter::Event(event) => {
@@ -278,11 +278,11 @@ impl Environment {
                     }
                     self.handles.borrow_mut().remove(reservation);
                 }
-                let laid_out =
-                    alone(env, || event_object(env, &event).and_then(|of| event_places(env, number, of)));
-                laid_out.or_else(|_| event_places(env, number, bare_event_object(env, &event)?)).map(Some)
+                let values =
+                    isolated(env, || event_object(env, &event).and_then(|of| event_values(env, number, of)));
+                values.or_else(|_| event_values(env, number, bare_event_object(env, &event)?)).map(Some)
             }
-            Letter::LinesDropped(dropped) => event_places(env, 0, lines_dropped(env, dropped)?).map(Some),
+            Letter::LinesDropped(dropped) => event_values(env, 0, lines_dropped(env, dropped)?).map(Some),
         }
     }
 
@@ -304,7 +304,7 @@ impl Environment {
         env: &Env,
         number: u32,
         answer: &std::result::Result<Answer, Box<CallFailure>>,
-    ) -> Result<Places> {
+    ) -> Result<LetterValues> {
         let nothing = raw(env, ())?;
         let (form, first, second) = match answer {
             Ok(Answer::Acquired(reservation)) => {
@@ -316,14 +316,14 @@ impl Environment {
             Ok(Answer::Renewed | Answer::Disconnected) => (Form::Done, nothing, nothing),
             Err(failure) => (Form::Failed, raw_object(&failure_object(env, failure)?), nothing),
         };
-        four(env, form, number, first, second)
+        four_values(env, form, number, first, second)
     }
 
     /// Releases a lock that its caller cannot be told of.
     fn give_back(&self, env: &Env, answer: &std::result::Result<Answer, Box<CallFailure>>) {
         let Ok(Answer::Acquired(reservation)) = answer else { return };
         self.handles.borrow_mut().remove(reservation);
-        let ticket = self.begin_without_limit(env, NOBODYS);
+        let ticket = self.begin_without_limit(env, NO_CALL);
         self.submit(Request::release(ticket, vec![Arc::clone(reservation)]));
     }
 
@@ -341,16 +341,16 @@ impl Environment {
     }
 }
 
-fn four(
+fn four_values(
     env: &Env,
     form: Form,
     number: u32,
     first: sys::napi_value,
     second: sys::napi_value,
-) -> Result<Places> {
+) -> Result<LetterValues> {
     Ok([raw(env, form as u32)?, raw(env, number)?, first, second])
 }
 
-fn event_places(env: &Env, number: u32, (name, fields): (&str, Object)) -> Result<Places> {
-    four(env, Form::Event, number, raw(env, name)?, raw_object(&fields))
+fn event_values(env: &Env, number: u32, (name, fields): (&str, Object)) -> Result<LetterValues> {
+    four_values(env, Form::Event, number, raw(env, name)?, raw_object(&fields))
 }

@@ -9,7 +9,7 @@ use napi::bindgen_prelude::{Object, retain_current_module_for_unload_safety};
 use napi::{Env, Result};
 use napi_derive::napi;
 
-use crate::addon::convert::{caught, throw};
+use crate::addon::convert::{catch_panic, throw};
 use crate::addon::environment::Environment;
 use crate::dispatcher::Core;
 use crate::model::error::Error as CoreError;
@@ -67,5 +67,5 @@ fn deliver(env: &Env, number: u32) -> Result<()> {
     let id = env.raw() as usize;
     let is_meant = |environment: &&Rc<Environment>| environment.number() == number;
     let environment = ENVIRONMENTS.with_borrow(|all| all.get(&id)?.iter().find(is_meant).cloned());
-    environment.map_or(Ok(()), |environment| caught(|| environment.deliver(env)))
+    environment.map_or(Ok(()), |environment| catch_panic(|| environment.deliver(env)))
 }

@@ -10,10 +10,10 @@ use crate::model::reservation::Reservation;
 /// The reservations of one environment, by number.
 #[derive(Default)]
 pub struct Handles {
-    /// A reservation without a number stays in its last place for as long as that number is in `left`.
+    /// A reservation without a number stays in its last place for as long as that number is in `retired`.
     places: Slab<Arc<Reservation>>,
     /// Numbers that stand for nothing any more, but that JavaScript may still use.
-    left: Vec<u32>,
+    retired: Vec<u32>,
 }
 
 impl Handles {
@@ -51,20 +51,20 @@ impl Handles {
     pub fn remove(&mut self, reservation: &Arc<Reservation>) {
         if let Some(number) = self.number_of(reservation) {
             reservation.set_handle(None);
-            self.left.push(number);
+            self.retired.push(number);
         }
     }
 
     /// JavaScript was told of every removal and uses those numbers no more: they may be given again.
     pub fn reuse(&mut self) {
-        for number in self.left.drain(..) {
+        for number in self.retired.drain(..) {
             self.places.remove(number as usize);
         }
     }
 
     /// JavaScript was not told of every removal and may still use those numbers: they are never given again.
     pub fn abandon(&mut self) {
-        self.left.clear();
+        self.retired.clear();
     }
 
     /// Removes everything.

@@ -8,10 +8,10 @@ use crate::model::answer::{Answer, CallFailure, Event, EventSink};
 
 /// How many log lines may wait for a blocked event loop. Answers and losses need no limit: there are no more of them
 /// than calls and reservations. Log lines would grow without end.
-const MOST_LINES: usize = 1_000;
+const MAX_LOG_LINES: usize = 1_000;
 
 /// The capacity that an empty queue keeps, in letters.
-const MOST_SPARE: usize = 4_000;
+const MAX_SPARE_CAPACITY: usize = 4_000;
 
 /// A letter: one answer or event for the environment's thread to deliver.
 pub enum Letter {
@@ -29,7 +29,7 @@ pub enum Letter {
 }
 
 /// Wakes the environment's thread, so that it takes letters out.
-pub type Bell = Box<dyn Fn() + Send + Sync>;
+pub type Wake = Box<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
 struct Contents {
@@ -39,7 +39,7 @@ struct Contents {
     /// Log lines dropped since the last delivery.
     dropped: usize,
     /// The thread was woken, and has not taken letters out since.
-    is_rung: bool,
+    is_woken: bool,
     /// The environment has ended.
     is_closed: bool,
 }
@@ -47,14 +47,14 @@ struct Contents {
 /// The queue. One lock guards it, held for a push or a pop only.
 pub struct Mailbox {
     inner: Mutex<Contents>,
-    bell: Bell,
+    wake: Wake,
 }
 
 impl Mailbox {
     /// An empty mailbox.
     #[must_use]
-    pub fn new(bell: Bell) -> Self {
-        Self { inner: Mutex::default(), bell }
+    pub fn new(wake: Wake) -> Self {
+        Self { inner: Mutex::default(), wake }
     }
 
     /// Takes out at most `most` letters. Stops before a loss if an answer was taken before it: an `await` resumes only
@@ -67,13 +67,13 @@ impl Mailbox {
         let mut letters: Vec<Letter> = inner.letters.drain(..count).collect();
         inner.lines -= letters.iter().filter(|letter| is_line(letter)).count();
         let more = !inner.letters.is_empty();
-        if !more && inner.letters.capacity() > MOST_SPARE {
+        if !more && inner.letters.capacity() > MAX_SPARE_CAPACITY {
             inner.letters = VecDeque::new();
         }
         if !more && inner.dropped > 0 {
             letters.push(Letter::LinesDropped(std::mem::take(&mut inner.dropped)));
         }
-        inner.is_rung = more;
+        inner.is_woken = more;
         (letters, more)
     }
 
@@ -91,17 +91,17 @@ impl Mailbox {
                 return;
             }
             if is_line(&letter) {
-                if inner.lines >= MOST_LINES {
+                if inner.lines >= MAX_LOG_LINES {
                     inner.dropped += 1;
                     return;
                 }
                 inner.lines += 1;
             }
             inner.letters.push_back(letter);
-            !std::mem::replace(&mut inner.is_rung, true)
+            !std::mem::replace(&mut inner.is_woken, true)
         };
         if ring {
-            (self.bell)();
+            (self.wake)();
         }
     }
 
@@ -151,12 +151,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn mailbox() -> (Mailbox, Arc<AtomicUsize>) {
-        let rings = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&rings);
-        let bell = Box::new(move || {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&wakes);
+        let wake = Box::new(move || {
             counter.fetch_add(1, Ordering::Relaxed);
         });
-        (Mailbox::new(bell), rings)
+        (Mailbox::new(wake), wakes)
     }
 
     fn line() -> Event {
@@ -164,20 +164,20 @@ mod tests {
     }
 
     #[test]
-    fn the_bell_rings_once_for_many_letters_and_again_after_they_were_taken() {
-        let (mailbox, rings) = mailbox();
+    fn the_thread_is_woken_once_for_many_letters_and_again_after_they_were_taken() {
+        let (mailbox, wakes) = mailbox();
         for call in 0..5 {
             mailbox.answer(call, Ok(Answer::Renewed));
         }
-        assert_eq!(rings.load(Ordering::Relaxed), 1);
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
         let (letters, more) = mailbox.take(3);
         assert_eq!((letters.len(), more), (3, true));
         mailbox.answer(5, Ok(Answer::Renewed));
-        assert_eq!(rings.load(Ordering::Relaxed), 1, "whoever took three comes for the rest");
+        assert_eq!(wakes.load(Ordering::Relaxed), 1, "whoever took three comes for the rest");
         let (letters, more) = mailbox.take(10);
         assert_eq!((letters.len(), more), (3, false));
         mailbox.answer(6, Ok(Answer::Renewed));
-        assert_eq!(rings.load(Ordering::Relaxed), 2);
+        assert_eq!(wakes.load(Ordering::Relaxed), 2);
     }
 
     #[test]
@@ -218,12 +218,12 @@ mod tests {
 
     #[test]
     fn a_closed_mailbox_takes_nothing_in() {
-        let (mailbox, rings) = mailbox();
+        let (mailbox, wakes) = mailbox();
         mailbox.close();
         mailbox.answer(1, Ok(Answer::Renewed));
         assert!(!mailbox.is_open());
         assert_eq!(mailbox.take(10).0.len(), 0);
-        assert_eq!(rings.load(Ordering::Relaxed), 0);
+        assert_eq!(wakes.load(Ordering::Relaxed), 0);
     }
 
     #[test]

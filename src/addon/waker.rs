@@ -43,8 +43,8 @@ impl Waker {
         let mut made = null_mut();
         let name = raw(env, NAME)?;
         let ended = Arc::into_raw(Arc::clone(&waker));
-        // SAFETY: called on the environment's thread, with values of its open handle scope. `has_ended` gets the
-        // reference that was taken out of the Arc, and `knock` gets the number.
+        // SAFETY: called on the environment's thread, with values of its open handle scope. `finalize` gets the
+        // reference that was taken out of the Arc, and `call_deliver` gets the number.
         let status = unsafe {
             sys::napi_create_threadsafe_function(
                 env.raw(),
@@ -54,9 +54,9 @@ impl Waker {
                 0,
                 1,
                 ended.cast_mut().cast(),
-                Some(has_ended),
+                Some(finalize),
                 number as usize as *mut c_void,
-                Some(knock),
+                Some(call_deliver),
                 &raw mut made,
             )
         };
@@ -123,7 +123,7 @@ impl Waker {
 
 /// Node calls this on the environment's thread: once for each wake, or once for several. The function is null while the
 /// environment ends.
-unsafe extern "C" fn knock(
+unsafe extern "C" fn call_deliver(
     env: sys::napi_env,
     function: sys::napi_value,
     number: *mut c_void,
@@ -141,7 +141,7 @@ unsafe extern "C" fn knock(
 }
 
 /// Node calls this on the environment's thread just before it frees the function.
-unsafe extern "C" fn has_ended(_env: sys::napi_env, waker: *mut c_void, _number: *mut c_void) {
+unsafe extern "C" fn finalize(_env: sys::napi_env, waker: *mut c_void, _number: *mut c_void) {
     // SAFETY: this is the reference that `open` took out of its Arc, and Node gives it back once.
     let waker = unsafe { Arc::from_raw(waker.cast_const().cast::<Waker>()) };
     waker.set(None);

@@ -19,7 +19,7 @@ use crate::lock::sent::Sent;
 use crate::lock::undo;
 use crate::model::answer::{Answer, Event, Loss, Ticket};
 use crate::model::error::Error;
-use crate::model::lease::{Asking, Lease, Step};
+use crate::model::lease::{Lease, PendingExtend, Step};
 use crate::model::reservation::{Phase, Reservation};
 use crate::model::settings::LogLevel;
 use crate::protocol::command::{Comparison, EXTEND, ScriptCall, comparison_of};
@@ -145,7 +145,7 @@ struct Extension {
     round: Rc<Round>,
     reservation: Arc<Reservation>,
     ttl: Duration,
-    asking: Asking,
+    asking: PendingExtend,
 }
 
 impl Extension {

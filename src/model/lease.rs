@@ -69,7 +69,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 /// How one extend without a reply may have changed the key's end.
 #[derive(Clone, Copy, Debug)]
-pub struct Asking {
+pub struct PendingExtend {
     before: Moment,
     after: Moment,
 }
@@ -146,14 +146,14 @@ impl Lease {
     }
 
     /// An extend to `ttl` is sent now. Pass the result to [`Self::was_refused`] to take it back.
-    pub fn ask(&mut self, ttl: Duration, now: Moment) -> Asking {
+    pub fn ask(&mut self, ttl: Duration, now: Moment) -> PendingExtend {
         let before = self.key_end;
         self.key_end = before.max(now.after(ttl));
-        Asking { before, after: self.key_end }
+        PendingExtend { before, after: self.key_end }
     }
 
     /// Redis has refused an extend: it did not run, and will not.
-    pub fn was_refused(&mut self, asking: Asking) {
+    pub fn was_refused(&mut self, asking: PendingExtend) {
         if self.key_end == asking.after {
             self.key_end = asking.before;
         }

@@ -2,21 +2,21 @@
 //! may echo the handshake, and so the password: whole, cut off, or escaped.
 
 /// The longest quotation, in characters.
-const MOST_QUOTED: usize = 80;
+const MAX_QUOTED: usize = 80;
 
 /// How many of a password's first characters are searched for in an unknown server's words. The echo may end in the
 /// middle of the password.
-const TELLING: usize = 8;
+const SEARCHED_PREFIX: usize = 8;
 
 /// The length from which the start of a password is hidden in a refusal. Shorter ones occur in redis's own sentences by
 /// chance.
-const CUT_OFF: usize = 12;
+const MIN_TRUNCATED: usize = 12;
 
 /// The fewest letters and digits of a password that are searched for with the marks between them ignored.
-const FEWEST_LETTERS: usize = 4;
+const MIN_LETTERS: usize = 4;
 
 /// How many bytes before `AUTH` its framing may start, or the rest of HELLO.
-const FRAMING: usize = 12;
+const MAX_FRAMING: usize = 12;
 
 const HIDDEN: &str = "[hidden]";
 
@@ -26,12 +26,12 @@ const HIDDEN: &str = "[hidden]";
 pub fn quoted(bytes: &[u8], secret: Option<&str>) -> Option<String> {
     let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty())?;
     let line = String::from_utf8_lossy(line);
-    let begins: Option<String> = secret.map(|secret| secret.chars().take(TELLING).collect());
+    let begins: Option<String> = secret.map(|secret| secret.chars().take(SEARCHED_PREFIX).collect());
     if begins.is_some_and(|begins| line.to_lowercase().contains(&begins.to_lowercase())) {
         return None;
     }
     let printable = |letter: char| if letter.is_control() || letter == '\u{fffd}' { '.' } else { letter };
-    let mut shown: String = line.chars().take(MOST_QUOTED).map(printable).collect();
+    let mut shown: String = line.chars().take(MAX_QUOTED).map(printable).collect();
     // In a handshake the password follows this word, in whatever form.
     if let Some(place) = shown.to_ascii_lowercase().find("auth") {
         shown.truncate(place);
@@ -53,14 +53,14 @@ pub fn without(mut text: String, secret: Option<&str>) -> String {
         text.replace_range(place.., "AUTH [hidden]");
     }
     let mut text = text.replace(secret, HIDDEN);
-    if let Some((place, _)) = secret.char_indices().nth(CUT_OFF)
+    if let Some((place, _)) = secret.char_indices().nth(MIN_TRUNCATED)
         && let Some(beginning) = text.find(&secret[..place])
     {
         text.replace_range(beginning.., HIDDEN);
     }
     // The password may be escaped: with marks between its letters.
     let letters = letters_of(secret);
-    if letters.len() >= FEWEST_LETTERS && letters_of(&text).contains(&letters) {
+    if letters.len() >= MIN_LETTERS && letters_of(&text).contains(&letters) {
         return HIDDEN.to_owned();
     }
     text
@@ -71,7 +71,7 @@ pub fn without(mut text: String, secret: Option<&str>) -> String {
 fn our_auth(text: &str) -> Option<usize> {
     let lower = text.to_ascii_lowercase();
     lower.match_indices("auth").map(|(place, _)| place).find(|&place| {
-        let before = &lower.as_bytes()[place.saturating_sub(FRAMING)..place];
+        let before = &lower.as_bytes()[place.saturating_sub(MAX_FRAMING)..place];
         before.contains(&b'3') || before.windows(2).any(|pair| pair == b"$4")
     })
 }

@@ -8,10 +8,10 @@ use redis::{Cmd, Value};
 use crate::model::claim::Claim;
 
 /// Bytes for the keywords and numbers of one command, so that it is allocated at once.
-const ROOM_FOR_NUMBERS: usize = 40;
+const EXTRA_CAPACITY: usize = 40;
 
 /// How many bytes are kept of a value that others wrote.
-const MOST_OF_OTHERS: usize = 256;
+const MAX_HOLDER_BYTES: usize = 256;
 
 /// A script. It runs inside redis, so that comparing and changing are one step.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Script {
     fn run(&self, verb: &str, script: &str, call: &ScriptCall<'_>) -> Cmd {
         let (key, value) = (call.claim.key(), call.claim.value());
         let texts = script.len() + key.len() + 2 * value.len();
-        let mut command = Cmd::with_capacity(6, texts + ROOM_FOR_NUMBERS);
+        let mut command = Cmd::with_capacity(6, texts + EXTRA_CAPACITY);
         command.arg(verb).arg(script).arg(1).arg(key).arg(value);
         if let Some(ttl) = call.ttl {
             command.arg(milliseconds(ttl));
@@ -115,7 +115,7 @@ pub enum Comparison {
 /// `SET key value NX PX ttl`: [sets a key only if it does not exist](https://redis.io/docs/latest/commands/set/).
 #[must_use]
 pub fn take(key: &str, value: &str, ttl: Duration) -> Cmd {
-    let mut command = Cmd::with_capacity(6, key.len() + value.len() + ROOM_FOR_NUMBERS);
+    let mut command = Cmd::with_capacity(6, key.len() + value.len() + EXTRA_CAPACITY);
     command.arg("SET").arg(key).arg(value).arg("NX").arg("PX").arg(milliseconds(ttl));
     command
 }
@@ -229,12 +229,12 @@ pub fn holder_of(reply: &Value) -> Option<String> {
     }
 }
 
-/// The first [`MOST_OF_OTHERS`] bytes of a text, up to the end of a character; `…` marks a cut.
+/// The first [`MAX_HOLDER_BYTES`] bytes of a text, up to the end of a character; `…` marks a cut.
 fn excerpt(bytes: &[u8]) -> String {
     // Three bytes more, so that a character that crosses the limit is not decoded as an error.
-    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(MOST_OF_OTHERS + 3)]).into_owned();
-    if text.len() > MOST_OF_OTHERS {
-        let end = (0..=MOST_OF_OTHERS).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default();
+    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_HOLDER_BYTES + 3)]).into_owned();
+    if text.len() > MAX_HOLDER_BYTES {
+        let end = (0..=MAX_HOLDER_BYTES).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default();
         text.truncate(end);
         text.push('…');
     }

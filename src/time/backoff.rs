@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-const FIRST: Duration = Duration::from_millis(25);
-const LONGEST: Duration = Duration::from_millis(250);
+const FIRST_DELAY: Duration = Duration::from_millis(25);
+const MAX_DELAY: Duration = Duration::from_millis(250);
 
 /// Counts failures in a row. The cap is low, because a lease of one second must survive an outage of half a second. The
 /// jitter keeps a thousand processes from coming back in the same millisecond ([Exponential Backoff And
@@ -16,7 +16,7 @@ pub struct Backoff {
 impl Backoff {
     /// The delay after one more failure: 25, 50, 100, 200, then 250 ms, each jittered down to no less than half.
     pub fn next_delay(&mut self) -> Duration {
-        let full = FIRST.saturating_mul(1 << self.failures.min(8)).min(LONGEST);
+        let full = FIRST_DELAY.saturating_mul(1 << self.failures.min(8)).min(MAX_DELAY);
         self.failures = self.failures.saturating_add(1);
         jittered(full)
     }
@@ -55,7 +55,7 @@ mod tests {
             assert!(delay >= full / 2 && delay <= full, "{delay:?} of {full:?}");
         }
         backoff.reset();
-        assert!(backoff.next_delay() <= FIRST);
+        assert!(backoff.next_delay() <= FIRST_DELAY);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use crate::time::backoff::Backoff;
 
 /// The time reserved for the last try: a quarter of the budget, and no more than this.
-const LONGEST_LAST_TRY: Duration = Duration::from_millis(250);
+const MAX_LAST_TRY: Duration = Duration::from_millis(250);
 
 /// The time of one call. It starts at the call's first command: connecting has a limit of its own.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Budget {
 
     /// True while a try has enough time for redis to answer it.
     pub fn has_time(&mut self) -> bool {
-        self.is_endless || self.remaining() > (self.each / 8).min(LONGEST_LAST_TRY)
+        self.is_endless || self.remaining() > (self.each / 8).min(MAX_LAST_TRY)
     }
 
     /// The next pause of a call that does not run out of time.
@@ -71,7 +71,7 @@ impl Budget {
     /// Pauses before another try. Returns false at once if there is no time for one: the error of the last try says
     /// more than the timeout of a try that was too short.
     pub async fn pause(&mut self) -> bool {
-        let spare = self.remaining().saturating_sub((self.each / 4).min(LONGEST_LAST_TRY));
+        let spare = self.remaining().saturating_sub((self.each / 4).min(MAX_LAST_TRY));
         if spare.is_zero() {
             return false;
         }
