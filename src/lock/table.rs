@@ -1,15 +1,15 @@
-//! A table of what is held, by numbers that lead straight to their places: looked into several times an operation, it
-//! hashes nothing.
+//! A table of reservations by id. The id contains the index, so the several look-ups of each operation hash nothing.
 
 use slab::Slab;
 
-/// What has a number of its own.
+/// Something that knows its own number in a [`Table`].
 pub trait Numbered {
     /// The number that [`Table::insert`] gave it.
     fn number(&self) -> u64;
 }
 
-/// The table. A number is a place in the lower half, and in the upper one what tells apart those who have had it.
+/// The table. The lower half of a number is an index; the upper half distinguishes the entries that have had this
+/// index.
 #[derive(Debug)]
 pub struct Table<T> {
     places: Slab<T>,
@@ -23,7 +23,7 @@ impl<T> Default for Table<T> {
 }
 
 impl<T: Numbered> Table<T> {
-    /// Puts in what is made with the number that it gets. A number comes back after 2^32 others at the earliest.
+    /// Inserts what `make` returns for its number. A number is reused after 2^32 insertions at the earliest.
     pub fn insert(&mut self, make: impl FnOnce(u64) -> T) -> &mut T {
         self.inserted += 1;
         let vacant = self.places.vacant_entry();
@@ -31,29 +31,29 @@ impl<T: Numbered> Table<T> {
         vacant.insert(make(number))
     }
 
-    /// What has this number.
+    /// The entry of a number.
     pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
         self.places.get_mut(place_of(number)).filter(|there| there.number() == number)
     }
 
-    /// Takes it out.
+    /// Removes an entry.
     pub fn remove(&mut self, number: u64) -> Option<T> {
         self.get_mut(number)?;
         let taken = self.places.try_remove(place_of(number));
         if self.places.is_empty() {
-            // Whatever many there were, there is no need for their places.
+            // Free the memory: there may have been very many.
             self.places = Slab::new();
         }
         taken
     }
 
-    /// True if there is nothing.
+    /// True if the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// All of it.
+    /// All entries.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.places.iter().map(|(_, there)| there)
     }

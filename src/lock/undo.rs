@@ -1,9 +1,9 @@
-//! Deletes keys that hold a value of ours which nobody holds: a SET whose answer was lost or came too late, a lease that
-//! was told lost. Nobody waits for it.
+//! Deletes keys that hold a value of ours which nobody holds any more: its SET's reply was lost or came too late, or
+//! its lease was lost. No call waits for it.
 //!
-//! One queue for each endpoint, worked off in batches: what cannot succeed (the server is gone, was demoted, is slow,
-//! refuses) is tried seldom, never faster than [`MOST_A_SECOND`], and given up when the value's own ttl is over, since it
-//! is gone by itself then.
+//! One queue for each endpoint, worked off in batches. Failures (the server is gone, demoted, slow, or refuses) are
+//! retried with backoff, at no more than [`MOST_A_SECOND`]. A value whose ttl is over has expired by itself and is
+//! dropped.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -24,25 +24,26 @@ use crate::protocol::command::{Comparison, RELEASE, ScriptCall};
 use crate::time::backoff::{Backoff, jittered};
 use crate::time::clock::Moment;
 
-/// Commands of an endpoint's undo.
+/// The most commands a second of one endpoint's undo.
 const MOST_A_SECOND: u32 = 1_000;
 
-/// Values of one batch. The first of a server, and the first after a failure, is much smaller.
+/// The most values in one batch. The first batch at a server, and the first after a failure, is [`FIRST_BATCH`].
 const LARGEST_BATCH: usize = 100;
 const FIRST_BATCH: usize = 10;
 
-/// Between two looks at a key that may still be set by a connection which could not be closed.
+/// How long after a key was deleted it is deleted again, if an old connection that could not be closed may still set
+/// it.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// A value that is to go.
+/// A value to delete.
 struct Item {
     sent: Sent,
-    /// When its ttl is over.
+    /// When its key has expired at the latest.
     end: Moment,
     not_before: Instant,
 }
 
-/// The values that are to go.
+/// The values to delete, of one endpoint.
 #[derive(Default)]
 pub struct Undo {
     items: RefCell<VecDeque<Item>>,
@@ -50,19 +51,19 @@ pub struct Undo {
 }
 
 impl Undo {
-    /// True while there is something to be undone.
+    /// True while there are values to delete.
     #[must_use]
     pub fn is_needed(&self) -> bool {
         !self.items.borrow().is_empty()
     }
 
-    /// How long a connection that is made for this alone may take to be made.
+    /// The connect timeout for a connection that only the undo needs.
     #[must_use]
     pub fn connect_timeout(&self) -> Option<Duration> {
         self.items.borrow().front().map(|item| item.sent.settings().connect_timeout)
     }
 
-    /// Rung when there is something to be undone, or nobody left for whom.
+    /// Notified when there is something to do, and when the endpoint's state is dropped.
     #[must_use]
     pub fn bell(&self) -> Rc<Notify> {
         Rc::clone(&self.bell)
@@ -79,7 +80,7 @@ impl Undo {
         self.bell.notify_one();
     }
 
-    /// Forgets what has lapsed. When the last of the rest does.
+    /// Drops values that have expired. Returns when the last of the others does.
     fn drop_lapsed(&self) -> Option<Moment> {
         let now = Moment::now();
         let mut items = self.items.borrow_mut();
@@ -90,12 +91,12 @@ impl Undo {
         items.iter().map(|item| item.end).max()
     }
 
-    /// Forgets all of it: it is left to its ttl.
+    /// Drops all values: their keys expire by themselves.
     fn give_up(&self) {
         self.items.take();
     }
 
-    /// Takes out some that are due; where none are, when the first of them is.
+    /// Takes out at most `most` values that are due; if none is, the error is when the next one will be.
     fn take_due(&self, most: usize) -> Result<Vec<Item>, Instant> {
         let mut items = self.items.borrow_mut();
         let now = Instant::now();
@@ -114,20 +115,20 @@ impl Undo {
     }
 }
 
-/// Sees to it that the key does not keep this value, whose SET may have run until now.
+/// Deletes this value from its key. Its SET may have run until now.
 pub fn discard(state: &EndpointState, sent: Sent) {
     let end = Moment::now().after(sent.settings().terms.ttl);
     state.undo.put(sent, end);
 }
 
-/// The same for the value of a lease that is over, whose key lapses at `end`. It is tried once at least, if redis can be
-/// reached in the time that a command may take: for as long, what has given it time may have been on its way.
+/// The same for a lease that is over, whose key expires at `end`. It is kept for one more command limit, so that it is
+/// tried at least once if redis can be reached, and because an extend may have been in flight.
 pub fn discard_lost(state: &EndpointState, sent: Sent, end: Moment) {
     let end = end.max(Moment::now()).after(sent.settings().command_timeout);
     state.undo.put(sent, end);
 }
 
-/// Works the queue off, for as long as its client lives.
+/// Works the queue off until the endpoint's state is dropped.
 pub async fn serve(state: Weak<EndpointState>, bell: Rc<Notify>) {
     let mut pace = Pace::default();
     loop {
@@ -136,13 +137,13 @@ pub async fn serve(state: Weak<EndpointState>, bell: Rc<Notify>) {
             work(&in_hand, &mut pace).await;
             continue;
         }
-        // Without the client in hand: nothing here keeps it.
+        // Does not keep the state alive while it sleeps.
         drop(in_hand);
         bell.notified().await;
     }
 }
 
-/// How much is tried at once, and how soon after a failure.
+/// The size of the next batch, and the backoff.
 struct Pace {
     size: usize,
     backoff: Backoff,
@@ -160,20 +161,20 @@ impl Pace {
         self.backoff.reset();
     }
 
-    /// The pause after a failure.
+    /// Returns the pause after a failure.
     fn failed(&mut self) -> Duration {
         self.size = FIRST_BATCH;
         self.backoff.next_delay()
     }
 }
 
-/// One batch, with the pause after it.
+/// Sends one batch, then pauses.
 async fn work(state: &Rc<EndpointState>, pace: &mut Pace) {
     let Some(end) = state.undo.drop_lapsed() else { return };
     let connect_timeout = state.undo.connect_timeout().unwrap_or_default();
     let connecting = state.supervisor.pipeline(Patience::Outage, connect_timeout);
     let Ok(connected) = timeout(Moment::now().until(end), connecting).await else { return };
-    // These credentials are let in no more: trying on would be a refused login each time.
+    // Redis refuses these credentials. Each retry would be one more refused login.
     let Ok(pipeline) = connected else { return state.undo.give_up() };
     let batch = match state.undo.take_due(pace.size) {
         Ok(batch) => batch,
@@ -197,7 +198,7 @@ async fn work(state: &Rc<EndpointState>, pace: &mut Pace) {
             Err(no_reply) => {
                 let error = no_reply.to_error(item.sent.settings(), RELEASE.name, item.sent.claim.key());
                 state.supervisor.leave_if_useless(&pipeline, &error);
-                // What is refused for good is left to its ttl.
+                // After a final refusal the key is left to its ttl.
                 if !matches!(error.class(), Class::Denied | Class::Final) {
                     has_failed = true;
                     state.undo.put_back(item);
@@ -212,15 +213,15 @@ async fn work(state: &Rc<EndpointState>, pace: &mut Pace) {
     sleep_until(began + (Duration::from_secs(1) / MOST_A_SECOND * commands).max(failed)).await;
 }
 
-/// What became of one.
+/// The result for one value.
 struct Found {
     now: Comparison,
     was_resent: bool,
-    /// It cannot be set any more.
+    /// Its SET cannot run any more.
     is_certain: bool,
 }
 
-/// Tries all of them in one pipeline. Not urgent: none must overtake the SET that it undoes.
+/// Sends all in one pipeline. In the regular lane, because no undo may overtake its SET.
 async fn try_all(pipeline: &Rc<Pipeline>, batch: Vec<Item>) -> Vec<(Item, Result<Found, NoReply>)> {
     let mut under_way = Vec::with_capacity(batch.len());
     for item in batch {
