@@ -95,7 +95,7 @@ fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
             instance: 1,
             settings: Arc::clone(&settings),
             has_tried: false,
-            alarm: None,
+            timeout_task: None,
         })
     };
     for call in 0..waiting {
@@ -104,7 +104,7 @@ fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
     let mut next = 0;
     bencher.bench_local(|| {
         join(next + waiting);
-        // Places are counted from 0, as the calls are here.
+        // A waiter's number counts from 0, and so do the calls here.
         let waiter = queue.leave(next).expect("the head");
         waiter.ticket.answer(Ok(Answer::Renewed));
         next += 1;

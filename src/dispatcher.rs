@@ -197,7 +197,7 @@ impl Dispatcher {
         state.supervisor.watch(watch, move || needed.upgrade()?.mending_limit());
         let (weak, wakeup) = (Rc::downgrade(&state), Rc::clone(&state.earlier));
         keep_running(move || renew::beat(weak.clone(), Rc::clone(&wakeup)));
-        let (weak, wakeup) = (Rc::downgrade(&state), state.undo.bell());
+        let (weak, wakeup) = (Rc::downgrade(&state), state.undo.wakeup());
         keep_running(move || undo::serve(weak.clone(), Rc::clone(&wakeup)));
         self.states.borrow_mut().insert(Arc::as_ptr(endpoint), Rc::clone(&state));
         if self.next_sweep.get().is_none() {

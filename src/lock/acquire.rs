@@ -30,8 +30,8 @@ use crate::protocol::command::{self, Comparison, EXTEND, ScriptCall};
 use crate::time::budget::Budget;
 use crate::time::clock::Moment;
 
+pub use look::KeyState;
 use look::Look;
-pub use look::Sight;
 
 /// What the key is wanted for. Decides what is retried and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub enum Attempt {
     /// The key holds our value, and the lease is certain.
     Acquired(Sent),
     /// Somebody holds the key.
-    Table(Sight),
+    Held(KeyState),
     /// Redis set the key, but the reply came after the end of the lease. The key is released.
     TooLate,
     /// The caller has left before redis answered.
@@ -68,13 +68,12 @@ struct Tried {
     reply: Result<Value, NoReply>,
 }
 
-/// Serves a `lock`. Nearly always one reply settles it, and then it is handled right where the reply is read. A task is
-/// made only for the rest.
+/// Serves a `lock`. Nearly always one reply settles it, right where it is read. Only the rest needs a task.
 pub fn lock(state: &Rc<EndpointState>, ticket: Ticket, settings: Arc<Settings>, resource: &str) {
     let key = settings.key_of(resource);
     let Some(pipeline) = state.supervisor.current().filter(|_| settings.min_replicas == 0) else {
         let state = Rc::clone(state);
-        tokio::task::spawn_local(go_on(state, ticket, settings, key, None));
+        tokio::task::spawn_local(finish(state, ticket, settings, key, None));
         return;
     };
     let sent = match Sent::now(key, settings) {
@@ -95,13 +94,13 @@ pub fn lock(state: &Rc<EndpointState>, ticket: Ticket, settings: Arc<Settings>, 
         reply => {
             let (settings, key) = (Arc::clone(&sent.claim.settings), sent.claim.key().to_owned());
             let tried = Box::new(Tried { pipeline, sent, look: None, replication: None, began, reply });
-            tokio::task::spawn_local(go_on(state, ticket, settings, key, Some(tried)));
+            tokio::task::spawn_local(finish(state, ticket, settings, key, Some(tried)));
         }
     });
 }
 
 /// The rest of a `lock` that one reply did not settle.
-async fn go_on(
+async fn finish(
     state: Rc<EndpointState>,
     ticket: Ticket,
     settings: Arc<Settings>,
@@ -111,7 +110,7 @@ async fn go_on(
     let acquisition = Acquisition::new(&state, &settings, &key, Purpose::Lock, tried.as_deref());
     let result = match acquisition.run(pin!(pending()), tried).await {
         Ok(Attempt::Acquired(sent)) => return renew::keep(&state, sent, ticket),
-        Ok(Attempt::Table(_)) => {
+        Ok(Attempt::Held(_)) => {
             let holder = Box::pin(holder_for_log(&state, &settings, &key)).await;
             Ok(Answer::Taken { holder })
         }
@@ -161,7 +160,7 @@ struct Acquisition<'call> {
     purpose: Purpose,
     attempts: Attempts<'call>,
     /// A value whose SET has no reply. Whether the key holds it must be found out before the next try.
-    open: Option<Sent>,
+    unknown: Option<Sent>,
 }
 
 impl<'call> Acquisition<'call> {
@@ -180,12 +179,12 @@ impl<'call> Acquisition<'call> {
         };
         let attempts = Attempts::new(state, settings, budget);
         let attempts = if purpose == Purpose::Lock { attempts } else { attempts.outlasting_memory() };
-        Self { state, settings, key, purpose, attempts, open: None }
+        Self { state, settings, key, purpose, attempts, unknown: None }
     }
 
     async fn run(mut self, left: Left<'_>, tried: Option<Box<Tried>>) -> Result<Attempt, Error> {
         let result = self.repeat(left, tried).await;
-        if let Some(sent) = self.open.take() {
+        if let Some(sent) = self.unknown.take() {
             undo::discard(self.state, sent);
         }
         result
@@ -205,19 +204,19 @@ impl<'call> Acquisition<'call> {
                 () = &mut left => return Ok(Attempt::Unwanted),
                 pipeline = self.attempts.connection(patience) => pipeline?,
             };
-            if let Some(sent) = self.open.take() {
+            if let Some(sent) = self.unknown.take() {
                 match Box::pin(self.find_out(&pipeline, sent)).await? {
-                    Some(attempt) => return Ok(self.answered(attempt)),
+                    Some(attempt) => return Ok(self.note_answer(attempt)),
                     None => continue,
                 }
             }
             if let Some(attempt) = Box::pin(self.attempt(pipeline)).await? {
-                return Ok(self.answered(attempt));
+                return Ok(self.note_answer(attempt));
             }
         }
     }
 
-    fn answered(&self, attempt: Attempt) -> Attempt {
+    fn note_answer(&self, attempt: Attempt) -> Attempt {
         if self.purpose != Purpose::Lock {
             self.attempts.answered();
         }
@@ -280,7 +279,9 @@ impl<'call> Acquisition<'call> {
         let mut error = no_reply.to_error(self.settings, "SET", self.key);
         match no_reply {
             NoReply::Refused(_) | NoReply::Unsent(_) | NoReply::Overdue => {}
-            NoReply::Dropped if sent.can_be_asked_about() => self.open = Some(sent.unanswered_on(&pipeline)),
+            NoReply::Dropped if sent.can_be_asked_about() => {
+                self.unknown = Some(sent.unanswered_on(&pipeline));
+            }
             // Asking about this value would break the next connection as well.
             NoReply::Dropped => return Err(error),
             NoReply::TimedOut => error = timed_out(self.state, &pipeline, sent),
@@ -290,34 +291,33 @@ impl<'call> Acquisition<'call> {
     }
 
     async fn held(&self, pipeline: &Rc<Pipeline>, look: Option<Look>) -> Attempt {
-        Attempt::Table(match look {
-            Some(look) => Box::pin(look.see(self.state, pipeline)).await,
-            None => Sight::default(),
+        Attempt::Held(match look {
+            Some(look) => Box::pin(look.finish(self.state, pipeline)).await,
+            None => KeyState::default(),
         })
     }
 
     /// The reply to a SET was lost with its connection: asks redis whether the key holds the value. `None` means retry:
-    /// this question if the value is in `open` again, else the SET.
+    /// this question if the value is in `unknown` again, else the SET.
     async fn find_out(&mut self, pipeline: &Rc<Pipeline>, sent: Sent) -> Result<Option<Attempt>, Error> {
         let is_closed = sent.has_run_or_never_will(pipeline).await;
         if let Err(last) = self.attempts.check_time() {
-            self.open = Some(sent);
+            self.unknown = Some(sent);
             return Err(last);
         }
-        // An extend, because only a master accepts it: a server that was demoted has an outdated copy. It also starts
-        // the lease anew.
+        // An extend, because only a master accepts it: a demoted server's copy is outdated. It also restarts the lease.
         let (when, ttl) = (Moment::now(), Some(self.settings.terms.ttl));
         let call = ScriptCall { claim: &sent.claim, ttl, next: None };
         let is_ours = match pipeline.compare(Lane::Regular, &EXTEND, &call, self.attempts.remaining()).await {
             Ok(found) => found == Comparison::Ours,
             Err(no_reply) => {
                 let error = no_reply.to_error(self.settings, EXTEND.name, self.key);
-                self.open = Some(sent);
+                self.unknown = Some(sent);
                 // A waiter retries with a new SET. If the failure is final, the reply to that will say so.
                 let is_given_up = self.purpose != Purpose::Lock && error.class() == Class::Final;
                 if !is_given_up {
                     self.attempts.failed(pipeline, &no_reply, error).await?;
-                } else if let Some(sent) = self.open.take() {
+                } else if let Some(sent) = self.unknown.take() {
                     undo::discard(self.state, sent);
                 }
                 return Ok(None);
@@ -352,8 +352,7 @@ impl<'call> Acquisition<'call> {
 /// Sends one try and waits for its reply.
 async fn attempt(pipeline: Rc<Pipeline>, sent: Sent, looks: bool, limit: Duration) -> Tried {
     let began = Instant::now();
-    // The commands are queued back to back, so nothing is written between them: the watch is on the state that the SET
-    // finds.
+    // Queued back to back, so nothing is written in between: the watch is on the state that the SET finds.
     let looks = looks && pipeline.tells_changes.get();
     let look = looks.then(|| Look::start(&pipeline, sent.claim.key(), limit));
     let lane = if look.is_some() { Lane::Joined } else { Lane::Regular };

@@ -316,6 +316,6 @@ impl Drop for EndpointState {
     fn drop(&mut self) {
         // Those who work for it find that it is gone.
         self.earlier.notify_one();
-        self.undo.bell().notify_one();
+        self.undo.wakeup().notify_one();
     }
 }

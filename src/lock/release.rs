@@ -37,10 +37,10 @@ pub enum Outcome {
 
 /// The most consecutive in-process hand-overs of a key. Then it is deleted, so that waiters of other processes get a
 /// turn.
-const MOST_HAND_OVERS: u32 = 10;
+const MAX_HAND_OVERS: u32 = 10;
 
 /// The waiter of this process that gets the key, and the value for it.
-struct Heir {
+struct NextHolder {
     queue: Rc<WaitQueue>,
     head: Head,
     sent: Sent,
@@ -48,12 +48,12 @@ struct Heir {
 
 /// Marks the release as failed when it is dropped before the release has ended, also by a panic. The reservation is not
 /// renewed any more, because its caller is done with it: it lapses, unless it is released after all.
-struct Asked {
+struct FailureGuard {
     state: Rc<EndpointState>,
     reservation: Arc<Reservation>,
 }
 
-impl Drop for Asked {
+impl Drop for FailureGuard {
     fn drop(&mut self) {
         self.reservation.release_failed();
         self.state.update(self.reservation.id, |_| {});
@@ -64,9 +64,9 @@ impl Drop for Asked {
 struct Release {
     state: Rc<EndpointState>,
     reservation: Arc<Reservation>,
-    heir: Option<Heir>,
+    next_holder: Option<NextHolder>,
     hand_overs: u32,
-    asked: Asked,
+    guard: FailureGuard,
 }
 
 /// A try that has a reply: the connection, when the call sent its first command, and the reply.
@@ -84,11 +84,11 @@ pub fn release(
     let mut hand_overs = 0;
     // Takes it off the schedule: nothing is due while the release is pending.
     state.update(reservation.id, |held| hand_overs = held.hand_overs);
-    let heir = heir_of(state, reservation.key(), hand_overs);
-    let asked = Asked { state: Rc::clone(state), reservation: Arc::clone(&reservation) };
-    let release = Release { state: Rc::clone(state), reservation, heir, hand_overs, asked };
+    let next_holder = next_holder_for(state, reservation.key(), hand_overs);
+    let guard = FailureGuard { state: Rc::clone(state), reservation: Arc::clone(&reservation) };
+    let release = Release { state: Rc::clone(state), reservation, next_holder, hand_overs, guard };
     let Some(pipeline) = release.state.supervisor.current() else {
-        tokio::task::spawn_local(async move { done(release.go_on(None).await) });
+        tokio::task::spawn_local(async move { done(release.finish(None).await) });
         return;
     };
     let (script, call) = release.script();
@@ -98,9 +98,9 @@ pub fn release(
         match reply.as_ref().ok().and_then(comparison_of) {
             Some(Comparison::Ours) => done(release.freed(Comparison::Ours)),
             _ => {
-                tokio::task::spawn_local(
-                    async move { done(release.go_on(Some((pipeline, began, reply))).await) },
-                );
+                tokio::task::spawn_local(async move {
+                    done(release.finish(Some((pipeline, began, reply))).await);
+                });
             }
         }
     });
@@ -108,7 +108,7 @@ pub fn release(
 
 impl Release {
     /// The rest of a release that one reply did not settle.
-    async fn go_on(self, tried: Option<Tried>) -> Outcome {
+    async fn finish(self, tried: Option<Tried>) -> Outcome {
         match self.compare_and_free(tried).await {
             Ok(found) => self.freed(found),
             Err(error) => Outcome::Failed(self.reservation.key().into(), error),
@@ -117,14 +117,14 @@ impl Release {
 
     /// Ends the reservation after redis has answered.
     fn freed(self, found: Comparison) -> Outcome {
-        let Self { state, reservation, heir, hand_overs, asked } = self;
+        let Self { state, reservation, next_holder, hand_overs, guard } = self;
         fail_point!("freed", reservation.key());
         state.take(reservation.id);
         reservation.release_ended();
-        drop(asked);
-        match (&found, heir) {
-            (Comparison::Ours, Some(heir)) => hand_over(&state, heir),
-            (_, _) => plainly_freed(&state, reservation.key(), hand_overs),
+        drop(guard);
+        match (&found, next_holder) {
+            (Comparison::Ours, Some(next_holder)) => hand_over(&state, next_holder),
+            (_, _) => freed_for_all(&state, reservation.key(), hand_overs),
         }
         match found {
             Comparison::Ours | Comparison::Freed => Outcome::Released,
@@ -141,9 +141,9 @@ impl Release {
         // The connections on which the next holder's value may have been set without our knowing.
         let mut unanswered = Vec::new();
         let result = self.repeat(tried, &mut unanswered).await;
-        if let (Err(_), Some(heir)) = (&result, &self.heir) {
+        if let (Err(_), Some(next_holder)) = (&result, &self.next_holder) {
             for pipeline in unanswered {
-                undo::discard(&self.state, heir.sent.clone().unanswered_on(&pipeline));
+                undo::discard(&self.state, next_holder.sent.clone().unanswered_on(&pipeline));
             }
         }
         result
@@ -185,9 +185,9 @@ impl Release {
 
     fn script(&self) -> (&'static Script, ScriptCall<'_>) {
         let claim = &self.reservation.claim;
-        match &self.heir {
+        match &self.next_holder {
             None => (&RELEASE, ScriptCall { claim, ttl: None, next: None }),
-            Some(Heir { sent, .. }) => {
+            Some(NextHolder { sent, .. }) => {
                 let (ttl, next) = (Some(sent.settings().terms.ttl), Some(&sent.claim));
                 (&HAND_OVER, ScriptCall { claim, ttl, next })
             }
@@ -196,19 +196,19 @@ impl Release {
 }
 
 /// The first waiter of the local queue; `None` when it is the turn of other processes.
-fn heir_of(state: &EndpointState, key: &str, hand_overs: u32) -> Option<Heir> {
-    if hand_overs >= MOST_HAND_OVERS {
+fn next_holder_for(state: &EndpointState, key: &str, hand_overs: u32) -> Option<NextHolder> {
+    if hand_overs >= MAX_HAND_OVERS {
         return None;
     }
     let queue = state.queues.borrow().get(key).cloned()?;
     // A waiter that wants replicas takes its lock itself.
     let head = queue.head().filter(|head| head.settings.min_replicas == 0)?;
     let sent = Sent { hand_overs: hand_overs + 1, ..Sent::now(key, Arc::clone(&head.settings)).ok()? };
-    Some(Heir { queue, head, sent })
+    Some(NextHolder { queue, head, sent })
 }
 
-fn hand_over(state: &Rc<EndpointState>, heir: Heir) {
-    let Heir { queue, head, sent } = heir;
+fn hand_over(state: &Rc<EndpointState>, next_holder: NextHolder) {
+    let NextHolder { queue, head, sent } = next_holder;
     let is_certain = Moment::now() < Lease::begin(sent.settings().terms, sent.when).certain_until();
     let waiter = is_certain.then(|| queue.leave(head.arrival)).flatten();
     match waiter {
@@ -219,10 +219,10 @@ fn hand_over(state: &Rc<EndpointState>, heir: Heir) {
 }
 
 /// The key was deleted, or somebody else has it.
-fn plainly_freed(state: &EndpointState, key: &str, hand_overs: u32) {
+fn freed_for_all(state: &EndpointState, key: &str, hand_overs: u32) {
     // Without reports of changes, other processes are too slow to use their turn.
     let is_told = state.supervisor.current().is_some_and(|pipeline| pipeline.tells_changes.get());
-    if hand_overs >= MOST_HAND_OVERS && is_told {
+    if hand_overs >= MAX_HAND_OVERS && is_told {
         wait::give_others_a_turn(state, key);
     }
     state.changed(key);

@@ -16,10 +16,10 @@ use crate::model::settings::Settings;
 use crate::protocol::command;
 
 /// The longest WAIT. While it runs, redis answers nothing else on this connection.
-const LONGEST: Duration = Duration::from_millis(500);
+const MAX_WAIT: Duration = Duration::from_millis(500);
 
 /// Redis checks ten times a second whether a WAIT is over.
-const LATE: Duration = Duration::from_millis(110);
+const WAIT_GRANULARITY: Duration = Duration::from_millis(110);
 
 /// Waits for the turn to send WAIT; `None` if it has not come within `limit`. Redis holds up everything on a connection
 /// during WAIT, so at most one may be in front of a renewal.
@@ -32,7 +32,7 @@ pub async fn take_turn(state: &EndpointState, limit: Option<Duration>) -> Option
 
 /// A WAIT that was sent right behind a SET.
 pub struct Replication {
-    asked: Pending,
+    reply: Pending,
     limit: Duration,
 }
 
@@ -40,9 +40,9 @@ impl Replication {
     /// Sends it. The reply comes within `remaining`.
     #[must_use]
     pub fn start(pipeline: &Rc<Pipeline>, settings: &Settings, remaining: Duration) -> Self {
-        let limit = (remaining.saturating_sub(LATE) / 2).min(LONGEST);
+        let limit = (remaining.saturating_sub(WAIT_GRANULARITY) / 2).min(MAX_WAIT);
         let command = command::replicated(settings.min_replicas, limit);
-        Self { asked: pipeline.send(Lane::Joined, command, settings.command_timeout), limit }
+        Self { reply: pipeline.send(Lane::Joined, command, settings.command_timeout), limit }
     }
 
     /// Waits for the reply.
@@ -51,7 +51,7 @@ impl Replication {
     /// Too few replicas have the key, or the reply does not say how many.
     /// That too few have it, or why that is not known.
     pub async fn end(self, settings: &Settings, key: &str) -> Result<(), Error> {
-        let reached = match self.asked.reply().await {
+        let reached = match self.reply.reply().await {
             Ok(reply) => command::number_of(&reply).unwrap_or_default(),
             Err(no_reply) => return Err(no_reply.to_error(settings, "WAIT", key)),
         };

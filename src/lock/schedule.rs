@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::time::clock::Moment;
 
 /// The most entries in a run. So few that inserting in the middle costs next to nothing.
-const LONGEST_RUN: usize = 256;
+const MAX_RUN: usize = 256;
 
 /// When a reservation needs attention, and its id. Ordered by time.
 type Entry = (Moment, u64);
@@ -30,8 +30,8 @@ impl Schedule {
         }
         let mut run = self.run_of(entry);
         let mut place = self.runs[run].partition_point(|other| *other < entry);
-        if self.runs[run].len() == LONGEST_RUN {
-            let middle = if place == LONGEST_RUN { LONGEST_RUN } else { LONGEST_RUN / 2 };
+        if self.runs[run].len() == MAX_RUN {
+            let middle = if place == MAX_RUN { MAX_RUN } else { MAX_RUN / 2 };
             let rest = self.runs[run].split_off(middle);
             self.runs.insert(run + 1, rest);
             if place >= middle {

@@ -46,7 +46,7 @@ pub struct Sent {
 
 /// The smallest limit on the length of an argument that redis can be configured with (`proto-max-bulk-len`). A longer
 /// argument may be what broke the connection.
-const SURELY_TAKEN: usize = 1 << 20;
+const SMALLEST_BULK_LIMIT: usize = 1 << 20;
 
 impl Sent {
     /// A new value for a key. The SET must be sent now.
@@ -86,7 +86,7 @@ impl Sent {
     /// hangs up, and would do so again. Such a value is left to its ttl.
     #[must_use]
     pub fn can_be_asked_about(&self) -> bool {
-        self.claim.key().len().max(self.settings().owner.len()) < SURELY_TAKEN
+        self.claim.key().len().max(self.settings().owner.len()) < SMALLEST_BULK_LIMIT
     }
 
     /// True if no command of the old connection can run after what is sent now on `pipeline`. The server is asked once

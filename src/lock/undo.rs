@@ -2,7 +2,7 @@
 //! its lease was lost. No call waits for it.
 //!
 //! One queue for each endpoint, worked off in batches. Failures (the server is gone, demoted, slow, or refuses) are
-//! retried with backoff, at no more than [`MOST_A_SECOND`]. A value whose ttl is over has expired by itself and is
+//! retried with backoff, at no more than [`MAX_COMMANDS_A_SECOND`]. A value whose ttl is over has expired by itself and is
 //! dropped.
 
 use std::cell::RefCell;
@@ -25,15 +25,15 @@ use crate::time::backoff::{Backoff, jittered};
 use crate::time::clock::Moment;
 
 /// The most commands a second of one endpoint's undo.
-const MOST_A_SECOND: u32 = 1_000;
+const MAX_COMMANDS_A_SECOND: u32 = 1_000;
 
 /// The most values in one batch. The first batch at a server, and the first after a failure, is [`FIRST_BATCH`].
-const LARGEST_BATCH: usize = 100;
+const MAX_BATCH: usize = 100;
 const FIRST_BATCH: usize = 10;
 
 /// How long after a key was deleted it is deleted again, if an old connection that could not be closed may still set
 /// it.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const DELETE_AGAIN: Duration = Duration::from_millis(250);
 
 /// A value to delete.
 struct Item {
@@ -47,7 +47,7 @@ struct Item {
 #[derive(Default)]
 pub struct Undo {
     items: RefCell<VecDeque<Item>>,
-    bell: Rc<Notify>,
+    wakeup: Rc<Notify>,
 }
 
 impl Undo {
@@ -65,8 +65,8 @@ impl Undo {
 
     /// Notified when there is something to do, and when the endpoint's state is dropped.
     #[must_use]
-    pub fn bell(&self) -> Rc<Notify> {
-        Rc::clone(&self.bell)
+    pub fn wakeup(&self) -> Rc<Notify> {
+        Rc::clone(&self.wakeup)
     }
 
     fn put(&self, sent: Sent, end: Moment) {
@@ -77,7 +77,7 @@ impl Undo {
 
     fn put_back(&self, item: Item) {
         self.items.borrow_mut().push_back(item);
-        self.bell.notify_one();
+        self.wakeup.notify_one();
     }
 
     /// Drops values that have expired. Returns when the last of the others does.
@@ -129,17 +129,17 @@ pub fn discard_lost(state: &EndpointState, sent: Sent, end: Moment) {
 }
 
 /// Works the queue off until the endpoint's state is dropped.
-pub async fn serve(state: Weak<EndpointState>, bell: Rc<Notify>) {
+pub async fn serve(state: Weak<EndpointState>, wakeup: Rc<Notify>) {
     let mut pace = Pace::default();
     loop {
-        let Some(in_hand) = state.upgrade() else { return };
-        if in_hand.undo.is_needed() {
-            work(&in_hand, &mut pace).await;
+        let Some(strong) = state.upgrade() else { return };
+        if strong.undo.is_needed() {
+            work(&strong, &mut pace).await;
             continue;
         }
         // Does not keep the state alive while it sleeps.
-        drop(in_hand);
-        bell.notified().await;
+        drop(strong);
+        wakeup.notified().await;
     }
 }
 
@@ -157,7 +157,7 @@ impl Default for Pace {
 
 impl Pace {
     fn succeeded(&mut self) {
-        self.size = (self.size * 2).min(LARGEST_BATCH);
+        self.size = (self.size * 2).min(MAX_BATCH);
         self.backoff.reset();
     }
 
@@ -192,7 +192,7 @@ async fn work(state: &Rc<EndpointState>, pace: &mut Pace) {
                     state.changed(item.sent.claim.key());
                 }
                 if !is_certain {
-                    state.undo.put_back(Item { not_before: Instant::now() + jittered(LOOK_AGAIN), ..item });
+                    state.undo.put_back(Item { not_before: Instant::now() + jittered(DELETE_AGAIN), ..item });
                 }
             }
             Err(no_reply) => {
@@ -210,7 +210,7 @@ async fn work(state: &Rc<EndpointState>, pace: &mut Pace) {
     if !has_failed {
         pace.succeeded();
     }
-    sleep_until(began + (Duration::from_secs(1) / MOST_A_SECOND * commands).max(failed)).await;
+    sleep_until(began + (Duration::from_secs(1) / MAX_COMMANDS_A_SECOND * commands).max(failed)).await;
 }
 
 /// The result for one value.
@@ -223,17 +223,17 @@ struct Found {
 
 /// Sends all in one pipeline. In the regular lane, because no undo may overtake its SET.
 async fn try_all(pipeline: &Rc<Pipeline>, batch: Vec<Item>) -> Vec<(Item, Result<Found, NoReply>)> {
-    let mut under_way = Vec::with_capacity(batch.len());
+    let mut in_flight = Vec::with_capacity(batch.len());
     for item in batch {
         fail_point!("undo", item.sent.claim.key());
         let is_certain = item.sent.has_run_or_never_will(pipeline).await;
         let call = ScriptCall { claim: &item.sent.claim, ttl: None, next: None };
         let limit = item.sent.settings().command_timeout;
         let reply = pipeline.send(Lane::Regular, RELEASE.by_hash(&call), limit);
-        under_way.push((item, is_certain, reply));
+        in_flight.push((item, is_certain, reply));
     }
-    let mut results = Vec::with_capacity(under_way.len());
-    for (item, is_certain, reply) in under_way {
+    let mut results = Vec::with_capacity(in_flight.len());
+    for (item, is_certain, reply) in in_flight {
         let reply = reply.reply().await;
         let was_resent = crate::connection::reply::is_unknown_script(&reply);
         let call = ScriptCall { claim: &item.sent.claim, ttl: None, next: None };

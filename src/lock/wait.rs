@@ -10,40 +10,40 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::lock::acquire::{Attempt, Purpose, Sight, acquire};
+use crate::lock::acquire::{Attempt, KeyState, Purpose, acquire};
 use crate::lock::endpoint_state::EndpointState;
 use crate::lock::renew;
 use crate::lock::undo;
-use crate::lock::wait_queue::{Alarm, Head, WaitQueue, Waiter};
+use crate::lock::wait_queue::{Head, TimeoutTask, WaitQueue, Waiter};
 use crate::model::answer::{Event, Ticket};
 use crate::model::error::Error;
 use crate::model::refusal::Class;
 use crate::model::settings::Settings;
 
 /// Poll interval of a waiter that nothing else wakes: as in 0.4.0, but jittered.
-const POLL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The most polls of one connection while the server reports changes. The polls of 100,000 waiters are only the safety
 /// net then. With other commands they stay below 1,000.
-const MOST_POLLS_A_SECOND: u32 = 900;
+const MAX_POLLS_A_SECOND: u32 = 900;
 
 /// Looks that find the key held are spaced out if they follow one another within this time.
-const CLOSE: Duration = Duration::from_millis(20);
+const CLOSE_TOGETHER: Duration = Duration::from_millis(20);
 
 /// The longest pause before a look while the key keeps changing.
-const LONGEST_PAUSE: Duration = Duration::from_millis(4);
+const MAX_BUSY_PAUSE: Duration = Duration::from_millis(4);
 
 /// How long this process leaves a key to waiters of other processes: longer than their pause before a look.
 const TURN_OF_OTHERS: Duration = Duration::from_millis(6);
 
 /// Minimum pause between two looks that found the key unchanged, once there have been enough of them.
-const SHORTEST_IN_VAIN: Duration = Duration::from_millis(64);
+const MIN_UNCHANGED_PAUSE: Duration = Duration::from_millis(64);
 
 /// The runtime's timers may fire this late.
-const TIMER: Duration = Duration::from_millis(1);
+const TIMER_GRANULARITY: Duration = Duration::from_millis(1);
 
 /// Two readings of a key's expiry that differ by less are the same: each is counted from when its reply came.
-const SAME: Duration = Duration::from_millis(20);
+const SAME_EXPIRY: Duration = Duration::from_millis(20);
 
 /// Joins the queue for a resource. The waiter leaves it when it has the lock, after `timeout`, or by [`cancel`].
 pub fn wait(
@@ -63,9 +63,9 @@ pub fn wait(
         queue
     });
     let grace = settings.command_timeout;
-    let arrival = queue.join(Waiter { ticket, instance, settings, has_tried: false, alarm: None });
+    let arrival = queue.join(Waiter { ticket, instance, settings, has_tried: false, timeout_task: None });
     if let Some(timeout) = timeout {
-        let alarm = tokio::task::spawn_local({
+        let timeout_task = tokio::task::spawn_local({
             let queue = Rc::clone(&queue);
             async move {
                 sleep(timeout).await;
@@ -76,7 +76,7 @@ pub fn wait(
                 }
             }
         });
-        queue.set_alarm(arrival, Alarm(alarm.abort_handle()));
+        queue.set_timeout_task(arrival, TimeoutTask(timeout_task.abort_handle()));
     }
 }
 
@@ -116,9 +116,9 @@ pub fn give_others_a_turn(state: &EndpointState, key: &str) {
 
 /// Serves a queue until its last waiter has left.
 async fn serve(state: Rc<EndpointState>, queue: Rc<WaitQueue>) {
-    let _guard = Closing { state: Rc::clone(&state), queue: Rc::clone(&queue) };
+    let _guard = QueueGuard { state: Rc::clone(&state), queue: Rc::clone(&queue) };
     let mut watch: Option<Watch> = None;
-    let mut looks = Looks::default();
+    let mut pacer = LookPacer::default();
     while let Some(head) = queue.head() {
         if let Some(end) = state.turn_of_others(&queue.key) {
             sleep_until(end).await;
@@ -138,21 +138,21 @@ async fn serve(state: Rc<EndpointState>, queue: Rc<WaitQueue>) {
                     None => undo::discard(&state, sent),
                 }
             }
-            Ok(Attempt::Table(sight)) => {
+            Ok(Attempt::Held(key_state)) => {
                 if queue.was_tried(&head) {
-                    tell_attempt(&state, &head, &queue, &sight);
+                    tell_attempt(&state, &head, &queue, &key_state);
                 }
                 // A plain poll neither begins a watch nor ends one.
                 let seen = watch.take().unwrap_or_else(|| {
-                    let seen = Watch::begin(&sight);
-                    looks.found(sight, seen.end);
+                    let seen = Watch::begin(&key_state);
+                    pacer.found(key_state, seen.end);
                     seen
                 });
                 let was_woken = rest_until(&queue, changes, seen.rest(&state)).await;
                 if queue.changes() == changes && !seen.is_over() {
-                    watch = seen.is_told.then_some(seen);
+                    watch = seen.is_watched.then_some(seen);
                 } else if was_woken {
-                    looks.space_out(&state).await;
+                    pacer.space_out(&state).await;
                 }
             }
             Ok(Attempt::TooLate | Attempt::Unwanted) => watch = None,
@@ -167,14 +167,14 @@ async fn serve(state: Rc<EndpointState>, queue: Rc<WaitQueue>) {
 /// What was read of a held key. Valid until the key changes.
 struct Watch {
     /// The server will report a change of the key.
-    is_told: bool,
+    is_watched: bool,
     /// When its ttl ends. Redis may report that late: it finds expired keys by sampling.
     end: Option<Instant>,
 }
 
 impl Watch {
-    fn begin(sight: &Sight) -> Self {
-        Self { is_told: sight.is_watched, end: sight.time_left.map(|left| Instant::now() + left) }
+    fn begin(key_state: &KeyState) -> Self {
+        Self { is_watched: key_state.is_watched, end: key_state.time_left.map(|left| Instant::now() + left) }
     }
 
     fn is_over(&self) -> bool {
@@ -184,8 +184,9 @@ impl Watch {
     /// The sleep until the next poll. It ends just before the ttl does, if that is sooner; from there on the key is
     /// tried without pause.
     fn rest(&self, state: &EndpointState) -> Duration {
-        let poll = poll_interval(state, self.is_told);
-        self.end.map_or(poll, |end| poll.min(end.saturating_duration_since(Instant::now() + TIMER)))
+        let poll = poll_interval(state, self.is_watched);
+        self.end
+            .map_or(poll, |end| poll.min(end.saturating_duration_since(Instant::now() + TIMER_GRANULARITY)))
     }
 }
 
@@ -205,7 +206,7 @@ async fn rest_until(queue: &WaitQueue, changes: u64, rest: Duration) -> bool {
 fn poll_interval(state: &EndpointState, is_watched: bool) -> Duration {
     let queues = if is_watched { state.queues.borrow().len() } else { 0 };
     let queues = u32::try_from(queues).unwrap_or(u32::MAX);
-    let stretched = POLL.max(POLL / MOST_POLLS_A_SECOND * queues);
+    let stretched = POLL_INTERVAL.max(POLL_INTERVAL / MAX_POLLS_A_SECOND * queues);
     stretched.mul_f64(0.9 + fastrand::f64() / 5.0)
 }
 
@@ -215,34 +216,34 @@ fn poll_interval(state: &EndpointState, is_watched: bool) -> Duration {
 /// look each time. And if the server's tracking table is too small for all watched keys, each look ends the watch of
 /// another key, whose look ends a third: such reports tell of no change, and are answered ever later.
 #[derive(Default)]
-struct Looks {
-    in_a_row: u32,
-    in_vain: u32,
+struct LookPacer {
+    close_together: u32,
+    unchanged: u32,
     last: Option<Instant>,
     holder: Option<String>,
     end: Option<Instant>,
 }
 
-impl Looks {
+impl LookPacer {
     /// Notes the result of a look: the holder, and when the key's ttl ends.
-    fn found(&mut self, sight: Sight, end: Option<Instant>) {
+    fn found(&mut self, key_state: KeyState, end: Option<Instant>) {
         let same_end = match (self.end, end) {
-            (Some(before), Some(now)) => before.max(now) - before.min(now) < SAME,
+            (Some(before), Some(now)) => before.max(now) - before.min(now) < SAME_EXPIRY,
             (before, now) => before.is_none() && now.is_none(),
         };
-        let is_news = self.last.is_none() || !same_end || self.holder != sight.holder;
-        self.in_vain = if is_news { 0 } else { self.in_vain + 1 };
-        self.holder = sight.holder;
+        let is_news = self.last.is_none() || !same_end || self.holder != key_state.holder;
+        self.unchanged = if is_news { 0 } else { self.unchanged + 1 };
+        self.holder = key_state.holder;
         self.end = end;
     }
 
     async fn space_out(&mut self, state: &EndpointState) {
-        let is_close = self.last.is_some_and(|last| last.elapsed() < CLOSE);
-        self.in_a_row = if is_close { self.in_a_row + 1 } else { 0 };
-        let busy = doubled(self.in_a_row).min(LONGEST_PAUSE);
-        let vain = doubled(self.in_vain).min(longest_in_vain(state));
-        if !busy.max(vain).is_zero() {
-            sleep(busy.max(vain)).await;
+        let is_close = self.last.is_some_and(|last| last.elapsed() < CLOSE_TOGETHER);
+        self.close_together = if is_close { self.close_together + 1 } else { 0 };
+        let busy = doubled(self.close_together).min(MAX_BUSY_PAUSE);
+        let unchanged = doubled(self.unchanged).min(max_unchanged_pause(state));
+        if !busy.max(unchanged).is_zero() {
+            sleep(busy.max(unchanged)).await;
         }
         self.last = Some(Instant::now());
     }
@@ -250,9 +251,9 @@ impl Looks {
 
 /// The longest pause between looks that find nothing new: until those of one connection together are no more than its
 /// polls may be.
-fn longest_in_vain(state: &EndpointState) -> Duration {
+fn max_unchanged_pause(state: &EndpointState) -> Duration {
     let queues = u32::try_from(state.queues.borrow().len()).unwrap_or(u32::MAX);
-    (Duration::from_secs(1) / MOST_POLLS_A_SECOND * queues).clamp(SHORTEST_IN_VAIN, POLL)
+    (Duration::from_secs(1) / MAX_POLLS_A_SECOND * queues).clamp(MIN_UNCHANGED_PAUSE, POLL_INTERVAL)
 }
 
 /// Zero for the first two, then 1, 2, 4 … ms.
@@ -260,14 +261,14 @@ fn doubled(times: u32) -> Duration {
     times.checked_sub(3).map_or(Duration::ZERO, |power| Duration::from_millis(1 << power.min(10)))
 }
 
-fn tell_attempt(state: &EndpointState, head: &Head, queue: &WaitQueue, sight: &Sight) {
+fn tell_attempt(state: &EndpointState, head: &Head, queue: &WaitQueue, key_state: &KeyState) {
     let level = head.settings.log_level;
     if let Some(reason) = state.supervisor.take_why_no_pushes() {
         let endpoint = state.supervisor.endpoint.to_string();
         head.caller.report(level, Event::PollingOnly { call: head.call, endpoint, reason });
     }
     let (call, key) = (head.call, Arc::clone(&queue.key));
-    head.caller.report(level, Event::Attempted { call, key, holder: sight.holder.clone() });
+    head.caller.report(level, Event::Attempted { call, key, holder: key_state.holder.clone() });
 }
 
 /// Answers waiters with a failure that waiting does not mend. A failure of the connection is every waiter's; the
@@ -286,12 +287,12 @@ fn fail(queue: &WaitQueue, head: &Head, error: &Error) {
 
 /// Ensures that no queue with waiters is left without a task, however the task ends. After a panic the call of the
 /// first waiter fails, and a new task serves the others.
-struct Closing {
+struct QueueGuard {
     state: Rc<EndpointState>,
     queue: Rc<WaitQueue>,
 }
 
-impl Drop for Closing {
+impl Drop for QueueGuard {
     fn drop(&mut self) {
         if std::thread::panicking()
             && let Some(head) = self.queue.head()

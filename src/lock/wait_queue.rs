@@ -22,13 +22,13 @@ pub struct Waiter {
     /// It was the head, and one of its tries was answered.
     pub has_tried: bool,
     /// Ends its wait when `timeout` is over; dropped with the waiter.
-    pub alarm: Option<Alarm>,
+    pub timeout_task: Option<TimeoutTask>,
 }
 
 /// The task that ends a wait when its timeout is over. Dropping this aborts it.
-pub struct Alarm(pub AbortHandle);
+pub struct TimeoutTask(pub AbortHandle);
 
-impl Drop for Alarm {
+impl Drop for TimeoutTask {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -36,7 +36,7 @@ impl Drop for Alarm {
 
 /// The waiters, in the order in which they came.
 #[derive(Default)]
-struct Line {
+struct Waiters {
     /// By a number that counts up, so that removing one from the middle is cheap.
     by_arrival: BTreeMap<u64, Waiter>,
     /// The numbers, by environment and call.
@@ -48,7 +48,7 @@ struct Line {
 pub struct WaitQueue {
     /// The key.
     pub key: Arc<str>,
-    waiters: RefCell<Line>,
+    waiters: RefCell<Waiters>,
     woken: Notify,
     /// How often the key has changed, as far as we know. A report of a change can arrive before the reply that it
     /// outdates. So whoever reads the key compares this before and after.
@@ -87,18 +87,18 @@ impl WaitQueue {
 
     /// Adds a waiter at the end. Returns its number, which is never reused.
     pub fn join(&self, waiter: Waiter) -> u64 {
-        let mut line = self.waiters.borrow_mut();
-        let arrival = line.next;
-        line.next += 1;
-        line.arrivals.insert((waiter.ticket.caller.environment, waiter.ticket.call), arrival);
-        line.by_arrival.insert(arrival, waiter);
+        let mut waiters = self.waiters.borrow_mut();
+        let arrival = waiters.next;
+        waiters.next += 1;
+        waiters.arrivals.insert((waiter.ticket.caller.environment, waiter.ticket.call), arrival);
+        waiters.by_arrival.insert(arrival, waiter);
         arrival
     }
 
     /// Sets the task that ends this waiter's wait.
-    pub fn set_alarm(&self, arrival: u64, alarm: Alarm) {
+    pub fn set_timeout_task(&self, arrival: u64, timeout_task: TimeoutTask) {
         if let Some(waiter) = self.waiters.borrow_mut().by_arrival.get_mut(&arrival) {
-            waiter.alarm = Some(alarm);
+            waiter.timeout_task = Some(timeout_task);
         }
     }
 
@@ -113,8 +113,8 @@ impl WaitQueue {
     /// The first waiter.
     #[must_use]
     pub fn head(&self) -> Option<Head> {
-        let line = self.waiters.borrow();
-        line.by_arrival.first_key_value().map(|(&arrival, waiter)| Head {
+        let waiters = self.waiters.borrow();
+        waiters.by_arrival.first_key_value().map(|(&arrival, waiter)| Head {
             arrival,
             call: waiter.ticket.call,
             caller: Arc::clone(&waiter.ticket.caller),
@@ -154,10 +154,10 @@ impl WaitQueue {
 
     /// Removes a waiter: the head when it is served, any when its time is up. `None` if it has left before.
     pub fn leave(&self, arrival: u64) -> Option<Waiter> {
-        let mut line = self.waiters.borrow_mut();
-        let waiter = line.by_arrival.remove(&arrival)?;
-        line.arrivals.remove(&(waiter.ticket.caller.environment, waiter.ticket.call));
-        if line.by_arrival.first_key_value().is_none_or(|(&first, _)| first > arrival) {
+        let mut waiters = self.waiters.borrow_mut();
+        let waiter = waiters.by_arrival.remove(&arrival)?;
+        waiters.arrivals.remove(&(waiter.ticket.caller.environment, waiter.ticket.call));
+        if waiters.by_arrival.first_key_value().is_none_or(|(&first, _)| first > arrival) {
             // The new head must not sleep on with the old one's settings.
             self.woken.notify_one();
         }
@@ -172,12 +172,12 @@ impl WaitQueue {
 
     /// Removes every waiter that `fits`.
     pub fn leave_all(&self, fits: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
-        let mut line = self.waiters.borrow_mut();
+        let mut waiters = self.waiters.borrow_mut();
         let (gone, stay): (BTreeMap<_, _>, _) =
-            std::mem::take(&mut line.by_arrival).into_iter().partition(|(_, waiter)| fits(waiter));
-        line.by_arrival = stay;
+            std::mem::take(&mut waiters.by_arrival).into_iter().partition(|(_, waiter)| fits(waiter));
+        waiters.by_arrival = stay;
         for waiter in gone.values() {
-            line.arrivals.remove(&(waiter.ticket.caller.environment, waiter.ticket.call));
+            waiters.arrivals.remove(&(waiter.ticket.caller.environment, waiter.ticket.call));
         }
         self.woken.notify_one();
         gone.into_values().collect()

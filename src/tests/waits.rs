@@ -38,7 +38,7 @@ fn a_wait_that_is_over_leaves_no_timer_behind() {
             if is_cancelled {
                 crate::lock::wait::cancel(&state, key, environment, call);
             }
-            // The alarm has the queue in hand: it is gone when the alarm is.
+            // The timeout task holds the queue, so the queue is dropped only after it.
             for _ in 0..2_000 {
                 if queue.upgrade().is_none() {
                     break;

@@ -13,7 +13,7 @@ use crate::protocol::command;
 
 /// What a waiter read of a key that somebody holds.
 #[derive(Debug, Default)]
-pub struct Sight {
+pub struct KeyState {
     /// The holder's value, if it was read.
     pub holder: Option<String>,
     /// How long the key will live, if that was read and the key has a ttl.
@@ -40,14 +40,14 @@ impl Look {
     }
 
     /// Waits for the replies; they come before that to the SET. A reply that is missing leaves its field empty.
-    pub async fn see(self, state: &Rc<EndpointState>, pipeline: &Rc<Pipeline>) -> Sight {
+    pub async fn finish(self, state: &Rc<EndpointState>, pipeline: &Rc<Pipeline>) -> KeyState {
         let watch = self.watch.reply().await;
         let read = self.read.reply().await;
         let time_left = self.time_left.reply().await;
         if let Err(NoReply::Refused(error)) = &watch {
             state.supervisor.set_why_no_pushes(pipeline, words_of(error));
         }
-        Sight {
+        KeyState {
             holder: read.as_ref().ok().and_then(command::holder_of),
             time_left: time_left.ok().as_ref().and_then(command::duration_of),
             // The read of a key of another type is refused, but it starts a watch all the same.
