@@ -1,8 +1,9 @@
-//! Keeps the first bytes that a server sends, so that whoever answers in another way than redis does is quoted.
+//! Keeps the first bytes that a server sends, so that an error can quote a server that answers otherwise than redis
+//! does.
 //!
-//! Redis that has no room for a client writes `-ERR max number of clients reached` and closes. The commands of the
-//! handshake are then answered by the broken connection, and the crate has nothing to say of the line. And what is no redis
-//! says so best in its own words. But it may send back ours, with the password in them.
+//! Redis that is full writes `-ERR max number of clients reached` and closes. The commands of the handshake then fail
+//! with the broken connection, and the crate does not report that line. A server that is no redis is best described by
+//! its own words. But it may echo ours, and the password in them.
 
 use std::io;
 use std::pin::Pin;
@@ -14,21 +15,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::model::quote::quoted;
 
-/// More than the longest refusal, less than what would matter.
+/// The most bytes that are kept. The longest refusal is shorter.
 const MOST_BYTES: usize = 256;
 
-/// What an answer looks like before it is read.
+/// What kind of server has answered, by its first bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// Nothing came.
+    /// Nothing was received.
     Nothing,
-    /// Redis may well begin so.
+    /// Redis may begin so.
     Redis,
     /// A TLS record.
     Tls,
-    /// The commands that were sent.
+    /// The commands that were sent to it.
     Echo,
-    /// The first line of something else, where it can be shown.
+    /// Something else. Its first line, if that can be shown.
     Foreign(Option<String>),
 }
 
@@ -38,12 +39,12 @@ struct Beginning {
     is_over: AtomicBool,
 }
 
-/// The first bytes that were read, shared with whoever shakes hands.
+/// The first bytes that were read. Clones share them with the handshake.
 #[derive(Clone, Default)]
 pub struct Banner(Arc<Beginning>);
 
 impl Banner {
-    /// The server's first line, if it is a refusal: without its `-`.
+    /// The server's first line without its `-`, if it is a refusal.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
         let bytes = self.bytes();
@@ -51,7 +52,7 @@ impl Banner {
         Some(String::from_utf8_lossy(line).into_owned())
     }
 
-    /// Who has answered the beginning of a handshake. What may hold the secret is not shown.
+    /// What kind of server has answered the handshake. A line that may hold the secret is not shown.
     #[must_use]
     pub fn look(&self, secret: Option<&str>) -> Look {
         let bytes = self.bytes();
@@ -65,14 +66,14 @@ impl Banner {
         }
     }
 
-    /// The first line of who was greeted in TLS and answers without it. Nothing secret was sent by then.
+    /// The first line of a server that answers a TLS handshake without TLS. Nothing secret was sent by then.
     #[must_use]
     pub fn words_without_tls(&self) -> Option<String> {
         let bytes = self.bytes();
         if matches!(bytes.first(), Some(20..=23)) { None } else { quoted(&bytes, None) }
     }
 
-    /// The handshake is over: what comes from now on is not kept, and may be as much as it likes.
+    /// The handshake is over: what follows is neither kept nor limited.
     pub fn end(&self) {
         self.0.is_over.store(true, Ordering::Relaxed);
     }
@@ -88,7 +89,7 @@ impl Banner {
     }
 }
 
-/// True for an array that begins with a command of a handshake.
+/// True for an array that begins with a command of the handshake.
 fn is_echo(bytes: &[u8]) -> bool {
     let word = bytes.split(|&byte| byte == b'\n').nth(2).unwrap_or_default();
     let word = String::from_utf8_lossy(word).trim_end().to_ascii_uppercase();
@@ -99,12 +100,12 @@ fn is_echo(bytes: &[u8]) -> bool {
 pub struct Heard<Stream> {
     stream: Stream,
     banner: Banner,
-    /// How many bytes may still come before the handshake is over.
+    /// How many more bytes may come before the handshake is over.
     room: usize,
 }
 
 impl<Stream> Heard<Stream> {
-    /// Keeps the first bytes of `stream` in `greeting`. More than `room` of them before its end are an error.
+    /// Keeps the first bytes of `stream` in `banner`. More than `room` bytes before [`Banner::end`] are an error.
     #[must_use]
     pub fn new(stream: Stream, banner: Banner, room: usize) -> Self {
         Self { stream, banner, room }
@@ -198,7 +199,7 @@ mod tests {
         ] {
             let seen = look(bytes, None);
             let expected = match expected {
-                // The mark of a cut is that of the line, not of what follows it.
+                // The `…` is for the line, not for what follows it.
                 Look::Foreign(Some(text)) => foreign(text.trim_end_matches('…')),
                 other => other,
             };

@@ -1,8 +1,8 @@
-//! Names into addresses, anew at each attempt.
+//! Looks up host names, anew for each attempt to connect.
 //!
-//! The system's resolver blocks, so a look-up has a thread of its own, made here and not by tokio: tokio panics where the
-//! system gives no thread. A resolver that hangs keeps its thread until it answers. So there is one look-up of a name at a
-//! time, which later attempts join, and a few of all names.
+//! The system's resolver blocks, so each look-up has a thread. The thread is made here and not by tokio, which panics
+//! if the system refuses one. A resolver that hangs keeps its thread until it answers. So each name has one look-up at
+//! a time, which later attempts join, and all names together have a few.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -15,24 +15,24 @@ use tokio::time::{Instant, timeout_at};
 use crate::model::endpoint::Host;
 use crate::model::system_error::{in_words, name_of};
 
-/// Most look-ups at a time, each of them a thread.
+/// The most look-ups at a time. Each has a thread.
 const MOST_LOOKUPS: usize = 16;
 
-/// Why a name has no addresses: what Node would print, and the name of the error.
+/// Why a name has no addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unresolved {
-    /// For the message.
+    /// The message, as Node would word it.
     pub detail: String,
-    /// For programs.
+    /// The name of the error, such as `ENOTFOUND`.
     pub reason: &'static str,
 }
 
 type Answer = Result<Vec<SocketAddr>, Unresolved>;
 
-/// The addresses of a host, in the order in which they are to be tried.
+/// The addresses of a host, in the order in which to try them.
 ///
 /// # Errors
-/// Why there are none, or none by the `deadline`.
+/// Why there are none, or that there are none by the `deadline`.
 pub async fn resolve(host: &Host, deadline: Instant) -> Answer {
     if let Ok(address) = host.name.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, host.port)]);
@@ -74,12 +74,12 @@ impl Resolver {
         answered.ok().and_then(|answer| answer.clone()).unwrap_or_else(|| Err(no_answer(host)))
     }
 
-    /// The look-up of this name that is under way, if there is one.
+    /// Joins the look-up of this name that is in flight, if there is one.
     fn joined(&self, host: &Host) -> Option<watch::Receiver<Option<Answer>>> {
         find(&self.under_way(), host)
     }
 
-    /// A look-up that begins now, if none has begun since this was asked for.
+    /// Starts a look-up; joins one that was started since [`Self::joined`].
     fn begun(
         &'static self,
         host: &Host,
@@ -93,11 +93,11 @@ impl Resolver {
             }
             under_way.push((host.clone(), answer.clone()));
         }
-        // Dropped here, and so taken off the list, if there is no thread.
+        // If there is no thread, this is dropped here, and so taken off the list.
         let task = Task { resolver: self, host: host.clone(), _place: place };
         thread::Builder::new().name("reservation-dns".to_owned()).spawn(move || {
             let found = (self.look_up)(&task.host).map_err(|error| not_found(&task.host, &error));
-            // Whoever asks from now on gets a look-up of its own.
+            // Whoever asks from now on gets a new look-up.
             drop(task);
             sender.send_replace(Some(found));
         })?;
@@ -116,7 +116,7 @@ fn find(
     under_way.iter().find(|(other, _)| other == host).map(|(_, answer)| answer.clone())
 }
 
-/// A look-up under way: its place in the list and among all look-ups, until it is dropped, also by a panic.
+/// A look-up in flight. Dropping it, also by a panic, takes it off the list and frees its slot.
 struct Task {
     resolver: &'static Resolver,
     host: Host,
@@ -149,7 +149,7 @@ fn not_found(host: &Host, error: &io::Error) -> Unresolved {
     let (reason, words) = if error.raw_os_error().is_some() {
         (name_of(error), in_words(error))
     } else if text.contains("Temporary failure") || text.contains("Try again") {
-        // As glibc and musl word it: no name server has answered.
+        // The words of glibc and musl: no name server has answered.
         ("EAI_AGAIN", format!(" ({text})"))
     } else {
         ("ENOTFOUND", format!(" ({text})"))
@@ -222,7 +222,7 @@ mod tests {
         }
         let threads = LOOKUPS.load(Ordering::Relaxed);
         assert!(threads <= MOST_LOOKUPS, "{threads} threads");
-        // It goes on: what waits is answered, and nothing is left behind.
+        // It goes on: those who wait are answered, and nothing is left behind.
         let waiting = tokio::spawn(async { HANGING.resolve(&host("a"), later()).await });
         tokio::task::yield_now().await;
         HANGS.store(false, Ordering::Relaxed);

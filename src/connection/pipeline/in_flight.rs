@@ -1,4 +1,4 @@
-//! One batch of commands that is written and not answered: its replies, and its place among what is under way.
+//! One batch in flight: distributes its replies, and counts it among the commands in flight.
 
 use std::rc::Rc;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Pipeline, Places};
 use crate::connection::reply::{AwaitedReply, NoReply};
 
-/// One batch that is written and not answered. Its place is given back when this is dropped, whatever ended it.
+/// A batch in flight. Dropping it ends that, for whatever reason.
 pub struct InFlight {
     pipeline: Rc<Pipeline>,
     size: usize,
@@ -16,7 +16,7 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// It is written now.
+    /// The batch is written now.
     pub fn begin(pipeline: &Rc<Pipeline>, places: Rc<Places>) -> Self {
         let size = places.borrow().len();
         pipeline.under_way.set(pipeline.under_way.get() + size);
@@ -24,7 +24,7 @@ impl InFlight {
         Self { pipeline: Rc::clone(pipeline), size, places }
     }
 
-    /// Hands it in with the first poll, and its replies to those who wait for them.
+    /// Writes the batch with the first poll, and passes each reply to the one who waits for it.
     pub async fn exchange(self, commands: redis::Pipeline) {
         #[cfg(test)]
         let key = commands
@@ -34,7 +34,7 @@ impl InFlight {
         let (mut values, no_reply) = match self.pipeline.transport.send(commands).await {
             Ok(values) => {
                 self.pipeline.heard.set(Instant::now());
-                // One that is missing in them has no reply.
+                // A value that is missing here has no reply.
                 (values.into_iter(), NoReply::Dropped)
             }
             Err(no_reply) => (Vec::new().into_iter(), no_reply),
@@ -52,7 +52,7 @@ impl InFlight {
         }
     }
 
-    /// It is answered: gives those who still wait.
+    /// Ends the batch, and returns those who still wait.
     fn end(&self) -> Vec<Option<AwaitedReply>> {
         self.pipeline.batches.borrow_mut().remove(&Rc::as_ptr(&self.places));
         self.places.take()
@@ -62,7 +62,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.pipeline.under_way.set(self.pipeline.under_way.get() - self.size);
-        // Whoever waits still, after a panic, is told so: whether the commands ran is unknown.
+        // After a panic: whether the commands ran is unknown.
         for waiting in self.end().into_iter().flatten() {
             waiting.take(Err(NoReply::Dropped));
         }
