@@ -19,10 +19,10 @@ use crate::model::error::Error;
 use crate::model::system_error::{in_words, name_of};
 
 /// How long an address has before the next one is tried as well: the Connection Attempt Delay of RFC 8305.
-const LONGEST_HEAD_START: Duration = Duration::from_millis(250);
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// The most addresses in one message.
-const MOST_TOLD: usize = 4;
+const MAX_ADDRESSES_TOLD: usize = 4;
 
 /// A byte stream to a server: TCP, a unix socket, or TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -113,19 +113,19 @@ async fn first_to_accept(
 ) -> Result<(SocketAddr, TcpStream), Vec<Refusal>> {
     // So short that all have been tried after half of the time.
     let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-    let pause = LONGEST_HEAD_START.min((deadline - Instant::now()) / count.saturating_mul(2));
+    let pause = ATTEMPT_DELAY.min((deadline - Instant::now()) / count.saturating_mul(2));
     let mut untried = addresses.iter().copied();
-    let mut under_way = JoinSet::new();
+    let mut in_flight = JoinSet::new();
     let mut silent = addresses.to_vec();
     let mut refusals = Vec::new();
     loop {
         if let Some(address) = untried.next() {
-            under_way.spawn(async move { (address, TcpStream::connect(address).await) });
-        } else if under_way.is_empty() {
+            in_flight.spawn(async move { (address, TcpStream::connect(address).await) });
+        } else if in_flight.is_empty() {
             return Err(refusals);
         }
         let next = if untried.len() > 0 { deadline.min(Instant::now() + pause) } else { deadline };
-        match timeout_at(next, under_way.join_next()).await {
+        match timeout_at(next, in_flight.join_next()).await {
             Ok(Some(Ok((address, Ok(stream))))) => return Ok((address, stream)),
             Ok(Some(Ok((address, Err(error))))) => {
                 silent.retain(|other| *other != address);
@@ -146,10 +146,10 @@ fn why_nobody_accepts(endpoint: &Arc<Endpoint>, host: &Host, refusals: &[Refusal
     let Some((_, last)) = refusals.last() else {
         return unreachable(endpoint, format!("getaddrinfo ENOTFOUND {}", host.name), "ENOTFOUND");
     };
-    let told = refusals.iter().rev().take(MOST_TOLD);
+    let told = refusals.iter().rev().take(MAX_ADDRESSES_TOLD);
     let told =
         told.map(|(address, error)| format!("connect {} {address}", name_of(error))).collect::<Vec<_>>();
-    let others = match refusals.len().saturating_sub(MOST_TOLD) {
+    let others = match refusals.len().saturating_sub(MAX_ADDRESSES_TOLD) {
         0 => String::new(),
         others => format!(", and {others} more"),
     };

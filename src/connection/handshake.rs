@@ -8,9 +8,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
 use tokio::time::{Instant, timeout_at};
 
-use crate::connection::banner::{Banner, Heard, Look};
+use crate::connection::banner::{Banner, PeerKind, Recorded};
 use crate::connection::dial::{Stream, reach_host, reach_socket};
-use crate::connection::send_queue::HAND_IN_ROOM;
+use crate::connection::send_queue::CRATE_BUFFER;
 use crate::model::endpoint::{Endpoint, Host, Login, Place, Protocol};
 use crate::model::error::Error;
 use crate::model::quote::without;
@@ -19,7 +19,7 @@ use crate::protocol::command::{self, Identity};
 
 /// More than all replies of a handshake together. A stream without end must not be kept in memory until the time is
 /// over.
-const MOST_ANSWERED: usize = 64 * 1024;
+const MAX_REPLY_BYTES: usize = 64 * 1024;
 
 /// A connection that has passed its handshake.
 pub struct Connected {
@@ -84,7 +84,7 @@ async fn reach_and_log_in(
         Address::Socket(path) => reach_socket(endpoint, path).await?,
     };
     let banner = Banner::default();
-    let stream = Heard::new(stream, banner.clone(), MOST_ANSWERED);
+    let stream = Recorded::new(stream, banner.clone(), MAX_REPLY_BYTES);
     let connected = timeout_at(deadline, shake_hands(endpoint, stream, &banner, pushes, with_password)).await;
     banner.end();
     connected.unwrap_or_else(|_| Err(silent(endpoint, &banner)))
@@ -93,7 +93,7 @@ async fn reach_and_log_in(
 /// Does the handshake: in RESP3 with `pushes`, else in RESP2.
 async fn shake_hands(
     endpoint: &Arc<Endpoint>,
-    stream: Heard<Box<dyn Stream>>,
+    stream: Recorded<Box<dyn Stream>>,
     banner: &Banner,
     pushes: Option<AsyncConnectionConfig>,
     with_password: bool,
@@ -108,7 +108,7 @@ async fn shake_hands(
         .unwrap_or_default()
         .set_response_timeout(None)
         .set_connection_timeout(None)
-        .set_pipeline_buffer_size(HAND_IN_ROOM);
+        .set_pipeline_buffer_size(CRATE_BUFFER);
     let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config)
         .await
         .map_err(|error| handshake_error(endpoint, banner, &error))?;
@@ -217,16 +217,18 @@ const CLOSED: &str = "the server closed the connection";
 
 /// The error that says what answers there, if it is no redis.
 fn no_redis(endpoint: &Arc<Endpoint>, banner: &Banner) -> Option<Error> {
-    let what = match banner.look(endpoint.login.password.reveal()) {
-        Look::Nothing | Look::Redis => return None,
-        Look::Tls => "the server answers in TLS; set options.tls, or begin its URL with rediss://".to_owned(),
-        Look::Echo => {
+    let what = match banner.peer_kind(endpoint.login.password.reveal()) {
+        PeerKind::Nothing | PeerKind::Redis => return None,
+        PeerKind::Tls => {
+            "the server answers in TLS; set options.tls, or begin its URL with rediss://".to_owned()
+        }
+        PeerKind::Echo => {
             "what answers there is no redis, it sends back what it is sent; is the port right?".to_owned()
         }
-        Look::Foreign(Some(line)) => {
+        PeerKind::Foreign(Some(line)) => {
             format!("what answers there is no redis, it says {line:?}; is the port right?")
         }
-        Look::Foreign(None) => "what answers there is no redis; is the port right?".to_owned(),
+        PeerKind::Foreign(None) => "what answers there is no redis; is the port right?".to_owned(),
     };
     Some(failed(endpoint, &what, "EPROTO"))
 }
@@ -243,8 +245,8 @@ fn broken_off(endpoint: &Arc<Endpoint>, banner: &Banner, how: &str) -> Error {
 fn silent(endpoint: &Arc<Endpoint>, banner: &Banner) -> Error {
     no_redis(endpoint, banner).unwrap_or_else(|| {
         let secret = endpoint.login.password.reveal();
-        let how = match (banner.look(None), banner.refusal()) {
-            (Look::Nothing, _) => {
+        let how = match (banner.peer_kind(None), banner.refusal()) {
+            (PeerKind::Nothing, _) => {
                 "the server takes the connection and says nothing; does it hang, or is the port somebody else's?".to_owned()
             }
             (_, Some(text)) => format!("the server has answered {:?}, and then no more", without(text, secret)),
@@ -266,7 +268,7 @@ fn hint(endpoint: &Endpoint, banner: &Banner, how: &str) -> &'static str {
     if identity.is_some() && how.contains("fatal alert") {
         return CERTIFICATE;
     }
-    if banner.look(None) != Look::Nothing {
+    if banner.peer_kind(None) != PeerKind::Nothing {
         return "";
     }
     match (identity, &endpoint.place) {

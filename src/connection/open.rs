@@ -32,7 +32,7 @@ pub struct Opened {
 }
 
 /// Each step of connecting has to end by this long before the whole, so that the error names the step that hung.
-const TO_TELL: Duration = Duration::from_millis(100);
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// Connects and logs in within `limit`.
 ///
@@ -41,7 +41,7 @@ const TO_TELL: Duration = Duration::from_millis(100);
 /// the credentials; [`Error::Reply`] for any other refusal.
 pub async fn open(endpoint: &Arc<Endpoint>, limit: Duration) -> Result<Opened, Error> {
     let end = Instant::now() + limit;
-    let deadline = end - TO_TELL.min(limit / 10);
+    let deadline = end - MARGIN.min(limit / 10);
     match timeout_at(end, open_by(endpoint, deadline)).await {
         Err(_) => Err(not_within(endpoint, limit)),
         Ok(Err(Error::Connection { endpoint, detail, reason: "ETIMEDOUT" }))

@@ -14,8 +14,8 @@ use tokio::sync::{Notify, OnceCell, oneshot};
 use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::connection::reply::{AwaitedReply, NoReply, Pending, Taker, is_unknown_script};
-use crate::connection::send_queue::{Batch, LARGEST_BATCH, Lane, MOST_UNDER_WAY, SendQueue};
+use crate::connection::reply::{AwaitedReply, NoReply, Pending, ReplyTo, is_unknown_script};
+use crate::connection::send_queue::{Batch, Lane, MAX_BATCH, MAX_IN_FLIGHT, SendQueue};
 use crate::connection::transport::Transport;
 use crate::model::refusal::is_wrong_type;
 use crate::protocol::command::{Comparison, Identity, Script, ScriptCall};
@@ -23,20 +23,20 @@ use crate::runtime::guard::keep_running;
 use in_flight::InFlight;
 
 /// A timer that fires this much too late shows that the process was stopped or starved.
-pub const LATE: Duration = Duration::from_millis(20);
+pub const TIMER_TOLERANCE: Duration = Duration::from_millis(20);
 
 /// How long replies that may have arrived by then are waited for.
-const GRACE: Duration = Duration::from_millis(100);
+const READ_GRACE: Duration = Duration::from_millis(100);
 
 /// Who waits for the replies of one batch, in the order of its commands; `None` for a command that was answered before
 /// its reply came.
-type Places = RefCell<Vec<Option<AwaitedReply>>>;
+type ReplySlots = RefCell<Vec<Option<AwaitedReply>>>;
 
 /// A connection that is up, shared by all calls to its endpoint.
 pub struct Pipeline {
     /// Counts the connections of an endpoint, to tell whether it is still the same one.
     pub generation: u64,
-    /// What the server knows it by.
+    /// How the server knows it.
     pub identity: Option<Identity>,
     /// When it came up.
     pub since: Instant,
@@ -53,20 +53,20 @@ pub struct Pipeline {
     /// When the first command of this turn was queued. The clock is read once for all commands of a turn.
     turn: Cell<Instant>,
     /// How many commands are in flight: written, and without a reply.
-    under_way: Cell<usize>,
+    in_flight: Cell<usize>,
     /// The batches in flight, by the address of their reply slots.
-    batches: RefCell<FxHashMap<*const Places, Rc<Places>>>,
+    batches: RefCell<FxHashMap<*const ReplySlots, Rc<ReplySlots>>>,
     /// When commands are next checked for timeouts: no later than the first of them is due. `None` without commands.
-    alarm: Cell<Option<Instant>>,
+    next_check: Cell<Option<Instant>>,
     /// Notified when that is set to an earlier time.
     earlier: Rc<Notify>,
     has_watchdog: Cell<bool>,
     /// When the last reply came. Tells a command that is slow by itself from a connection that has gone silent.
-    heard: Cell<Instant>,
+    last_reply: Cell<Instant>,
     /// The task that moves the bytes. Aborting it closes the socket.
     driver: AbortHandle,
     /// It was closed from here: nothing more is sent.
-    is_over: Cell<bool>,
+    is_closed: Cell<bool>,
 }
 
 impl Pipeline {
@@ -90,14 +90,14 @@ impl Pipeline {
             send_queue: RefCell::default(),
             flush_is_due: Cell::new(false),
             turn: Cell::new(Instant::now()),
-            under_way: Cell::new(0),
+            in_flight: Cell::new(0),
             batches: RefCell::default(),
-            alarm: Cell::new(None),
+            next_check: Cell::new(None),
             earlier: Rc::default(),
             has_watchdog: Cell::new(false),
-            heard: Cell::new(Instant::now()),
+            last_reply: Cell::new(Instant::now()),
             driver,
-            is_over: Cell::new(false),
+            is_closed: Cell::new(false),
         }
     }
 
@@ -106,7 +106,7 @@ impl Pipeline {
     /// `limit`.
     pub fn send(self: &Rc<Self>, lane: Lane, command: Cmd, limit: Duration) -> Pending {
         let (sender, reply) = oneshot::channel();
-        self.put(lane, command, limit, Taker::Task(sender));
+        self.put(lane, command, limit, ReplyTo::Task(sender));
         Pending(reply)
     }
 
@@ -118,22 +118,22 @@ impl Pipeline {
         limit: Duration,
         then: impl FnOnce(Result<Value, NoReply>) + 'static,
     ) {
-        self.put(lane, command, limit, Taker::Code(Box::new(then)));
+        self.put(lane, command, limit, ReplyTo::Callback(Box::new(then)));
     }
 
-    fn put(self: &Rc<Self>, lane: Lane, command: Cmd, limit: Duration, taker: Taker) {
+    fn put(self: &Rc<Self>, lane: Lane, command: Cmd, limit: Duration, reply_to: ReplyTo) {
         let end = self.turn() + limit;
-        self.send_queue.borrow_mut().push(lane, command, AwaitedReply { taker, end, limit });
-        self.see_to_alarm(end);
+        self.send_queue.borrow_mut().push(lane, command, AwaitedReply { reply_to, end, limit });
+        self.schedule_check(end);
     }
 
     /// The time of this turn: now for its first command. Schedules the write of the turn's commands.
     pub fn turn(self: &Rc<Self>) -> Instant {
-        self.see_to_flush();
+        self.schedule_flush();
         self.turn.get()
     }
 
-    fn see_to_flush(self: &Rc<Self>) {
+    fn schedule_flush(self: &Rc<Self>) {
         if !self.flush_is_due.replace(true) {
             self.turn.set(Instant::now());
             let pipeline = Rc::clone(self);
@@ -205,7 +205,7 @@ impl Pipeline {
     /// True while no command is queued or in flight.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.under_way.get() == 0 && self.send_queue.borrow().is_empty()
+        self.in_flight.get() == 0 && self.send_queue.borrow().is_empty()
     }
 
     /// True if all commands go to one server, which runs them in order: nothing that was sent before can run after what
@@ -217,7 +217,7 @@ impl Pipeline {
 
     /// Closes the connection. Commands in flight are answered with [`NoReply::Dropped`].
     pub fn close(&self) {
-        self.is_over.set(true);
+        self.is_closed.set(true);
         self.driver.abort();
     }
 
@@ -225,18 +225,18 @@ impl Pipeline {
     /// of that time: the server hangs, the connection is dead, or a lost reply has shifted all others. In each case
     /// every command is better off on another connection. The nodes of a cluster are watched one by one (node.rs).
     fn suspect(&self, end: Instant, limit: Duration) {
-        if self.keeps_order() && self.heard.get() + limit / 2 < end {
+        if self.keeps_order() && self.last_reply.get() + limit / 2 < end {
             self.close();
         }
     }
 
     /// Ensures that a command which times out at `end` is checked then. Usually there is nothing to do: commands that
     /// come later time out later, and one timer serves them all.
-    fn see_to_alarm(self: &Rc<Self>, end: Instant) {
-        if self.alarm.get().is_some_and(|alarm| alarm <= end) {
+    fn schedule_check(self: &Rc<Self>, end: Instant) {
+        if self.next_check.get().is_some_and(|next_check| next_check <= end) {
             return;
         }
-        self.alarm.set(Some(end));
+        self.next_check.set(Some(end));
         self.earlier.notify_one();
         if !self.has_watchdog.replace(true) {
             let (pipeline, earlier) = (Rc::downgrade(self), Rc::clone(&self.earlier));
@@ -250,10 +250,10 @@ impl Pipeline {
         let mut overdue = Vec::new();
         for batch in self.batches.borrow().values() {
             overdue.extend(
-                batch.borrow_mut().iter_mut().filter_map(|place| place.take_if(|waiting| waiting.end <= now)),
+                batch.borrow_mut().iter_mut().filter_map(|slot| slot.take_if(|waiting| waiting.end <= now)),
             );
         }
-        self.alarm.set(self.next_end());
+        self.next_check.set(self.next_end());
         fail_point!("overdue", limits_of(&overdue));
         for (waiting, no_reply) in overdue
             .into_iter()
@@ -261,7 +261,7 @@ impl Pipeline {
             .chain(unsent.into_iter().map(|waiting| (waiting, NoReply::Overdue)))
         {
             self.suspect(waiting.end, waiting.limit);
-            waiting.take(Err(no_reply));
+            waiting.deliver(Err(no_reply));
         }
     }
 
@@ -275,29 +275,29 @@ impl Pipeline {
 
     fn flush(self: &Rc<Self>) {
         self.flush_is_due.set(false);
-        if self.is_over.get() || self.driver.is_finished() {
+        if self.is_closed.get() || self.driver.is_finished() {
             let unsent = self.send_queue.borrow_mut().drop_all(|_| true);
             for waiting in unsent {
-                waiting.take(Err(NoReply::Unsent(None)));
+                waiting.deliver(Err(NoReply::Unsent(None)));
             }
             return;
         }
-        let most = if self.transport.has_many_servers() { 1 } else { LARGEST_BATCH };
-        while self.under_way.get() < MOST_UNDER_WAY {
+        let most = if self.transport.has_many_servers() { 1 } else { MAX_BATCH };
+        while self.in_flight.get() < MAX_IN_FLIGHT {
             let batch = self.send_queue.borrow_mut().take(most, AwaitedReply::is_wanted);
             if batch.replies.is_empty() {
                 return;
             }
-            self.hand_in(batch);
+            self.write(batch);
         }
     }
 
     /// Writes a batch at once, so that batches leave in order; a task waits for the replies. There is always room in
-    /// the crate's buffer (`HAND_IN_ROOM`), so the first poll writes.
-    fn hand_in(self: &Rc<Self>, batch: Batch<AwaitedReply>) {
-        let places = Rc::new(RefCell::new(batch.replies.into_iter().map(Some).collect()));
-        let under_way = InFlight::begin(self, places);
-        let mut exchange = Box::pin(under_way.exchange(batch.commands));
+    /// the crate's buffer (`CRATE_BUFFER`), so the first poll writes.
+    fn write(self: &Rc<Self>, batch: Batch<AwaitedReply>) {
+        let slots = Rc::new(RefCell::new(batch.replies.into_iter().map(Some).collect()));
+        let in_flight = InFlight::begin(self, slots);
+        let mut exchange = Box::pin(in_flight.exchange(batch.commands));
         if exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             tokio::task::spawn_local(exchange);
         }
@@ -316,8 +316,8 @@ impl Drop for Pipeline {
 async fn watch(pipeline: Weak<Pipeline>, earlier: Rc<Notify>) {
     // Until when this task itself slept on purpose.
     let mut excused = Instant::now();
-    while let Some(alarm) = pipeline.upgrade().map(|pipeline| pipeline.alarm.get()) {
-        let Some(end) = alarm else {
+    while let Some(next_check) = pipeline.upgrade().map(|pipeline| pipeline.next_check.get()) {
+        let Some(end) = next_check else {
             earlier.notified().await;
             continue;
         };
@@ -328,8 +328,8 @@ async fn watch(pipeline: Weak<Pipeline>, earlier: Rc<Notify>) {
         let now = Instant::now();
         // A timer that fires late says that this process was stopped or starved, and nothing about redis: the reply may
         // be in the socket, unread.
-        if now.duration_since(end.max(excused)) > LATE {
-            sleep(GRACE).await;
+        if now.duration_since(end.max(excused)) > TIMER_TOLERANCE {
+            sleep(READ_GRACE).await;
             excused = Instant::now();
         }
         if let Some(pipeline) = pipeline.upgrade() {

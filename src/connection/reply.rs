@@ -57,17 +57,17 @@ impl NoReply {
 }
 
 /// Where the reply to one command goes.
-pub enum Taker {
+pub enum ReplyTo {
     /// To a task that waits for it.
     Task(oneshot::Sender<Result<Value, NoReply>>),
     /// To a callback. Nearly all replies need no task, so none is made or woken.
-    Code(Box<dyn FnOnce(Result<Value, NoReply>)>),
+    Callback(Box<dyn FnOnce(Result<Value, NoReply>)>),
 }
 
 /// A command without a reply so far.
 pub struct AwaitedReply {
     /// Where the reply goes.
-    pub taker: Taker,
+    pub reply_to: ReplyTo,
     /// When it times out.
     pub end: Instant,
     /// Its limit.
@@ -78,19 +78,19 @@ impl AwaitedReply {
     /// False once nobody waits for the reply any more.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        match &self.taker {
-            Taker::Task(sender) => !sender.is_closed(),
-            Taker::Code(_) => true,
+        match &self.reply_to {
+            ReplyTo::Task(sender) => !sender.is_closed(),
+            ReplyTo::Callback(_) => true,
         }
     }
 
     /// Delivers the reply.
-    pub fn take(self, reply: Result<Value, NoReply>) {
-        match self.taker {
+    pub fn deliver(self, reply: Result<Value, NoReply>) {
+        match self.reply_to {
             // The receiver is gone if its task waits no more.
-            Taker::Task(sender) => drop(sender.send(reply)),
+            ReplyTo::Task(sender) => drop(sender.send(reply)),
             // A panic costs this command only. What the callback drops answers its call.
-            Taker::Code(code) => drop(catch_unwind(AssertUnwindSafe(|| code(reply)))),
+            ReplyTo::Callback(callback) => drop(catch_unwind(AssertUnwindSafe(|| callback(reply)))),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::model::endpoint::Host;
 use crate::model::system_error::{in_words, name_of};
 
 /// The most look-ups at a time. Each has a thread.
-const MOST_LOOKUPS: usize = 16;
+const MAX_LOOKUPS: usize = 16;
 
 /// Why a name has no addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +45,13 @@ static SYSTEM: Resolver =
 
 struct Resolver {
     look_up: fn(&Host) -> io::Result<Vec<SocketAddr>>,
-    under_way: Mutex<Vec<(Host, watch::Receiver<Option<Answer>>)>>,
-    places: Semaphore,
+    in_flight: Mutex<Vec<(Host, watch::Receiver<Option<Answer>>)>>,
+    slots: Semaphore,
 }
 
 impl Resolver {
     const fn new(look_up: fn(&Host) -> io::Result<Vec<SocketAddr>>) -> Self {
-        Self { look_up, under_way: Mutex::new(Vec::new()), places: Semaphore::const_new(MOST_LOOKUPS) }
+        Self { look_up, in_flight: Mutex::new(Vec::new()), slots: Semaphore::const_new(MAX_LOOKUPS) }
     }
 
     async fn resolve(&'static self, host: &Host, deadline: Instant) -> Answer {
@@ -63,10 +63,10 @@ impl Resolver {
     }
 
     async fn answer(&'static self, host: &Host) -> Answer {
-        let mut answer = match self.joined(host) {
+        let mut answer = match self.join(host) {
             Some(answer) => answer,
-            None => match self.places.acquire().await {
-                Ok(place) => self.begun(host, place).map_err(|error| no_thread(host, &error))?,
+            None => match self.slots.acquire().await {
+                Ok(slot) => self.begin(host, slot).map_err(|error| no_thread(host, &error))?,
                 Err(_) => return Err(no_answer(host)),
             },
         };
@@ -75,26 +75,26 @@ impl Resolver {
     }
 
     /// Joins the look-up of this name that is in flight, if there is one.
-    fn joined(&self, host: &Host) -> Option<watch::Receiver<Option<Answer>>> {
-        find(&self.under_way(), host)
+    fn join(&self, host: &Host) -> Option<watch::Receiver<Option<Answer>>> {
+        find(&self.in_flight(), host)
     }
 
-    /// Starts a look-up; joins one that was started since [`Self::joined`].
-    fn begun(
+    /// Starts a look-up; joins one that was started since [`Self::join`].
+    fn begin(
         &'static self,
         host: &Host,
-        place: SemaphorePermit<'static>,
+        slot: SemaphorePermit<'static>,
     ) -> io::Result<watch::Receiver<Option<Answer>>> {
         let (sender, answer) = watch::channel(None);
         {
-            let mut under_way = self.under_way();
-            if let Some(answer) = find(&under_way, host) {
+            let mut in_flight = self.in_flight();
+            if let Some(answer) = find(&in_flight, host) {
                 return Ok(answer);
             }
-            under_way.push((host.clone(), answer.clone()));
+            in_flight.push((host.clone(), answer.clone()));
         }
         // If there is no thread, this is dropped here, and so taken off the list.
-        let task = Task { resolver: self, host: host.clone(), _place: place };
+        let task = Task { resolver: self, host: host.clone(), _slot: slot };
         thread::Builder::new().name("reservation-dns".to_owned()).spawn(move || {
             let found = (self.look_up)(&task.host).map_err(|error| not_found(&task.host, &error));
             // Whoever asks from now on gets a new look-up.
@@ -104,28 +104,28 @@ impl Resolver {
         Ok(answer)
     }
 
-    fn under_way(&self) -> MutexGuard<'_, Vec<(Host, watch::Receiver<Option<Answer>>)>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn in_flight(&self) -> MutexGuard<'_, Vec<(Host, watch::Receiver<Option<Answer>>)>> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn find(
-    under_way: &[(Host, watch::Receiver<Option<Answer>>)],
+    in_flight: &[(Host, watch::Receiver<Option<Answer>>)],
     host: &Host,
 ) -> Option<watch::Receiver<Option<Answer>>> {
-    under_way.iter().find(|(other, _)| other == host).map(|(_, answer)| answer.clone())
+    in_flight.iter().find(|(other, _)| other == host).map(|(_, answer)| answer.clone())
 }
 
 /// A look-up in flight. Dropping it, also by a panic, takes it off the list and frees its slot.
 struct Task {
     resolver: &'static Resolver,
     host: Host,
-    _place: SemaphorePermit<'static>,
+    _slot: SemaphorePermit<'static>,
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.resolver.under_way().retain(|(host, _)| *host != self.host);
+        self.resolver.in_flight().retain(|(host, _)| *host != self.host);
     }
 }
 
@@ -221,23 +221,23 @@ mod tests {
             assert_eq!(attempt.await.unwrap().unwrap_err().reason, "ETIMEDOUT");
         }
         let threads = LOOKUPS.load(Ordering::Relaxed);
-        assert!(threads <= MOST_LOOKUPS, "{threads} threads");
+        assert!(threads <= MAX_LOOKUPS, "{threads} threads");
         // It goes on: those who wait are answered, and nothing is left behind.
         let waiting = tokio::spawn(async { HANGING.resolve(&host("a"), later()).await });
         tokio::task::yield_now().await;
         HANGS.store(false, Ordering::Relaxed);
         assert_eq!(waiting.await.unwrap(), Ok(Vec::new()));
         assert_eq!(HANGING.resolve(&host("new"), later()).await, Ok(Vec::new()));
-        while HANGING.places.available_permits() < MOST_LOOKUPS {
+        while HANGING.slots.available_permits() < MAX_LOOKUPS {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert!(HANGING.under_way().is_empty());
+        assert!(HANGING.in_flight().is_empty());
     }
 
     #[tokio::test]
     async fn a_look_up_that_panics_is_an_error_and_leaves_nothing_behind() {
         static BROKEN: Resolver = Resolver::new(|_| panic!("a fault of the look-up"));
-        for _ in 0..=MOST_LOOKUPS {
+        for _ in 0..=MAX_LOOKUPS {
             assert_eq!(BROKEN.resolve(&host("a"), later()).await.unwrap_err().reason, "EAI_FAIL");
         }
     }

@@ -5,15 +5,15 @@ use std::collections::VecDeque;
 use redis::Cmd;
 
 /// The most commands in one batch: so few that the first replies are handled while the next commands are on their way.
-pub const LARGEST_BATCH: usize = 500;
+pub const MAX_BATCH: usize = 500;
 
 /// How many commands may be in flight, give or take a batch: enough to keep redis busy, and so few that an urgent
 /// command is not queued long behind them.
-pub const MOST_UNDER_WAY: usize = 4_000;
+pub const MAX_IN_FLIGHT: usize = 4_000;
 
 /// The size of the crate's buffer for batches. It has room for every batch that there can be, so no batch waits for
 /// room and is overtaken.
-pub const HAND_IN_ROOM: usize = MOST_UNDER_WAY + LARGEST_BATCH;
+pub const CRATE_BUFFER: usize = MAX_IN_FLIGHT + MAX_BATCH;
 
 /// How urgent a command is, and whether it must stay right behind the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl<Reply> SendQueue<Reply> {
         }
         for lane in [&mut self.renewals, &mut self.releases, &mut self.regular] {
             // Free the memory after a burst.
-            if lane.is_empty() && lane.capacity() > MOST_UNDER_WAY {
+            if lane.is_empty() && lane.capacity() > MAX_IN_FLIGHT {
                 *lane = VecDeque::new();
             }
         }

@@ -22,13 +22,13 @@ use crate::model::secret::Secret;
 use crate::time::backoff::jittered;
 
 /// Pause between two questions to one sentinel.
-const PAUSE: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The limit for connecting to a sentinel, and for each of its answers.
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// How long the other sentinels have to answer after the first one: one of them may know a newer master.
-const TO_CONTRADICT: Duration = Duration::from_millis(100);
+const TIME_FOR_OTHERS: Duration = Duration::from_millis(100);
 
 /// A master, and the epoch of the failover that made it one. The later epoch counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Master {
 /// The answer of one sentinel: `None` if it knows no master of that name.
 struct Answer {
     from: usize,
-    said: Result<Option<Master>, Error>,
+    result: Result<Option<Master>, Error>,
 }
 
 /// The sentinels of an endpoint. Each is asked once a second, until this is dropped.
@@ -52,7 +52,7 @@ pub struct Sentinels {
     answers: UnboundedReceiver<Answer>,
     /// The sentinels that have named the current master. If one of these names another, it has changed its mind.
     agreed: HashSet<usize>,
-    _scouts: JoinSet<()>,
+    _pollers: JoinSet<()>,
 }
 
 impl Sentinels {
@@ -66,7 +66,7 @@ impl Sentinels {
         password: &Secret,
     ) -> Self {
         let (sender, answers) = unbounded_channel();
-        let mut scouts = JoinSet::new();
+        let mut pollers = JoinSet::new();
         for (from, sentinel) in sentinels.iter().enumerate() {
             let login = Login {
                 user: user.map(ToOwned::to_owned),
@@ -75,9 +75,9 @@ impl Sentinels {
                 ..endpoint.login.clone()
             };
             let place = Place::Server(sentinel.clone());
-            let scout = Scout {
+            let poller = Poller {
                 from,
-                main: Arc::clone(endpoint),
+                target: Arc::clone(endpoint),
                 endpoint: Arc::new(Endpoint {
                     place,
                     login,
@@ -88,7 +88,7 @@ impl Sentinels {
                 name: name.to_owned(),
                 sender: sender.clone(),
             };
-            scouts.spawn_local(scout.run());
+            pollers.spawn_local(poller.run());
         }
         Self {
             endpoint: Arc::clone(endpoint),
@@ -96,7 +96,7 @@ impl Sentinels {
             count: sentinels.len(),
             answers,
             agreed: HashSet::new(),
-            _scouts: scouts,
+            _pollers: pollers,
         }
     }
 
@@ -106,23 +106,23 @@ impl Sentinels {
     /// If all sentinels have answered, and none knows a master.
     pub async fn master(&mut self) -> Result<Master, Error> {
         let mut named: Vec<(usize, Master)> = Vec::new();
-        let mut heard = HashSet::new();
+        let mut answered = HashSet::new();
         let mut failure = None;
         let mut end = None;
-        while heard.len() < self.count {
+        while answered.len() < self.count {
             let answer = match end {
                 Some(end) => timeout_at(end, self.answers.recv()).await,
                 None => Ok(self.answers.recv().await),
             };
             // The time of the others is over. (The channel lives as long as the tasks that ask.)
-            let Ok(Some(Answer { from, said })) = answer else { break };
-            heard.insert(from);
-            match said {
+            let Ok(Some(Answer { from, result })) = answer else { break };
+            answered.insert(from);
+            match result {
                 Ok(Some(master)) => {
-                    end.get_or_insert_with(|| Instant::now() + TO_CONTRADICT);
+                    end.get_or_insert_with(|| Instant::now() + TIME_FOR_OTHERS);
                     named.push((from, master));
                 }
-                Ok(None) => failure = Some(self.nobody()),
+                Ok(None) => failure = Some(self.no_master()),
                 Err(error) if failure.is_none() || matches!(error, Error::Denied { .. }) => {
                     failure = Some(error);
                 }
@@ -131,7 +131,7 @@ impl Sentinels {
         }
         let Some(newest) = named.iter().map(|(_, master)| master).max_by_key(|master| master.epoch).cloned()
         else {
-            return Err(failure.unwrap_or_else(|| self.nobody()));
+            return Err(failure.unwrap_or_else(|| self.no_master()));
         };
         self.agreed = named
             .into_iter()
@@ -144,11 +144,11 @@ impl Sentinels {
     /// Waits for the next master after `current`.
     pub async fn newer_than(&mut self, current: &Master) -> Master {
         loop {
-            let Some(Answer { from, said }) = self.answers.recv().await else {
+            let Some(Answer { from, result }) = self.answers.recv().await else {
                 // Nobody is left to ask. The connection stays as it is.
                 return std::future::pending().await;
             };
-            let Ok(Some(master)) = said else { continue };
+            let Ok(Some(master)) = result else { continue };
             if master.host == current.host {
                 self.agreed.insert(from);
             } else if master.epoch > current.epoch || self.agreed.contains(&from) {
@@ -158,7 +158,7 @@ impl Sentinels {
         }
     }
 
-    fn nobody(&self) -> Error {
+    fn no_master(&self) -> Error {
         Error::Connection {
             endpoint: Arc::clone(&self.endpoint),
             detail: format!("no sentinel knows a master {:?}; is the name right?", self.name),
@@ -168,10 +168,10 @@ impl Sentinels {
 }
 
 /// The task that asks one sentinel.
-struct Scout {
+struct Poller {
     from: usize,
     /// The endpoint whose master is looked for.
-    main: Arc<Endpoint>,
+    target: Arc<Endpoint>,
     /// The sentinel as an endpoint.
     endpoint: Arc<Endpoint>,
     sentinel: Host,
@@ -179,15 +179,15 @@ struct Scout {
     sender: UnboundedSender<Answer>,
 }
 
-impl Scout {
+impl Poller {
     /// Asks until nobody listens any more.
     async fn run(self) {
         loop {
             let error = self.ask_until_it_fails().await;
-            if self.sender.send(Answer { from: self.from, said: Err(self.told(error)) }).is_err() {
+            if self.sender.send(Answer { from: self.from, result: Err(self.for_caller(error)) }).is_err() {
                 return;
             }
-            sleep(jittered(PAUSE)).await;
+            sleep(jittered(POLL_INTERVAL)).await;
         }
     }
 
@@ -205,14 +205,14 @@ impl Scout {
         loop {
             match timeout(LIMIT, self.question(&connection)).await {
                 Ok(Ok(master)) => {
-                    if self.sender.send(Answer { from: self.from, said: Ok(master) }).is_err() {
+                    if self.sender.send(Answer { from: self.from, result: Ok(master) }).is_err() {
                         return self.silent();
                     }
                 }
                 Ok(Err(error)) => return error,
                 Err(_) => return self.silent(),
             }
-            sleep(jittered(PAUSE)).await;
+            sleep(jittered(POLL_INTERVAL)).await;
         }
     }
 
@@ -252,8 +252,8 @@ impl Scout {
     }
 
     /// The error as the caller of the endpoint sees it.
-    fn told(&self, error: Error) -> Error {
-        let (endpoint, sentinel) = (Arc::clone(&self.main), &self.sentinel);
+    fn for_caller(&self, error: Error) -> Error {
+        let (endpoint, sentinel) = (Arc::clone(&self.target), &self.sentinel);
         match error {
             Error::Denied { text, .. } => {
                 Error::Denied { endpoint, text, sentinel: Some(Arc::clone(&self.endpoint)) }

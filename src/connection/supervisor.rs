@@ -28,21 +28,21 @@ use crate::time::backoff::Backoff;
 pub use connecting::Patience;
 
 /// How long a server that is no longer the master has to reply to the commands in flight.
-const LAST_ANSWERS: Duration = Duration::from_millis(250);
+const DRAIN_LIMIT: Duration = Duration::from_millis(250);
 
 /// A connection that was up for this long was stable: the next one is made without backing off.
-const STEADY: Duration = Duration::from_secs(1);
+const STABLE: Duration = Duration::from_secs(1);
 
 /// What a supervisor reports.
 #[derive(Clone, Debug)]
 pub enum News {
     /// The connection came up.
     Up,
-    /// It broke.
+    /// The connection broke.
     Down,
-    /// It broke, and the first attempt to mend it has failed.
+    /// The connection broke, and the first attempt to make a new one has failed.
     Failing(Error),
-    /// A watched key has changed, or the server has stopped watching it.
+    /// The server reports that a watched key has changed, or that it has stopped watching it.
     Changed(String),
     /// Every key may have changed.
     AllChanged,
@@ -69,7 +69,7 @@ pub struct Supervisor {
     /// The task that connects, while there is one.
     connector: RefCell<Option<JoinHandle<()>>>,
     /// The connect timeouts of those who wait for the connection, each with their number.
-    wants: RefCell<BTreeMap<Duration, usize>>,
+    connect_timeouts: RefCell<BTreeMap<Duration, usize>>,
     /// Notified when the connection comes up, and when an attempt fails for good.
     settled: Notify,
     /// Notified at the end of each attempt.
@@ -99,7 +99,7 @@ impl Supervisor {
             endpoint,
             state: RefCell::new(State::Down { retry_at: Instant::now() }),
             connector: RefCell::default(),
-            wants: RefCell::default(),
+            connect_timeouts: RefCell::default(),
             settled: Notify::new(),
             attempted: Notify::new(),
             backoff: Cell::default(),
@@ -226,7 +226,7 @@ impl Supervisor {
                 supervisor.broke(generation);
             }
             // A server that still answers has replied to the commands in flight by then.
-            if has_moved && timeout(LAST_ANSWERS, &mut driver).await.is_err() {
+            if has_moved && timeout(DRAIN_LIMIT, &mut driver).await.is_err() {
                 driver.abort();
             }
         });
@@ -257,14 +257,14 @@ impl Supervisor {
         };
         self.used.set(pipeline.last_used());
         // After a stable connection the next attempt is made at once. One that breaks soon counts as a failed attempt.
-        if pipeline.since.elapsed() >= STEADY {
+        if pipeline.since.elapsed() >= STABLE {
             self.backoff.set(Backoff::default());
             *self.state.borrow_mut() = State::Down { retry_at: Instant::now() };
         } else {
             self.go_down();
         }
         self.tell(&News::Down);
-        if self.wanted().is_some() {
+        if self.attempt_limit().is_some() {
             self.connect();
         }
     }

@@ -31,7 +31,7 @@ fn make_config(tls: &Tls) -> Result<ClientConfig, String> {
     let builder = if tls.verifies {
         builder.with_root_certificates(roots(&tls.authorities)?)
     } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
     };
     let Some((certificate, key)) = &tls.identity else {
         return Ok(builder.with_no_client_auth());
@@ -122,9 +122,9 @@ fn unusable(key: &PrivateKeyDer<'_>) -> Option<&'static str> {
 
 /// Accepts any certificate: `rejectUnauthorized: false`. Signatures are still verified.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct NoVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

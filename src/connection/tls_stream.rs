@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use crate::connection::banner::{Banner, Heard};
+use crate::connection::banner::{Banner, Recorded};
 use crate::connection::dial::{Stream, unreachable};
 use crate::connection::tls_config::{config_of, kind_of};
 use crate::model::endpoint::{Endpoint, Host};
@@ -35,7 +35,7 @@ pub async fn encrypt(
     })?;
     let banner = Banner::default();
     // No limit here: rustls limits the answer itself.
-    let stream = Heard::new(stream, banner.clone(), usize::MAX);
+    let stream = Recorded::new(stream, banner.clone(), usize::MAX);
     let encrypted = timeout_at(deadline, TlsConnector::from(config).connect(server, stream)).await;
     banner.end();
     let error = match encrypted {

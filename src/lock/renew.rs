@@ -8,7 +8,7 @@ use redis::Value;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::connection::pipeline::{LATE, Pipeline};
+use crate::connection::pipeline::{Pipeline, TIMER_TOLERANCE};
 use crate::connection::reply::NoReply;
 use crate::connection::send_queue::Lane;
 use crate::connection::supervisor::Patience;
@@ -32,7 +32,7 @@ use crate::time::clock::Moment;
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// How long it takes to read what lies in a socket.
-const TAKING_IN: Duration = Duration::from_millis(5);
+const READ_GRACE: Duration = Duration::from_millis(5);
 
 /// How long after a refused renewal the next is sent, at most.
 const RETRY: Duration = Duration::from_millis(100);
@@ -80,8 +80,8 @@ pub async fn beat(state: Weak<EndpointState>, bell: Rc<Notify>) {
         }
         // This process was stopped. What answers came meanwhile are taken in first: one may be of a renewal, without
         // which a lease that stands would be told lost.
-        if end.elapsed() > LATE {
-            sleep(TAKING_IN).await;
+        if end.elapsed() > TIMER_TOLERANCE {
+            sleep(READ_GRACE).await;
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::connection::handshake::Connected;
-use crate::connection::send_queue::MOST_UNDER_WAY;
+use crate::connection::send_queue::MAX_IN_FLIGHT;
 use crate::time::clock::Moment;
 
 /// A node that owes an answer for this long is asked for a sign of life.
@@ -22,7 +22,7 @@ const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// How many commands may be under way at one node: a quarter of those of the whole cluster, so that three nodes that hang
 /// leave room for the others.
-const MOST_AT_ONE_NODE: usize = MOST_UNDER_WAY / 4;
+const MOST_AT_ONE_NODE: usize = MAX_IN_FLIGHT / 4;
 
 /// Why a node has not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,18 +28,18 @@ pub enum Patience {
 }
 
 /// Somebody needs the connection, until this is dropped.
-struct Want<'supervisor> {
+struct Demand<'supervisor> {
     supervisor: &'supervisor Supervisor,
     connect_timeout: Duration,
 }
 
-impl Drop for Want<'_> {
+impl Drop for Demand<'_> {
     fn drop(&mut self) {
-        let mut wants = self.supervisor.wants.borrow_mut();
-        if let Some(count) = wants.get_mut(&self.connect_timeout) {
+        let mut connect_timeouts = self.supervisor.connect_timeouts.borrow_mut();
+        if let Some(count) = connect_timeouts.get_mut(&self.connect_timeout) {
             *count -= 1;
             if *count == 0 {
-                wants.remove(&self.connect_timeout);
+                connect_timeouts.remove(&self.connect_timeout);
             }
         }
     }
@@ -71,7 +71,7 @@ impl Supervisor {
         let asked = Instant::now();
         let before = self.attempts.get();
         let mut seen = before;
-        let _want = self.want(connect_timeout);
+        let _demand = self.demand(connect_timeout);
         loop {
             let (settled, attempted) = (self.settled.notified(), self.attempted.notified());
             if let Some(pipeline) = self.current() {
@@ -95,17 +95,17 @@ impl Supervisor {
         }
     }
 
-    fn want(self: &Rc<Self>, connect_timeout: Duration) -> Want<'_> {
-        *self.wants.borrow_mut().entry(connect_timeout).or_default() += 1;
+    fn demand(self: &Rc<Self>, connect_timeout: Duration) -> Demand<'_> {
+        *self.connect_timeouts.borrow_mut().entry(connect_timeout).or_default() += 1;
         self.connect();
-        Want { supervisor: self, connect_timeout }
+        Demand { supervisor: self, connect_timeout }
     }
 
     /// How long an attempt may take; `None` if nobody needs the connection. It is the longest timeout of those who
     /// wait: the connection may take that long, and those with a shorter one leave by themselves. What is held may
     /// limit it further.
-    pub(super) fn wanted(&self) -> Option<Duration> {
-        let waited_for = self.wants.borrow().keys().next_back().copied();
+    pub(super) fn attempt_limit(&self) -> Option<Duration> {
+        let waited_for = self.connect_timeouts.borrow().keys().next_back().copied();
         let needed = self.need.borrow().as_ref().and_then(|need| need());
         match (waited_for, needed) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -125,7 +125,7 @@ impl Supervisor {
     async fn connect_while_wanted(self: Rc<Self>) {
         while let Some(retry_at) = self.retry_at() {
             sleep_until(retry_at).await;
-            let Some(limit) = self.wanted() else { return };
+            let Some(limit) = self.attempt_limit() else { return };
             let endpoint = Arc::clone(&self.endpoint);
             let opening = spawn_local(async move {
                 fail_point!("connect", endpoint.to_string());
