@@ -42,7 +42,7 @@ pub struct Pipeline {
     pub since: Instant,
     /// Which earlier connections are certainly closed, by their generation; see [`crate::lock::sent`].
     pub closed: RefCell<FxHashMap<u64, Rc<OnceCell<bool>>>>,
-    /// When all renewals that had failed were last retried together.
+    /// When all renewals that wait for their next try had it at once.
     pub retried: Cell<Option<Instant>>,
     /// The server reports when a watched key changes. Set to false if it refuses to.
     pub tells_changes: Cell<bool>,

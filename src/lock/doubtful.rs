@@ -32,7 +32,7 @@ impl Doubtful {
         true
     }
 
-    /// The ids of the reservations.
+    /// Their numbers.
     pub fn ids(&self) -> impl Iterator<Item = u64> {
         self.weights.keys().copied()
     }
