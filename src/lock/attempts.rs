@@ -22,7 +22,7 @@ pub const MOST_TRIES_A_SECOND: u32 = 1_000;
 /// For this long a waiter may retry soon instead of taking turns with the others, as far as [`MOST_TRIES_A_SECOND`]
 /// allows: its own failure may be over long before theirs. (Many waiters may be retrying because a shard of a cluster
 /// is gone, say.)
-const NEW: Duration = Duration::from_secs(5);
+const SOON_WINDOW: Duration = Duration::from_secs(5);
 
 /// The tries of one call. What is tried is up to the call: it asks for [`Self::connection`] before each try, and calls
 /// [`Self::failed`] after a try without a usable reply.
@@ -37,25 +37,25 @@ pub struct Attempts<'call> {
     /// A waiter's pause before its next try. It is spent while asking for the connection, when the waiter can still
     /// leave.
     pause: Option<Duration>,
-    in_trouble: Option<InTrouble<'call>>,
+    backing_off: Option<BackingOff<'call>>,
 }
 
 /// A waiter that had a try without a usable reply, until it leaves. Such waiters take turns.
-struct InTrouble<'call> {
+struct BackingOff<'call> {
     state: &'call EndpointState,
     since: Instant,
 }
 
-impl<'call> InTrouble<'call> {
+impl<'call> BackingOff<'call> {
     fn begin(state: &'call EndpointState) -> Self {
-        state.waiters_in_trouble.set(state.waiters_in_trouble.get() + 1);
+        state.waiters_backing_off.set(state.waiters_backing_off.get() + 1);
         Self { state, since: Instant::now() }
     }
 }
 
-impl Drop for InTrouble<'_> {
+impl Drop for BackingOff<'_> {
     fn drop(&mut self) {
-        self.state.waiters_in_trouble.set(self.state.waiters_in_trouble.get() - 1);
+        self.state.waiters_backing_off.set(self.state.waiters_backing_off.get() - 1);
     }
 }
 
@@ -63,7 +63,7 @@ impl<'call> Attempts<'call> {
     /// The tries of a call within this budget.
     #[must_use]
     pub fn new(state: &'call Rc<EndpointState>, settings: &'call Settings, budget: Budget) -> Self {
-        Self { state, settings, budget, outlasts_memory: false, last: None, pause: None, in_trouble: None }
+        Self { state, settings, budget, outlasts_memory: false, last: None, pause: None, backing_off: None }
     }
 
     /// Also retries when redis is out of memory.
@@ -155,7 +155,7 @@ impl<'call> Attempts<'call> {
     /// A waiter's try was answered. If its earlier tries failed, the cause is over for the others too, so they need not
     /// wait for their turns.
     pub fn answered(&self) {
-        if self.in_trouble.is_some() {
+        if self.backing_off.is_some() {
             self.state.tell_trouble_passed();
         }
     }
@@ -165,13 +165,13 @@ impl<'call> Attempts<'call> {
         if !self.budget.is_endless() {
             return self.budget.pause().await;
         }
-        let trouble = self.in_trouble.get_or_insert_with(|| InTrouble::begin(self.state));
+        let backing_off = self.backing_off.get_or_insert_with(|| BackingOff::begin(self.state));
         let delay = self.budget.next_delay();
-        if trouble.since.elapsed() < NEW && self.state.may_try_soon() {
+        if backing_off.since.elapsed() < SOON_WINDOW && self.state.may_try_soon() {
             self.pause = Some(delay);
             return true;
         }
-        let turn = Duration::from_secs(1) / MOST_TRIES_A_SECOND * self.state.waiters_in_trouble.get();
+        let turn = Duration::from_secs(1) / MOST_TRIES_A_SECOND * self.state.waiters_backing_off.get();
         // Random, so that some waiters retry soon however many there are, and notice when the cause is over.
         self.pause = Some(delay.max(turn.mul_f64(2.0 * fastrand::f64())));
         true

@@ -102,7 +102,7 @@ pub struct EndpointState {
     /// The wait queues, by key.
     pub queues: RefCell<HashMap<Arc<str>, Rc<WaitQueue>>>,
     /// How many waiters back off: they had a try without a usable reply, and none with one since.
-    pub waiters_in_trouble: Cell<u32>,
+    pub waiters_backing_off: Cell<u32>,
     /// Since when, and how many waiters were allowed to retry soon: counted for one second.
     soon: Cell<(Option<Instant>, u32)>,
     /// Told when what kept waiters from an answer has passed, and when that was.
@@ -124,7 +124,7 @@ impl EndpointState {
             replication: Mutex::const_new(()),
             turns_of_others: RefCell::default(),
             queues: RefCell::default(),
-            waiters_in_trouble: Cell::new(0),
+            waiters_backing_off: Cell::new(0),
             soon: Cell::default(),
             passed: Notify::new(),
             passed_at: Cell::new(None),
