@@ -1,5 +1,5 @@
-//! The breaker of a cluster's nodes, with servers that accept and say nothing: what the engine is told, how often they are
-//! connected to, and until when.
+//! The breaker of a cluster's nodes, with servers that accept connections and say nothing: what the engine gets, how
+//! often the servers are connected to, and until when.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::model::error::Error;
 
 const LONG: Duration = Duration::from_secs(10);
 
-/// Accepts connections (the system does) and says nothing.
+/// A server that accepts connections (the system does that) and says nothing.
 struct Mute(TcpListener);
 
 impl Mute {
@@ -31,7 +31,7 @@ impl Mute {
         host(self.0.local_addr().unwrap().port())
     }
 
-    /// How many have connected since the last time this was asked.
+    /// How many connections there were since the last call.
     fn connects(&self) -> usize {
         std::iter::from_fn(|| self.0.accept().ok()).count()
     }
@@ -54,7 +54,7 @@ async fn connect(nodes: &Arc<Nodes>, host: Host) -> (Result<Node, Error>, Durati
     (outcome, start.elapsed())
 }
 
-/// Asks a node that answers nothing, until it is given up.
+/// Asks a node that does not answer, until it is given up.
 async fn ask_in_vain(node: &Node) -> Unanswered {
     let mut commands = redis::pipe();
     commands.cmd("GET").arg("k");
@@ -183,7 +183,7 @@ async fn probes_end_when_nobody_asks_for_the_node_any_more() {
     let mute = Mute::start();
     let (nodes, _pushes) = nodes();
     assert!(connect(&nodes, mute.host()).await.0.is_err());
-    // Ten seconds, and the probe that is under way then.
+    // Ten seconds, and the probe that is in flight then.
     sleep(Duration::from_secs(12)).await;
     let connects = mute.connects();
     assert!((2..=14).contains(&connects), "{connects} connects");

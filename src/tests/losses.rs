@@ -1,4 +1,4 @@
-//! Renewals, and how a loss is found and told.
+//! Renewals, and how a loss is found and reported.
 
 use std::time::Duration;
 
