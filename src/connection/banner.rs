@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_answers_is_told_by_its_first_bytes() {
+    fn a_server_is_recognised_by_its_first_bytes() {
         for (bytes, expected) in [
             (&b""[..], PeerKind::Nothing),
             (b"%7\r\n", PeerKind::Redis),

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_ends_with_the_last_hold_on_it() {
+    fn an_entry_ends_with_its_last_reference() {
         let place = Place::Cluster(Vec::new());
         let (login, tls, waits_for_replicas) = (Login::default(), None, None);
         let endpoint = Arc::new(Endpoint { place, login, tls, waits_for_replicas });

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn black_holes_do_not_use_up_the_time_of_the_address_behind_them() {
+    async fn silent_addresses_do_not_use_up_the_time_of_the_next_one() {
         let (hole, _listener, _queued) = black_hole().await;
         let (good, _accepting) = listening().await;
         for (addresses, milliseconds) in
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nobody_accepts_every_address_is_told_with_its_reason() {
+    async fn if_no_address_accepts_each_is_named_with_its_reason() {
         let (hole, _listener, _queued) = black_hole().await;
         let refusing = refusing().await;
         let began = Instant::now();

@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urgent_ones_go_first_and_each_lane_keeps_its_order() {
+    fn urgent_commands_go_first_and_each_lane_keeps_its_order() {
         let mut send_queue = SendQueue::default();
         for (lane, name) in [
             (Lane::Regular, 1),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn joined_ones_are_never_parted_and_unwanted_ones_never_written() {
+    fn joined_commands_stay_together_and_unwanted_ones_are_never_written() {
         let mut send_queue = SendQueue::default();
         for (lane, name) in [(Lane::Regular, 1), (Lane::Regular, 2), (Lane::Joined, 3), (Lane::Joined, 4)] {
             send_queue.push(lane, Cmd::new(), name);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_is_dropped_with_what_is_joined_to_it() {
+    fn a_command_that_timed_out_is_dropped_with_those_joined_to_it() {
         let mut send_queue = SendQueue::default();
         for (lane, name) in [
             (Lane::Regular, 1),

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_read_is_named_and_never_quoted() {
+    fn an_unreadable_option_is_named_and_never_quoted() {
         let broken = Tls::new("no certificate".into(), None, None, true);
         assert_eq!(
             config_of(&broken).err().as_deref(),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn who_trusts_anybody_needs_no_authorities() {
+    fn without_verification_no_authorities_are_needed() {
         assert!(config_of(&Tls::new(String::new(), None, None, false)).is_ok());
     }
 }

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_never_comes_out() {
+    fn a_removed_entry_never_comes_out() {
         let mut schedule = Schedule::default();
         schedule.insert(at(10), 1);
         schedule.insert(at(10), 2);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn many_in_any_order_come_out_in_theirs() {
+    fn entries_added_in_any_order_come_out_in_order() {
         let mut schedule = Schedule::default();
         // Each number below 10,007, a prime, once.
         let shuffled = (1..10_007).map(|step| step * 4_321 % 10_007);

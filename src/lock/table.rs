@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_stands_for_one_thing_and_for_nothing_after_it() {
+    fn a_number_is_not_reused_for_another_entry() {
         let mut held = Table::default();
         assert!(held.is_empty());
         let numbers = [0; 3].map(|_| *held.insert(|number| number));

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_nobody_has_is_let_go() {
+    fn an_unused_endpoint_is_dropped() {
         let mut known = Known::default();
         let kept = known.copy_of(endpoint(Place::Server(host("kept", 1))));
         let gone: Vec<_> = (1..=1_000)

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_as_long_as_the_ttl_is_never_a_renewal() {
+    fn an_interval_as_long_as_the_ttl_means_no_renewal() {
         for interval in [Interval::Never, Interval::Every(SECOND), Interval::Every(5 * SECOND)] {
             let lease = Lease::begin(terms(SECOND, interval, None), at(0.0));
             assert!(lease.never_renews(interval));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_third_of_the_ttl_is_a_third_of_what_the_ttl_is_now() {
+    fn the_default_interval_is_a_third_of_the_current_ttl() {
         let mut lease = Lease::begin(terms(3 * SECOND, Interval::Third, None), at(0.0));
         assert_eq!(lease.next(), at(1.0));
         lease.agree(30 * SECOND, at(1.0));
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longest_hold_ends_even_a_lease_that_was_just_renewed() {
+    fn max_hold_ends_even_a_lease_that_was_just_renewed() {
         let interval = Interval::Every(SECOND / 4);
         let mut lease = Lease::begin(terms(SECOND, interval, Some(2 * SECOND)), at(0.0));
         lease.renew(interval, SECOND, at(1.9));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_that_was_sent_before_a_longer_ttl_was_confirmed_takes_nothing_from_it() {
+    fn an_older_heartbeat_does_not_shorten_a_longer_confirmed_ttl() {
         let interval = Interval::Every(SECOND);
         let mut lease = Lease::begin(terms(3 * SECOND, interval, None), at(0.0));
         // The longer ttl was asked for at 0.9, and confirmed while the heartbeat's renewal of 1.0 was in flight.
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_may_live_as_long_as_any_extend_that_was_not_refused_says() {
+    fn a_key_may_live_as_long_as_any_unrefused_extend_allows() {
         let mut lease = Lease::begin(terms(3 * SECOND, Interval::Third, None), at(0.0));
         assert_eq!(lease.key_end(), at(3.0));
         let lost = lease.ask(3 * SECOND, at(1.0));

@@ -189,7 +189,7 @@ mod tests {
     use crate::tests::support::reservation;
 
     #[test]
-    fn a_loss_is_told_by_one_only() {
+    fn a_loss_is_told_once() {
         let told_by_letter = reservation("a");
         assert!(told_by_letter.lose(Some("thief")));
         assert!(!told_by_letter.lose(None), "once");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_be_released_is_lost_by_nobody_else() {
+    fn a_reservation_that_is_being_released_cannot_be_lost() {
         let one = reservation("a");
         assert_eq!(one.ask_release(), Asked::Release);
         assert_eq!(one.ask_release(), Asked::Nothing, "one release at a time");

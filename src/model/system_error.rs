@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_itself_stands_alone_and_what_has_no_name_is_quoted() {
+    fn a_known_error_is_named_and_another_is_quoted() {
         let refused = io::Error::from_raw_os_error(Errno::CONNREFUSED.raw_os_error());
         assert_eq!((name_of(&refused), in_words(&refused).as_str()), ("ECONNREFUSED", ""));
         let strange = io::Error::other("something else");

@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_to_be_the_next_is_known_whatever_the_length_of_its_value() {
+    fn the_next_holder_is_recognised_whatever_the_length_of_its_value() {
         let settings = crate::tests::support::settings_for(1, Duration::from_secs(1));
         let settings = crate::model::settings::Settings { owner: "x".repeat(1_000), ..settings };
         let next = Claim::new("k", settings.into()).unwrap();

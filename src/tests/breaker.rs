@@ -92,7 +92,7 @@ async fn a_mute_node_is_refused_at_once_while_others_can_be_used() {
 }
 
 #[tokio::test]
-async fn many_who_ask_at_once_share_one_connection() {
+async fn many_callers_at_once_share_one_connection() {
     let server = Server::start();
     let (nodes, _pushes) = nodes();
     let asked = (0..50).map(|_| {
@@ -109,7 +109,7 @@ async fn many_who_ask_at_once_share_one_connection() {
 }
 
 #[tokio::test]
-async fn where_no_other_can_be_used_it_is_waited_for_what_comes_of_an_attempt() {
+async fn without_another_node_the_engine_waits_for_the_end_of_the_attempt() {
     let mute = Mute::start();
     let (nodes, _pushes) = nodes();
     for _ in 0..3 {
@@ -145,7 +145,7 @@ async fn a_node_that_goes_silent_is_given_up_probed_and_back_at_once() {
 }
 
 #[tokio::test]
-async fn one_node_has_room_for_a_quarter_of_all_commands() {
+async fn one_node_takes_a_quarter_of_all_commands_in_flight() {
     let server = Server::start();
     let (nodes, _pushes) = nodes();
     let node = connect(&nodes, host(server.port)).await.0.unwrap();

@@ -34,7 +34,7 @@ fn subject_of(settings: &Settings) -> String {
 }
 
 #[test]
-fn one_in_the_dispatcher_is_one_call_s() {
+fn a_panic_in_the_dispatcher_fails_one_call() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
@@ -60,7 +60,7 @@ fn one_in_the_dispatcher_is_one_call_s() {
 }
 
 #[test]
-fn one_in_the_heartbeat_costs_no_lease() {
+fn a_panic_in_the_heartbeat_costs_no_lease() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(2_000);
@@ -82,7 +82,7 @@ fn one_in_the_heartbeat_costs_no_lease() {
 }
 
 #[test]
-fn one_where_the_answer_to_a_renewal_comes_in_is_a_renewal_that_failed() {
+fn a_panic_at_the_reply_to_a_renewal_is_a_failed_renewal() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(2_000);
@@ -107,7 +107,7 @@ fn one_where_the_answer_to_a_renewal_comes_in_is_a_renewal_that_failed() {
 }
 
 #[test]
-fn one_while_connecting_fails_the_attempt_and_the_next_one_connects() {
+fn a_panic_while_connecting_fails_that_attempt_and_the_next_connects() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
@@ -126,7 +126,7 @@ fn one_while_connecting_fails_the_attempt_and_the_next_one_connects() {
 }
 
 #[test]
-fn those_who_hold_and_wait_outlast_one_while_connecting_again() {
+fn holders_and_waiters_outlast_a_panic_while_reconnecting() {
     for place in ["connect", "came up"] {
         let server = Server::start();
         let asker = Asker::new(&Core::start().unwrap());
@@ -151,7 +151,7 @@ fn those_who_hold_and_wait_outlast_one_while_connecting_again() {
 }
 
 #[test]
-fn one_among_the_words_of_changes_is_mended_by_another_connection() {
+fn a_panic_in_the_listener_for_changes_is_mended_by_a_new_connection() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
@@ -178,7 +178,7 @@ fn connections(server: &Server) -> u64 {
 }
 
 #[test]
-fn one_in_the_task_of_a_queue_is_its_head_s() {
+fn a_panic_in_the_task_of_a_queue_fails_only_its_first_waiter() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
@@ -220,7 +220,7 @@ fn one_in_the_task_of_a_queue_is_its_head_s() {
 }
 
 #[test]
-fn one_where_replies_come_in_is_a_lost_reply() {
+fn a_panic_where_replies_are_read_loses_those_replies() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
@@ -244,7 +244,7 @@ fn one_where_replies_come_in_is_a_lost_reply() {
 }
 
 #[test]
-fn one_in_the_watchdog_leaves_the_others_their_limits() {
+fn a_panic_in_the_watchdog_leaves_other_commands_their_limits() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     // The fail point knows the command by its limit, which no other test uses.
@@ -264,7 +264,7 @@ fn one_in_the_watchdog_leaves_the_others_their_limits() {
 }
 
 #[test]
-fn one_in_a_release_leaves_a_reservation_that_may_be_released_again() {
+fn after_a_panic_in_a_release_the_reservation_may_be_released_again() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
@@ -280,7 +280,7 @@ fn one_in_a_release_leaves_a_reservation_that_may_be_released_again() {
 }
 
 #[test]
-fn one_in_what_is_undone_is_that_value_s() {
+fn a_panic_in_the_undo_costs_that_value_only() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let mut settings = server.settings(60_000);

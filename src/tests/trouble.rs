@@ -82,7 +82,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, mute: Arc<AtomicBool>, cuts: Arc
 }
 
 #[test]
-fn nobody_there_is_an_error_in_nodes_words_after_the_budget_of_0_4_0() {
+fn a_refused_connect_is_an_error_in_nodes_words_after_the_budget_of_0_4_0() {
     let server = Server::start();
     let settings = server.settings(10_000);
     let port = server.port;
@@ -98,7 +98,7 @@ fn nobody_there_is_an_error_in_nodes_words_after_the_budget_of_0_4_0() {
 }
 
 #[test]
-fn a_connection_that_was_closed_is_made_again_unseen() {
+fn a_closed_connection_is_made_again_without_an_error() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(10_000);
@@ -112,7 +112,7 @@ fn a_connection_that_was_closed_is_made_again_unseen() {
 }
 
 #[test]
-fn a_server_that_hangs_is_a_timeout_and_leaves_no_lock_that_nobody_knows() {
+fn a_server_that_hangs_is_a_timeout_and_leaves_no_lock_behind() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(900);

@@ -53,7 +53,7 @@ fn a_wait_that_is_over_leaves_no_timer_behind() {
 }
 
 #[test]
-fn a_wait_that_is_given_up_in_an_outage_needs_no_connection_any_more() {
+fn after_a_timeout_in_an_outage_nobody_connects_for_the_waiter() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
@@ -118,7 +118,7 @@ fn use_once(asker: &Asker, port: u16, settings: &Settings, password: &str) -> We
 }
 
 #[test]
-fn a_secret_that_nothing_needs_is_forgotten() {
+fn a_secret_that_nothing_needs_is_dropped() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_tries_some_are_always_soon_and_they_are_spread_over_all_of_their_time() {
+    fn retries_are_spread_evenly_and_some_are_always_soon() {
         let soonest = Duration::from_millis(100);
         for count in [1, 100, 10_000, 100_000] {
             let all = Duration::from_millis(count.into());
