@@ -1,8 +1,8 @@
-//! What the engine has been given to send, and what of it may have run: that, it does not send again.
+//! Keeps the engine from resending commands that may have run.
 //!
-//! The engine keeps each request until it has an answer. When no node tells it who serves what, it takes back all that it
-//! keeps and tries it anew: also what was sent and has no answer yet, or one that the engine has not looked at. A SET would
-//! meet its own key, and a release find its key gone.
+//! The engine keeps each request until it has an answer. When no node tells it which node serves what, it retries all
+//! of them, even those that were sent and whose reply is missing or unread. A SET would find its own key, and a release
+//! would find its key gone.
 
 use std::collections::HashMap;
 use std::ptr;
