@@ -44,7 +44,7 @@ pub struct Pipeline {
     pub closed: RefCell<FxHashMap<u64, Rc<OnceCell<bool>>>>,
     /// When all renewals that wait for their next try had it at once.
     pub retried: Cell<Option<Instant>>,
-    /// The server reports when a watched key changes. Set to false if it refuses to.
+    /// The server tells when a watched key changes. Turned off where it turns out to refuse.
     pub tells_changes: Cell<bool>,
     transport: Transport,
     /// Commands that are not written yet.

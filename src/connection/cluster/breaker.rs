@@ -258,7 +258,7 @@ impl Keeper {
                     }
                 },
                 Ok(Err(failure)) => {
-                    // A wrong password does not get better by frequent retries.
+                    // Nobody lets us in the sooner for a wrong password in quick succession.
                     let pause = if matches!(failure, Error::Connection { .. }) {
                         backoff.next_delay()
                     } else {
