@@ -10,8 +10,8 @@ use crate::model::reservation::Reservation;
 /// The reservations of one environment, by number.
 #[derive(Default)]
 pub struct Handles {
-    /// A reservation without a number stays in its last place for as long as that number is in `retired`.
-    places: Slab<Arc<Reservation>>,
+    /// A reservation without a number stays in its last entry for as long as that number is in `retired`.
+    entries: Slab<Arc<Reservation>>,
     /// Numbers that stand for nothing any more, but that JavaScript may still use.
     retired: Vec<u32>,
 }
@@ -19,24 +19,24 @@ pub struct Handles {
 impl Handles {
     /// Adds a reservation and gives it a number.
     pub fn add(&mut self, reservation: Arc<Reservation>) -> u32 {
-        let place = self.places.vacant_entry();
+        let entry = self.entries.vacant_entry();
         // Memory has no room for 2^32 reservations.
-        let number = u32::try_from(place.key()).unwrap_or(u32::MAX);
+        let number = u32::try_from(entry.key()).unwrap_or(u32::MAX);
         reservation.set_handle(Some(number));
-        place.insert(reservation);
+        entry.insert(reservation);
         number
     }
 
     /// The reservation of a number.
     #[must_use]
     pub fn get(&self, number: u32) -> Option<&Arc<Reservation>> {
-        self.last_at(number).filter(|there| there.handle() == Some(number))
+        self.last_at(number).filter(|found| found.handle() == Some(number))
     }
 
     /// The same. Also finds a reservation that was removed, until [`Self::reuse`].
     #[must_use]
     pub fn last_at(&self, number: u32) -> Option<&Arc<Reservation>> {
-        self.places.get(number as usize)
+        self.entries.get(number as usize)
     }
 
     /// The number of a reservation, if it has one.
@@ -44,7 +44,7 @@ impl Handles {
     pub fn number_of(&self, reservation: &Arc<Reservation>) -> Option<u32> {
         reservation
             .handle()
-            .filter(|&number| self.get(number).is_some_and(|there| Arc::ptr_eq(there, reservation)))
+            .filter(|&number| self.get(number).is_some_and(|found| Arc::ptr_eq(found, reservation)))
     }
 
     /// Takes a reservation's number away. The number is not given to another before [`Self::reuse`].
@@ -58,7 +58,7 @@ impl Handles {
     /// JavaScript was told of every removal and uses those numbers no more: they may be given again.
     pub fn reuse(&mut self) {
         for number in self.retired.drain(..) {
-            self.places.remove(number as usize);
+            self.entries.remove(number as usize);
         }
     }
 
@@ -87,13 +87,13 @@ mod tests {
         handles.remove(&first);
         handles.remove(&first);
         assert!(handles.get(number).is_none() && handles.number_of(&first).is_none());
-        assert!(handles.last_at(number).is_some_and(|there| Arc::ptr_eq(there, &first)));
+        assert!(handles.last_at(number).is_some_and(|found| Arc::ptr_eq(found, &first)));
         assert_ne!(handles.add(Arc::clone(&second)), number);
         handles.reuse();
         assert!(handles.last_at(number).is_none());
         assert_eq!(handles.add(Arc::clone(&third)), number);
         assert_eq!(handles.number_of(&first), None, "it is another's now");
-        assert!(handles.get(number).is_some_and(|there| Arc::ptr_eq(there, &third)));
+        assert!(handles.get(number).is_some_and(|found| Arc::ptr_eq(found, &third)));
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub use once::Once;
 
 /// How often the engine follows a redirection before it returns it to us, and its pauses in milliseconds.
 const REDIRECTIONS: u32 = 3;
-const SHORTEST_PAUSE: u64 = 50;
-const LONGEST_PAUSE: u64 = 100;
+const MIN_PAUSE: u64 = 50;
+const MAX_PAUSE: u64 = 100;
 
 /// The cluster connections of this process.
 static CLUSTERS: LazyLock<Mutex<HashMap<ClusterId, Weak<Nodes>>>> = LazyLock::new(Mutex::default);
@@ -114,8 +114,8 @@ pub async fn open(endpoint: &Arc<Endpoint>, hosts: &[Host]) -> Result<Opened, Er
         .use_protocol(ProtocolVersion::RESP3)
         .push_sender(sender)
         .retries(REDIRECTIONS)
-        .min_retry_wait(SHORTEST_PAUSE)
-        .max_retry_wait(LONGEST_PAUSE)
+        .min_retry_wait(MIN_PAUSE)
+        .max_retry_wait(MAX_PAUSE)
         .overall_response_timeout(None)
         .build();
     let engine = async { state?.get_async_generic_connection::<Member>().await }.await;

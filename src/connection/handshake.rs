@@ -260,7 +260,7 @@ fn failed(endpoint: &Arc<Endpoint>, what: &str, reason: &'static str) -> Error {
     Error::Connection { endpoint: Arc::clone(endpoint), detail: format!("handshake: {what}"), reason }
 }
 
-/// What a server may have wanted that closes without a word.
+/// What a server may have wanted that closes the connection without saying why.
 fn hint(endpoint: &Endpoint, banner: &Banner, how: &str) -> &'static str {
     const CERTIFICATE: &str = "; does it want a certificate of its clients (tls.cert, tls.key)?";
     let identity = endpoint.tls.as_ref().map(|tls| tls.identity.is_some());

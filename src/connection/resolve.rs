@@ -94,11 +94,11 @@ impl Resolver {
             in_flight.push((host.clone(), answer.clone()));
         }
         // If there is no thread, this is dropped here, and so taken off the list.
-        let task = Task { resolver: self, host: host.clone(), _slot: slot };
+        let lookup = Lookup { resolver: self, host: host.clone(), _slot: slot };
         thread::Builder::new().name("reservation-dns".to_owned()).spawn(move || {
-            let found = (self.look_up)(&task.host).map_err(|error| not_found(&task.host, &error));
+            let found = (self.look_up)(&lookup.host).map_err(|error| not_found(&lookup.host, &error));
             // Whoever asks from now on gets a new look-up.
-            drop(task);
+            drop(lookup);
             sender.send_replace(Some(found));
         })?;
         Ok(answer)
@@ -117,13 +117,13 @@ fn find(
 }
 
 /// A look-up in flight. Dropping it, also by a panic, takes it off the list and frees its slot.
-struct Task {
+struct Lookup {
     resolver: &'static Resolver,
     host: Host,
     _slot: SemaphorePermit<'static>,
 }
 
-impl Drop for Task {
+impl Drop for Lookup {
     fn drop(&mut self) {
         self.resolver.in_flight().retain(|(host, _)| *host != self.host);
     }
@@ -224,7 +224,7 @@ mod tests {
         assert!(threads <= MAX_LOOKUPS, "{threads} threads");
         // It goes on: those who wait are answered, and nothing is left behind.
         let waiting = tokio::spawn(async { HANGING.resolve(&host("a"), later()).await });
-        tokio::task::yield_now().await;
+        tokio::lookup::yield_now().await;
         HANGS.store(false, Ordering::Relaxed);
         assert_eq!(waiting.await.unwrap(), Ok(Vec::new()));
         assert_eq!(HANGING.resolve(&host("new"), later()).await, Ok(Vec::new()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::answer::{Loss, Ticket};
 use crate::model::endpoint::Endpoint;
-use crate::model::reservation::{Asked, Reservation};
+use crate::model::reservation::{ReleaseAction, Reservation};
 use crate::model::settings::Settings;
 
 /// One request to the core.
@@ -83,9 +83,9 @@ impl Request {
         let (mut reservations, mut losses) = (Vec::with_capacity(asked.len()), Vec::new());
         for reservation in asked {
             match reservation.ask_release() {
-                Asked::Release => reservations.push(reservation),
-                Asked::Lost => losses.push(Loss::of(reservation)),
-                Asked::Nothing => {}
+                ReleaseAction::Release => reservations.push(reservation),
+                ReleaseAction::Lost => losses.push(Loss::of(reservation)),
+                ReleaseAction::Nothing => {}
             }
         }
         Self::Release { ticket, reservations, losses }

@@ -17,9 +17,9 @@ use crate::time::budget::Budget;
 
 /// The most retries a second of all waiters of one endpoint together, while redis refuses them or does not answer. A
 /// server that is in trouble, or busy with others, is not flooded.
-pub const MOST_TRIES_A_SECOND: u32 = 1_000;
+pub const MAX_TRIES_A_SECOND: u32 = 1_000;
 
-/// For this long a waiter may retry soon instead of taking turns with the others, as far as [`MOST_TRIES_A_SECOND`]
+/// For this long a waiter may retry soon instead of taking turns with the others, as far as [`MAX_TRIES_A_SECOND`]
 /// allows: its own failure may be over long before theirs. (Many waiters may be retrying because a shard of a cluster
 /// is gone, say.)
 const SOON_WINDOW: Duration = Duration::from_secs(5);
@@ -171,7 +171,7 @@ impl<'call> Attempts<'call> {
             self.pause = Some(delay);
             return true;
         }
-        let turn = Duration::from_secs(1) / MOST_TRIES_A_SECOND * self.state.waiters_backing_off.get();
+        let turn = Duration::from_secs(1) / MAX_TRIES_A_SECOND * self.state.waiters_backing_off.get();
         // Random, so that some waiters retry soon however many there are, and notice when the cause is over.
         self.pause = Some(delay.max(turn.mul_f64(2.0 * fastrand::f64())));
         true

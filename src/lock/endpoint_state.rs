@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use crate::connection::supervisor::Supervisor;
-use crate::lock::attempts::MOST_TRIES_A_SECOND;
+use crate::lock::attempts::MAX_TRIES_A_SECOND;
 use crate::lock::doubtful::Doubtful;
 use crate::lock::schedule::Schedule;
 use crate::lock::table::{Numbered, Table};
@@ -24,7 +24,7 @@ use crate::model::settings::DEFAULT_CONNECT_TIMEOUT;
 use crate::time::clock::Moment;
 
 /// A shorter limit leaves no time to connect across a continent and log in.
-const SHORTEST_CONNECT: Duration = Duration::from_millis(500);
+const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Between two moments at which all waiters that pause are told to try.
 const RETRY_ALL: Duration = Duration::from_secs(1);
@@ -146,7 +146,7 @@ impl EndpointState {
         }
         let table = self.table.borrow();
         let shortest = table.iter().map(|one| one.reservation.settings().command_timeout).min();
-        Some(shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(SHORTEST_CONNECT)))
+        Some(shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(MIN_CONNECT_TIMEOUT)))
     }
 
     /// True if a waiter that backs off may retry soon, instead of waiting for its turn. So many a second may.
@@ -157,7 +157,7 @@ impl EndpointState {
             None => (Instant::now(), 0),
         };
         self.soon.set((Some(since), count.saturating_add(1)));
-        count < MOST_TRIES_A_SECOND
+        count < MAX_TRIES_A_SECOND
     }
 
     /// Waits until a waiter that backed off has its reply.

@@ -29,16 +29,16 @@ use crate::time::clock::Moment;
 
 /// The longest sleep while something is held. A suspension stops the runtime's timers but not the lease, so a loss is
 /// told this long after a suspension at most.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+const MAX_SLEEP: Duration = Duration::from_secs(1);
 
 /// How long it takes to read the replies that have arrived.
 const READ_GRACE: Duration = Duration::from_millis(5);
 
 /// The longest pause before a failed renewal is retried, if there are few.
-const RETRY: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The most retries of failed renewals a second.
-const MOST_TRIES_A_SECOND: u32 = 1_000;
+const MAX_TRIES_A_SECOND: u32 = 1_000;
 
 /// How many renewals are sent first on a new connection. When one of them is answered, all others follow.
 const FIRST_TO_VALIDATE: usize = 10;
@@ -61,22 +61,22 @@ pub fn keep(state: &Rc<EndpointState>, sent: Sent, ticket: Ticket) {
     ticket.answer(Ok(Answer::Acquired(reservation)));
 }
 
-/// The heartbeat of one endpoint; ends when the endpoint's state is dropped. `bell` is notified when it must wake
+/// The heartbeat of one endpoint; ends when the endpoint's state is dropped. `wakeup` is notified when it must wake
 /// earlier than it planned. After a panic it starts anew, and schedules everything again.
-pub async fn beat(state: Weak<EndpointState>, bell: Rc<Notify>) {
+pub async fn beat(state: Weak<EndpointState>, wakeup: Rc<Notify>) {
     if let Some(state) = state.upgrade() {
         state.plan_all();
     }
     // Does not keep the state alive while it sleeps.
     while let Some(next) = state.upgrade().map(|state| turn(&state)) {
         let Some(next) = next else {
-            bell.notified().await;
+            wakeup.notified().await;
             continue;
         };
-        let end = Instant::now() + Moment::now().until(next).min(LONGEST_SLEEP);
+        let end = Instant::now() + Moment::now().until(next).min(MAX_SLEEP);
         tokio::select! {
             () = sleep_until(end) => {}
-            () = bell.notified() => {}
+            () = wakeup.notified() => {}
         }
         // This process was stopped. Read the replies that have arrived first: without the reply to a renewal, a valid
         // lease would be told lost.
@@ -110,12 +110,12 @@ pub fn validate_all(state: &EndpointState) {
     let mut all = state.find(|one| one.reservation.phase() == Phase::Held && !one.never_renews());
     all.sort_unstable_by_key(|&(id, end)| (end, id));
     let now = Moment::now();
-    for (place, &(id, _)) in all.iter().enumerate() {
-        let place = u32::try_from(place).unwrap_or(u32::MAX);
-        let due = if (place as usize) < FIRST_TO_VALIDATE {
+    for (position, &(id, _)) in all.iter().enumerate() {
+        let position = u32::try_from(position).unwrap_or(u32::MAX);
+        let due = if (position as usize) < FIRST_TO_VALIDATE {
             now
         } else {
-            now.after(RETRY + Duration::from_secs(1) / MOST_TRIES_A_SECOND * place)
+            now.after(RETRY_PAUSE + Duration::from_secs(1) / MAX_TRIES_A_SECOND * position)
         };
         state.doubt(id);
         state.update(id, |held| held.lease.postpone(Some(due)));
@@ -310,7 +310,7 @@ fn failed(state: &EndpointState, id: u64, error: Error) {
 /// The pause before a failed renewal of a lease with this ttl is retried: short, unless there are so many that their
 /// retries would flood the server. Some of them are always soon; when one is answered, all others follow.
 fn next_try(state: &EndpointState, ttl: Duration) -> Duration {
-    spread(RETRY, state.doubtful().count_for(ttl), MOST_TRIES_A_SECOND)
+    spread(RETRY_PAUSE, state.doubtful().count_for(ttl), MAX_TRIES_A_SECOND)
 }
 
 /// What renewals were refused for has passed, or a new connection is good: all that wait for their next try have it now.

@@ -29,25 +29,25 @@ impl Schedule {
             self.runs.push_back(Vec::new());
         }
         let mut run = self.run_of(entry);
-        let mut place = self.runs[run].partition_point(|other| *other < entry);
+        let mut position = self.runs[run].partition_point(|other| *other < entry);
         if self.runs[run].len() == MAX_RUN {
-            let middle = if place == MAX_RUN { MAX_RUN } else { MAX_RUN / 2 };
+            let middle = if position == MAX_RUN { MAX_RUN } else { MAX_RUN / 2 };
             let rest = self.runs[run].split_off(middle);
             self.runs.insert(run + 1, rest);
-            if place >= middle {
-                (run, place) = (run + 1, place - middle);
+            if position >= middle {
+                (run, position) = (run + 1, position - middle);
             }
         }
-        self.runs[run].insert(place, entry);
-        (run, place) == (0, 0)
+        self.runs[run].insert(position, entry);
+        (run, position) == (0, 0)
     }
 
     /// Removes a reservation that was inserted for `when`.
     pub fn remove(&mut self, when: Moment, id: u64) {
         let index = self.run_of((when, id));
         let Some(run) = self.runs.get_mut(index) else { return };
-        if let Ok(place) = run.binary_search(&(when, id)) {
-            run.remove(place);
+        if let Ok(position) = run.binary_search(&(when, id)) {
+            run.remove(position);
         }
         if run.is_empty() {
             self.runs.remove(index);

@@ -12,13 +12,13 @@ pub trait Numbered {
 /// index.
 #[derive(Debug)]
 pub struct Table<T> {
-    places: Slab<T>,
+    entries: Slab<T>,
     inserted: u64,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { places: Slab::new(), inserted: 0 }
+        Self { entries: Slab::new(), inserted: 0 }
     }
 }
 
@@ -26,23 +26,23 @@ impl<T: Numbered> Table<T> {
     /// Inserts what `make` returns for its number. A number is reused after 2^32 insertions at the earliest.
     pub fn insert(&mut self, make: impl FnOnce(u64) -> T) -> &mut T {
         self.inserted += 1;
-        let vacant = self.places.vacant_entry();
+        let vacant = self.entries.vacant_entry();
         let number = (self.inserted << 32) | vacant.key() as u64;
         vacant.insert(make(number))
     }
 
     /// The entry of a number.
     pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        self.places.get_mut(place_of(number)).filter(|there| there.number() == number)
+        self.entries.get_mut(index_of(number)).filter(|entry| entry.number() == number)
     }
 
     /// Removes an entry.
     pub fn remove(&mut self, number: u64) -> Option<T> {
         self.get_mut(number)?;
-        let taken = self.places.try_remove(place_of(number));
-        if self.places.is_empty() {
+        let taken = self.entries.try_remove(index_of(number));
+        if self.entries.is_empty() {
             // Free the memory: there may have been very many.
-            self.places = Slab::new();
+            self.entries = Slab::new();
         }
         taken
     }
@@ -50,17 +50,17 @@ impl<T: Numbered> Table<T> {
     /// True if the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.entries.is_empty()
     }
 
     /// All entries.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.places.iter().map(|(_, there)| there)
+        self.entries.iter().map(|(_, entry)| entry)
     }
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the lower half of it is the place")]
-fn place_of(number: u64) -> usize {
+fn index_of(number: u64) -> usize {
     number as u32 as usize
 }
 
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(held.remove(numbers[1]), Some(numbers[1]));
         assert_eq!(held.remove(numbers[1]), None);
         let other = *held.insert(|number| number);
-        assert_eq!(place_of(other), place_of(numbers[1]), "there is room again");
+        assert_eq!(index_of(other), index_of(numbers[1]), "there is room again");
         assert!(held.get_mut(numbers[1]).is_none());
         assert_eq!(held.get_mut(other).copied(), Some(other));
         assert_eq!(held.iter().count(), 3);

@@ -130,11 +130,11 @@ pub fn discard_lost(state: &EndpointState, sent: Sent, end: Moment) {
 
 /// Works the queue off until the endpoint's state is dropped.
 pub async fn serve(state: Weak<EndpointState>, wakeup: Rc<Notify>) {
-    let mut pace = Pace::default();
+    let mut throttle = Throttle::default();
     loop {
         let Some(strong) = state.upgrade() else { return };
         if strong.undo.is_needed() {
-            work(&strong, &mut pace).await;
+            work(&strong, &mut throttle).await;
             continue;
         }
         // Does not keep the state alive while it sleeps.
@@ -144,18 +144,18 @@ pub async fn serve(state: Weak<EndpointState>, wakeup: Rc<Notify>) {
 }
 
 /// The size of the next batch, and the backoff.
-struct Pace {
+struct Throttle {
     size: usize,
     backoff: Backoff,
 }
 
-impl Default for Pace {
+impl Default for Throttle {
     fn default() -> Self {
         Self { size: FIRST_BATCH, backoff: Backoff::default() }
     }
 }
 
-impl Pace {
+impl Throttle {
     fn succeeded(&mut self) {
         self.size = (self.size * 2).min(MAX_BATCH);
         self.backoff.reset();
@@ -169,14 +169,14 @@ impl Pace {
 }
 
 /// Sends one batch, then pauses.
-async fn work(state: &Rc<EndpointState>, pace: &mut Pace) {
+async fn work(state: &Rc<EndpointState>, throttle: &mut Throttle) {
     let Some(end) = state.undo.drop_lapsed() else { return };
     let connect_timeout = state.undo.connect_timeout().unwrap_or_default();
     let connecting = state.supervisor.pipeline(Patience::Outage, connect_timeout);
     let Ok(connected) = timeout(Moment::now().until(end), connecting).await else { return };
     // Redis refuses these credentials. Each retry would be one more refused login.
     let Ok(pipeline) = connected else { return state.undo.give_up() };
-    let batch = match state.undo.take_due(pace.size) {
+    let batch = match state.undo.take_due(throttle.size) {
         Ok(batch) => batch,
         Err(next) => return sleep_until(next).await,
     };
@@ -206,9 +206,9 @@ async fn work(state: &Rc<EndpointState>, pace: &mut Pace) {
             }
         }
     }
-    let failed = if has_failed { pace.failed() } else { Duration::ZERO };
+    let failed = if has_failed { throttle.failed() } else { Duration::ZERO };
     if !has_failed {
-        pace.succeeded();
+        throttle.succeeded();
     }
     sleep_until(began + (Duration::from_secs(1) / MAX_COMMANDS_A_SECOND * commands).max(failed)).await;
 }

@@ -90,9 +90,9 @@ pub fn cancel(state: &EndpointState, key: String, environment: u64, call: u64) {
 
 /// Reports an outage to the first waiter of each queue: once for each instance.
 pub fn tell_outage(state: &EndpointState, error: &Error) {
-    let mut told = HashSet::new();
+    let mut reported = HashSet::new();
     for head in state.queues.borrow().values().filter_map(|queue| queue.head()) {
-        if told.insert((head.caller.environment, head.instance)) {
+        if reported.insert((head.caller.environment, head.instance)) {
             let (host, port) = state.supervisor.endpoint.address();
             let event = Event::Outage { call: head.call, host: host.to_owned(), port, error: error.clone() };
             head.caller.report(head.settings.log_level, event);

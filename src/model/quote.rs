@@ -33,8 +33,8 @@ pub fn quoted(bytes: &[u8], secret: Option<&str>) -> Option<String> {
     let printable = |letter: char| if letter.is_control() || letter == '\u{fffd}' { '.' } else { letter };
     let mut shown: String = line.chars().take(MAX_QUOTED).map(printable).collect();
     // In a handshake the password follows this word, in whatever form.
-    if let Some(place) = shown.to_ascii_lowercase().find("auth") {
-        shown.truncate(place);
+    if let Some(index) = shown.to_ascii_lowercase().find("auth") {
+        shown.truncate(index);
     }
     if !shown.chars().any(char::is_alphanumeric) {
         return None;
@@ -49,12 +49,12 @@ pub fn quoted(bytes: &[u8], secret: Option<&str>) -> Option<String> {
 #[must_use]
 pub fn without(mut text: String, secret: Option<&str>) -> String {
     let Some(secret) = secret else { return text };
-    if let Some(place) = our_auth(&text) {
-        text.replace_range(place.., "AUTH [hidden]");
+    if let Some(index) = our_auth(&text) {
+        text.replace_range(index.., "AUTH [hidden]");
     }
     let mut text = text.replace(secret, HIDDEN);
-    if let Some((place, _)) = secret.char_indices().nth(MIN_TRUNCATED)
-        && let Some(beginning) = text.find(&secret[..place])
+    if let Some((index, _)) = secret.char_indices().nth(MIN_TRUNCATED)
+        && let Some(beginning) = text.find(&secret[..index])
     {
         text.replace_range(beginning.., HIDDEN);
     }
@@ -70,8 +70,8 @@ pub fn without(mut text: String, secret: Option<&str>) -> String {
 /// the word too.
 fn our_auth(text: &str) -> Option<usize> {
     let lower = text.to_ascii_lowercase();
-    lower.match_indices("auth").map(|(place, _)| place).find(|&place| {
-        let before = &lower.as_bytes()[place.saturating_sub(MAX_FRAMING)..place];
+    lower.match_indices("auth").map(|(index, _)| index).find(|&index| {
+        let before = &lower.as_bytes()[index.saturating_sub(MAX_FRAMING)..index];
         before.contains(&b'3') || before.windows(2).any(|pair| pair == b"$4")
     })
 }

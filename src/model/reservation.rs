@@ -47,7 +47,7 @@ pub enum Phase {
 
 /// What a release has to do with a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum ReleaseAction {
     /// Release it. No other request does.
     Release,
     /// Tell its loss: it was lost before.
@@ -127,12 +127,12 @@ impl Reservation {
     /// Its caller asks for the release. From now on the reservation does not count as held and is not renewed. If its
     /// loss has not been told yet, this release tells it.
     #[must_use]
-    pub fn ask_release(&self) -> Asked {
+    pub fn ask_release(&self) -> ReleaseAction {
         if self.change(Phase::Held, Phase::Releasing) || self.change(Phase::Unreleased, Phase::Releasing) {
-            return Asked::Release;
+            return ReleaseAction::Release;
         }
         // The core may have lost it between the two checks.
-        if self.tell_loss() { Asked::Lost } else { Asked::Nothing }
+        if self.tell_loss() { ReleaseAction::Lost } else { ReleaseAction::Nothing }
     }
 
     /// The release has failed and may be retried.
@@ -194,26 +194,26 @@ mod tests {
         assert!(told_by_letter.lose(Some("thief")));
         assert!(!told_by_letter.lose(None), "once");
         assert!(told_by_letter.tell_loss());
-        assert_eq!(told_by_letter.ask_release(), Asked::Nothing);
+        assert_eq!(told_by_letter.ask_release(), ReleaseAction::Nothing);
 
         let told_by_release = reservation("a");
         assert!(told_by_release.lose(Some("thief")));
-        assert_eq!(told_by_release.ask_release(), Asked::Lost);
+        assert_eq!(told_by_release.ask_release(), ReleaseAction::Lost);
         assert_eq!(told_by_release.taken_by(), Some("thief"));
         assert!(!told_by_release.tell_loss(), "the letter finds it told");
-        assert_eq!(told_by_release.ask_release(), Asked::Nothing);
+        assert_eq!(told_by_release.ask_release(), ReleaseAction::Nothing);
     }
 
     #[test]
     fn a_reservation_that_is_being_released_cannot_be_lost() {
         let one = reservation("a");
-        assert_eq!(one.ask_release(), Asked::Release);
-        assert_eq!(one.ask_release(), Asked::Nothing, "one release at a time");
+        assert_eq!(one.ask_release(), ReleaseAction::Release);
+        assert_eq!(one.ask_release(), ReleaseAction::Nothing, "one release at a time");
         assert!(!one.lose(None) && !one.tell_loss());
         one.release_failed();
         assert!(!one.lose(None));
-        assert_eq!(one.ask_release(), Asked::Release, "again");
+        assert_eq!(one.ask_release(), ReleaseAction::Release, "again");
         one.release_ended();
-        assert_eq!(one.ask_release(), Asked::Nothing);
+        assert_eq!(one.ask_release(), ReleaseAction::Nothing);
     }
 }
