@@ -224,7 +224,7 @@ mod tests {
         assert!(threads <= MAX_LOOKUPS, "{threads} threads");
         // It goes on: those who wait are answered, and nothing is left behind.
         let waiting = tokio::spawn(async { HANGING.resolve(&host("a"), later()).await });
-        tokio::lookup::yield_now().await;
+        tokio::task::yield_now().await;
         HANGS.store(false, Ordering::Relaxed);
         assert_eq!(waiting.await.unwrap(), Ok(Vec::new()));
         assert_eq!(HANGING.resolve(&host("new"), later()).await, Ok(Vec::new()));
