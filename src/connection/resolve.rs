@@ -1,7 +1,7 @@
 //! Looks up host names, anew for each attempt to connect.
 //!
 //! The system's resolver blocks, so each look-up has a thread. The thread is made here and not by tokio, which panics
-//! if the system refuses one. A resolver that hangs keeps its thread until it answers. So each name has one look-up at
+//! if the system refuses one. A resolver that hangs keeps its thread until it answers. So each host has one look-up at
 //! a time, which later attempts join, and all names together have a few.
 
 use std::io;
@@ -74,7 +74,7 @@ impl Resolver {
         answered.ok().and_then(|answer| answer.clone()).unwrap_or_else(|| Err(no_answer(host)))
     }
 
-    /// Joins the look-up of this name that is in flight, if there is one.
+    /// Joins the look-up of this host that is in flight, if there is one.
     fn join(&self, host: &Host) -> Option<watch::Receiver<Option<Answer>>> {
         find(&self.in_flight(), host)
     }
