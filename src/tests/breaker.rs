@@ -58,7 +58,7 @@ async fn connect(nodes: &Arc<Nodes>, host: Host) -> (Result<Node, Error>, Durati
 async fn ask_in_vain(node: &Node) -> Unanswered {
     let mut commands = redis::pipe();
     commands.cmd("GET").arg("k");
-    timeout(LONG, node.send(&commands, 0, 1)).await.unwrap().unwrap_err()
+    timeout(LONG, node.send(&commands, 1)).await.unwrap().unwrap_err()
 }
 
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -141,7 +141,7 @@ async fn a_node_that_goes_silent_is_given_up_probed_and_back_at_once() {
     assert!(!again.is_same(&node) && again.is_open());
     let mut ping = redis::pipe();
     ping.cmd("PING");
-    assert_eq!(again.send(&ping, 0, 1).await.unwrap(), [Value::SimpleString("PONG".to_owned())]);
+    assert_eq!(again.send(&ping, 1).await.unwrap(), [Value::SimpleString("PONG".to_owned())]);
 }
 
 #[tokio::test]

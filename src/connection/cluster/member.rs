@@ -124,28 +124,29 @@ impl ConnectionLike for Member {
         })
     }
 
+    /// Only ever what is sent for us; `number` is what [`super::Once`] knows it by.
     fn req_packed_commands<'a>(
         &'a mut self,
         commands: &'a Pipeline,
-        offset: usize,
+        number: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
             let once = self.nodes.once();
-            if !once.may_send(commands) {
+            if !once.may_send(number) {
                 return Err(self.error(Unanswered::Lost));
             }
-            let values = match self.node.send(commands, offset, count).await {
+            let values = match self.node.send(commands, count).await {
                 Ok(values) => keep_what_ran(values),
                 Err(failed) => {
                     if failed != Unanswered::Lost {
-                        once.has_not_run(commands);
+                        once.has_not_run(number);
                     }
                     return Err(self.error(failed));
                 }
             };
             if values.iter().any(|value| matches!(value, Value::ServerError(_))) {
-                once.has_not_run(commands);
+                once.has_not_run(number);
             }
             match self.why_not_followed(&values) {
                 Some(failure) => Err(unsent(GIVE_UP, failure)),
