@@ -7,7 +7,7 @@ const { after, afterEach, before, suite, test } = require('node:test');
 const { within } = require('../support/wait');
 const { startCluster } = require('./support/cluster');
 const { majorOf } = require('./support/looks');
-const { keyOf, namesOfShards, onCluster, patient, valueOf } = require('./support/shards');
+const { callsOf, keyOf, namesOfShards, onCluster, patient, valueOf } = require('./support/shards');
 
 suite('nobody says who serves what', () => {
   let cluster;
@@ -101,5 +101,23 @@ suite('nobody says who serves what', () => {
     t.diagnostic(`asked ${count} times`);
     // A lock and a release of what was moved are sent on ten times each.
     assert.ok(count > 0 && count <= 20 * 2 * cluster.nodes.length, `${count} times`);
+  });
+
+  test('where all is well, 10,000 locks by 250 at once are one SET and one release each', async (t) => {
+    const reservation = onCluster(t, cluster, { ttl: 60, options: { client_name: 'many' } });
+    const use = async (resource) => {
+      assert.equal(await reservation.lock(resource), true);
+      assert.equal(await reservation.release(resource), 1);
+    };
+    // The nodes are connected to, and have the script.
+    for (const [name] of namesOfShards(1, (count) => `${t.name} ${count}`)) await use(name);
+    const soFar = await callsOf(cluster);
+    const one = async (number) => {
+      for (let times = 0; times < 40; times += 1) await use(`many-${number}-${times}`);
+    };
+    await Promise.all(Array.from({ length: 250 }, (_, number) => one(number)));
+    const calls = await callsOf(cluster);
+    const more = (name) => calls[name] - (soFar[name] || 0);
+    assert.deepEqual([more('set'), more('evalsha')], [10000, 10000]);
   });
 });
