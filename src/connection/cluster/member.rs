@@ -47,17 +47,17 @@ impl Member {
     async fn who_serves_what(&self, question: &Cmd) -> Result<Value, Unanswered> {
         let answer = self.ask_any(question).await;
         match &answer {
-            Ok(Value::ServerError(_)) | Err(_) if self.node.is_open() => self.nodes.map().map_or(answer, Ok),
-            Ok(Value::ServerError(_)) | Err(_) => answer,
-            Ok(map) => {
+            Ok(map) if is_map(map) => {
                 self.nodes.set_map(map.clone());
                 answer
             }
+            _ if self.node.is_open() => self.nodes.map().map_or(answer, Ok),
+            _ => answer,
         }
     }
 
     /// Asks what any node can answer: this one, and all others as well if it does not answer soon, for the engine does
-    /// nothing else meanwhile.
+    /// nothing else meanwhile, or cannot say.
     async fn ask_any(&self, question: &Cmd) -> Result<Value, Unanswered> {
         let ask = |node: Node| {
             let question = question.clone();
@@ -66,24 +66,28 @@ impl Member {
         let mut answers = JoinSet::new();
         let head_start = HURRY.saturating_sub(self.node.owed_for());
         answers.spawn(ask(self.node.clone()));
+        let mut said = Err(Unanswered::Lost);
         if let Ok(answer) = timeout(head_start, answers.join_next()).await {
-            return answer.and_then(Result::ok).unwrap_or(Err(Unanswered::Lost));
+            said = answer.and_then(Result::ok).unwrap_or(said);
+            if said.is_err() || said.as_ref().is_ok_and(is_map) {
+                return said;
+            }
         }
         for node in self.nodes.others(&self.node) {
             answers.spawn(ask(node));
         }
-        let mut first = Err(Unanswered::Lost);
         while let Some(answer) = answers.join_next().await {
-            if let Ok(Ok(value)) = answer
-                && !matches!(value, Value::ServerError(_))
-            {
-                first = Ok(value);
-                break;
+            if let Ok(Ok(value)) = answer {
+                let is_it = is_map(&value);
+                said = Ok(value);
+                if is_it {
+                    break;
+                }
             }
         }
         // A question that stays unanswered is how a node that hangs is found out.
         answers.detach_all();
-        first
+        said
     }
 
     /// Why a redirection is not worth following: it leads to a barred address. The engine would ask all nodes who serves
@@ -95,6 +99,12 @@ impl Member {
         });
         self.nodes.why_barred(&to?)
     }
+}
+
+/// False for a refusal, and for what a node says that has lost its memory, or has never met the others: that nobody serves
+/// anything. The engine would leave all nodes.
+fn is_map(answer: &Value) -> bool {
+    matches!(answer, Value::Array(slots) if !slots.is_empty())
 }
 
 /// Where `MOVED slot host:port` or `ASK slot host:port` leads.
