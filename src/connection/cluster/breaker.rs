@@ -33,6 +33,9 @@ const INTEREST: Duration = Duration::from_secs(10);
 /// A connection that lived this long was a good one: when the node closes it, the next is made as soon as it is asked for.
 const STEADY: Duration = Duration::from_secs(1);
 
+/// What is pushed when an address is barred no more: no word of redis's.
+pub const NODE_BACK: &str = "node back";
+
 /// The nodes of one cluster connection.
 pub struct Nodes {
     endpoint: Arc<Endpoint>,
@@ -41,7 +44,7 @@ pub struct Nodes {
     once: Once,
     /// How many can be used.
     up: watch::Sender<usize>,
-    /// Told when one has gone silent: what it was to tell of, it will not.
+    /// Told when one has gone silent: what it was to tell of, it will not. And when one is back.
     pushes: UnboundedSender<PushInfo>,
 }
 
@@ -209,6 +212,10 @@ impl Nodes {
         }
     }
 
+    fn push(&self, kind: PushKind) {
+        drop(self.pushes.send(PushInfo { kind, data: Vec::new() }));
+    }
+
     fn silent(&self, host: &Host, time: Duration) -> Error {
         self.failed(format!("{host} has not answered for {} ms", time.as_millis()), "ETIMEDOUT")
     }
@@ -233,17 +240,21 @@ impl Keeper {
     /// connection, when nobody wants the node any more, and when it can be connected to again as soon as somebody does.
     async fn keep(self) {
         let mut backoff = Backoff::default();
+        // The last connection was closed as soon as it was made.
+        let mut closes = false;
         while let Some((endpoint, config)) = self.wanted() {
+            let closed = std::mem::take(&mut closes);
             let made = timeout(
                 SILENCE,
                 connect(&endpoint, Address::Host(&self.host), config, Instant::now() + SILENCE),
             )
             .await;
             match made {
-                Ok(Ok(connected)) => match self.live(connected).await {
+                Ok(Ok(connected)) => match self.live(connected, closed).await {
                     Fate::Over => return,
                     Fate::Probe => backoff.reset(),
                     Fate::Pause => {
+                        closes = true;
                         let pause = backoff.next_delay();
                         // The engine waits for a first connection for as long as for one after a short pause.
                         if pause > HURRY / 2 {
@@ -279,7 +290,8 @@ impl Keeper {
         wanted.flatten()
     }
 
-    async fn live(&self, connected: Connected) -> Fate {
+    /// `closed`: the one before it was, as soon as it was made, so that this one is nothing to tell of yet.
+    async fn live(&self, connected: Connected, closed: bool) -> Fate {
         let since = Instant::now();
         let Some(nodes) = self.nodes.upgrade() else { return Fate::Over };
         if let Some(reason) = &connected.why_no_pushes {
@@ -287,7 +299,10 @@ impl Keeper {
         }
         let (node, life) = Node::new(connected);
         let count = Counted::new(&nodes);
-        self.with(|_, seat| {
+        self.with(|nodes, seat| {
+            if seat.barred.is_some() && !closed {
+                nodes.push(PushKind::Other(NODE_BACK.to_owned()));
+            }
             (seat.node, seat.fresh, seat.barred) = (Some(node.downgrade()), Some(node), None);
             seat.outcome.send_replace(());
         });
@@ -312,7 +327,7 @@ impl Keeper {
             End::Silent => {
                 seat.bar(nodes.silent(&self.host, SILENCE));
                 seat.asked = Instant::now();
-                drop(nodes.pushes.send(PushInfo { kind: PushKind::Disconnection, data: Vec::new() }));
+                nodes.push(PushKind::Disconnection);
                 Fate::Probe
             }
         });
