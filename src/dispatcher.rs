@@ -192,6 +192,11 @@ impl Dispatcher {
                 News::Failing(error) => wait::tell_outage(&state, error),
                 News::Changed(key) => state.changed(key),
                 News::Down | News::AllChanged => state.all_changed(),
+                // Whoever could not be served by that node pauses in turn with all others.
+                News::NodeBack => {
+                    state.tell_trouble_passed();
+                    renew::try_soon(&state);
+                }
             }
         };
         state.supervisor.watch(watch, move || needed.upgrade()?.mending_limit());

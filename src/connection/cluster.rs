@@ -149,8 +149,8 @@ impl Connection {
     pub async fn send(mut self, key: &[u8], commands: redis::Pipeline) -> Result<Vec<Value>, NoReply> {
         let node = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
         let count = commands.len();
-        let request = self.entry.nodes.once().begin(&commands);
-        let replies = self.engine.route_pipeline(commands, 0, count, node).await;
+        let request = self.entry.nodes.once().begin();
+        let replies = self.engine.route_pipeline(commands, request.number(), count, node).await;
         replies.map_err(|error| match error.kind() {
             // Whatever the error is, the commands may have run.
             _ if request.may_have_run() => NoReply::Dropped,

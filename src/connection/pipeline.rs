@@ -20,6 +20,7 @@ use crate::connection::transport::Transport;
 use crate::model::refusal::is_wrong_type;
 use crate::protocol::command::{Comparison, Identity, Script, ScriptCall};
 use crate::runtime::guard::keep_running;
+use crate::time::pace::Pace;
 use in_flight::InFlight;
 
 /// A timer that fires this much too late shows that the process was stopped or starved.
@@ -42,8 +43,8 @@ pub struct Pipeline {
     pub since: Instant,
     /// Which earlier connections are certainly closed, by their generation; see [`crate::lock::sent`].
     pub closed: RefCell<FxHashMap<u64, Rc<OnceCell<bool>>>>,
-    /// When all renewals that wait for their next try had it at once.
-    pub retried: Cell<Option<Instant>>,
+    /// How often all renewals that wait for their next try have it at once.
+    pub retries: Rc<Pace>,
     /// The server tells when a watched key changes. Turned off where it turns out to refuse.
     pub tells_changes: Cell<bool>,
     transport: Transport,
@@ -84,7 +85,7 @@ impl Pipeline {
             identity,
             since: Instant::now(),
             closed: RefCell::default(),
-            retried: Cell::new(None),
+            retries: Rc::default(),
             tells_changes: Cell::new(tells_changes),
             transport,
             send_queue: RefCell::default(),

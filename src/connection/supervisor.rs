@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout};
 
+use crate::connection::cluster::breaker::NODE_BACK;
 use crate::connection::open::Opened;
 use crate::connection::pipeline::Pipeline;
 use crate::model::endpoint::Endpoint;
@@ -46,6 +47,8 @@ pub enum News {
     Changed(String),
     /// Every key may have changed.
     AllChanged,
+    /// A node of a cluster is back that could not be connected to.
+    NodeBack,
 }
 
 type Watcher = Box<dyn Fn(&News)>;
@@ -295,6 +298,10 @@ impl Supervisor {
                     // A node of a cluster is gone, and its reports of changes with it.
                     PushKind::Disconnection if supervisor.endpoint.is_cluster() => {
                         supervisor.tell(&News::AllChanged);
+                        continue;
+                    }
+                    PushKind::Other(kind) if kind == NODE_BACK => {
+                        supervisor.tell(&News::NodeBack);
                         continue;
                     }
                     _ => continue,

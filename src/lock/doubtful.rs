@@ -32,6 +32,12 @@ impl Doubtful {
         true
     }
 
+    /// True while there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.weights.is_empty()
+    }
+
     /// Their numbers.
     pub fn ids(&self) -> impl Iterator<Item = u64> {
         self.weights.keys().copied()

@@ -22,12 +22,10 @@ use crate::model::lease::{Interval, Lease, Step};
 use crate::model::reservation::{Phase, Reservation};
 use crate::model::settings::DEFAULT_CONNECT_TIMEOUT;
 use crate::time::clock::Moment;
+use crate::time::pace::Pace;
 
 /// A shorter limit leaves no time to connect across a continent and log in.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Between two moments at which all waiters that pause are told to try.
-const RETRY_ALL: Duration = Duration::from_secs(1);
 
 /// A reservation as its keeper sees it.
 pub struct Held {
@@ -105,9 +103,9 @@ pub struct EndpointState {
     pub waiters_backing_off: Cell<u32>,
     /// Since when, and how many waiters were allowed to retry soon: counted for one second.
     soon: Cell<(Option<Instant>, u32)>,
-    /// Told when what kept waiters from an answer has passed, and when that was.
-    passed: Notify,
-    passed_at: Cell<Option<Instant>>,
+    /// Told when what kept waiters from an answer has passed, and how often at most.
+    passed: Rc<Notify>,
+    passing: Rc<Pace>,
 }
 
 impl EndpointState {
@@ -126,8 +124,8 @@ impl EndpointState {
             queues: RefCell::default(),
             waiters_backing_off: Cell::new(0),
             soon: Cell::default(),
-            passed: Notify::new(),
-            passed_at: Cell::new(None),
+            passed: Rc::default(),
+            passing: Rc::default(),
         })
     }
 
@@ -165,12 +163,10 @@ impl EndpointState {
         self.passed.notified().await;
     }
 
-    /// A waiter has: all that pause between two tries have the next one now. Not each time, for trouble may come and go.
+    /// A waiter has: all that pause between two tries have the next one now. Once a second, for trouble may come and go.
     pub fn tell_trouble_passed(&self) {
-        if self.passed_at.get().is_none_or(|when| when.elapsed() >= RETRY_ALL) {
-            self.passed_at.set(Some(Instant::now()));
-            self.passed.notify_waiters();
-        }
+        let passed = Rc::clone(&self.passed);
+        self.passing.occasion(move || passed.notify_waiters());
     }
 
     /// Tells the queue of a key that the key has changed: what was read of it may be outdated.

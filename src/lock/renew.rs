@@ -43,9 +43,6 @@ const MAX_TRIES_A_SECOND: u32 = 1_000;
 /// How many renewals are sent first on a new connection. When one of them is answered, all others follow.
 const FIRST_TO_VALIDATE: usize = 10;
 
-/// Between two moments at which all of them are tried at once on one connection, since one had succeeded.
-const RETRY_ALL: Duration = Duration::from_secs(1);
-
 /// Starts the life of a reservation and answers the call that acquired it. Where its caller has ended meanwhile, the
 /// key is given back.
 pub fn keep(state: &Rc<EndpointState>, sent: Sent, ticket: Ticket) {
@@ -313,22 +310,32 @@ fn next_try(state: &EndpointState, ttl: Duration) -> Duration {
     spread(RETRY_PAUSE, state.doubtful().count_for(ttl), MAX_TRIES_A_SECOND)
 }
 
-/// What renewals were refused for has passed, or a new connection is good: all that wait for their next try have it now.
-fn try_the_doubtful(state: &EndpointState, pipeline: &Pipeline) {
-    let doubtful: Vec<u64> = state.doubtful().ids().collect();
-    let recently = pipeline.retried.get().is_some_and(|when| when.elapsed() < RETRY_ALL);
-    if doubtful.is_empty() || recently {
+/// What renewals were refused for may have passed.
+pub fn try_soon(state: &Rc<EndpointState>) {
+    if let Some(pipeline) = state.supervisor.current() {
+        try_the_doubtful(state, &pipeline);
+    }
+}
+
+/// What renewals were refused for has passed, or a new connection is good: all that wait for their next try have it now,
+/// but on one connection once a second.
+fn try_the_doubtful(state: &Rc<EndpointState>, pipeline: &Pipeline) {
+    if state.doubtful().is_empty() {
         return;
     }
-    pipeline.retried.set(Some(Instant::now()));
-    for id in doubtful {
-        state.update(id, |held| {
-            // One that is under way already is not sent twice.
-            if !held.lease.is_postponed() {
-                held.lease.postpone(Some(Moment::ZERO));
-            }
-        });
-    }
+    let state = Rc::downgrade(state);
+    pipeline.retries.occasion(move || {
+        let Some(state) = state.upgrade() else { return };
+        let doubtful: Vec<u64> = state.doubtful().ids().collect();
+        for id in doubtful {
+            state.update(id, |held| {
+                // One that is under way already is not sent twice.
+                if !held.lease.is_postponed() {
+                    held.lease.postpone(Some(Moment::ZERO));
+                }
+            });
+        }
+    });
 }
 
 /// The result of a renewal that a caller asked for.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::support::Server;
-use crate::connection::cluster::breaker::Nodes;
+use crate::connection::cluster::breaker::{NODE_BACK, Nodes};
 use crate::connection::cluster::node::{Node, Unanswered};
 use crate::model::endpoint::{Endpoint, Host, Login, Place};
 use crate::model::error::Error;
@@ -58,7 +58,7 @@ async fn connect(nodes: &Arc<Nodes>, host: Host) -> (Result<Node, Error>, Durati
 async fn ask_in_vain(node: &Node) -> Unanswered {
     let mut commands = redis::pipe();
     commands.cmd("GET").arg("k");
-    timeout(LONG, node.send(&commands, 0, 1)).await.unwrap().unwrap_err()
+    timeout(LONG, node.send(&commands, 1)).await.unwrap().unwrap_err()
 }
 
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -137,11 +137,13 @@ async fn a_node_that_goes_silent_is_given_up_probed_and_back_at_once() {
     assert!(refusal.is_err() && took < Duration::from_millis(500), "{took:?}");
     server.resume();
     until("it is back", || nodes.why_barred(&host(server.port)).is_none()).await;
+    let push = timeout(LONG, pushes.recv()).await.unwrap().unwrap();
+    assert_eq!(push.kind, PushKind::Other(NODE_BACK.to_owned()));
     let again = connect(&nodes, host(server.port)).await.0.unwrap();
     assert!(!again.is_same(&node) && again.is_open());
     let mut ping = redis::pipe();
     ping.cmd("PING");
-    assert_eq!(again.send(&ping, 0, 1).await.unwrap(), [Value::SimpleString("PONG".to_owned())]);
+    assert_eq!(again.send(&ping, 1).await.unwrap(), [Value::SimpleString("PONG".to_owned())]);
 }
 
 #[tokio::test]

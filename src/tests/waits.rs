@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::task::LocalSet;
+use tokio::time::timeout;
 
 use super::support::{Asker, Server, endpoint_at, until};
 use crate::dispatcher::Core;
@@ -138,4 +139,16 @@ fn a_secret_that_nothing_needs_is_dropped() {
     // Another login has been used since.
     use_once(&asker, server.port, &settings, "token-10");
     until("that of what was held is forgotten", || known.strong_count() == 0);
+}
+
+#[tokio::test]
+async fn a_waiter_that_begins_to_pause_within_a_second_of_good_news_is_told_of_the_next_at_its_end() {
+    let state = EndpointState::new(endpoint_at(1));
+    let test = async {
+        state.tell_trouble_passed();
+        let paused = timeout(Duration::from_secs(10), state.trouble_passed());
+        let told = async { state.tell_trouble_passed() };
+        assert!(tokio::join!(paused, told).0.is_ok());
+    };
+    LocalSet::new().run_until(test).await;
 }

@@ -36,6 +36,9 @@ const IDLE_PROBE_LIMIT: Duration = Duration::from_secs(10);
 /// backing off.
 const STABLE: Duration = Duration::from_secs(1);
 
+/// What is pushed when an address is barred no more: no word of redis's.
+pub const NODE_BACK: &str = "node back";
+
 /// The nodes of one cluster connection.
 pub struct Nodes {
     endpoint: Arc<Endpoint>,
@@ -44,7 +47,7 @@ pub struct Nodes {
     once: Once,
     /// How many nodes can be used.
     up: watch::Sender<usize>,
-    /// Told when one has gone silent: what it was to tell of, it will not.
+    /// Told when one has gone silent: what it was to tell of, it will not. And when one is back.
     pushes: UnboundedSender<PushInfo>,
 }
 
@@ -212,6 +215,10 @@ impl Nodes {
         }
     }
 
+    fn push(&self, kind: PushKind) {
+        drop(self.pushes.send(PushInfo { kind, data: Vec::new() }));
+    }
+
     fn silent(&self, host: &Host, time: Duration) -> Error {
         self.failed(format!("{host} has not answered for {} ms", time.as_millis()), "ETIMEDOUT")
     }
@@ -237,17 +244,21 @@ impl Keeper {
     /// request.
     async fn keep(self) {
         let mut backoff = Backoff::default();
+        // The last connection was closed as soon as it was made.
+        let mut closes = false;
         while let Some((endpoint, config)) = self.wanted() {
+            let closed = std::mem::take(&mut closes);
             let made = timeout(
                 SILENCE,
                 connect(&endpoint, Address::Host(&self.host), config, Instant::now() + SILENCE),
             )
             .await;
             match made {
-                Ok(Ok(connected)) => match self.live(connected).await {
+                Ok(Ok(connected)) => match self.live(connected, closed).await {
                     Fate::Over => return,
                     Fate::Probe => backoff.reset(),
                     Fate::Pause => {
+                        closes = true;
                         let pause = backoff.next_delay();
                         // The engine would wait for the next connection during a short pause. For a long one it must
                         // not.
@@ -284,7 +295,8 @@ impl Keeper {
         wanted.flatten()
     }
 
-    async fn live(&self, connected: Connected) -> Fate {
+    /// `closed`: the one before it was, as soon as it was made, so that this one is nothing to tell of yet.
+    async fn live(&self, connected: Connected, closed: bool) -> Fate {
         let since = Instant::now();
         let Some(nodes) = self.nodes.upgrade() else { return Fate::Over };
         if let Some(reason) = &connected.why_no_pushes {
@@ -292,7 +304,10 @@ impl Keeper {
         }
         let (node, life) = Node::new(connected);
         let count = Counted::new(&nodes);
-        self.with(|_, seat| {
+        self.with(|nodes, seat| {
+            if seat.barred.is_some() && !closed {
+                nodes.push(PushKind::Other(NODE_BACK.to_owned()));
+            }
             (seat.node, seat.fresh, seat.barred) = (Some(node.downgrade()), Some(node), None);
             seat.outcome.send_replace(());
         });
@@ -317,7 +332,7 @@ impl Keeper {
             End::Silent => {
                 seat.bar(nodes.silent(&self.host, SILENCE));
                 seat.asked = Instant::now();
-                drop(nodes.pushes.send(PushInfo { kind: PushKind::Disconnection, data: Vec::new() }));
+                nodes.push(PushKind::Disconnection);
                 Fate::Probe
             }
         });

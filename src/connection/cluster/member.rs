@@ -48,17 +48,17 @@ impl Member {
     async fn who_serves_what(&self, question: &Cmd) -> Result<Value, Unanswered> {
         let answer = self.ask_any(question).await;
         match &answer {
-            Ok(Value::ServerError(_)) | Err(_) if self.node.is_open() => self.nodes.map().map_or(answer, Ok),
-            Ok(Value::ServerError(_)) | Err(_) => answer,
-            Ok(map) => {
+            Ok(map) if is_map(map) => {
                 self.nodes.set_map(map.clone());
                 answer
             }
+            _ if self.node.is_open() => self.nodes.map().map_or(answer, Ok),
+            _ => answer,
         }
     }
 
     /// Asks what any node can answer: this one, and all others as well if it does not answer soon, for the engine does
-    /// nothing else meanwhile.
+    /// nothing else meanwhile, or cannot say.
     async fn ask_any(&self, question: &Cmd) -> Result<Value, Unanswered> {
         let ask = |node: Node| {
             let question = question.clone();
@@ -67,24 +67,28 @@ impl Member {
         let mut answers = JoinSet::new();
         let head_start = FIRST_CONNECT_WAIT.saturating_sub(self.node.owed_for());
         answers.spawn(ask(self.node.clone()));
+        let mut said = Err(Unanswered::Lost);
         if let Ok(answer) = timeout(head_start, answers.join_next()).await {
-            return answer.and_then(Result::ok).unwrap_or(Err(Unanswered::Lost));
+            said = answer.and_then(Result::ok).unwrap_or(said);
+            if said.is_err() || said.as_ref().is_ok_and(is_map) {
+                return said;
+            }
         }
         for node in self.nodes.others(&self.node) {
             answers.spawn(ask(node));
         }
-        let mut first = Err(Unanswered::Lost);
         while let Some(answer) = answers.join_next().await {
-            if let Ok(Ok(value)) = answer
-                && !matches!(value, Value::ServerError(_))
-            {
-                first = Ok(value);
-                break;
+            if let Ok(Ok(value)) = answer {
+                let is_it = is_map(&value);
+                said = Ok(value);
+                if is_it {
+                    break;
+                }
             }
         }
         // A question without an answer is how a node that hangs is found, so none is cancelled.
         answers.detach_all();
-        first
+        said
     }
 
     /// The error for a redirection that must not be followed, because it leads to a barred address: the engine would
@@ -96,6 +100,12 @@ impl Member {
         });
         self.nodes.why_barred(&to?)
     }
+}
+
+/// False for a refusal, and for what a node says that has lost its memory, or has never met the others: that nobody serves
+/// anything. The engine would leave all nodes.
+fn is_map(answer: &Value) -> bool {
+    matches!(answer, Value::Array(slots) if !slots.is_empty())
 }
 
 /// Where `MOVED slot host:port` or `ASK slot host:port` leads.
@@ -126,28 +136,29 @@ impl ConnectionLike for Member {
         })
     }
 
+    /// Only ever what is sent for us; `number` is what [`super::Once`] knows it by.
     fn req_packed_commands<'a>(
         &'a mut self,
         commands: &'a Pipeline,
-        offset: usize,
+        number: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
             let once = self.nodes.once();
-            if !once.may_send(commands) {
+            if !once.may_send(number) {
                 return Err(self.error(Unanswered::Lost));
             }
-            let values = match self.node.send(commands, offset, count).await {
+            let values = match self.node.send(commands, count).await {
                 Ok(values) => keep_what_ran(values),
                 Err(failed) => {
                     if failed != Unanswered::Lost {
-                        once.has_not_run(commands);
+                        once.has_not_run(number);
                     }
                     return Err(self.error(failed));
                 }
             };
             if values.iter().any(|value| matches!(value, Value::ServerError(_))) {
-                once.has_not_run(commands);
+                once.has_not_run(number);
             }
             match self.why_not_followed(&values) {
                 Some(failure) => Err(unsent(GIVE_UP, failure)),

@@ -121,17 +121,12 @@ impl Node {
     ///
     /// # Errors
     /// Why there are none.
-    pub async fn send(
-        &self,
-        commands: &redis::Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> Result<Vec<Value>, Unanswered> {
+    pub async fn send(&self, commands: &redis::Pipeline, count: usize) -> Result<Vec<Value>, Unanswered> {
         if self.health.under_way.load(Ordering::Relaxed) >= MOST_AT_ONE_NODE {
             return Err(Unanswered::Full);
         }
         let place = self.place(count)?;
-        place.answered(self.connection.clone().send_packed_commands(commands, offset, count).await)
+        place.answered(self.connection.clone().send_packed_commands(commands, 0, count).await)
     }
 
     /// Asks a question that changes nothing, with a limit of [`SILENCE`].
