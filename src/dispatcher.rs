@@ -192,9 +192,9 @@ impl Dispatcher {
                 News::Failing(error) => wait::tell_outage(&state, error),
                 News::Changed(key) => state.changed(key),
                 News::Down | News::AllChanged => state.all_changed(),
-                // Whoever could not be served by that node pauses in turn with all others.
+                // Calls that this node failed are backing off, each until its turn.
                 News::NodeBack => {
-                    state.tell_trouble_passed();
+                    state.notify_recovered();
                     renew::try_soon(&state);
                 }
             }

@@ -43,9 +43,9 @@ pub struct Pipeline {
     pub since: Instant,
     /// Which earlier connections are certainly closed, by their generation; see [`crate::lock::sent`].
     pub closed: RefCell<FxHashMap<u64, Rc<OnceCell<bool>>>>,
-    /// How often all renewals that wait for their next try have it at once.
+    /// Limits how often all failed renewals are retried together.
     pub retries: Rc<Pace>,
-    /// The server tells when a watched key changes. Turned off where it turns out to refuse.
+    /// The server reports when a watched key changes. Set to false if it refuses to.
     pub tells_changes: Cell<bool>,
     transport: Transport,
     /// Commands that are not written yet.

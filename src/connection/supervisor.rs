@@ -47,7 +47,7 @@ pub enum News {
     Changed(String),
     /// Every key may have changed.
     AllChanged,
-    /// A node of a cluster is back that could not be connected to.
+    /// A node of a cluster can be connected to again.
     NodeBack,
 }
 

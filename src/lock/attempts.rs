@@ -79,7 +79,7 @@ impl<'call> Attempts<'call> {
     pub async fn connection(&mut self, patience: Patience) -> Result<Rc<Pipeline>, Error> {
         if let Some(pause) = self.pause.take() {
             tokio::select! {
-                () = self.state.trouble_passed() => {}
+                () = self.state.recovered() => {}
                 () = sleep(pause) => {}
             }
         }
@@ -156,7 +156,7 @@ impl<'call> Attempts<'call> {
     /// wait for their turns.
     pub fn answered(&self) {
         if self.backing_off.is_some() {
-            self.state.tell_trouble_passed();
+            self.state.notify_recovered();
         }
     }
 

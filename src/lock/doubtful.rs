@@ -32,13 +32,13 @@ impl Doubtful {
         true
     }
 
-    /// True while there are none.
+    /// True if no reservation is doubtful.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.weights.is_empty()
     }
 
-    /// Their numbers.
+    /// The ids of the reservations.
     pub fn ids(&self) -> impl Iterator<Item = u64> {
         self.weights.keys().copied()
     }

@@ -27,7 +27,7 @@ use crate::time::pace::Pace;
 /// A shorter limit leaves no time to connect across a continent and log in.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A reservation as its keeper sees it.
+/// A reservation, with what only the core's thread needs.
 pub struct Held {
     /// The part that its caller's thread sees.
     pub reservation: Arc<Reservation>,
@@ -103,9 +103,9 @@ pub struct EndpointState {
     pub waiters_backing_off: Cell<u32>,
     /// Since when, and how many waiters were allowed to retry soon: counted for one second.
     soon: Cell<(Option<Instant>, u32)>,
-    /// Told when what kept waiters from an answer has passed, and how often at most.
-    passed: Rc<Notify>,
-    passing: Rc<Pace>,
+    /// Notified when a waiter that backed off has its reply; once a second at most.
+    recovery: Rc<Notify>,
+    recovery_pace: Rc<Pace>,
 }
 
 impl EndpointState {
@@ -124,8 +124,8 @@ impl EndpointState {
             queues: RefCell::default(),
             waiters_backing_off: Cell::new(0),
             soon: Cell::default(),
-            passed: Rc::default(),
-            passing: Rc::default(),
+            recovery: Rc::default(),
+            recovery_pace: Rc::default(),
         })
     }
 
@@ -159,14 +159,15 @@ impl EndpointState {
     }
 
     /// Waits until a waiter that backed off has its reply.
-    pub async fn trouble_passed(&self) {
-        self.passed.notified().await;
+    pub async fn recovered(&self) {
+        self.recovery.notified().await;
     }
 
-    /// A waiter has: all that pause between two tries have the next one now. Once a second, for trouble may come and go.
-    pub fn tell_trouble_passed(&self) {
-        let passed = Rc::clone(&self.passed);
-        self.passing.occasion(move || passed.notify_waiters());
+    /// A waiter that backed off has its reply: all others retry now. Once a second at most, because failures may come and
+    /// go.
+    pub fn notify_recovered(&self) {
+        let recovery = Rc::clone(&self.recovery);
+        self.recovery_pace.occasion(move || recovery.notify_waiters());
     }
 
     /// Tells the queue of a key that the key has changed: what was read of it may be outdated.

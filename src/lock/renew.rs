@@ -43,8 +43,8 @@ const MAX_TRIES_A_SECOND: u32 = 1_000;
 /// How many renewals are sent first on a new connection. When one of them is answered, all others follow.
 const FIRST_TO_VALIDATE: usize = 10;
 
-/// Starts the life of a reservation and answers the call that acquired it. Where its caller has ended meanwhile, the
-/// key is given back.
+/// Keeps a reservation from now on, and answers the call that acquired it. If the caller's environment has ended
+/// meanwhile, the key is released.
 pub fn keep(state: &Rc<EndpointState>, sent: Sent, ticket: Ticket) {
     if !ticket.caller.sink.is_open() {
         undo::discard(state, sent);
@@ -310,15 +310,14 @@ fn next_try(state: &EndpointState, ttl: Duration) -> Duration {
     spread(RETRY_PAUSE, state.doubtful().count_for(ttl), MAX_TRIES_A_SECOND)
 }
 
-/// What renewals were refused for may have passed.
+/// Retries all failed renewals soon, because their cause may be over.
 pub fn try_soon(state: &Rc<EndpointState>) {
     if let Some(pipeline) = state.supervisor.current() {
         try_the_doubtful(state, &pipeline);
     }
 }
 
-/// What renewals were refused for has passed, or a new connection is good: all that wait for their next try have it now,
-/// but on one connection once a second.
+/// Retries all failed renewals now, because the server answers again; once a second at most for each connection.
 fn try_the_doubtful(state: &Rc<EndpointState>, pipeline: &Pipeline) {
     if state.doubtful().is_empty() {
         return;
@@ -329,7 +328,7 @@ fn try_the_doubtful(state: &Rc<EndpointState>, pipeline: &Pipeline) {
         let doubtful: Vec<u64> = state.doubtful().ids().collect();
         for id in doubtful {
             state.update(id, |held| {
-                // One that is under way already is not sent twice.
+                // One that is in flight is not sent twice.
                 if !held.lease.is_postponed() {
                     held.lease.postpone(Some(Moment::ZERO));
                 }

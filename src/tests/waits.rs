@@ -145,9 +145,9 @@ fn a_secret_that_nothing_needs_is_dropped() {
 async fn a_waiter_that_begins_to_pause_within_a_second_of_good_news_is_told_of_the_next_at_its_end() {
     let state = EndpointState::new(endpoint_at(1));
     let test = async {
-        state.tell_trouble_passed();
-        let paused = timeout(Duration::from_secs(10), state.trouble_passed());
-        let told = async { state.tell_trouble_passed() };
+        state.notify_recovered();
+        let paused = timeout(Duration::from_secs(10), state.recovered());
+        let told = async { state.notify_recovered() };
         assert!(tokio::join!(paused, told).0.is_ok());
     };
     LocalSet::new().run_until(test).await;

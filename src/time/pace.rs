@@ -1,4 +1,4 @@
-//! What is done once a second at most, and whose last occasion is never passed over.
+//! Limits an action to once a second, without ever dropping the last occasion for it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The pace of one thing that is done.
+/// The limit of one action.
 #[derive(Debug, Default)]
 pub struct Pace {
     last: Cell<Option<Instant>>,
@@ -17,8 +17,8 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// There is occasion for it: done now, or at the end of the second that has begun with the last time, once for all
-    /// occasions until then. Not at all where the pace has ended by then.
+    /// Calls `act` now, or a second after the last time, once for all occasions until then. Not if this was dropped by
+    /// then.
     pub fn occasion(self: &Rc<Self>, act: impl FnOnce() + 'static) {
         let Some(next) = self.last.get().map(|last| last + SECOND).filter(|next| *next > Instant::now())
         else {

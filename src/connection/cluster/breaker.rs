@@ -36,7 +36,7 @@ const IDLE_PROBE_LIMIT: Duration = Duration::from_secs(10);
 /// backing off.
 const STABLE: Duration = Duration::from_secs(1);
 
-/// What is pushed when an address is barred no more: no word of redis's.
+/// The kind of the push message that tells that an address is no longer barred. Redis sends no such kind.
 pub const NODE_BACK: &str = "node back";
 
 /// The nodes of one cluster connection.
@@ -47,13 +47,13 @@ pub struct Nodes {
     once: Once,
     /// How many nodes can be used.
     up: watch::Sender<usize>,
-    /// Told when one has gone silent: what it was to tell of, it will not. And when one is back.
+    /// Gets a message when a node has gone silent, because its reports of changes are lost; and when one is back.
     pushes: UnboundedSender<PushInfo>,
 }
 
 #[derive(Default)]
 struct State {
-    seats: HashMap<Host, Seat>,
+    slots: HashMap<Host, NodeSlot>,
     /// Which node serves which slot, by the last answer to CLUSTER SLOTS.
     map: Option<Value>,
     /// The error of the last failed connection.
@@ -63,7 +63,7 @@ struct State {
 }
 
 /// One address. Exists as long as its task.
-struct Seat {
+struct NodeSlot {
     /// The engine's configuration for a connection to it.
     config: AsyncConnectionConfig,
     /// When the engine last asked for it.
@@ -78,7 +78,7 @@ struct Seat {
     _keeper: AbortOnDrop,
 }
 
-impl Seat {
+impl NodeSlot {
     fn node(&mut self) -> Option<Node> {
         let node = self.node.as_ref().and_then(WeakNode::upgrade);
         self.fresh = None;
@@ -122,12 +122,12 @@ impl Nodes {
     pub async fn connect(self: &Arc<Self>, host: Host, config: AsyncConnectionConfig) -> Result<Node, Error> {
         let (patience, mut outcome) = {
             let mut state = self.state();
-            let seat = state.seats.entry(host.clone()).or_insert_with(|| self.seat(&host, &config));
-            (seat.asked, seat.config) = (Instant::now(), config);
-            if let Some(node) = seat.node() {
+            let slot = state.slots.entry(host.clone()).or_insert_with(|| self.new_slot(&host, &config));
+            (slot.asked, slot.config) = (Instant::now(), config);
+            if let Some(node) = slot.node() {
                 return Ok(node);
             }
-            (if seat.barred.is_some() { BARRED_WAIT } else { FIRST_CONNECT_WAIT }, seat.outcome.subscribe())
+            (if slot.barred.is_some() { BARRED_WAIT } else { FIRST_CONNECT_WAIT }, slot.outcome.subscribe())
         };
         let mut up = self.up.subscribe();
         let too_long = async {
@@ -140,10 +140,10 @@ impl Nodes {
             () = too_long => {}
         }
         let mut state = self.state();
-        let failure = match state.seats.get_mut(&host) {
-            Some(seat) => match seat.node() {
+        let failure = match state.slots.get_mut(&host) {
+            Some(slot) => match slot.node() {
                 Some(node) => return Ok(node),
-                None => seat.barred.get_or_insert_with(|| self.silent(&host, FIRST_CONNECT_WAIT)).clone(),
+                None => slot.barred.get_or_insert_with(|| self.silent(&host, FIRST_CONNECT_WAIT)).clone(),
             },
             None => self.silent(&host, FIRST_CONNECT_WAIT),
         };
@@ -155,9 +155,9 @@ impl Nodes {
     #[must_use]
     pub fn why_barred(&self, host: &Host) -> Option<Error> {
         let mut state = self.state();
-        let seat = state.seats.get_mut(host)?;
-        let why = seat.barred.clone()?;
-        seat.asked = Instant::now();
+        let slot = state.slots.get_mut(host)?;
+        let why = slot.barred.clone()?;
+        slot.asked = Instant::now();
         Some(why)
     }
 
@@ -165,7 +165,7 @@ impl Nodes {
     #[must_use]
     pub fn others(&self, but: &Node) -> Vec<Node> {
         let state = self.state();
-        let nodes = state.seats.values().filter_map(|seat| seat.node.as_ref()?.upgrade());
+        let nodes = state.slots.values().filter_map(|slot| slot.node.as_ref()?.upgrade());
         nodes.filter(|node| !node.is_same(but)).collect()
     }
 
@@ -202,9 +202,9 @@ impl Nodes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seat(self: &Arc<Self>, host: &Host, config: &AsyncConnectionConfig) -> Seat {
+    fn new_slot(self: &Arc<Self>, host: &Host, config: &AsyncConnectionConfig) -> NodeSlot {
         let keeper = Keeper { nodes: Arc::downgrade(self), host: host.clone() };
-        Seat {
+        NodeSlot {
             config: config.clone(),
             asked: Instant::now(),
             node: None,
@@ -232,7 +232,7 @@ impl Nodes {
     }
 }
 
-/// The task of one address. Its end, for whatever reason, removes the seat.
+/// The task of one address. Its end, for whatever reason, removes the slot.
 struct Keeper {
     nodes: Weak<Nodes>,
     host: Host,
@@ -244,42 +244,42 @@ impl Keeper {
     /// request.
     async fn keep(self) {
         let mut backoff = Backoff::default();
-        // The last connection was closed as soon as it was made.
-        let mut closes = false;
+        // Whether the last connection was closed soon.
+        let mut has_closed_early = false;
         while let Some((endpoint, config)) = self.wanted() {
-            let closed = std::mem::take(&mut closes);
+            let is_suspect = std::mem::take(&mut has_closed_early);
             let made = timeout(
                 SILENCE,
                 connect(&endpoint, Address::Host(&self.host), config, Instant::now() + SILENCE),
             )
             .await;
             match made {
-                Ok(Ok(connected)) => match self.live(connected, closed).await {
-                    Fate::Over => return,
-                    Fate::Probe => backoff.reset(),
-                    Fate::Pause => {
-                        closes = true;
+                Ok(Ok(connected)) => match self.live(connected, is_suspect).await {
+                    Next::Stop => return,
+                    Next::Reconnect => backoff.reset(),
+                    Next::BackOff => {
+                        has_closed_early = true;
                         let pause = backoff.next_delay();
                         // The engine would wait for the next connection during a short pause. For a long one it must
                         // not.
                         if pause > FIRST_CONNECT_WAIT / 2 {
-                            self.with(|nodes, seat| seat.bar(nodes.closing(&self.host)));
+                            self.with(|nodes, slot| slot.bar(nodes.closing(&self.host)));
                         }
                         sleep(pause).await;
                     }
                 },
                 Ok(Err(failure)) => {
-                    // Nobody lets us in the sooner for a wrong password in quick succession.
+                    // A wrong password does not get better by frequent retries.
                     let pause = if matches!(failure, Error::Connection { .. }) {
                         backoff.next_delay()
                     } else {
                         SILENCE
                     };
-                    self.with(|_, seat| seat.bar(failure));
+                    self.with(|_, slot| slot.bar(failure));
                     sleep(pause).await;
                 }
                 Err(_) => {
-                    self.with(|nodes, seat| seat.bar(nodes.silent(&self.host, SILENCE)));
+                    self.with(|nodes, slot| slot.bar(nodes.silent(&self.host, SILENCE)));
                     sleep(backoff.next_delay()).await;
                 }
             }
@@ -288,61 +288,61 @@ impl Keeper {
 
     /// What the next connection needs; `None` if the engine has not asked for one lately.
     fn wanted(&self) -> Option<(Arc<Endpoint>, AsyncConnectionConfig)> {
-        let wanted = self.with(|nodes, seat| {
-            let is_wanted = seat.asked.elapsed() < IDLE_PROBE_LIMIT;
-            is_wanted.then(|| (Arc::clone(&nodes.endpoint), seat.config.clone()))
+        let wanted = self.with(|nodes, slot| {
+            let is_wanted = slot.asked.elapsed() < IDLE_PROBE_LIMIT;
+            is_wanted.then(|| (Arc::clone(&nodes.endpoint), slot.config.clone()))
         });
         wanted.flatten()
     }
 
-    /// `closed`: the one before it was, as soon as it was made, so that this one is nothing to tell of yet.
-    async fn live(&self, connected: Connected, closed: bool) -> Fate {
+    /// Waits for the end of a connection. `is_suspect`: the one before was closed soon, so this one does not count as back.
+    async fn live(&self, connected: Connected, is_suspect: bool) -> Next {
         let since = Instant::now();
-        let Some(nodes) = self.nodes.upgrade() else { return Fate::Over };
+        let Some(nodes) = self.nodes.upgrade() else { return Next::Stop };
         if let Some(reason) = &connected.why_no_pushes {
             nodes.state().why_no_pushes = Some(reason.clone());
         }
         let (node, life) = Node::new(connected);
-        let count = Counted::new(&nodes);
-        self.with(|nodes, seat| {
-            if seat.barred.is_some() && !closed {
+        let count = UsableNode::new(&nodes);
+        self.with(|nodes, slot| {
+            if slot.barred.is_some() && !is_suspect {
                 nodes.push(PushKind::Other(NODE_BACK.to_owned()));
             }
-            (seat.node, seat.fresh, seat.barred) = (Some(node.downgrade()), Some(node), None);
-            seat.outcome.send_replace(());
+            (slot.node, slot.fresh, slot.barred) = (Some(node.downgrade()), Some(node), None);
+            slot.outcome.send_replace(());
         });
         drop(nodes);
         let mut end = Box::pin(life.end());
         let in_time = timeout(IDLE_PROBE_LIMIT, &mut end).await;
         if in_time.is_err() {
-            self.with(|_, seat| seat.fresh = None);
+            self.with(|_, slot| slot.fresh = None);
         }
         let end = match in_time {
             Ok(end) => end,
             Err(_) => end.await,
         };
         drop(count);
-        let fate = self.with(|nodes, seat| match end {
+        let next = self.with(|nodes, slot| match end {
             // Somebody may be waiting for it by now.
-            End::Unused if seat.outcome.receiver_count() > 0 => Fate::Probe,
-            End::Unused => Fate::Over,
-            End::Closed if since.elapsed() >= STABLE => Fate::Over,
+            End::Unused if slot.outcome.receiver_count() > 0 => Next::Reconnect,
+            End::Unused => Next::Stop,
+            End::Closed if since.elapsed() >= STABLE => Next::Stop,
             // A connection that is closed soon counts as a failed attempt.
-            End::Closed => Fate::Pause,
+            End::Closed => Next::BackOff,
             End::Silent => {
-                seat.bar(nodes.silent(&self.host, SILENCE));
-                seat.asked = Instant::now();
+                slot.bar(nodes.silent(&self.host, SILENCE));
+                slot.asked = Instant::now();
                 nodes.push(PushKind::Disconnection);
-                Fate::Probe
+                Next::Reconnect
             }
         });
-        fate.unwrap_or(Fate::Over)
+        next.unwrap_or(Next::Stop)
     }
 
-    fn with<Result>(&self, act: impl FnOnce(&Nodes, &mut Seat) -> Result) -> Option<Result> {
+    fn with<Result>(&self, act: impl FnOnce(&Nodes, &mut NodeSlot) -> Result) -> Option<Result> {
         let nodes = self.nodes.upgrade()?;
         let mut state = nodes.state();
-        state.seats.get_mut(&self.host).map(|seat| act(&nodes, seat))
+        state.slots.get_mut(&self.host).map(|slot| act(&nodes, slot))
     }
 }
 
@@ -350,13 +350,13 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         if let Some(nodes) = self.nodes.upgrade() {
             // Dropped without the lock.
-            let seat = nodes.state().seats.remove(&self.host);
-            drop(seat);
+            let slot = nodes.state().slots.remove(&self.host);
+            drop(slot);
         }
     }
 }
 
-impl Seat {
+impl NodeSlot {
     fn bar(&mut self, failure: Error) {
         (self.node, self.fresh, self.barred) = (None, None, Some(failure));
         self.outcome.send_replace(());
@@ -364,26 +364,26 @@ impl Seat {
 }
 
 /// What to do after the end of a connection.
-enum Fate {
+enum Next {
     /// Nothing until the engine asks.
-    Over,
+    Stop,
     /// Connect again at once.
-    Probe,
+    Reconnect,
     /// Connect again after a pause.
-    Pause,
+    BackOff,
 }
 
 /// Counts one node that can be used, until this is dropped.
-struct Counted(Weak<Nodes>);
+struct UsableNode(Weak<Nodes>);
 
-impl Counted {
+impl UsableNode {
     fn new(nodes: &Arc<Nodes>) -> Self {
         nodes.up.send_modify(|up| *up += 1);
         Self(Arc::downgrade(nodes))
     }
 }
 
-impl Drop for Counted {
+impl Drop for UsableNode {
     fn drop(&mut self) {
         if let Some(nodes) = self.0.upgrade() {
             nodes.up.send_modify(|up| *up -= 1);

@@ -57,8 +57,8 @@ impl Member {
         }
     }
 
-    /// Asks what any node can answer: this one, and all others as well if it does not answer soon, for the engine does
-    /// nothing else meanwhile, or cannot say.
+    /// Asks a question that any node can answer: this node first; all others too if it has no usable answer or takes too
+    /// long, since the engine does nothing else meanwhile.
     async fn ask_any(&self, question: &Cmd) -> Result<Value, Unanswered> {
         let ask = |node: Node| {
             let question = question.clone();
@@ -102,8 +102,8 @@ impl Member {
     }
 }
 
-/// False for a refusal, and for what a node says that has lost its memory, or has never met the others: that nobody serves
-/// anything. The engine would leave all nodes.
+/// False for a refusal, and for an empty map. A node that was reset, or has not met the others yet, answers with an empty
+/// map; the engine would drop all nodes for it.
 fn is_map(answer: &Value) -> bool {
     matches!(answer, Value::Array(slots) if !slots.is_empty())
 }
@@ -136,7 +136,7 @@ impl ConnectionLike for Member {
         })
     }
 
-    /// Only ever what is sent for us; `number` is what [`super::Once`] knows it by.
+    /// Our own commands. `number` is that of the request in [`super::Once`].
     fn req_packed_commands<'a>(
         &'a mut self,
         commands: &'a Pipeline,

@@ -22,7 +22,7 @@ const PING_LIMIT: Duration = Duration::from_millis(250);
 
 /// How many commands may be in flight at one node: a quarter of what may be in flight at the whole cluster. So three
 /// nodes that hang leave room for the others.
-const MOST_AT_ONE_NODE: usize = MAX_IN_FLIGHT / 4;
+const MAX_AT_ONE_NODE: usize = MAX_IN_FLIGHT / 4;
 
 /// Why a node did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ struct Health {
     /// The connection broke or was given up: nothing more is sent.
     is_closed: AtomicBool,
     /// How many commands are in flight.
-    under_way: AtomicUsize,
+    in_flight: AtomicUsize,
     /// When the node was last heard, or began to owe a reply, as [`Moment::to_bits`]. Only valid while a command is in
     /// flight.
     owed_since: AtomicU64,
@@ -122,11 +122,11 @@ impl Node {
     /// # Errors
     /// Why there are none.
     pub async fn send(&self, commands: &redis::Pipeline, count: usize) -> Result<Vec<Value>, Unanswered> {
-        if self.health.under_way.load(Ordering::Relaxed) >= MOST_AT_ONE_NODE {
+        if self.health.in_flight.load(Ordering::Relaxed) >= MAX_AT_ONE_NODE {
             return Err(Unanswered::Full);
         }
-        let place = self.place(count)?;
-        place.answered(self.connection.clone().send_packed_commands(commands, 0, count).await)
+        let in_flight = self.begin(count)?;
+        in_flight.answered(self.connection.clone().send_packed_commands(commands, 0, count).await)
     }
 
     /// Asks a question that changes nothing, with a limit of [`SILENCE`].
@@ -134,23 +134,23 @@ impl Node {
     /// # Errors
     /// Why there is no answer.
     pub async fn ask(&self, question: &Cmd) -> Result<Value, Unanswered> {
-        let place = self.place(1)?;
+        let in_flight = self.begin(1)?;
         let mut connection = self.connection.clone();
         match timeout(SILENCE, connection.send_packed_command(question)).await {
-            Ok(answer) => place.answered(answer),
+            Ok(answer) => in_flight.answered(answer),
             Err(_) => Err(Unanswered::Lost),
         }
     }
 
-    fn place(&self, count: usize) -> Result<Place<'_>, Unanswered> {
+    fn begin(&self, count: usize) -> Result<InFlight<'_>, Unanswered> {
         if !self.is_open() {
             return Err(Unanswered::Closed);
         }
-        if self.health.under_way.fetch_add(count, Ordering::Relaxed) == 0 {
+        if self.health.in_flight.fetch_add(count, Ordering::Relaxed) == 0 {
             self.health.heard();
             self.health.owes.notify_one();
         }
-        Ok(Place { health: &self.health, count })
+        Ok(InFlight { health: &self.health, count })
     }
 }
 
@@ -165,12 +165,12 @@ impl WeakNode {
 }
 
 /// Commands in flight, until this is dropped.
-struct Place<'node> {
+struct InFlight<'node> {
     health: &'node Health,
     count: usize,
 }
 
-impl Place<'_> {
+impl InFlight<'_> {
     fn answered<Reply>(self, answer: RedisResult<Reply>) -> Result<Reply, Unanswered> {
         self.health.heard();
         answer.map_err(|_| {
@@ -180,9 +180,9 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.health.under_way.fetch_sub(self.count, Ordering::Relaxed);
+        self.health.in_flight.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
@@ -208,7 +208,7 @@ impl Drop for Life {
 
 impl Health {
     fn owed_since(&self) -> Option<Moment> {
-        let is_owed = self.under_way.load(Ordering::Relaxed) > 0;
+        let is_owed = self.in_flight.load(Ordering::Relaxed) > 0;
         is_owed.then(|| Moment::from_bits(self.owed_since.load(Ordering::Relaxed)))
     }
 

@@ -9,21 +9,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-/// The requests of one cluster connection that somebody waits for, and whether each may have run.
+/// The pending requests of one cluster connection, by number, and whether each may have run.
 #[derive(Default)]
 pub struct Once {
     requests: Mutex<FxHashMap<usize, bool>>,
     next: AtomicUsize,
 }
 
-/// One of them, until whoever waits has an answer or has left.
+/// A pending request. Dropping it removes it: it was answered, or nobody waits for it any more.
 pub struct Request<'once> {
     once: &'once Once,
     number: usize,
 }
 
 impl Once {
-    /// A request that is about to be handed to the engine.
+    /// Adds a request that is about to be passed to the engine.
     #[must_use]
     pub fn begin(&self) -> Request<'_> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -31,14 +31,14 @@ impl Once {
         Request { once: self, number }
     }
 
-    /// Whether this is to be sent now; from here on it may have run. False where it may have run before, and where nobody
+    /// True if a request may be sent now; from then on it may have run. False if it may have run already, or if nobody
     /// waits for it any more.
     #[must_use]
     pub fn may_send(&self, number: usize) -> bool {
         self.requests().get_mut(&number).is_some_and(|may_have_run| !std::mem::replace(may_have_run, true))
     }
 
-    /// It was not sent after all, or it was refused.
+    /// Notes that a request was not sent after all, or was refused.
     pub fn has_not_run(&self, number: usize) {
         if let Some(may_have_run) = self.requests().get_mut(&number) {
             *may_have_run = false;
@@ -51,13 +51,13 @@ impl Once {
 }
 
 impl Request<'_> {
-    /// What the engine is given in the place of an offset into the replies, and passes on with each try.
+    /// Its number. The engine gets it as the offset into the replies, and passes it on with each try.
     #[must_use]
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// Whether it was sent, and not refused.
+    /// True if it was sent and not refused.
     #[must_use]
     pub fn may_have_run(&self) -> bool {
         self.once.requests().get(&self.number).is_some_and(|may_have_run| *may_have_run)
