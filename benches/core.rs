@@ -1,4 +1,5 @@
-//! Micro-benchmarks of what runs once an operation and knows no redis: a regression shows here first. `cargo bench`.
+//! Micro-benchmarks of code that runs once an operation and needs no redis. A regression shows here first.
+//! `cargo bench`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +44,7 @@ fn settings() -> Arc<Settings> {
     })
 }
 
-/// One heartbeat of a reservation among `held`: out of the schedule, and in again an interval later.
+/// One heartbeat of a reservation among `held`: taken off the schedule, and added again an interval later.
 #[divan::bench(args = [1, 1_000, 100_000])]
 fn schedule_moves_one(bencher: Bencher, held: u64) {
     let mut schedule = Schedule::default();
@@ -58,7 +59,7 @@ fn schedule_moves_one(bencher: Bencher, held: u64) {
     });
 }
 
-/// A lease's answer to "what now", asked at every look.
+/// A lease's `step`, computed each time that the heartbeat looks at it.
 #[divan::bench]
 fn lease_steps(bencher: Bencher) {
     let terms = Terms {
@@ -70,7 +71,7 @@ fn lease_steps(bencher: Bencher) {
     bencher.bench_local(|| black_box(&lease).step(black_box(at(5_000))));
 }
 
-/// Answers put in by the core and taken out by an environment, `batch` at a time.
+/// The core puts answers in, an environment takes them out, `batch` at a time.
 #[divan::bench(args = [1, 256])]
 fn mailbox_carries(bencher: Bencher, batch: u64) {
     let mailbox = Mailbox::new(Box::new(|| {}));
@@ -82,7 +83,7 @@ fn mailbox_carries(bencher: Bencher, batch: u64) {
     });
 }
 
-/// A waiter that joins behind `waiting` others, and the head that leaves.
+/// A waiter joins behind `waiting` others, and the head leaves.
 #[divan::bench(args = [1, 1_000, 100_000])]
 fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
     let sink = Arc::new(Mailbox::new(Box::new(|| {})));
@@ -95,7 +96,7 @@ fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
             instance: 1,
             settings: Arc::clone(&settings),
             has_tried: false,
-            alarm: None,
+            timeout_task: None,
         })
     };
     for call in 0..waiting {
@@ -104,14 +105,14 @@ fn queue_serves_the_head(bencher: Bencher, waiting: u64) {
     let mut next = 0;
     bencher.bench_local(|| {
         join(next + waiting);
-        // Places are counted from 0, as the calls are here.
+        // A waiter's number counts from 0, and so do the calls here.
         let waiter = queue.leave(next).expect("the head");
         waiter.ticket.answer(Ok(Answer::Renewed));
         next += 1;
     });
 }
 
-/// The bytes of a lock and of its release.
+/// Packs the commands of a lock and of its release.
 #[divan::bench]
 fn commands_are_packed(bencher: Bencher) {
     let claim = Claim::new("reservation-nightly-report", settings()).expect("a token");

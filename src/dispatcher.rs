@@ -1,4 +1,5 @@
-//! The one thread that owns every lock of the process: takes requests in, hands each to the part that serves it.
+//! The one thread that owns every lock of the process. Takes requests in and hands each to the operation that serves
+//! it.
 
 pub mod request;
 
@@ -31,33 +32,33 @@ use crate::model::error::Error;
 use crate::model::reservation::Reservation;
 use crate::runtime::guard::keep_running;
 
-/// The most requests that are taken in before their commands are written.
-const LARGEST_TURN: usize = 512;
+/// How many requests are handled before the commands that they made are written.
+const MAX_REQUESTS_A_TURN: usize = 512;
 
-/// The most releases of one call that are under way at once.
-const MOST_AT_ONCE: usize = 4_000;
+/// How many releases of one call are in flight at once.
+const MAX_RELEASES_IN_FLIGHT: usize = 4_000;
 
-/// How long a connection that nothing needs is kept for the next call.
-const LONGEST_IDLE: Duration = Duration::from_secs(60);
+/// How long an unused connection is kept for the next call.
+const MAX_IDLE: Duration = Duration::from_secs(60);
 
-/// The same, where the process has used other credentials for the same since: a password that rotates leaves one
-/// connection, not a trail of them.
-const LONGEST_SUPERSEDED: Duration = Duration::from_secs(3);
+/// The same, if other credentials for the same redis were used since. So a password that rotates leaves no trail of
+/// open connections.
+const MAX_IDLE_SUPERSEDED: Duration = Duration::from_secs(3);
 
-/// Between two looks for what nothing needs.
-const SWEEP: Duration = Duration::from_secs(1);
+/// Pause between two sweeps for unused connections and endpoints.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where requests go in. Cheap to clone, usable from any thread.
+/// Takes requests in. Cheap to clone, and usable from any thread.
 #[derive(Clone)]
 pub struct Core {
     requests: UnboundedSender<Request>,
 }
 
 impl Core {
-    /// Starts the thread. It lives as long as the process.
+    /// Starts the thread. It runs until the process ends.
     ///
     /// # Errors
-    /// Where the system gives no thread, or no way to wait for sockets.
+    /// If the system refuses a thread or a poller for sockets.
     pub fn start() -> std::io::Result<Self> {
         let (requests, receiver) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -67,26 +68,26 @@ impl Core {
         Ok(Self { requests })
     }
 
-    /// Hands in a request. Never blocks.
+    /// Submits a request. Never blocks.
     pub fn submit(&self, request: Request) {
-        // The receiver lives as long as its thread. Should that ever have ended, the request comes back and is
-        // dropped here, and its ticket answers with an internal error.
+        // The receiver lives as long as its thread. Should the thread ever have ended, the request is dropped here, and
+        // its ticket answers with an internal error.
         drop(self.requests.send(request));
     }
 }
 
 #[derive(Default)]
 struct Dispatcher {
-    /// By the address of their endpoint, of which there is one copy in the process.
+    /// By the address of the endpoint, of which the process has one copy.
     states: RefCell<FxHashMap<*const Endpoint, Rc<EndpointState>>>,
-    /// When it is looked for what nothing needs; `None` while there is nothing.
+    /// When the next sweep is; `None` while there are no states.
     next_sweep: Cell<Option<Instant>>,
 }
 
 impl Dispatcher {
     async fn serve(self, mut receiver: UnboundedReceiver<Request>) {
         let dispatcher = Rc::new(self);
-        let mut requests = Vec::with_capacity(LARGEST_TURN);
+        let mut requests = Vec::with_capacity(MAX_REQUESTS_A_TURN);
         loop {
             let sweep = async {
                 match dispatcher.next_sweep.get() {
@@ -96,17 +97,18 @@ impl Dispatcher {
             };
             tokio::select! {
                 biased;
-                count = receiver.recv_many(&mut requests, LARGEST_TURN) => if count == 0 { return },
+                count = receiver.recv_many(&mut requests, MAX_REQUESTS_A_TURN) => if count == 0 { return },
                 () = sweep => dispatcher.sweep(),
             }
             for request in requests.drain(..) {
-                // A panic is one request's. Its ticket answers when it is dropped.
+                // A panic costs this request only: its ticket answers when it is dropped.
                 drop(catch_unwind(AssertUnwindSafe(|| dispatcher.handle(request))));
             }
         }
     }
 
-    /// Closes connections that nothing has needed for a while, and forgets endpoints that nobody knows any more.
+    /// Closes connections that nothing has used for a while, and drops the states of endpoints that nobody has any
+    /// more.
     fn sweep(&self) {
         let mut states = self.states.borrow_mut();
         let mut latest = FxHashMap::default();
@@ -124,14 +126,15 @@ impl Dispatcher {
         for state in idle {
             state.supervisor.close();
         }
-        // Nothing is under way for one that is only here, and no call can come for an endpoint that is only there.
+        // If only this map has the state, nothing is in flight. If only the state has the endpoint, no call can come
+        // for it.
         states.retain(|_, state| {
             Rc::strong_count(state) > 1
                 || state.needs_connection()
                 || state.supervisor.current().is_some()
                 || Arc::strong_count(&state.supervisor.endpoint) > 1
         });
-        self.next_sweep.set((!states.is_empty()).then(|| Instant::now() + SWEEP));
+        self.next_sweep.set((!states.is_empty()).then(|| Instant::now() + SWEEP_INTERVAL));
     }
 
     fn handle(self: &Rc<Self>, request: Request) {
@@ -172,7 +175,7 @@ impl Dispatcher {
         }
     }
 
-    /// The client of an endpoint, made at its first use.
+    /// The state of an endpoint, made at its first use.
     fn state(&self, endpoint: &Arc<Endpoint>) -> Rc<EndpointState> {
         if let Some(state) = self.states.borrow().get(&Arc::as_ptr(endpoint)) {
             return Rc::clone(state);
@@ -189,22 +192,27 @@ impl Dispatcher {
                 News::Failing(error) => wait::tell_outage(&state, error),
                 News::Changed(key) => state.changed(key),
                 News::Down | News::AllChanged => state.all_changed(),
+                // Calls that this node failed are backing off, each until its turn.
+                News::NodeBack => {
+                    state.notify_recovered();
+                    renew::try_soon(&state);
+                }
             }
         };
         state.supervisor.watch(watch, move || needed.upgrade()?.mending_limit());
-        let (weak, bell) = (Rc::downgrade(&state), Rc::clone(&state.earlier));
-        keep_running(move || renew::beat(weak.clone(), Rc::clone(&bell)));
-        let (weak, bell) = (Rc::downgrade(&state), state.undo.bell());
-        keep_running(move || undo::serve(weak.clone(), Rc::clone(&bell)));
+        let (weak, wakeup) = (Rc::downgrade(&state), Rc::clone(&state.earlier));
+        keep_running(move || renew::beat(weak.clone(), Rc::clone(&wakeup)));
+        let (weak, wakeup) = (Rc::downgrade(&state), state.undo.wakeup());
+        keep_running(move || undo::serve(weak.clone(), Rc::clone(&wakeup)));
         self.states.borrow_mut().insert(Arc::as_ptr(endpoint), Rc::clone(&state));
         if self.next_sweep.get().is_none() {
-            self.next_sweep.set(Some(Instant::now() + SWEEP));
+            self.next_sweep.set(Some(Instant::now() + SWEEP_INTERVAL));
         }
         state
     }
 
     fn release(self: &Rc<Self>, ticket: Ticket, reservations: Vec<Arc<Reservation>>, releases: Releases) {
-        if reservations.len() <= MOST_AT_ONCE {
+        if reservations.len() <= MAX_RELEASES_IN_FLIGHT {
             let done = |releases: Releases| ticket.answer(releases.into_answer());
             self.release_some(&reservations, releases, done);
             return;
@@ -212,18 +220,18 @@ impl Dispatcher {
         let dispatcher = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let mut releases = releases;
-            // In parts, so that what else is to be done has a turn between them.
-            for part in reservations.chunks(MOST_AT_ONCE) {
+            // In parts, so that other requests have a turn between them.
+            for part in reservations.chunks(MAX_RELEASES_IN_FLIGHT) {
                 let (sender, done) = oneshot::channel();
                 dispatcher.release_some(part, releases, |releases| drop(sender.send(releases)));
-                // It is sent when the last share is gone, whatever becomes of each.
+                // It is sent when the last share is dropped, even by a panic.
                 releases = done.await.unwrap_or_default();
             }
             ticket.answer(releases.into_answer());
         });
     }
 
-    /// Releases these, adds what became of them to `releases`, and hands that to `done`.
+    /// Releases these, adds the results to `releases`, and passes that to `done`.
     fn release_some(
         &self,
         reservations: &[Arc<Reservation>],
@@ -236,8 +244,8 @@ impl Dispatcher {
         }
     }
 
-    /// Renews these. The first loss that is found is the answer, with those that were found by then; what is found later
-    /// is told by events, so that a server that hangs does not keep the losses of another untold.
+    /// Renews these. The call is answered when all have a result, or at the first loss, with the losses found by then.
+    /// Later losses are told by events. So a server that hangs does not hold up the news of a loss at another one.
     async fn renew(self: Rc<Self>, ticket: Ticket, reservations: Vec<Arc<Reservation>>, ttl: Duration) {
         let mut tasks = JoinSet::new();
         for reservation in reservations {
@@ -253,7 +261,7 @@ impl Dispatcher {
             match renewal {
                 Ok(Ok(Renewal::Renewed)) => is_any_renewed = true,
                 Ok(Ok(Renewal::NotHeld)) => {}
-                // A release that was asked for meanwhile tells it.
+                // A release that was asked for meanwhile tells this loss.
                 Ok(Ok(Renewal::Lost(loss))) => losses.extend(loss.reservation.tell_loss().then_some(loss)),
                 Ok(Err(error)) => {
                     failure.get_or_insert(error);
@@ -283,6 +291,6 @@ impl Dispatcher {
 /// of the same kind to the same place was.
 fn is_idle(state: &EndpointState, latest: Instant) -> bool {
     let used = state.supervisor.last_used();
-    let longest = if latest > used { LONGEST_SUPERSEDED } else { LONGEST_IDLE };
+    let longest = if latest > used { MAX_IDLE_SUPERSEDED } else { MAX_IDLE };
     state.supervisor.is_quiet() && !state.needs_connection() && used.elapsed() > longest
 }

@@ -1,7 +1,8 @@
-//! `redis-reservation`: locks in redis that expire, renew themselves, and belong to whoever took them.
+//! `redis-reservation`: locks in redis that expire, renew themselves, and can be released only by their owner.
 //!
-//! One OS thread per process owns every lock (the core), so that a JavaScript thread that is busy loses nothing. The
-//! rooms, from the top down; each uses those below it and none above (`__test__/arrows.test.js`):
+//! One OS thread per process, the core, owns every lock. So a busy JavaScript thread loses none.
+//!
+//! The rooms, from the top down. Each uses those below it and none above (`__test__/arrows.test.js`):
 //!
 //! - `addon`: what Node sees, and the only room that knows napi.
 //! - [`dispatcher`]: the one thread; hands each request to the operation that serves it.
@@ -25,12 +26,12 @@ pub mod protocol;
 mod tests;
 pub mod time;
 
-/// Half of what a hundred thousand renewals a second cost went to the system's allocator, and to memory that it had
-/// scattered (docs/performance.md).
+/// With the system's allocator, half the cost of a hundred thousand renewals a second went to allocation and to cache
+/// misses on scattered memory (docs/performance.md).
 #[cfg(not(feature = "count-allocations"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[cfg(feature = "count-allocations")]
 #[global_allocator]
-static ALLOCATOR: addon::counting_allocator::Counted = addon::counting_allocator::Counted;
+static ALLOCATOR: addon::counting_allocator::CountingAllocator = addon::counting_allocator::CountingAllocator;

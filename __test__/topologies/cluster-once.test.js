@@ -7,7 +7,7 @@ const { after, afterEach, before, suite, test } = require('node:test');
 const { within } = require('../support/wait');
 const { startCluster } = require('./support/cluster');
 const { majorOf } = require('./support/looks');
-const { keyOf, namesOfShards, onCluster, patient, valueOf } = require('./support/shards');
+const { callsOf, keyOf, namesOfShards, onCluster, patient, valueOf } = require('./support/shards');
 
 suite('nobody says who serves what', () => {
   let cluster;
@@ -101,5 +101,50 @@ suite('nobody says who serves what', () => {
     t.diagnostic(`asked ${count} times`);
     // A lock and a release of what was moved are sent on ten times each.
     assert.ok(count > 0 && count <= 20 * 2 * cluster.nodes.length, `${count} times`);
+  });
+
+  test('where all is well, 10,000 locks by 250 at once are one SET and one release each', async (t) => {
+    const reservation = onCluster(t, cluster, { ttl: 60, options: { client_name: 'many' } });
+    const use = async (resource) => {
+      assert.equal(await reservation.lock(resource), true);
+      assert.equal(await reservation.release(resource), 1);
+    };
+    // The nodes are connected to, and have the script.
+    for (const [name] of namesOfShards(1, (count) => `${t.name} ${count}`)) await use(name);
+    const soFar = await callsOf(cluster);
+    const one = async (number) => {
+      for (let times = 0; times < 40; times += 1) await use(`many-${number}-${times}`);
+    };
+    await Promise.all(Array.from({ length: 250 }, (_, number) => one(number)));
+    const calls = await callsOf(cluster);
+    const more = (name) => calls[name] - (soFar[name] || 0);
+    assert.deepEqual([more('set'), more('evalsha')], [10000, 10000]);
+  });
+
+  test('one refuses to say it and the others do: what was moved is asked for at its new node', async (t) => {
+    if (skip) return t.skip(skip);
+    const reservation = onCluster(t, cluster, { ttl: 60, options: { client_name: 'one-refuses' } });
+    const use = async (resource) => {
+      assert.equal(await reservation.lock(resource), true);
+      assert.equal(await reservation.release(resource), 1);
+    };
+    const [names] = namesOfShards(6, (count) => `${t.name} ${count}`);
+    for (const name of names) await use(name);
+    const moved = async () => {
+      const texts = await onAll('INFO', 'errorstats');
+      const counts = texts.map((text) => /errorstat_MOVED:count=(\d+)/.exec(text) || [0, 0]);
+      return counts.reduce((sum, [, count]) => sum + Number(count), 0);
+    };
+    // Whichever the client asks first: each of them is the one that refuses.
+    for (const [number, name] of names.entries()) {
+      const node = cluster.nodes[number % cluster.nodes.length];
+      await node.command('ACL', 'SETUSER', 'default', '-cluster|slots');
+      await cluster.moveSlot(cluster.slotOf(keyOf(name)), cluster.nodes[2]);
+      const soFar = await moved();
+      for (let times = 0; times < 10; times += 1) await use(name);
+      const count = (await moved()) - soFar;
+      assert.ok(count <= 2, `sent on ${count} times of 20`);
+      await node.command('ACL', 'SETUSER', 'default', '+cluster|slots');
+    }
   });
 });

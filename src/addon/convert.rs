@@ -1,4 +1,4 @@
-//! Answers, failures and events as JavaScript values. Plain objects: lib/errors.js makes classes of the failures.
+//! Answers, failures and events as JavaScript values. Failures are plain objects; lib/errors.js makes classes of them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -22,7 +22,7 @@ pub fn failure_object<'env>(env: &'env Env, failure: &CallFailure) -> Result<Obj
     Ok(object)
 }
 
-/// The fields that belong to the error itself.
+/// The fields of the error itself.
 pub fn error_object<'env>(env: &'env Env, error: &CoreError) -> Result<Object<'env>> {
     let mut object = Object::new(env)?;
     object.set("code", error.code())?;
@@ -64,7 +64,7 @@ pub fn error_object<'env>(env: &'env Env, error: &CoreError) -> Result<Object<'e
     Ok(object)
 }
 
-/// An event as its name and its fields, in the order in which a line shows them.
+/// An event as its name and its fields, in the order in which a log line shows them.
 pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<(&'static str, Object<'env>)> {
     let mut fields = Object::new(env)?;
     let name = match event {
@@ -108,7 +108,8 @@ pub fn event_object<'env>(env: &'env Env, event: &Event) -> Result<(&'static str
     Ok((name, fields))
 }
 
-/// The same of an event of which no more can be said than what it is: a loss is told all the same, a line is counted.
+/// The fallback for an event whose fields cannot be made: a loss is told without them, a log line is counted as
+/// dropped.
 pub fn bare_event_object<'env>(env: &'env Env, event: &Event) -> Result<(&'static str, Object<'env>)> {
     let Event::Lost { quiet, .. } = event else { return lines_dropped(env, 1) };
     let mut fields = Object::new(env)?;
@@ -116,26 +117,26 @@ pub fn bare_event_object<'env>(env: &'env Env, event: &Event) -> Result<(&'stati
     Ok(("reservation-lost", fields))
 }
 
-/// Lines that are not there, as an event.
+/// The event that tells how many log lines were dropped.
 pub fn lines_dropped(env: &Env, dropped: usize) -> Result<(&'static str, Object<'_>)> {
     let mut fields = Object::new(env)?;
     fields.set("count", count(dropped))?;
     Ok(("log-lines-dropped", fields))
 }
 
-/// A number that JavaScript can hold. Nothing is counted beyond 2^32.
+/// As a number of JavaScript; saturates at 2^32 - 1.
 pub fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// Any value as the raw one that calls take.
+/// A value as the raw one that N-API functions take.
 pub fn raw<T: ToNapiValue>(env: &Env, value: T) -> Result<sys::napi_value> {
     // SAFETY: the environment is the one whose thread runs this.
     unsafe { T::to_napi_value(env.raw(), value) }
 }
 
-/// Calls a function with nobody above it to catch what it throws. What it throws is an uncaught exception of the
-/// process, as it would be had it been called by Node itself, and whoever calls goes on.
+/// Calls a function from the top of the stack. An exception that it throws becomes an uncaught exception of the
+/// process, as if Node had called it; this function returns `None`.
 pub fn call(
     env: &Env,
     receiver: sys::napi_value,
@@ -165,8 +166,8 @@ pub fn call(
     None
 }
 
-/// What JavaScript threw, which stands in the way of every later call otherwise. None in an environment that is being
-/// torn down, where nobody is left to be told.
+/// Takes the pending exception: every later call into JavaScript would fail while it is pending. `None` while the
+/// environment is torn down, when nobody is left to be told.
 fn take_exception(env: &Env) -> Option<sys::napi_value> {
     let mut exception = std::ptr::null_mut();
     // SAFETY: the environment is the one whose thread runs this.
@@ -174,17 +175,18 @@ fn take_exception(env: &Env) -> Option<sys::napi_value> {
     (status == sys::Status::napi_ok).then_some(exception)
 }
 
-/// Does one thing so that what goes wrong in it stays there: a panic, or what JavaScript threw.
-pub fn alone<T>(env: &Env, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    caught(work).inspect_err(|_| drop_exception(env))
+/// Runs `work`, and keeps its failure to it: a panic becomes an error, and an exception that it left pending is
+/// cleared.
+pub fn isolated<T>(env: &Env, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_panic(work).inspect_err(|_| drop_exception(env))
 }
 
-/// Does one thing; a panic is an error of it.
-pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Runs `work`; a panic becomes an error.
+pub fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panic_to_error(panic)))
 }
 
-/// The error of the native call tells of what JavaScript threw, if it did.
+/// Clears a pending exception. The error of the native call says what it was.
 fn drop_exception(env: &Env) {
     let mut is_pending = false;
     // SAFETY: the environment is the one whose thread runs this.
@@ -194,7 +196,7 @@ fn drop_exception(env: &Env) {
     }
 }
 
-/// Throws a failure as the plain object that answers bring it as. Gives what an export returns that has thrown.
+/// Throws a failure as a plain object, the same as in answers. Returns what an export must return after it has thrown.
 pub fn throw(env: &Env, failure: CoreError) -> Error {
     let thrown = failure_object(env, &Box::from(failure)).and_then(|object| {
         // SAFETY: the object was made here.
@@ -208,7 +210,7 @@ pub fn raw_object(object: &Object) -> sys::napi_value {
     object.value().value
 }
 
-/// An array of these.
+/// A JavaScript array of these values.
 pub fn array(env: &Env, values: &[sys::napi_value]) -> Result<sys::napi_value> {
     let mut array = std::ptr::null_mut();
     // SAFETY: the environment is the one whose thread runs this, and the values are of its open handle scope.
@@ -221,7 +223,7 @@ pub fn array(env: &Env, values: &[sys::napi_value]) -> Result<sys::napi_value> {
     Ok(array)
 }
 
-/// True if both are one value.
+/// True if both are the same value (`===`).
 pub fn is_same(env: &Env, one: sys::napi_value, other: sys::napi_value) -> bool {
     let mut is_same = false;
     // SAFETY: the environment is the one whose thread runs this.
@@ -229,7 +231,7 @@ pub fn is_same(env: &Env, one: sys::napi_value, other: sys::napi_value) -> bool 
     status == sys::Status::napi_ok && is_same
 }
 
-/// What failed as an error.
+/// Makes an error of a status that is not OK.
 pub fn check(status: sys::napi_status) -> Result<()> {
     if status == sys::Status::napi_ok { Ok(()) } else { Err(Error::from_status(Status::from(status))) }
 }
@@ -244,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_of_what_panicked() {
-        let caught = caught(|| -> Result<()> { panic!("a fault of this library") });
+        let caught = catch_panic(|| -> Result<()> { panic!("a fault of this library") });
         assert!(caught.is_err_and(|error| error.reason.contains("a fault of this library")));
     }
 }

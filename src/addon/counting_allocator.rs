@@ -1,5 +1,5 @@
-//! In test builds alone (the feature `count-allocations`): the allocator, which counts what is alive. A test of memory
-//! judges by what this package has and not by what the system happens to keep resident. What is shipped has none of it.
+//! The allocator of test builds (the feature `count-allocations`): counts the bytes in use. So a test of memory judges
+//! what this package uses, not what the system keeps resident. The shipped build does not contain it.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use mimalloc::MiMalloc;
 use napi_derive::napi;
 
-/// The allocator of [`crate::ALLOCATOR`], and the bytes that were asked of it and not given back.
-pub struct Counted;
+/// Counts the bytes that were allocated and not freed.
+pub struct CountingAllocator;
 
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call goes on to mimalloc as it came.
-unsafe impl GlobalAlloc for Counted {
+// SAFETY: every call is passed on to mimalloc unchanged.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promises are those that mimalloc asks for; so below.
+        // SAFETY: the caller's promises are those that mimalloc asks for; the same below.
         counted(unsafe { MiMalloc.alloc(layout) }, layout.size(), 0)
     }
 
@@ -33,7 +33,7 @@ unsafe impl GlobalAlloc for Counted {
     }
 }
 
-/// The block; if it was had, so many bytes more are alive, and so many less.
+/// Passes `block` on. If it is not null, counts `more` bytes as allocated and `less` as freed.
 fn counted(block: *mut u8, more: usize, less: usize) -> *mut u8 {
     if !block.is_null() {
         ALIVE.fetch_add(more.wrapping_sub(less), Ordering::Relaxed);
@@ -41,7 +41,7 @@ fn counted(block: *mut u8, more: usize, less: usize) -> *mut u8 {
     block
 }
 
-/// For the tests: the bytes that Rust has at this moment, on all threads.
+/// For tests: the bytes that Rust code has allocated at this moment, on all threads.
 #[napi(js_name = "allocated_bytes", catch_unwind)]
 #[allow(clippy::cast_precision_loss, reason = "nobody has 2^53 bytes")]
 #[cfg_attr(test, allow(dead_code, reason = "what tests the crate itself has no exports"))]

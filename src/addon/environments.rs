@@ -1,4 +1,4 @@
-//! The border between Node and the core: the core that is started once, and the environments that use it.
+//! The entry points of Node: starts the core once, and sets up each environment at its first use.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use napi::bindgen_prelude::{Object, retain_current_module_for_unload_safety};
 use napi::{Env, Result};
 use napi_derive::napi;
 
-use crate::addon::convert::{caught, throw};
+use crate::addon::convert::{catch_panic, throw};
 use crate::addon::environment::Environment;
 use crate::dispatcher::Core;
 use crate::model::error::Error as CoreError;
@@ -17,26 +17,26 @@ use crate::model::error::Error as CoreError;
 static CORE: Mutex<Option<Core>> = Mutex::new(None);
 
 thread_local! {
-    /// The environments of this thread by their raw pointer. One as a rule; a test runner that loads the addon anew
-    /// for each of its sandboxes makes more, and so does one that loads the face anew, whose listener is another.
+    /// The environments of this thread, by their raw pointer. Usually one. A test runner that loads the addon again for
+    /// each sandbox makes more. So does loading lib/ again, which has a listener of its own.
     static ENVIRONMENTS: RefCell<HashMap<usize, Vec<Rc<Environment>>>> = RefCell::default();
 }
 
-/// The core; its thread is started at the first use in the process. A system that refuses what that needs may have it for
-/// the next call, so a failure is not kept.
+/// The core. Its thread is started at the first use in the process. A failure is not kept: the system may have what it
+/// needs by the next call.
 fn core() -> std::result::Result<Core, CoreError> {
-    // It is written to in one step, so a poisoned one is as good as any.
+    // The value is set in one step, so a poisoned lock has a good one.
     let mut core = CORE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(core) = &*core {
         return Ok(core.clone());
     }
-    // Its thread runs on when the environment that loaded this addon has ended, and so must the code of it.
+    // The thread outlives the environment that loaded this addon, so its code must stay loaded.
     retain_current_module_for_unload_safety();
     let started = Core::start().map_err(|error| CoreError::of_the_system(&error))?;
     Ok(core.insert(started).clone())
 }
 
-/// The environment that runs this and whose letters go to `listener`, set up at its first use.
+/// The environment that runs this and whose letters `listener` gets. Set up at its first use.
 pub fn environment(env: &Env, listener: &Object) -> Result<Rc<Environment>> {
     let id = env.raw() as usize;
     let there = ENVIRONMENTS.with_borrow(|all| all.get(&id).cloned());
@@ -53,19 +53,19 @@ pub fn environment(env: &Env, listener: &Object) -> Result<Rc<Environment>> {
         return Ok(environment);
     }
     env.add_env_cleanup_hook(id, |id| {
-        // The thread's own storage may be gone before the last hook runs.
+        // Thread-local storage may be gone before the last hook runs.
         let ended = ENVIRONMENTS.try_with(|all| all.borrow_mut().remove(&id));
         ended.iter().flatten().flatten().for_each(|environment| environment.close());
     })?;
     Ok(environment)
 }
 
-/// What Node calls when there are letters for the environment of a number.
+/// Node calls this when the environment of this number has letters.
 #[napi(no_export)]
 #[allow(dead_code, reason = "called from JavaScript alone")]
 fn deliver(env: &Env, number: u32) -> Result<()> {
     let id = env.raw() as usize;
     let is_meant = |environment: &&Rc<Environment>| environment.number() == number;
     let environment = ENVIRONMENTS.with_borrow(|all| all.get(&id)?.iter().find(is_meant).cloned());
-    environment.map_or(Ok(()), |environment| caught(|| environment.deliver(env)))
+    environment.map_or(Ok(()), |environment| catch_panic(|| environment.deliver(env)))
 }

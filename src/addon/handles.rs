@@ -1,5 +1,5 @@
-//! The reservations that an environment's callers know of, each by a small number: objects that cross the border cost
-//! more than the lock that they would stand for.
+//! Gives the reservations of an environment's callers small numbers. A number crosses the border much more cheaply than
+//! an object, which would cost more than the lock.
 
 use std::sync::Arc;
 
@@ -7,67 +7,67 @@ use slab::Slab;
 
 use crate::model::reservation::Reservation;
 
-/// The reservations of one environment by their numbers.
+/// The reservations of one environment, by number.
 #[derive(Default)]
 pub struct Handles {
-    /// A reservation that has no number any more stays in the place of its last one for as long as that is in `left`.
-    places: Slab<Arc<Reservation>>,
-    /// Numbers that stand for nothing any more, but that the environment may not have been told of.
-    left: Vec<u32>,
+    /// A reservation without a number stays in its last entry for as long as that number is in `retired`.
+    entries: Slab<Arc<Reservation>>,
+    /// Numbers that stand for nothing any more, but that JavaScript may still use.
+    retired: Vec<u32>,
 }
 
 impl Handles {
-    /// Gives a reservation a number.
+    /// Adds a reservation and gives it a number.
     pub fn add(&mut self, reservation: Arc<Reservation>) -> u32 {
-        let place = self.places.vacant_entry();
-        // 2^32 reservations are more than memory has room for.
-        let number = u32::try_from(place.key()).unwrap_or(u32::MAX);
+        let entry = self.entries.vacant_entry();
+        // Memory has no room for 2^32 reservations.
+        let number = u32::try_from(entry.key()).unwrap_or(u32::MAX);
         reservation.set_handle(Some(number));
-        place.insert(reservation);
+        entry.insert(reservation);
         number
     }
 
-    /// What a number stands for.
+    /// The reservation of a number.
     #[must_use]
     pub fn get(&self, number: u32) -> Option<&Arc<Reservation>> {
-        self.last_at(number).filter(|there| there.handle() == Some(number))
+        self.last_at(number).filter(|found| found.handle() == Some(number))
     }
 
-    /// The same, also for a number that stands for nothing any more, until the environment has been told.
+    /// The same. Also finds a reservation that was removed, until [`Self::reuse`].
     #[must_use]
     pub fn last_at(&self, number: u32) -> Option<&Arc<Reservation>> {
-        self.places.get(number as usize)
+        self.entries.get(number as usize)
     }
 
-    /// The number of a reservation, while it has one.
+    /// The number of a reservation, if it has one.
     #[must_use]
     pub fn number_of(&self, reservation: &Arc<Reservation>) -> Option<u32> {
         reservation
             .handle()
-            .filter(|&number| self.get(number).is_some_and(|there| Arc::ptr_eq(there, reservation)))
+            .filter(|&number| self.get(number).is_some_and(|found| Arc::ptr_eq(found, reservation)))
     }
 
-    /// The number of a reservation stands for nothing from now on. It is not given to another one before [`Self::reuse`].
+    /// Takes a reservation's number away. The number is not given to another before [`Self::reuse`].
     pub fn remove(&mut self, reservation: &Arc<Reservation>) {
         if let Some(number) = self.number_of(reservation) {
             reservation.set_handle(None);
-            self.left.push(number);
+            self.retired.push(number);
         }
     }
 
-    /// The environment has been told all that was removed: nobody goes by those numbers any more.
+    /// JavaScript was told of every removal and uses those numbers no more: they may be given again.
     pub fn reuse(&mut self) {
-        for number in self.left.drain(..) {
-            self.places.remove(number as usize);
+        for number in self.retired.drain(..) {
+            self.entries.remove(number as usize);
         }
     }
 
-    /// The environment could not be told: what was removed is never given again, for somebody may go by it.
+    /// JavaScript was not told of every removal and may still use those numbers: they are never given again.
     pub fn abandon(&mut self) {
-        self.left.clear();
+        self.retired.clear();
     }
 
-    /// Forgets all.
+    /// Removes everything.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
@@ -87,13 +87,13 @@ mod tests {
         handles.remove(&first);
         handles.remove(&first);
         assert!(handles.get(number).is_none() && handles.number_of(&first).is_none());
-        assert!(handles.last_at(number).is_some_and(|there| Arc::ptr_eq(there, &first)));
+        assert!(handles.last_at(number).is_some_and(|found| Arc::ptr_eq(found, &first)));
         assert_ne!(handles.add(Arc::clone(&second)), number);
         handles.reuse();
         assert!(handles.last_at(number).is_none());
         assert_eq!(handles.add(Arc::clone(&third)), number);
         assert_eq!(handles.number_of(&first), None, "it is another's now");
-        assert!(handles.get(number).is_some_and(|there| Arc::ptr_eq(there, &third)));
+        assert!(handles.get(number).is_some_and(|found| Arc::ptr_eq(found, &third)));
     }
 
     #[test]

@@ -1,64 +1,65 @@
-//! The completion queue of one environment: the core puts answers and events in, the environment's thread takes them out.
+//! The completion queue of one environment. The core puts answers and events in; the environment's thread takes them
+//! out.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::model::answer::{Answer, CallFailure, Event, EventSink};
 
-/// How many events that are only lines of a log may wait for a blocked event loop. Answers and losses are as many as
-/// there are calls and reservations; lines would grow without end.
-const MOST_LINES: usize = 1_000;
+/// How many log lines may wait for a blocked event loop. Answers and losses need no limit: there are no more of them
+/// than calls and reservations. Log lines would grow without end.
+const MAX_LOG_LINES: usize = 1_000;
 
-/// Room for letters that is kept while there are none.
-const MOST_SPARE: usize = 4_000;
+/// The capacity that an empty queue keeps, in letters.
+const MAX_SPARE_CAPACITY: usize = 4_000;
 
-/// One thing for the environment's thread to deliver.
+/// A letter: one answer or event for the environment's thread to deliver.
 pub enum Letter {
-    /// The end of a call.
+    /// The answer to a call.
     Answer {
-        /// The call.
+        /// The number of the call.
         call: u64,
         /// Its result.
         answer: Result<Answer, Box<CallFailure>>,
     },
-    /// Something that happened.
+    /// An event.
     Event(Event),
-    /// So many lines that there was no room for.
+    /// How many log lines were dropped because too many were waiting.
     LinesDropped(usize),
 }
 
-/// Wakes the environment's thread, so that it comes to take letters out.
-pub type Bell = Box<dyn Fn() + Send + Sync>;
+/// Wakes the environment's thread, so that it takes letters out.
+pub type Wake = Box<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
 struct Contents {
     letters: VecDeque<Letter>,
-    /// How many of the letters are lines.
+    /// How many of the letters are log lines.
     lines: usize,
-    /// Lines dropped since the last delivery.
+    /// Log lines dropped since the last delivery.
     dropped: usize,
-    /// Somebody is on the way to take letters out.
-    is_rung: bool,
+    /// The thread was woken, and has not taken letters out since.
+    is_woken: bool,
     /// The environment has ended.
     is_closed: bool,
 }
 
-/// The queue. Everything in it is behind one lock that is held for a push or a pop and nothing else.
+/// The queue. One lock guards it, held for a push or a pop only.
 pub struct Mailbox {
     inner: Mutex<Contents>,
-    bell: Bell,
+    wake: Wake,
 }
 
 impl Mailbox {
     /// An empty mailbox.
     #[must_use]
-    pub fn new(bell: Bell) -> Self {
-        Self { inner: Mutex::default(), bell }
+    pub fn new(wake: Wake) -> Self {
+        Self { inner: Mutex::default(), wake }
     }
 
-    /// Takes out at most `most` letters, and none after an answer from the first loss on: an `await` goes on only when
-    /// all that was taken is delivered, and whoever awaits a lock must have it before it is told that it is lost.
-    /// True if there are more, in which case whoever took these comes again.
+    /// Takes out at most `most` letters. Stops before a loss if an answer was taken before it: an `await` resumes only
+    /// after the whole delivery, and a caller that awaits a lock must have it before it is told that the lock is lost.
+    /// Returns true if there are more; then the caller must take again.
     pub fn take(&self, most: usize) -> (Vec<Letter>, bool) {
         let mut inner = self.lock();
         let count = inner.letters.iter().take(most).zip(1..).find_map(ends_before_loss()).unwrap_or(most);
@@ -66,17 +67,17 @@ impl Mailbox {
         let mut letters: Vec<Letter> = inner.letters.drain(..count).collect();
         inner.lines -= letters.iter().filter(|letter| is_line(letter)).count();
         let more = !inner.letters.is_empty();
-        if !more && inner.letters.capacity() > MOST_SPARE {
+        if !more && inner.letters.capacity() > MAX_SPARE_CAPACITY {
             inner.letters = VecDeque::new();
         }
         if !more && inner.dropped > 0 {
             letters.push(Letter::LinesDropped(std::mem::take(&mut inner.dropped)));
         }
-        inner.is_rung = more;
+        inner.is_woken = more;
         (letters, more)
     }
 
-    /// The environment has ended: nothing is taken in any more, and what is there is dropped.
+    /// The environment has ended: drops all letters, and accepts no more.
     pub fn close(&self) {
         let mut inner = self.lock();
         inner.is_closed = true;
@@ -90,27 +91,28 @@ impl Mailbox {
                 return;
             }
             if is_line(&letter) {
-                if inner.lines >= MOST_LINES {
+                if inner.lines >= MAX_LOG_LINES {
                     inner.dropped += 1;
                     return;
                 }
                 inner.lines += 1;
             }
             inner.letters.push_back(letter);
-            !std::mem::replace(&mut inner.is_rung, true)
+            !std::mem::replace(&mut inner.is_woken, true)
         };
         if ring {
-            (self.bell)();
+            (self.wake)();
         }
     }
 
-    /// Nothing panics while it holds the lock, so a poisoned one is as good as any.
+    /// Nothing panics while it holds the lock, so a poisoned one has good contents.
     fn lock(&self) -> MutexGuard<'_, Contents> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// For each letter and how many come up to it: how many come before it, if it is a loss after an answer.
+/// For each letter and its position, counted from 1: how many letters precede it, if it is a loss and an answer
+/// precedes it.
 fn ends_before_loss() -> impl FnMut((&Letter, usize)) -> Option<usize> {
     let mut answered = false;
     move |(letter, count)| match letter {
@@ -149,12 +151,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn mailbox() -> (Mailbox, Arc<AtomicUsize>) {
-        let rings = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&rings);
-        let bell = Box::new(move || {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&wakes);
+        let wake = Box::new(move || {
             counter.fetch_add(1, Ordering::Relaxed);
         });
-        (Mailbox::new(bell), rings)
+        (Mailbox::new(wake), wakes)
     }
 
     fn line() -> Event {
@@ -162,20 +164,20 @@ mod tests {
     }
 
     #[test]
-    fn the_bell_rings_once_for_many_letters_and_again_after_they_were_taken() {
-        let (mailbox, rings) = mailbox();
+    fn the_thread_is_woken_once_for_many_letters_and_again_after_they_were_taken() {
+        let (mailbox, wakes) = mailbox();
         for call in 0..5 {
             mailbox.answer(call, Ok(Answer::Renewed));
         }
-        assert_eq!(rings.load(Ordering::Relaxed), 1);
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
         let (letters, more) = mailbox.take(3);
         assert_eq!((letters.len(), more), (3, true));
         mailbox.answer(5, Ok(Answer::Renewed));
-        assert_eq!(rings.load(Ordering::Relaxed), 1, "whoever took three comes for the rest");
+        assert_eq!(wakes.load(Ordering::Relaxed), 1, "whoever took three comes for the rest");
         let (letters, more) = mailbox.take(10);
         assert_eq!((letters.len(), more), (3, false));
         mailbox.answer(6, Ok(Answer::Renewed));
-        assert_eq!(rings.load(Ordering::Relaxed), 2);
+        assert_eq!(wakes.load(Ordering::Relaxed), 2);
     }
 
     #[test]
@@ -216,12 +218,12 @@ mod tests {
 
     #[test]
     fn a_closed_mailbox_takes_nothing_in() {
-        let (mailbox, rings) = mailbox();
+        let (mailbox, wakes) = mailbox();
         mailbox.close();
         mailbox.answer(1, Ok(Answer::Renewed));
         assert!(!mailbox.is_open());
         assert_eq!(mailbox.take(10).0.len(), 0);
-        assert_eq!(rings.load(Ordering::Relaxed), 0);
+        assert_eq!(wakes.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! - [`environments`]: the one core of the process, and each environment that uses it.
 //! - [`environment`] with its [`handles`]: pending calls of one environment, and the delivery of answers to it.
 //! - [`mailbox`]: the queue of answers and events, filled by the core's thread.
-//! - [`waker`]: what wakes the event loop of an environment.
+//! - [`waker`]: wakes the event loop of an environment.
 //! - [`convert`]: answers, failures and events as JavaScript values.
-//! - `counting_allocator`: in test builds, the allocator, which counts what is alive.
+//! - `counting_allocator`: in test builds, an allocator that counts the bytes in use.
 
 mod convert;
 #[cfg(feature = "count-allocations")]

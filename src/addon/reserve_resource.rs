@@ -1,4 +1,4 @@
-//! The class that JavaScript sees. Turns arguments into requests; nothing more.
+//! The class that JavaScript sees. Only turns arguments into requests.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,71 +28,72 @@ pub struct HostOption {
     pub port: u32,
 }
 
-/// How to encrypt, and whom to trust. Texts in PEM.
+/// The TLS options. Texts in PEM.
 #[napi(object)]
 pub struct TlsOptions {
-    /// Certificates of those who may vouch for a server.
+    /// The certificates of the trusted authorities.
     pub ca: String,
     /// Our certificate, with its chain.
     pub cert: Option<String>,
-    /// Its key.
+    /// Our private key.
     pub key: Option<String>,
-    /// Whose certificate the server must show, where that is not its host.
+    /// The name that the server's certificate must have, if it is not the host's.
     pub servername: Option<String>,
-    /// Whether a server's certificate is verified.
+    /// Whether the server's certificate is verified.
     #[napi(js_name = "reject_unauthorized")]
     pub reject_unauthorized: bool,
 }
 
-/// What may be set beside the seven arguments of 0.4.0. Times in milliseconds.
+/// The options besides the seven arguments of 0.4.0, each with its default. Times in milliseconds.
 #[napi(object)]
 #[derive(Default)]
 pub struct Options {
-    /// The user; redis's `default`.
+    /// The user. Default: redis's `default`.
     pub username: Option<String>,
-    /// The number of the database; 0.
+    /// The database's number. Default: 0.
     pub db: Option<u32>,
-    /// TLS; none.
+    /// TLS. Default: none.
     pub tls: Option<TlsOptions>,
-    /// Sentinels to ask for the master; host and port are not used then.
+    /// Sentinels to ask for the master; host and port are then unused. Default: none.
     pub sentinels: Option<Vec<HostOption>>,
-    /// The master's name among them.
+    /// The sentinels' name for the master.
     pub name: Option<String>,
-    /// The sentinels' own user; their `default`.
+    /// The user at the sentinels. Default: their `default`.
     #[napi(js_name = "sentinel_username")]
     pub sentinel_username: Option<String>,
-    /// Its password.
+    /// The password at the sentinels. Default: none.
     #[napi(js_name = "sentinel_password")]
     pub sentinel_password: Option<String>,
-    /// Nodes of a cluster; host and port are not used then.
+    /// Nodes of a cluster; host and port are then unused. Default: none.
     pub cluster: Option<Vec<HostOption>>,
-    /// What CLIENT LIST shows; `redis-reservation`.
+    /// What CLIENT LIST shows as our name. Default: `redis-reservation`.
     #[napi(js_name = "client_name")]
     pub client_name: Option<String>,
-    /// 2 or 3, the one protocol to speak; 3 where the server has it.
+    /// The protocol to speak: 2 or 3. Default: 3 if the server has it, else 2.
     pub protocol: Option<u32>,
-    /// The start of every key; `reservation-`.
+    /// The start of every key. Default: `reservation-`.
     #[napi(js_name = "key_prefix")]
     pub key_prefix: Option<String>,
-    /// How many replicas must have a lock; 0.
+    /// How many replicas must have a lock before it counts. Default: 0.
     #[napi(js_name = "min_replicas")]
     pub min_replicas: Option<u32>,
-    /// How long a connect and its handshake may take; 5,000.
+    /// The limit for connecting, with the handshake. Default: 5,000.
     #[napi(js_name = "connect_timeout")]
     pub connect_timeout: Option<f64>,
-    /// How long a command may go unanswered; a third of the ttl within 50 and 5,000, never above the ttl.
+    /// The limit for one command's reply. Default: a third of the ttl, at least 50, at most 5,000, and never more than
+    /// the ttl.
     #[napi(js_name = "command_timeout")]
     pub command_timeout: Option<f64>,
-    /// How long after its acquisition a reservation is no longer renewed and counts as lost; never.
+    /// How long after its acquisition a reservation stops being renewed and counts as lost. Default: never.
     #[napi(js_name = "max_hold")]
     pub max_hold: Option<f64>,
-    /// Which events `log` is called for: 0 none but losses, 1 failures, 2 all; 2.
+    /// Which events are reported: 0 losses only, 1 failures too, 2 all. Default: 2.
     #[napi(js_name = "log_level")]
     pub log_level: Option<u32>,
 }
 
-/// What reservations with the same fields share. See index.d.ts for what each method does; here arguments are strict,
-/// errors are plain objects, and calls and reservations go by numbers: those of calls are chosen by JavaScript.
+/// The native object, shared by instances with the same fields. index.d.ts says what each method does. Here arguments
+/// are strict, errors are plain objects, and calls and reservations are numbers. JavaScript chooses those of calls.
 #[napi(js_name = "ReserveResource")]
 pub struct ReserveResource {
     environment: Rc<Environment>,
@@ -101,9 +102,9 @@ pub struct ReserveResource {
 
 #[napi]
 impl ReserveResource {
-    /// `by` starts every value; `heartbeat_interval` in milliseconds, 0 or less is a third of the ttl, `Infinity`
-    /// never; `lock_ttl` in seconds. `listener.deliver(letters)` gets answers, and what happens without a call, in
-    /// batches (`lib/events.js`).
+    /// `by` starts every value. `heartbeat_interval` is in milliseconds: 0 or less is a third of the ttl, `Infinity` is
+    /// never. `lock_ttl` is in seconds. `listener.deliver(letters)` gets answers and events in batches
+    /// (`lib/telling/events.js`).
     #[allow(clippy::too_many_arguments, reason = "the signature of 0.4.0")]
     #[napi(constructor, catch_unwind)]
     pub fn new(
@@ -121,7 +122,7 @@ impl ReserveResource {
         Ok(Self { environment: environments::environment(&env, &listener)?, settings: Arc::new(settings) })
     }
 
-    /// One attempt. The listener gets the answer under the number `call`.
+    /// Tries once. The listener gets the answer under the number `call`.
     #[napi(catch_unwind)]
     pub fn lock(&self, env: Env, resource: String, call: u32) -> Result<()> {
         let ticket = self.environment.begin(&env, call.into())?;
@@ -130,7 +131,7 @@ impl ReserveResource {
         Ok(())
     }
 
-    /// Waits. `instance` is the same for those calls alone that are of the same instance; `timeout` is in milliseconds.
+    /// Waits. `instance` is the number of the calling instance; `timeout` is in milliseconds.
     #[napi(js_name = "wait_until_lock", catch_unwind)]
     pub fn wait_until_lock(
         &self,
@@ -147,14 +148,14 @@ impl ReserveResource {
         Ok(())
     }
 
-    /// The waiter leaves; it is answered with `ABORTED` unless it was answered before.
+    /// Cancels a wait: it is answered with `ABORTED`, unless it was answered before.
     #[napi(js_name = "cancel_wait", catch_unwind)]
     pub fn cancel_wait(&self, resource: String, call: u32) {
         let (settings, environment) = (Arc::clone(&self.settings), self.environment.id());
         self.environment.submit(Request::CancelWait { settings, resource, environment, call: call.into() });
     }
 
-    /// Frees what these numbers stand for.
+    /// Releases the reservations of these numbers.
     #[napi(catch_unwind)]
     pub fn release(&self, env: Env, handles: Either<u32, Uint32Array>, call: u32) {
         let asked = self.environment.reservations(numbers(&handles));
@@ -162,7 +163,7 @@ impl ReserveResource {
         self.environment.submit(Request::release(ticket, asked));
     }
 
-    /// Renews of these what is held, for the ttl as it is set now.
+    /// Renews those of these that are held, to the current ttl.
     #[napi(js_name = "ensure_reservation", catch_unwind)]
     pub fn ensure_reservation(&self, env: Env, handles: Uint32Array, call: u32) {
         let mut reservations = self.environment.reservations(&handles);
@@ -172,25 +173,25 @@ impl ReserveResource {
         self.environment.submit(Request::Renew { ticket, reservations, ttl });
     }
 
-    /// All of these are held, and certain at this very instant.
+    /// True if all of these are held, and their leases certain at this instant.
     #[napi(js_name = "are_held", catch_unwind)]
     pub fn are_held(&self, handles: Uint32Array) -> bool {
         self.environment.are_certain(&handles)
     }
 
-    /// This one is held, and certain at this very instant.
+    /// True if this one is held, and its lease certain at this instant.
     #[napi(js_name = "is_held", catch_unwind)]
     pub fn is_held(&self, handle: u32) -> bool {
         self.environment.are_certain(&[handle])
     }
 
-    /// What redis has in the key of this one. Known until the delivery has been read that tells of its end.
+    /// The value of this reservation. Known until JavaScript has read the delivery that tells of its end.
     #[napi(js_name = "value_of", catch_unwind)]
     pub fn value_of(&self, handle: u32) -> Option<String> {
         self.environment.value_of(handle)
     }
 
-    /// Nobody can release this any more, whose time ran out.
+    /// Nobody can release this reservation any more; its lease has ended.
     #[napi(catch_unwind)]
     pub fn forget(&self, handle: u32) {
         self.environment.forget(handle);
@@ -205,7 +206,8 @@ fn numbers(handles: &Either<u32, Uint32Array>) -> &[u32] {
 }
 
 #[allow(dead_code, reason = "called from JavaScript alone")]
-/// Closes the shared connection of an endpoint, if nothing needs it. The listener gets the answer under the number `call`.
+/// Closes the shared connection of an endpoint, unless something needs it. The listener gets the answer under the
+/// number `call`.
 #[napi(catch_unwind)]
 pub fn disconnect(
     env: Env,
@@ -234,14 +236,14 @@ fn settings_of(
 ) -> Result<Settings> {
     let ttl = Duration::try_from_secs_f64(lock_ttl)
         .ok()
-        // Redis counts whole milliseconds. Those of the lease must not be more.
+        // Redis counts whole milliseconds, and the lease must not last longer than the key.
         .map(whole_milliseconds)
         .filter(|ttl| *ttl >= Duration::from_millis(1))
         .ok_or_else(|| {
             invalid(format!("lock_ttl must be a number of seconds, 0.001 or more; it is {lock_ttl}"))
         })?;
     let interval = if heartbeat_interval > 0.0 {
-        // What no clock can count is never.
+        // Longer than the clock counts is never.
         Duration::try_from_secs_f64(heartbeat_interval / 1000.0).map_or(Interval::Never, Interval::Every)
     } else {
         Interval::Third
@@ -268,7 +270,7 @@ fn settings_of(
     })
 }
 
-/// The endpoint that the arguments and options mean; what is used of the options is taken out of them.
+/// The endpoint of the arguments and options. Takes the values that it uses out of `options`.
 fn endpoint_of(
     host: String,
     port: u32,
@@ -303,7 +305,7 @@ fn endpoint_of(
         Tls::new(tls.ca, identity, tls.servername, tls.reject_unauthorized)
     });
     let endpoint = Endpoint { place, login, tls, waits_for_replicas }.shared();
-    // Here, so that what cannot be read is told by the first call, and not by each attempt to connect.
+    // Parsed here, so that the first call fails for an invalid certificate, and not each attempt to connect.
     if let Some(tls) = &endpoint.tls {
         config_of(tls).map_err(invalid)?;
     }
@@ -326,7 +328,7 @@ fn whole_milliseconds(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A duration; the longest there is where JavaScript's number is more than a clock can count, none where it is less.
+/// Saturates: the longest duration if the number is more than the clock counts, zero if it is negative.
 fn milliseconds(number: f64) -> Duration {
     Duration::try_from_secs_f64(number / 1000.0).unwrap_or(if number > 0.0 {
         Duration::MAX

@@ -1,8 +1,8 @@
-//! Wakes the thread of one environment from any other thread, and keeps its event loop alive while it is told to: a
-//! threadsafe function of Node's, and the lock that no use of it and its end can be under way together by.
+//! Wakes the thread of one environment from any thread, and keeps its event loop alive while calls are pending. It is a
+//! threadsafe function of Node's, with a lock so that no use of it overlaps with its end.
 //!
-//! It is made here and not by napi-rs for the sake of its async resource. By its `hasRef()` a tool that looks for what
-//! keeps a process alive, such as `jest --detectOpenHandles`, learns that it does so only while calls are pending.
+//! It is made here and not by napi-rs for the sake of its async resource, which has `hasRef()`. A tool that looks for
+//! what keeps a process alive, such as `jest --detectOpenHandles`, learns from that whether calls are pending.
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -13,26 +13,26 @@ use napi::{Env, Result, sys};
 
 use crate::addon::convert::{call, check, raw, raw_object};
 
-/// What hooks of Node's know it by.
+/// The name that async hooks see.
 const NAME: &str = "redis-reservation.deliver";
 
-/// Node's own function, while it has not ended.
+/// Node's handle of the function, valid until it has ended.
 struct Threadsafe(sys::napi_threadsafe_function);
 
-// SAFETY: Node lets any thread call it until it has ended. What only the environment's thread may do with it takes an `Env`,
-// which no other thread has.
+// SAFETY: Node lets any thread call it until it has ended. What only the environment's thread may do with it takes an
+// `Env`, which no other thread has.
 unsafe impl Send for Threadsafe {}
 unsafe impl Sync for Threadsafe {}
 
-/// A weak threadsafe function: it keeps the event loop alive only while it is told to.
+/// A weak threadsafe function: by default it does not keep the event loop alive.
 pub struct Waker {
-    /// None from its end on. Read for each use, so that uses do not wait for each other, and written to by its end, which
-    /// waits for them. Node never holds a lock of its own when it comes to the end, so none waits for another for ever.
+    /// `None` after its end. Each use takes the lock for reading, so uses do not wait for each other. Its end takes it for
+    /// writing, so it waits for uses. Node holds no lock of its own at that point, so there is no deadlock.
     function: RwLock<Option<Threadsafe>>,
 }
 
 impl Waker {
-    /// What calls `function` with `number`, on the environment's thread, after each [`Self::wake`] or several.
+    /// Calls `function` with `number` on the environment's thread: once after each [`Self::wake`], or once for several.
     pub fn open(
         env: &Env,
         function: &Function<u32, ()>,
@@ -43,8 +43,8 @@ impl Waker {
         let mut made = null_mut();
         let name = raw(env, NAME)?;
         let ended = Arc::into_raw(Arc::clone(&waker));
-        // SAFETY: called on the environment's thread, with values of its open handle scope. `has_ended` gets back what was
-        // taken out of its Arc for it, and `knock` the number.
+        // SAFETY: called on the environment's thread, with values of its open handle scope. `finalize` gets the
+        // reference that was taken out of the Arc, and `call_deliver` gets the number.
         let status = unsafe {
             sys::napi_create_threadsafe_function(
                 env.raw(),
@@ -54,14 +54,14 @@ impl Waker {
                 0,
                 1,
                 ended.cast_mut().cast(),
-                Some(has_ended),
+                Some(finalize),
                 number as usize as *mut c_void,
-                Some(knock),
+                Some(call_deliver),
                 &raw mut made,
             )
         };
         check(status).inspect_err(|_| {
-            // SAFETY: where there is no function, nobody gets it back.
+            // SAFETY: the function was not made, so nobody else gives this reference back.
             drop(unsafe { Arc::from_raw(ended) });
         })?;
         waker.set(Some(Threadsafe(made)));
@@ -69,10 +69,10 @@ impl Waker {
         Ok(waker)
     }
 
-    /// From any thread. Of no effect in an environment that has ended.
+    /// Wakes the thread, from any thread. Does nothing in an environment that has ended.
     pub fn wake(&self) {
         self.with(|function| {
-            // SAFETY: it has not ended, and cannot while this runs. It is refused only by one that is about to.
+            // SAFETY: it has not ended, and cannot while this runs. The call fails only if it is about to end.
             unsafe {
                 sys::napi_call_threadsafe_function(
                     function,
@@ -83,10 +83,10 @@ impl Waker {
         });
     }
 
-    /// Whether the event loop is to stay alive.
+    /// Sets whether it keeps the event loop alive.
     pub fn keep_loop_alive(&self, env: &Env, alive: bool) {
         self.with(|function| {
-            // SAFETY: it has not ended, and this is the environment's thread. Neither can fail there.
+            // SAFETY: it has not ended, and this is the environment's thread. Neither call can fail there.
             unsafe {
                 if alive {
                     sys::napi_ref_threadsafe_function(env.raw(), function);
@@ -97,10 +97,10 @@ impl Waker {
         });
     }
 
-    /// The environment ends. Node keeps the function itself for as long as somebody may use it.
+    /// The environment ends. Node frees the function when nobody can use it any more.
     pub fn close(&self) {
         if let Some(Threadsafe(function)) = self.set(None) {
-            // SAFETY: it had not ended, this is the thread on which it would, and nobody has it any more.
+            // SAFETY: it had not ended, this is its environment's thread, and nobody has it any more.
             unsafe {
                 sys::napi_release_threadsafe_function(function, sys::ThreadsafeFunctionReleaseMode::release);
             }
@@ -108,22 +108,22 @@ impl Waker {
     }
 
     fn with(&self, work: impl FnOnce(sys::napi_threadsafe_function)) {
-        // Nothing panics while it holds the lock, so a poisoned one is as good as any.
+        // Nothing panics while it holds the lock, so a poisoned one has a good value.
         let function = self.function.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(Threadsafe(function)) = &*function {
             work(*function);
         }
     }
 
-    /// Gives what was there.
+    /// Returns the old value.
     fn set(&self, function: Option<Threadsafe>) -> Option<Threadsafe> {
         std::mem::replace(&mut *self.function.write().unwrap_or_else(PoisonError::into_inner), function)
     }
 }
 
-/// Called by Node on the environment's thread for each time that it was woken, or once for several; with nothing to call
-/// where that thread ends.
-unsafe extern "C" fn knock(
+/// Node calls this on the environment's thread: once for each wake, or once for several. The function is null while the
+/// environment ends.
+unsafe extern "C" fn call_deliver(
     env: sys::napi_env,
     function: sys::napi_value,
     number: *mut c_void,
@@ -133,16 +133,16 @@ unsafe extern "C" fn knock(
         return;
     }
     let env = Env::from_raw(env);
-    // Both fail only in an environment that ends. The number was one of 32 bits.
+    // Both fail only in an environment that is ending. The number has 32 bits.
     let number = u32::try_from(number as usize).unwrap_or(u32::MAX);
     if let (Ok(nobody), Ok(number)) = (raw(&env, ()), raw(&env, number)) {
         call(&env, nobody, function, &[number]);
     }
 }
 
-/// Called by Node on the environment's thread, when the function is about to be no more.
-unsafe extern "C" fn has_ended(_env: sys::napi_env, waker: *mut c_void, _number: *mut c_void) {
-    // SAFETY: it is what `open` took out of its Arc, and Node gives it back once.
+/// Node calls this on the environment's thread just before it frees the function.
+unsafe extern "C" fn finalize(_env: sys::napi_env, waker: *mut c_void, _number: *mut c_void) {
+    // SAFETY: this is the reference that `open` took out of its Arc, and Node gives it back once.
     let waker = unsafe { Arc::from_raw(waker.cast_const().cast::<Waker>()) };
     waker.set(None);
 }

@@ -1,8 +1,9 @@
-//! Keeps the first bytes that a server sends, so that whoever answers in another way than redis does is quoted.
+//! Keeps the first bytes that a server sends, so that an error can quote a server that answers otherwise than redis
+//! does.
 //!
-//! Redis that has no room for a client writes `-ERR max number of clients reached` and closes. The commands of the
-//! handshake are then answered by the broken connection, and the crate has nothing to say of the line. And what is no redis
-//! says so best in its own words. But it may send back ours, with the password in them.
+//! Redis that is full writes `-ERR max number of clients reached` and closes. The commands of the handshake then fail
+//! with the broken connection, and the crate does not report that line. A server that is no redis is best described by
+//! its own words. But it may echo ours, and the password in them.
 
 use std::io;
 use std::pin::Pin;
@@ -14,36 +15,36 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::model::quote::quoted;
 
-/// More than the longest refusal, less than what would matter.
-const MOST_BYTES: usize = 256;
+/// The most bytes that are kept. The longest refusal is shorter.
+const MAX_KEPT: usize = 256;
 
-/// What an answer looks like before it is read.
+/// What kind of server has answered, by its first bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// Nothing came.
+pub enum PeerKind {
+    /// Nothing was received.
     Nothing,
-    /// Redis may well begin so.
+    /// Redis may begin so.
     Redis,
     /// A TLS record.
     Tls,
-    /// The commands that were sent.
+    /// The commands that were sent to it.
     Echo,
-    /// The first line of something else, where it can be shown.
+    /// Something else. Its first line, if that can be shown.
     Foreign(Option<String>),
 }
 
 #[derive(Default)]
-struct Beginning {
+struct FirstBytes {
     bytes: Mutex<Vec<u8>>,
     is_over: AtomicBool,
 }
 
-/// The first bytes that were read, shared with whoever shakes hands.
+/// The first bytes that were read. Clones share them with the handshake.
 #[derive(Clone, Default)]
-pub struct Banner(Arc<Beginning>);
+pub struct Banner(Arc<FirstBytes>);
 
 impl Banner {
-    /// The server's first line, if it is a refusal: without its `-`.
+    /// The server's first line without its `-`, if it is a refusal.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
         let bytes = self.bytes();
@@ -51,35 +52,37 @@ impl Banner {
         Some(String::from_utf8_lossy(line).into_owned())
     }
 
-    /// Who has answered the beginning of a handshake. What may hold the secret is not shown.
+    /// What kind of server has answered the handshake. A line that may hold the secret is not shown.
     #[must_use]
-    pub fn look(&self, secret: Option<&str>) -> Look {
+    pub fn peer_kind(&self, secret: Option<&str>) -> PeerKind {
         let bytes = self.bytes();
         match *bytes.as_slice() {
-            [] => Look::Nothing,
-            [20..=23, 3, ..] => Look::Tls,
-            [b'*', ..] if is_echo(&bytes) => Look::Echo,
-            [b'%' | b'>' | b'|' | b'-' | b'*', ..] => Look::Redis,
-            [b'+', ref rest @ ..] if rest.starts_with(b"OK\r") || b"OK\r".starts_with(rest) => Look::Redis,
-            _ => Look::Foreign(quoted(&bytes, secret)),
+            [] => PeerKind::Nothing,
+            [20..=23, 3, ..] => PeerKind::Tls,
+            [b'*', ..] if is_echo(&bytes) => PeerKind::Echo,
+            [b'%' | b'>' | b'|' | b'-' | b'*', ..] => PeerKind::Redis,
+            [b'+', ref rest @ ..] if rest.starts_with(b"OK\r") || b"OK\r".starts_with(rest) => {
+                PeerKind::Redis
+            }
+            _ => PeerKind::Foreign(quoted(&bytes, secret)),
         }
     }
 
-    /// The first line of who was greeted in TLS and answers without it. Nothing secret was sent by then.
+    /// The first line of a server that answers a TLS handshake without TLS. Nothing secret was sent by then.
     #[must_use]
     pub fn words_without_tls(&self) -> Option<String> {
         let bytes = self.bytes();
         if matches!(bytes.first(), Some(20..=23)) { None } else { quoted(&bytes, None) }
     }
 
-    /// The handshake is over: what comes from now on is not kept, and may be as much as it likes.
+    /// The handshake is over: what follows is neither kept nor limited.
     pub fn end(&self) {
         self.0.is_over.store(true, Ordering::Relaxed);
     }
 
     fn keep(&self, read: &[u8]) {
         let mut bytes = self.bytes();
-        let room = MOST_BYTES.saturating_sub(bytes.len());
+        let room = MAX_KEPT.saturating_sub(bytes.len());
         bytes.extend_from_slice(&read[..read.len().min(room)]);
     }
 
@@ -88,7 +91,7 @@ impl Banner {
     }
 }
 
-/// True for an array that begins with a command of a handshake.
+/// True for an array that begins with a command of the handshake.
 fn is_echo(bytes: &[u8]) -> bool {
     let word = bytes.split(|&byte| byte == b'\n').nth(2).unwrap_or_default();
     let word = String::from_utf8_lossy(word).trim_end().to_ascii_uppercase();
@@ -96,22 +99,22 @@ fn is_echo(bytes: &[u8]) -> bool {
 }
 
 /// A stream whose first bytes are kept.
-pub struct Heard<Stream> {
+pub struct Recorded<Stream> {
     stream: Stream,
     banner: Banner,
-    /// How many bytes may still come before the handshake is over.
-    room: usize,
+    /// How many more bytes may come before the handshake is over.
+    limit: usize,
 }
 
-impl<Stream> Heard<Stream> {
-    /// Keeps the first bytes of `stream` in `greeting`. More than `room` of them before its end are an error.
+impl<Stream> Recorded<Stream> {
+    /// Keeps the first bytes of `stream` in `banner`. More than `limit` bytes before [`Banner::end`] are an error.
     #[must_use]
-    pub fn new(stream: Stream, banner: Banner, room: usize) -> Self {
-        Self { stream, banner, room }
+    pub fn new(stream: Stream, banner: Banner, limit: usize) -> Self {
+        Self { stream, banner, limit }
     }
 }
 
-impl<Stream: AsyncRead + Unpin> AsyncRead for Heard<Stream> {
+impl<Stream: AsyncRead + Unpin> AsyncRead for Recorded<Stream> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -122,8 +125,8 @@ impl<Stream: AsyncRead + Unpin> AsyncRead for Heard<Stream> {
         if !self.banner.0.is_over.load(Ordering::Relaxed) {
             let read = &buffer.filled()[before..];
             self.banner.keep(read);
-            match self.room.checked_sub(read.len()) {
-                Some(room) => self.room = room,
+            match self.limit.checked_sub(read.len()) {
+                Some(limit) => self.limit = limit,
                 None => return Poll::Ready(Err(io::Error::other("its answer does not end"))),
             }
         }
@@ -131,7 +134,7 @@ impl<Stream: AsyncRead + Unpin> AsyncRead for Heard<Stream> {
     }
 }
 
-impl<Stream: AsyncWrite + Unpin> AsyncWrite for Heard<Stream> {
+impl<Stream: AsyncWrite + Unpin> AsyncWrite for Recorded<Stream> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -165,46 +168,46 @@ impl<Stream: AsyncWrite + Unpin> AsyncWrite for Heard<Stream> {
 mod tests {
     use super::*;
 
-    fn look(bytes: &[u8], secret: Option<&str>) -> Look {
+    fn peer_kind(bytes: &[u8], secret: Option<&str>) -> PeerKind {
         let banner = Banner::default();
         banner.keep(bytes);
-        banner.look(secret)
+        banner.peer_kind(secret)
     }
 
-    fn foreign(text: &str) -> Look {
-        Look::Foreign(Some(text.to_owned()))
+    fn foreign(text: &str) -> PeerKind {
+        PeerKind::Foreign(Some(text.to_owned()))
     }
 
     #[test]
-    fn what_answers_is_told_by_its_first_bytes() {
+    fn a_server_is_recognised_by_its_first_bytes() {
         for (bytes, expected) in [
-            (&b""[..], Look::Nothing),
-            (b"%7\r\n", Look::Redis),
-            (b"-ERR unknown command", Look::Redis),
-            (b"*14\r\n$6\r\nserver\r\n", Look::Redis),
-            (b">3\r\n", Look::Redis),
-            (b"+", Look::Redis),
-            (b"+OK\r\n", Look::Redis),
-            (b"\x15\x03\x01\x00\x02\x02\x46", Look::Tls),
-            (b"*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n", Look::Echo),
-            (b"*3\r\n$4\r\nauth\r\n", Look::Echo),
+            (&b""[..], PeerKind::Nothing),
+            (b"%7\r\n", PeerKind::Redis),
+            (b"-ERR unknown command", PeerKind::Redis),
+            (b"*14\r\n$6\r\nserver\r\n", PeerKind::Redis),
+            (b">3\r\n", PeerKind::Redis),
+            (b"+", PeerKind::Redis),
+            (b"+OK\r\n", PeerKind::Redis),
+            (b"\x15\x03\x01\x00\x02\x02\x46", PeerKind::Tls),
+            (b"*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n", PeerKind::Echo),
+            (b"*3\r\n$4\r\nauth\r\n", PeerKind::Echo),
             (b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n", foreign("HTTP/1.1 400 Bad Request…")),
             (b"ERROR\r\n", foreign("ERROR…")),
             (b"+OK POP3 ready\r\n", foreign("+OK POP3 ready")),
             (b":1\r\n", foreign(":1")),
             (b"\r\n\n220 ready", foreign("220 ready")),
             (b"J\x00\x00\x00\x0a8.0.36", foreign("J...")),
-            (b"\x00\x01\xff", Look::Foreign(None)),
+            (b"\x00\x01\xff", PeerKind::Foreign(None)),
         ] {
-            let seen = look(bytes, None);
+            let seen = peer_kind(bytes, None);
             let expected = match expected {
-                // The mark of a cut is that of the line, not of what follows it.
-                Look::Foreign(Some(text)) => foreign(text.trim_end_matches('…')),
+                // The `…` is for the line, not for what follows it.
+                PeerKind::Foreign(Some(text)) => foreign(text.trim_end_matches('…')),
                 other => other,
             };
             assert_eq!(seen, expected, "{bytes:?}");
         }
         let long = [b'a'; 300];
-        assert_eq!(look(&long, None), foreign(&format!("{}…", "a".repeat(80))));
+        assert_eq!(peer_kind(&long, None), foreign(&format!("{}…", "a".repeat(80))));
     }
 }

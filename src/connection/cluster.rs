@@ -1,11 +1,11 @@
-//! A cluster: the crate's engine knows which node serves which slot, follows its redirections and mends its connections;
-//! the connections themselves are made as those to a single server are (node.rs), and the engine never waits for one that
-//! does not answer (breaker.rs).
+//! A connection to a cluster, through the redis crate's engine. The engine knows which node serves which slot, follows
+//! redirections and reconnects. The connections to nodes are ours, made like those to a single server (node.rs), and
+//! the engine never waits long for a node that does not answer (breaker.rs).
 //!
-//! The engine may send a command again only where it certainly has not run. A redirection says so. A broken connection
-//! does not: a SET that ran, and whose reply was lost, would find its own key and call it somebody else's. So what was
-//! under way on a connection that broke is answered with [`LOST`], which is ours to settle; and nothing that may have run is
-//! sent again ([`once`]).
+//! The engine may retry a command only if it certainly has not run. A redirection says so. A broken connection does
+//! not: a SET that ran and whose reply was lost would find its own key, and report somebody else as the holder. So
+//! commands in flight on a connection that breaks are answered with [`LOST`], which the lock room settles; and the
+//! engine never resends what may have run ([`once`]).
 
 mod member;
 mod once;
@@ -32,22 +32,22 @@ use crate::model::error::Error;
 use member::Member;
 pub use once::Once;
 
-/// How often the engine sends a command on before it gives the refusal to us, and the pauses between, in milliseconds.
+/// How often the engine follows a redirection before it returns it to us, and its pauses in milliseconds.
 const REDIRECTIONS: u32 = 3;
-const SHORTEST_PAUSE: u64 = 50;
-const LONGEST_PAUSE: u64 = 100;
+const MIN_PAUSE: u64 = 50;
+const MAX_PAUSE: u64 = 100;
 
-/// The cluster connections of this process, for as long as there is one.
-static CLUSTERS: LazyLock<Mutex<HashMap<Label, Weak<Nodes>>>> = LazyLock::new(Mutex::default);
+/// The cluster connections of this process.
+static CLUSTERS: LazyLock<Mutex<HashMap<ClusterId, Weak<Nodes>>>> = LazyLock::new(Mutex::default);
 
-/// Which cluster connection a node is for. The engine makes its connections through a function of a type
-/// ([`Connect::connect_with_config`]), which has no room for a state of ours, and passes on to it what the builder was
-/// told of the login. So the builder is told this number in the place of a user's name, and [`CLUSTERS`] has what it stands
-/// for. The true name and password go by connection.rs alone.
+/// The number of a cluster connection; it tells which one a new connection to a node is for. The engine opens nodes
+/// through a trait function without `self` ([`Connect::connect_with_config`]), so it cannot be given our state. It does
+/// pass on the login that the builder was given. So the builder gets this number as the user name, and [`CLUSTERS`]
+/// maps the number to our state. Redis never sees it: the handshake takes the real login from our endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Label(u64);
+struct ClusterId(u64);
 
-impl Label {
+impl ClusterId {
     fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
@@ -66,27 +66,27 @@ impl Label {
     }
 }
 
-fn clusters() -> MutexGuard<'static, HashMap<Label, Weak<Nodes>>> {
+fn clusters() -> MutexGuard<'static, HashMap<ClusterId, Weak<Nodes>>> {
     CLUSTERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An entry in [`CLUSTERS`]. It ends with this.
+/// An entry of [`CLUSTERS`]. Dropping this removes it.
 struct Entry {
-    label: Label,
+    id: ClusterId,
     nodes: Arc<Nodes>,
 }
 
 impl Entry {
     fn new(nodes: Arc<Nodes>) -> Arc<Self> {
-        let label = Label::next();
-        clusters().insert(label, Arc::downgrade(&nodes));
-        Arc::new(Self { label, nodes })
+        let id = ClusterId::next();
+        clusters().insert(id, Arc::downgrade(&nodes));
+        Arc::new(Self { id, nodes })
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        clusters().remove(&self.label);
+        clusters().remove(&self.id);
     }
 }
 
@@ -97,25 +97,25 @@ pub struct Connection {
     entry: Arc<Entry>,
 }
 
-/// A cluster's connection, and what its nodes say without being asked, or the reason why one of them says nothing.
+/// The connection, and the push messages of its nodes; or the reason why a node sends none.
 type Opened = (Connection, Result<UnboundedReceiver<PushInfo>, String>);
 
-/// Connects to a cluster: to those of `hosts` that answer, and to all others that these know of.
+/// Connects to a cluster: to those of `hosts` that answer, and to all nodes that these know.
 ///
 /// # Errors
-/// What a node said, of those of which none let us in.
+/// What a node said, if none lets us in.
 pub async fn open(endpoint: &Arc<Endpoint>, hosts: &[Host]) -> Result<Opened, Error> {
     let (sender, pushes) = unbounded_channel();
     let nodes = Nodes::new(endpoint, sender.clone());
     let entry = Entry::new(Arc::clone(&nodes));
     let addresses = hosts.iter().map(|host| ConnectionAddr::Tcp(host.name.clone(), host.port));
     let state = ClusterClientBuilder::new(addresses)
-        .username(entry.label.to_user_name())
+        .username(entry.id.to_user_name())
         .use_protocol(ProtocolVersion::RESP3)
         .push_sender(sender)
         .retries(REDIRECTIONS)
-        .min_retry_wait(SHORTEST_PAUSE)
-        .max_retry_wait(LONGEST_PAUSE)
+        .min_retry_wait(MIN_PAUSE)
+        .max_retry_wait(MAX_PAUSE)
         .overall_response_timeout(None)
         .build();
     let engine = async { state?.get_async_generic_connection::<Member>().await }.await;
@@ -131,7 +131,7 @@ fn why_not(endpoint: &Arc<Endpoint>, nodes: &Nodes, error: RedisError) -> Error 
     }
 }
 
-/// A failure of ours that the engine passes on, or one of its own.
+/// Our own error, if the engine passes one on; else an error with the engine's words.
 fn from_engine(endpoint: &Arc<Endpoint>, error: &RedisError) -> Error {
     let own = failure_in(error).cloned();
     own.unwrap_or_else(|| Error::Connection {
@@ -142,17 +142,17 @@ fn from_engine(endpoint: &Arc<Endpoint>, error: &RedisError) -> Error {
 }
 
 impl Connection {
-    /// Sends commands about one key to the node that serves it, in one write.
+    /// Sends commands for one key to the node that serves it, in one write.
     ///
     /// # Errors
     /// Why there are no replies.
     pub async fn send(mut self, key: &[u8], commands: redis::Pipeline) -> Result<Vec<Value>, NoReply> {
         let node = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
         let count = commands.len();
-        let request = self.entry.nodes.once().begin(&commands);
-        let replies = self.engine.route_pipeline(commands, 0, count, node).await;
+        let request = self.entry.nodes.once().begin();
+        let replies = self.engine.route_pipeline(commands, request.number(), count, node).await;
         replies.map_err(|error| match error.kind() {
-            // Whatever else the engine has met, such as that nobody says who serves what.
+            // Whatever the error is, the commands may have run.
             _ if request.may_have_run() => NoReply::Dropped,
             LOST => NoReply::Dropped,
             _ => match ServerError::try_from(error) {
@@ -165,18 +165,18 @@ impl Connection {
         })
     }
 
-    /// Ends when none of the nodes can be used: it is then better made anew, from the addresses that the caller gave.
+    /// Ends when no node can be used. The cluster is then better opened anew, from the addresses that the caller gave.
     pub fn all_gone(&self) -> impl Future<Output = ()> + Send + use<> {
         self.entry.nodes.all_gone()
     }
 }
 
-/// The kind of the error that says that commands were sent and their replies will never come. One that the engine does
-/// not send again for.
+/// The kind of error for commands that were sent and whose replies will never come. The engine does not retry for this
+/// kind.
 const LOST: ErrorKind = ErrorKind::UnexpectedReturnType;
 
-/// The kinds of the errors that say that nothing was sent: one with which the engine connects again and tries again, and
-/// one that it gives to us at once.
+/// The kinds of error for commands that were not sent. For the first, the engine reconnects and retries; the second it
+/// returns to us at once.
 const TRY_AGAIN: io::ErrorKind = io::ErrorKind::ConnectionRefused;
 const GIVE_UP: io::ErrorKind = io::ErrorKind::Unsupported;
 
@@ -184,7 +184,7 @@ fn unsent(kind: io::ErrorKind, failure: Error) -> RedisError {
     io::Error::new(kind, failure).into()
 }
 
-/// What [`unsent`] was made of.
+/// The error that [`unsent`] was given.
 fn failure_in(error: &RedisError) -> Option<&Error> {
     type Shared = Arc<dyn std::error::Error + Send + Sync>;
     let inner = std::error::Error::source(error)?.downcast_ref::<Shared>()?;
@@ -212,17 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_ends_with_the_last_hold_on_it() {
+    fn an_entry_ends_with_its_last_reference() {
         let place = Place::Cluster(Vec::new());
         let (login, tls, waits_for_replicas) = (Login::default(), None, None);
         let endpoint = Arc::new(Endpoint { place, login, tls, waits_for_replicas });
         let (sender, _pushes) = unbounded_channel();
         let entry = Entry::new(Nodes::new(&endpoint, sender));
-        let label = Label::from_user_name(&entry.label.to_user_name()).unwrap();
-        assert!(label.nodes().is_some());
+        let id = ClusterId::from_user_name(&entry.id.to_user_name()).unwrap();
+        assert!(id.nodes().is_some());
         let before = Arc::strong_count(&endpoint);
         drop(entry);
-        assert!(label.nodes().is_none());
+        assert!(id.nodes().is_none());
         assert_eq!(Arc::strong_count(&endpoint), before - 1, "nor is the endpoint kept");
     }
 }

@@ -1,4 +1,5 @@
-//! Getting through to a server: address, socket, socket options. What is said over it is connection.rs's.
+//! Connects to a server: address, socket, socket options. What is said on the connection is the business of
+//! handshake.rs.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,21 +18,21 @@ use crate::model::endpoint::{Endpoint, Host};
 use crate::model::error::Error;
 use crate::model::system_error::{in_words, name_of};
 
-/// How long an address has before the next one is tried beside it: that of RFC 8305.
-const LONGEST_HEAD_START: Duration = Duration::from_millis(250);
+/// How long an address has before the next one is tried as well: the Connection Attempt Delay of RFC 8305.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Most addresses in one message.
-const MOST_TOLD: usize = 4;
+/// The most addresses in one message.
+const MAX_ADDRESSES_TOLD: usize = 4;
 
-/// Bytes to a server and back, whatever carries them.
+/// A byte stream to a server: TCP, a unix socket, or TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<Carrier: AsyncRead + AsyncWrite + Send + Unpin> Stream for Carrier {}
 
-/// A stream to a host: to whichever of its addresses accepts one first, over TLS if `endpoint` says so.
+/// Connects to a host: to whichever of its addresses accepts first. Over TLS if `endpoint` says so.
 ///
 /// # Errors
-/// [`Error::Connection`], also where there is none by the `deadline`.
+/// [`Error::Connection`], also if there is no connection by the `deadline`.
 pub async fn reach_host(
     endpoint: &Arc<Endpoint>,
     host: &Host,
@@ -44,7 +45,7 @@ pub async fn reach_host(
     }
 }
 
-/// A stream to a unix socket.
+/// Connects to a unix socket.
 ///
 /// # Errors
 /// [`Error::Connection`].
@@ -55,7 +56,7 @@ pub async fn reach_socket(endpoint: &Arc<Endpoint>, path: &str) -> Result<Box<dy
         Err(error) => error,
     };
     let (name, words) = match name_of(&error) {
-        // The path does not even get as far as the system.
+        // The path is too long for the system call.
         "EIO" if error.kind() == io::ErrorKind::InvalidInput => (
             "ENAMETOOLONG",
             format!(
@@ -73,7 +74,7 @@ pub async fn reach_socket(endpoint: &Arc<Endpoint>, path: &str) -> Result<Box<dy
     Err(unreachable(endpoint, format!("connect {name} {path}{words}"), name))
 }
 
-/// There are none on this system.
+/// Fails: this system has no unix sockets.
 ///
 /// # Errors
 /// Always.
@@ -100,31 +101,31 @@ async fn connect(endpoint: &Arc<Endpoint>, host: &Host, deadline: Instant) -> Re
     Ok(stream)
 }
 
-/// Why an address did not accept a connection.
+/// An address that did not accept, and why.
 type Refusal = (SocketAddr, io::Error);
 
-/// A connection to whichever address accepts one first. The next is tried as soon as those before it have failed, or when
-/// they have said nothing for a while, as in [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305): one that is a black hole
-/// does not use up the time of the others.
+/// Connects to whichever address accepts first. As in [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305), the next one
+/// is tried when all before it have failed, or after a short pause. So an address that drops packets does not use up
+/// the time of the others.
 async fn first_to_accept(
     addresses: &[SocketAddr],
     deadline: Instant,
 ) -> Result<(SocketAddr, TcpStream), Vec<Refusal>> {
-    // All of them are under way by half of the time.
+    // So short that all have been tried after half of the time.
     let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
-    let pause = LONGEST_HEAD_START.min((deadline - Instant::now()) / count.saturating_mul(2));
+    let pause = ATTEMPT_DELAY.min((deadline - Instant::now()) / count.saturating_mul(2));
     let mut untried = addresses.iter().copied();
-    let mut under_way = JoinSet::new();
+    let mut in_flight = JoinSet::new();
     let mut silent = addresses.to_vec();
     let mut refusals = Vec::new();
     loop {
         if let Some(address) = untried.next() {
-            under_way.spawn(async move { (address, TcpStream::connect(address).await) });
-        } else if under_way.is_empty() {
+            in_flight.spawn(async move { (address, TcpStream::connect(address).await) });
+        } else if in_flight.is_empty() {
             return Err(refusals);
         }
         let next = if untried.len() > 0 { deadline.min(Instant::now() + pause) } else { deadline };
-        match timeout_at(next, under_way.join_next()).await {
+        match timeout_at(next, in_flight.join_next()).await {
             Ok(Some(Ok((address, Ok(stream))))) => return Ok((address, stream)),
             Ok(Some(Ok((address, Err(error))))) => {
                 silent.retain(|other| *other != address);
@@ -140,23 +141,23 @@ async fn first_to_accept(
     }
 }
 
-/// All addresses with their errors, in the words of Node. The last one's name stands for all.
+/// The error that lists all addresses, in Node's words. Its code is that of the last one.
 fn why_nobody_accepts(endpoint: &Arc<Endpoint>, host: &Host, refusals: &[Refusal]) -> Error {
     let Some((_, last)) = refusals.last() else {
         return unreachable(endpoint, format!("getaddrinfo ENOTFOUND {}", host.name), "ENOTFOUND");
     };
-    let told = refusals.iter().rev().take(MOST_TOLD);
+    let told = refusals.iter().rev().take(MAX_ADDRESSES_TOLD);
     let told =
         told.map(|(address, error)| format!("connect {} {address}", name_of(error))).collect::<Vec<_>>();
-    let others = match refusals.len().saturating_sub(MOST_TOLD) {
+    let others = match refusals.len().saturating_sub(MAX_ADDRESSES_TOLD) {
         0 => String::new(),
         others => format!(", and {others} more"),
     };
     unreachable(endpoint, format!("{}{others}{}", told.join(", "), in_words(last)), name_of(last))
 }
 
-/// No Nagle delay for small commands; and a peer that has vanished without a word is noticed by the kernel in less
-/// than half a minute even where no command of ours is under way.
+/// No Nagle delay for small commands. Keepalive probes, so that the kernel notices a peer that has vanished in less
+/// than half a minute, even if no command is in flight.
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive =
@@ -164,7 +165,7 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// That there is no connection, and why.
+/// The error that there is no connection, and why.
 #[must_use]
 pub fn unreachable(endpoint: &Arc<Endpoint>, detail: String, reason: &'static str) -> Error {
     Error::Connection { endpoint: Arc::clone(endpoint), detail, reason }
@@ -179,8 +180,8 @@ mod tests {
 
     use super::*;
 
-    /// An address that nobody answers at: the queue of its listener is full, so the system drops what comes. It stays so
-    /// for as long as what is returned with it.
+    /// An address that nobody answers at: the queue of its listener is full, so the system drops packets. It stays so
+    /// for as long as the returned values live.
     async fn black_hole() -> (SocketAddr, socket2::Socket, Vec<TcpStream>) {
         let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn black_holes_do_not_use_up_the_time_of_the_address_behind_them() {
+    async fn silent_addresses_do_not_use_up_the_time_of_the_next_one() {
         let (hole, _listener, _queued) = black_hole().await;
         let (good, _accepting) = listening().await;
         for (addresses, milliseconds) in
@@ -223,7 +224,7 @@ mod tests {
         let (slow, listener, queued) = black_hole().await;
         let refusing = refusing().await;
         let accepting = tokio::task::spawn_blocking(move || {
-            // The system knocks again after a second.
+            // The system retries after a second.
             std::thread::sleep(Duration::from_millis(500));
             let accepted: Vec<_> = queued.iter().map(|_| listener.accept().unwrap()).collect();
             (listener, accepted)
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nobody_accepts_every_address_is_told_with_its_reason() {
+    async fn if_no_address_accepts_each_is_named_with_its_reason() {
         let (hole, _listener, _queued) = black_hole().await;
         let refusing = refusing().await;
         let began = Instant::now();
@@ -242,7 +243,7 @@ mod tests {
         assert!(began.elapsed() >= Duration::from_millis(290));
         let told: Vec<_> = refusals.iter().map(|(address, error)| (*address, name_of(error))).collect();
         assert_eq!(told, [(refusing, "ECONNREFUSED"), (hole, "ETIMEDOUT")]);
-        // Nobody is waited for who has refused.
+        // An address that has refused is not waited for.
         let refusals = first_to_accept(&[refusing, refusing], within(60_000)).await.unwrap_err();
         assert_eq!(refusals.len(), 2);
         assert!(first_to_accept(&[], within(60_000)).await.unwrap_err().is_empty());

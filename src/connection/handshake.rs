@@ -1,4 +1,5 @@
-//! Making one connection to one server: handshake, name, tracking, and the scripts. It heals nothing; link.rs does.
+//! Makes one connection to one server: login, client name, tracking, scripts. Mending it is the business of
+//! supervisor.rs.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,31 +8,32 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
 use tokio::time::{Instant, timeout_at};
 
-use crate::connection::banner::{Banner, Heard, Look};
+use crate::connection::banner::{Banner, PeerKind, Recorded};
 use crate::connection::dial::{Stream, reach_host, reach_socket};
-use crate::connection::send_queue::HAND_IN_ROOM;
+use crate::connection::send_queue::CRATE_BUFFER;
 use crate::model::endpoint::{Endpoint, Host, Login, Place, Protocol};
 use crate::model::error::Error;
 use crate::model::quote::without;
 use crate::model::refusal::{Class, class_of, words_of};
 use crate::protocol::command::{self, Identity};
 
-/// More than all answers of a handshake. What has no end must not be kept until the time is up.
-const MOST_ANSWERED: usize = 64 * 1024;
+/// More than all replies of a handshake together. A stream without end must not be kept in memory until the time is
+/// over.
+const MAX_REPLY_BYTES: usize = 64 * 1024;
 
 /// A connection that has passed its handshake.
 pub struct Connected {
     /// Sends pipelines; clones share the socket.
     pub connection: MultiplexedConnection,
-    /// Moves the bytes. Ends when the connection does; dropping it closes the socket.
+    /// Moves the bytes. Ends with the connection; dropping it closes the socket.
     pub driver: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// What the server knows this connection by, so that it can be killed later.
+    /// How the server knows this connection, so that it can be killed later.
     pub identity: Option<Identity>,
-    /// Why the server does not tell of changed keys, where it does not.
+    /// Why the server does not report changes of keys, if it does not.
     pub why_no_pushes: Option<String>,
 }
 
-/// Where one server is.
+/// The address of one server.
 #[derive(Clone, Copy, Debug)]
 pub enum Address<'a> {
     /// A host and a port.
@@ -40,11 +42,11 @@ pub enum Address<'a> {
     Socket(&'a str),
 }
 
-/// Connects to one server and logs in. `config` says where its pushes go.
+/// Connects to one server and logs in. `config` has the channel for its push messages.
 ///
 /// # Errors
-/// [`Error::Connection`] where there is nobody to talk to, or nobody talks before the `deadline`; [`Error::Denied`] where
-/// the credentials are refused; [`Error::Reply`] for any other refusal.
+/// [`Error::Connection`] if the server cannot be reached or does not answer by the `deadline`; [`Error::Denied`] if it
+/// refuses the credentials; [`Error::Reply`] for any other refusal.
 pub async fn connect(
     endpoint: &Arc<Endpoint>,
     address: Address<'_>,
@@ -53,8 +55,8 @@ pub async fn connect(
 ) -> Result<Connected, Error> {
     let wanted = endpoint.login.protocol;
     if wanted != Some(Protocol::Resp2) {
-        // RESP3 where the server has it. Whatever a server dislikes about `HELLO 3` (too old, renamed, forbidden to this
-        // user) it may still be fine with RESP2, except for credentials that are wrong in any protocol.
+        // RESP3 if the server has it. A server that rejects `HELLO 3` (it is too old, or the command is renamed or
+        // forbidden to this user) may accept RESP2, but not with wrong credentials.
         match reach_and_log_in(endpoint, address, Some(config), true, deadline).await {
             Err(Error::Reply { class: Class::Final, .. }) if wanted.is_none() => {}
             Err(Error::Denied { ref text, .. }) if wanted.is_none() && text.starts_with("NOPERM") => {}
@@ -62,7 +64,7 @@ pub async fn connect(
         }
     }
     match reach_and_log_in(endpoint, address, None, true, deadline).await {
-        // A password that the server does not ask for is accepted: RESP2's AUTH is the only one to object.
+        // Only RESP2's AUTH rejects a password that the server does not ask for.
         Err(Error::Reply { ref text, .. }) if text.contains("without any password configured") => {
             reach_and_log_in(endpoint, address, None, false, deadline).await
         }
@@ -82,16 +84,16 @@ async fn reach_and_log_in(
         Address::Socket(path) => reach_socket(endpoint, path).await?,
     };
     let banner = Banner::default();
-    let stream = Heard::new(stream, banner.clone(), MOST_ANSWERED);
+    let stream = Recorded::new(stream, banner.clone(), MAX_REPLY_BYTES);
     let connected = timeout_at(deadline, shake_hands(endpoint, stream, &banner, pushes, with_password)).await;
     banner.end();
     connected.unwrap_or_else(|_| Err(silent(endpoint, &banner)))
 }
 
-/// With `pushes` it speaks RESP3, without RESP2.
+/// Does the handshake: in RESP3 with `pushes`, else in RESP2.
 async fn shake_hands(
     endpoint: &Arc<Endpoint>,
-    stream: Heard<Box<dyn Stream>>,
+    stream: Recorded<Box<dyn Stream>>,
     banner: &Banner,
     pushes: Option<AsyncConnectionConfig>,
     with_password: bool,
@@ -101,16 +103,16 @@ async fn shake_hands(
         None => (ProtocolVersion::RESP2, Some("RESP2 is spoken, which knows no such messages".to_owned())),
     };
     let login = login_of(&endpoint.login, protocol, with_password);
-    // Limits are set per command, by whoever sends it: the crate's own would cut every command at 500 ms.
+    // Limits are set for each command. The crate's own would time out every command after 500 ms.
     let config = pushes
         .unwrap_or_default()
         .set_response_timeout(None)
         .set_connection_timeout(None)
-        .set_pipeline_buffer_size(HAND_IN_ROOM);
+        .set_pipeline_buffer_size(CRATE_BUFFER);
     let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config)
         .await
         .map_err(|error| handshake_error(endpoint, banner, &error))?;
-    // The crate takes any answer to HELLO that is no error, also that of an echo.
+    // The crate accepts any answer to HELLO that is no error, even an echo.
     if let Some(error) = no_redis(endpoint, banner) {
         return Err(error);
     }
@@ -127,7 +129,7 @@ async fn shake_hands(
     }
     if let Value::ServerError(error) = &prepared.information {
         match Error::from_reply(endpoint, "CLIENT INFO", "", error) {
-            // A server that does not know CLIENT INFO, or forbids it, is no worse a lock server for it.
+            // A server that does not know CLIENT INFO, or forbids it, can serve locks all the same.
             Error::Denied { text, .. } if text.starts_with("NOPERM") => {}
             Error::Reply { class: Class::Final, .. } => {}
             error => return Err(error),
@@ -143,7 +145,7 @@ fn login_of(login: &Login, protocol: ProtocolVersion, with_password: bool) -> Re
         .set_db(login.database.into())
         .set_lib_name("redis-reservation", env!("CARGO_PKG_VERSION"));
     if with_password && (login.user.is_some() || login.password.reveal().is_some()) {
-        // A user without a password is let in with any, but has to be named.
+        // A user without a password accepts any password, but has to be named.
         info = info.set_password(login.password.reveal().unwrap_or_default());
         if let Some(user) = &login.user {
             info = info.set_username(user);
@@ -152,20 +154,21 @@ fn login_of(login: &Login, protocol: ProtocolVersion, with_password: bool) -> Re
     info
 }
 
-/// What the server said to the commands that come before any other.
+/// Replies to the commands that come before all others.
 struct Prepared {
     information: Value,
     tracking: Value,
 }
 
-/// Asks what we are known by and to be told of keys that change, gives our name, and makes the scripts known: one round
-/// trip. OPTIN, so that only the keys that are read for it are watched; and never NOLOOP, under which our own write ends a watch unseen. A
-/// refused SCRIPT LOAD is no matter: the first use of a script that the server does not know sends its source.
+/// Sends the first commands, in one round trip: asks for our identity, turns on tracking, sets our name, loads the
+/// scripts. Tracking is OPTIN, so only the keys that are read for it are watched; and never NOLOOP, with which our own
+/// write would end a watch without a report. A refused SCRIPT LOAD does no harm: the first call of a script that the
+/// server does not have sends its source.
 async fn prepare(connection: &MultiplexedConnection, login: &Login) -> Result<Prepared, RedisError> {
     let mut pipeline = redis::Pipeline::with_capacity(6);
     pipeline.cmd("CLIENT").arg("INFO");
     pipeline.cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN");
-    // Refused to some users, and missed by nobody but who reads CLIENT LIST.
+    // Some users may not do this. It only matters to readers of CLIENT LIST.
     pipeline.cmd("CLIENT").arg("SETNAME").arg(&login.client_name);
     for script in [&command::EXTEND, &command::RELEASE, &command::HAND_OVER] {
         pipeline.add_command(script.load());
@@ -189,7 +192,7 @@ fn handshake_error(endpoint: &Arc<Endpoint>, banner: &Banner, error: &RedisError
         let how = error.to_string();
         return broken_off(endpoint, banner, if error.is_connection_dropped() { CLOSED } else { &how });
     }
-    // The crate's own words for a refused AUTH leave out the server's.
+    // The crate reports a refused AUTH without the server's words.
     if error.kind() == redis::ErrorKind::AuthenticationFailed
         && let Some(text) = banner.refusal()
     {
@@ -200,7 +203,7 @@ fn handshake_error(endpoint: &Arc<Endpoint>, banner: &Banner, error: &RedisError
         match (error.code(), error.detail()) {
             (Some(code), Some(detail)) if !detail.starts_with(code) => format!("{code} {detail}"),
             (_, Some(detail)) => detail.to_owned(),
-            // Of the crate itself, where the server has said something, and nothing that is an answer.
+            // The crate's own error: what the server sent is no reply.
             (Some(_), None) if banner.refusal().is_none() => {
                 return failed(endpoint, "the server's answer is none to AUTH", "EPROTO");
             }
@@ -212,23 +215,25 @@ fn handshake_error(endpoint: &Arc<Endpoint>, banner: &Banner, error: &RedisError
 
 const CLOSED: &str = "the server closed the connection";
 
-/// The error that says what answers there, where that is no redis.
+/// The error that says what answers there, if it is no redis.
 fn no_redis(endpoint: &Arc<Endpoint>, banner: &Banner) -> Option<Error> {
-    let what = match banner.look(endpoint.login.password.reveal()) {
-        Look::Nothing | Look::Redis => return None,
-        Look::Tls => "the server answers in TLS; set options.tls, or begin its URL with rediss://".to_owned(),
-        Look::Echo => {
+    let what = match banner.peer_kind(endpoint.login.password.reveal()) {
+        PeerKind::Nothing | PeerKind::Redis => return None,
+        PeerKind::Tls => {
+            "the server answers in TLS; set options.tls, or begin its URL with rediss://".to_owned()
+        }
+        PeerKind::Echo => {
             "what answers there is no redis, it sends back what it is sent; is the port right?".to_owned()
         }
-        Look::Foreign(Some(line)) => {
+        PeerKind::Foreign(Some(line)) => {
             format!("what answers there is no redis, it says {line:?}; is the port right?")
         }
-        Look::Foreign(None) => "what answers there is no redis; is the port right?".to_owned(),
+        PeerKind::Foreign(None) => "what answers there is no redis; is the port right?".to_owned(),
     };
     Some(failed(endpoint, &what, "EPROTO"))
 }
 
-/// The connection broke during the handshake. If the server said why, that is the reason.
+/// The connection broke during the handshake. If the server said why, that is the error.
 fn broken_off(endpoint: &Arc<Endpoint>, banner: &Banner, how: &str) -> Error {
     match banner.refusal() {
         Some(text) => refused(endpoint, text),
@@ -236,12 +241,12 @@ fn broken_off(endpoint: &Arc<Endpoint>, banner: &Banner, how: &str) -> Error {
     }
 }
 
-/// The handshake has no end in time.
+/// The handshake has timed out.
 fn silent(endpoint: &Arc<Endpoint>, banner: &Banner) -> Error {
     no_redis(endpoint, banner).unwrap_or_else(|| {
         let secret = endpoint.login.password.reveal();
-        let how = match (banner.look(None), banner.refusal()) {
-            (Look::Nothing, _) => {
+        let how = match (banner.peer_kind(None), banner.refusal()) {
+            (PeerKind::Nothing, _) => {
                 "the server takes the connection and says nothing; does it hang, or is the port somebody else's?".to_owned()
             }
             (_, Some(text)) => format!("the server has answered {:?}, and then no more", without(text, secret)),
@@ -255,15 +260,15 @@ fn failed(endpoint: &Arc<Endpoint>, what: &str, reason: &'static str) -> Error {
     Error::Connection { endpoint: Arc::clone(endpoint), detail: format!("handshake: {what}"), reason }
 }
 
-/// What a server that breaks off without a word may have wanted.
+/// What a server may have wanted that closes the connection without saying why.
 fn hint(endpoint: &Endpoint, banner: &Banner, how: &str) -> &'static str {
     const CERTIFICATE: &str = "; does it want a certificate of its clients (tls.cert, tls.key)?";
     let identity = endpoint.tls.as_ref().map(|tls| tls.identity.is_some());
-    // With TLS 1.3 a server looks at a client's certificate when the client thinks that all is well.
+    // With TLS 1.3 a server checks the client's certificate after the client has completed the handshake.
     if identity.is_some() && how.contains("fatal alert") {
         return CERTIFICATE;
     }
-    if banner.look(None) != Look::Nothing {
+    if banner.peer_kind(None) != PeerKind::Nothing {
         return "";
     }
     match (identity, &endpoint.place) {
@@ -280,7 +285,7 @@ fn hint(endpoint: &Endpoint, banner: &Banner, how: &str) -> &'static str {
 
 fn refused(endpoint: &Arc<Endpoint>, mut text: String) -> Error {
     let class = class_of(&text);
-    // A server that does not know HELLO or AUTH quotes what came with it: the password.
+    // A server that does not know HELLO or AUTH quotes their arguments, and so the password.
     if let Some(quotation) = text.find(", with args beginning with") {
         text.truncate(quotation);
     }

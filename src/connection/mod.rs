@@ -1,8 +1,9 @@
-//! How commands get to redis, and replies back.
+//! Connections to redis: how commands get there, and replies back.
 //!
 //! - [`supervisor`]: keeps an endpoint connected for as long as somebody needs it.
 //! - [`pipeline`], with its [`send_queue`] and each [`reply`]: one connection that is up; the commands of one turn leave
-//!   in one write.
+//! - [`pipeline`], with its [`send_queue`] and each [`reply`]: one connection that is up. The commands of one turn
+//!   leave in one write.
 //! - [`transport`]: where a batch meets the redis crate.
 //! - [`open`]: a new connection to an endpoint, by way of a [`sentinel`], to a [`cluster`], or straight to one server.
 //! - [`handshake`], with the server's [`banner`]: log in to one server.

@@ -1,4 +1,4 @@
-//! Opening the connection of an endpoint, whatever kind it is of.
+//! Opens the connection of an endpoint, whatever its kind.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,27 +21,27 @@ use crate::protocol::command::Identity;
 pub struct Opened {
     /// Takes commands.
     pub transport: Transport,
-    /// Moves the bytes. Ends when the connection does; dropping it closes the socket.
+    /// Moves the bytes. Ends with the connection; dropping it closes the socket.
     pub driver: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// What the server knows this connection by, so that it can be killed later.
+    /// How the server knows this connection, so that it can be killed later.
     pub identity: Option<Identity>,
-    /// Ends when the server is no longer the one that is meant. `None` where that is never so.
+    /// Ends when the server is no longer the master. `None` if the endpoint has no sentinels.
     pub moved: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    /// What the server says without being asked, where it tells of changed keys; else the reason why it does not.
+    /// The server's reports of changed keys; or the reason why it sends none.
     pub pushes: Result<UnboundedReceiver<PushInfo>, String>,
 }
 
-/// Each step towards a connection ends by so much before the limit of the whole, so that the one which hangs is named.
-const TO_TELL: Duration = Duration::from_millis(100);
+/// Each step of connecting has to end by this long before the whole, so that the error names the step that hung.
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// Connects and logs in within `limit`.
 ///
 /// # Errors
-/// [`Error::Connection`] where there is nobody to talk to, or nobody talks in time; [`Error::Denied`] where the
-/// credentials are refused; [`Error::Reply`] for any other refusal.
+/// [`Error::Connection`] if the server cannot be reached or does not answer in time; [`Error::Denied`] if it refuses
+/// the credentials; [`Error::Reply`] for any other refusal.
 pub async fn open(endpoint: &Arc<Endpoint>, limit: Duration) -> Result<Opened, Error> {
     let end = Instant::now() + limit;
-    let deadline = end - TO_TELL.min(limit / 10);
+    let deadline = end - MARGIN.min(limit / 10);
     match timeout_at(end, open_by(endpoint, deadline)).await {
         Err(_) => Err(not_within(endpoint, limit)),
         Ok(Err(Error::Connection { endpoint, detail, reason: "ETIMEDOUT" }))
@@ -58,10 +58,10 @@ fn too_late(limit: Duration) -> String {
     format!("no connection within {} ms (connect_timeout)", limit.as_millis())
 }
 
-/// There was no connection in time.
+/// The error that there was no connection in time.
 #[must_use]
 pub fn not_within(endpoint: &Arc<Endpoint>, limit: Duration) -> Error {
-    // A server without TLS waits for the rest of a greeting that is none to it.
+    // A server without TLS waits for the rest of what it takes for a command.
     let hint = if endpoint.tls.is_some() { "; is this its TLS port?" } else { "" };
     Error::Connection {
         endpoint: Arc::clone(endpoint),
@@ -80,7 +80,7 @@ async fn open_by(endpoint: &Arc<Endpoint>, deadline: Instant) -> Result<Opened, 
         }
         Place::Cluster(nodes) => {
             let (connection, pushes) = cluster::open(endpoint, nodes).await?;
-            // Its engine moves its bytes, and lives as long as the connection: until nobody waits for an answer.
+            // The engine's tasks move the bytes, for as long as anybody waits for a reply.
             let (open, closed) = watch::channel(());
             let all_gone = connection.all_gone();
             let driver = Box::pin(async move {
@@ -106,7 +106,7 @@ async fn open_one(
     Ok(Opened { transport: Transport::Server(connection), driver, identity, moved: None, pushes })
 }
 
-/// The connection to the master of the moment; to the next one, if there is one before it stands.
+/// Connects to the current master. If there is a new one before that is done, connects to the new one instead.
 async fn open_master(
     endpoint: &Arc<Endpoint>,
     mut sentinels: Sentinels,

@@ -1,5 +1,5 @@
-//! One connection that is up: commands of one turn leave as one pipeline, every command has a limit, and a
-//! connection that has gone silent is given up.
+//! One connection that is up. Sends the commands of one turn as one pipeline, times out commands without a reply, and
+//! gives up a connection that has gone silent.
 
 mod in_flight;
 
@@ -14,59 +14,60 @@ use tokio::sync::{Notify, OnceCell, oneshot};
 use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::connection::reply::{AwaitedReply, NoReply, Pending, Taker, is_unknown_script};
-use crate::connection::send_queue::{Batch, LARGEST_BATCH, Lane, MOST_UNDER_WAY, SendQueue};
+use crate::connection::reply::{AwaitedReply, NoReply, Pending, ReplyTo, is_unknown_script};
+use crate::connection::send_queue::{Batch, Lane, MAX_BATCH, MAX_IN_FLIGHT, SendQueue};
 use crate::connection::transport::Transport;
 use crate::model::refusal::is_wrong_type;
 use crate::protocol::command::{Comparison, Identity, Script, ScriptCall};
 use crate::runtime::guard::keep_running;
+use crate::time::pace::Pace;
 use in_flight::InFlight;
 
-/// A timer that rings this much after its time was kept from it.
-pub const LATE: Duration = Duration::from_millis(20);
+/// A timer that fires this much too late shows that the process was stopped or starved.
+pub const TIMER_TOLERANCE: Duration = Duration::from_millis(20);
 
-/// How long an answer that may already be there is then waited for.
-const GRACE: Duration = Duration::from_millis(100);
+/// How long replies that may have arrived by then are waited for.
+const READ_GRACE: Duration = Duration::from_millis(100);
 
-/// Who waits for the replies of one pipeline, in its order; none in the place of one that was answered before its reply
-/// came.
-type Places = RefCell<Vec<Option<AwaitedReply>>>;
+/// Who waits for the replies of one batch, in the order of its commands; `None` for a command that was answered before
+/// its reply came.
+type ReplySlots = RefCell<Vec<Option<AwaitedReply>>>;
 
 /// A connection that is up, shared by all calls to its endpoint.
 pub struct Pipeline {
-    /// Counts the connections of an endpoint, so that a reply's owner knows whether it is still the same one.
+    /// Counts the connections of an endpoint, to tell whether it is still the same one.
     pub generation: u64,
-    /// What the server knows it by.
+    /// How the server knows it.
     pub identity: Option<Identity>,
     /// When it came up.
     pub since: Instant,
-    /// Which connections of before are certainly closed, by their generation; see [`crate::lock::sent`].
+    /// Which earlier connections are certainly closed, by their generation; see [`crate::lock::sent`].
     pub closed: RefCell<FxHashMap<u64, Rc<OnceCell<bool>>>>,
-    /// When all renewals that wait for their next try had it at once.
-    pub retried: Cell<Option<Instant>>,
-    /// The server tells when a watched key changes. Turned off where it turns out to refuse.
+    /// Limits how often all failed renewals are retried together.
+    pub retries: Rc<Pace>,
+    /// The server reports when a watched key changes. Set to false if it refuses to.
     pub tells_changes: Cell<bool>,
     transport: Transport,
-    /// What was handed in and is not written yet.
+    /// Commands that are not written yet.
     send_queue: RefCell<SendQueue<AwaitedReply>>,
     flush_is_due: Cell<bool>,
-    /// When this turn began to hand in: the clock is read once for all of its commands.
+    /// When the first command of this turn was queued. The clock is read once for all commands of a turn.
     turn: Cell<Instant>,
-    /// How many commands are written and not answered.
-    under_way: Cell<usize>,
-    /// Who waits for them, by the address of a pipeline's.
-    batches: RefCell<FxHashMap<*const Places, Rc<Places>>>,
-    /// When it is looked for commands whose time is up: not after the earliest such time. `None` while there are none.
-    alarm: Cell<Option<Instant>>,
-    /// Rung when the alarm is set to an earlier time.
+    /// How many commands are in flight: written, and without a reply.
+    in_flight: Cell<usize>,
+    /// The batches in flight, by the address of their reply slots.
+    batches: RefCell<FxHashMap<*const ReplySlots, Rc<ReplySlots>>>,
+    /// When commands are next checked for timeouts: no later than the first of them is due. `None` without commands.
+    next_check: Cell<Option<Instant>>,
+    /// Notified when that is set to an earlier time.
     earlier: Rc<Notify>,
     has_watchdog: Cell<bool>,
-    /// When the last reply came: a command that timed out since then was not the only one to wait.
-    heard: Cell<Instant>,
-    /// Aborting the task that moves the bytes closes the socket.
+    /// When the last reply came. Tells a command that is slow by itself from a connection that has gone silent.
+    last_reply: Cell<Instant>,
+    /// The task that moves the bytes. Aborting it closes the socket.
     driver: AbortHandle,
-    /// It was closed from here; what was not sent will not be.
-    is_over: Cell<bool>,
+    /// It was closed from here: nothing more is sent.
+    is_closed: Cell<bool>,
 }
 
 impl Pipeline {
@@ -84,32 +85,33 @@ impl Pipeline {
             identity,
             since: Instant::now(),
             closed: RefCell::default(),
-            retried: Cell::new(None),
+            retries: Rc::default(),
             tells_changes: Cell::new(tells_changes),
             transport,
             send_queue: RefCell::default(),
             flush_is_due: Cell::new(false),
             turn: Cell::new(Instant::now()),
-            under_way: Cell::new(0),
+            in_flight: Cell::new(0),
             batches: RefCell::default(),
-            alarm: Cell::new(None),
+            next_check: Cell::new(None),
             earlier: Rc::default(),
             has_watchdog: Cell::new(false),
-            heard: Cell::new(Instant::now()),
+            last_reply: Cell::new(Instant::now()),
             driver,
-            is_over: Cell::new(false),
+            is_closed: Cell::new(false),
         }
     }
 
-    /// Hands in a command. It is written before this turn of the runtime ends, with all others of the turn, unless so
-    /// much is under way that it waits for its lane's turn. Its reply is there within `limit`, or is that there is none.
+    /// Queues a command. It is written at the end of this turn of the runtime, together with all others of the turn; or
+    /// later, if so much is in flight that its lane has to wait. The reply, or that there is none, is there within
+    /// `limit`.
     pub fn send(self: &Rc<Self>, lane: Lane, command: Cmd, limit: Duration) -> Pending {
         let (sender, reply) = oneshot::channel();
-        self.put(lane, command, limit, Taker::Task(sender));
+        self.put(lane, command, limit, ReplyTo::Task(sender));
         Pending(reply)
     }
 
-    /// The same, for code that is run with the reply.
+    /// The same, with a callback for the reply.
     pub fn send_then(
         self: &Rc<Self>,
         lane: Lane,
@@ -117,26 +119,26 @@ impl Pipeline {
         limit: Duration,
         then: impl FnOnce(Result<Value, NoReply>) + 'static,
     ) {
-        self.put(lane, command, limit, Taker::Code(Box::new(then)));
+        self.put(lane, command, limit, ReplyTo::Callback(Box::new(then)));
     }
 
-    fn put(self: &Rc<Self>, lane: Lane, command: Cmd, limit: Duration, taker: Taker) {
+    fn put(self: &Rc<Self>, lane: Lane, command: Cmd, limit: Duration, reply_to: ReplyTo) {
         let end = self.turn() + limit;
-        self.send_queue.borrow_mut().push(lane, command, AwaitedReply { taker, end, limit });
-        self.see_to_alarm(end);
+        self.send_queue.borrow_mut().push(lane, command, AwaitedReply { reply_to, end, limit });
+        self.schedule_check(end);
     }
 
-    /// When this turn began to hand in commands: now, for the first of them, and sees to it that they are written.
+    /// The time of this turn: now for its first command. Schedules the write of the turn's commands.
     pub fn turn(self: &Rc<Self>) -> Instant {
-        self.see_to_flush();
+        self.schedule_flush();
         self.turn.get()
     }
 
-    fn see_to_flush(self: &Rc<Self>) {
+    fn schedule_flush(self: &Rc<Self>) {
         if !self.flush_is_due.replace(true) {
             self.turn.set(Instant::now());
             let pipeline = Rc::clone(self);
-            // Unconstrained: a turn that has done much would be told to come back later, and out of order.
+            // Unconstrained: tokio would make a turn that has done much yield here, and write out of order.
             tokio::task::spawn_local(unconstrained(async move { pipeline.flush() }));
         }
     }
@@ -149,7 +151,7 @@ impl Pipeline {
         self.send(Lane::Regular, command, limit).reply().await
     }
 
-    /// Runs a script and says what it found.
+    /// Runs a script and returns what it found.
     ///
     /// # Errors
     /// The refusal, or why there is no reply.
@@ -164,8 +166,7 @@ impl Pipeline {
         self.compared(reply, script, call, limit).await
     }
 
-    /// What a script found that was sent by its hash, by its reply. One that the server has forgotten is sent again
-    /// whole.
+    /// What a script found, by the reply to its call by hash. If the server does not have the script, sends its source.
     ///
     /// # Errors
     /// The refusal, or why there is no reply.
@@ -183,60 +184,60 @@ impl Pipeline {
         };
         match reply {
             Ok(value) => call.comparison_of(&value).ok_or_else(|| self.is_garbled()),
-            // A key that is no string is somebody else's.
+            // Somebody else has set the key to a value that is no string.
             Err(NoReply::Refused(error)) if is_wrong_type(&error) => Ok(Comparison::Other(None)),
             Err(no_reply) => Err(no_reply),
         }
     }
 
-    /// A reply came that nobody sends: bytes were lost or changed on the way, and whose reply any of the next ones is, is
-    /// unknown. The connection is given up; what was asked is as open as where no reply came.
+    /// The reply is one that redis never sends: bytes were lost or changed, and the next replies cannot be matched to
+    /// their commands. Closes the connection. Whether the command ran is unknown.
     pub fn is_garbled(&self) -> NoReply {
         self.close();
         NoReply::Dropped
     }
 
-    /// When something was last handed in.
+    /// When a command was last queued.
     #[must_use]
     pub fn last_used(&self) -> Instant {
         self.turn.get()
     }
 
-    /// True while no command is written or waits to be.
+    /// True while no command is queued or in flight.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.under_way.get() == 0 && self.send_queue.borrow().is_empty()
+        self.in_flight.get() == 0 && self.send_queue.borrow().is_empty()
     }
 
-    /// True where all commands go to one server, which answers them in order. Nothing that was sent before can run after
-    /// what is sent now.
+    /// True if all commands go to one server, which runs them in order: nothing that was sent before can run after what
+    /// is sent now.
     #[must_use]
     pub fn keeps_order(&self) -> bool {
         !self.transport.has_many_servers()
     }
 
-    /// Ends the connection. Commands that are under way are answered with [`NoReply::Dropped`].
+    /// Closes the connection. Commands in flight are answered with [`NoReply::Dropped`].
     pub fn close(&self) {
-        self.is_over.set(true);
+        self.is_closed.set(true);
         self.driver.abort();
     }
 
-    /// A command has timed out at `end`, after `limit`. If nothing was heard for the second half of that time, the server
-    /// hangs, or the link is dead without having been closed, or a reply was lost and each one is taken for that of
-    /// another: every command is better off on another connection. A cluster's nodes are watched one by one (node.rs).
+    /// A command has timed out at `end`, after `limit`. Closes the connection if nothing was heard for the second half
+    /// of that time: the server hangs, the connection is dead, or a lost reply has shifted all others. In each case
+    /// every command is better off on another connection. The nodes of a cluster are watched one by one (node.rs).
     fn suspect(&self, end: Instant, limit: Duration) {
-        if self.keeps_order() && self.heard.get() + limit / 2 < end {
+        if self.keeps_order() && self.last_reply.get() + limit / 2 < end {
             self.close();
         }
     }
 
-    /// Sees to it that a command whose time is up at `end` is not forgotten. As a rule there is nothing to do: commands
-    /// that come later end later, and one timer serves them all.
-    fn see_to_alarm(self: &Rc<Self>, end: Instant) {
-        if self.alarm.get().is_some_and(|alarm| alarm <= end) {
+    /// Ensures that a command which times out at `end` is checked then. Usually there is nothing to do: commands that
+    /// come later time out later, and one timer serves them all.
+    fn schedule_check(self: &Rc<Self>, end: Instant) {
+        if self.next_check.get().is_some_and(|next_check| next_check <= end) {
             return;
         }
-        self.alarm.set(Some(end));
+        self.next_check.set(Some(end));
         self.earlier.notify_one();
         if !self.has_watchdog.replace(true) {
             let (pipeline, earlier) = (Rc::downgrade(self), Rc::clone(&self.earlier));
@@ -244,16 +245,16 @@ impl Pipeline {
         }
     }
 
-    /// Ends the wait for what is overdue at `now`, and sets the alarm for what is next.
+    /// Ends the wait for the commands that have timed out at `now`, and schedules the next check.
     fn give_up_overdue(&self, now: Instant) {
         let unsent = self.send_queue.borrow_mut().drop_all(|waiting| waiting.end <= now);
         let mut overdue = Vec::new();
         for batch in self.batches.borrow().values() {
             overdue.extend(
-                batch.borrow_mut().iter_mut().filter_map(|place| place.take_if(|waiting| waiting.end <= now)),
+                batch.borrow_mut().iter_mut().filter_map(|slot| slot.take_if(|waiting| waiting.end <= now)),
             );
         }
-        self.alarm.set(self.next_end());
+        self.next_check.set(self.next_end());
         fail_point!("overdue", limits_of(&overdue));
         for (waiting, no_reply) in overdue
             .into_iter()
@@ -261,7 +262,7 @@ impl Pipeline {
             .chain(unsent.into_iter().map(|waiting| (waiting, NoReply::Overdue)))
         {
             self.suspect(waiting.end, waiting.limit);
-            waiting.take(Err(no_reply));
+            waiting.deliver(Err(no_reply));
         }
     }
 
@@ -275,29 +276,29 @@ impl Pipeline {
 
     fn flush(self: &Rc<Self>) {
         self.flush_is_due.set(false);
-        if self.is_over.get() || self.driver.is_finished() {
+        if self.is_closed.get() || self.driver.is_finished() {
             let unsent = self.send_queue.borrow_mut().drop_all(|_| true);
             for waiting in unsent {
-                waiting.take(Err(NoReply::Unsent(None)));
+                waiting.deliver(Err(NoReply::Unsent(None)));
             }
             return;
         }
-        let most = if self.transport.has_many_servers() { 1 } else { LARGEST_BATCH };
-        while self.under_way.get() < MOST_UNDER_WAY {
+        let most = if self.transport.has_many_servers() { 1 } else { MAX_BATCH };
+        while self.in_flight.get() < MAX_IN_FLIGHT {
             let batch = self.send_queue.borrow_mut().take(most, AwaitedReply::is_wanted);
             if batch.replies.is_empty() {
                 return;
             }
-            self.hand_in(batch);
+            self.write(batch);
         }
     }
 
-    /// Hands in commands here and now, so that they leave in the order in which they came; their replies are waited for
-    /// in a task of their own. There is always room (`HAND_IN_ROOM`), so the first poll hands in.
-    fn hand_in(self: &Rc<Self>, batch: Batch<AwaitedReply>) {
-        let places = Rc::new(RefCell::new(batch.replies.into_iter().map(Some).collect()));
-        let under_way = InFlight::begin(self, places);
-        let mut exchange = Box::pin(under_way.exchange(batch.commands));
+    /// Writes a batch at once, so that batches leave in order; a task waits for the replies. There is always room in
+    /// the crate's buffer (`CRATE_BUFFER`), so the first poll writes.
+    fn write(self: &Rc<Self>, batch: Batch<AwaitedReply>) {
+        let slots = Rc::new(RefCell::new(batch.replies.into_iter().map(Some).collect()));
+        let in_flight = InFlight::begin(self, slots);
+        let mut exchange = Box::pin(in_flight.exchange(batch.commands));
         if exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             tokio::task::spawn_local(exchange);
         }
@@ -307,17 +308,17 @@ impl Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         self.driver.abort();
-        // The watchdog finds that it is gone.
+        // The watchdog finds that the pipeline is gone.
         self.earlier.notify_one();
     }
 }
 
-/// Lives as long as its connection, and ends the waits whose time is up.
+/// The watchdog of one connection: times out its commands. Ends with the connection.
 async fn watch(pipeline: Weak<Pipeline>, earlier: Rc<Notify>) {
-    // Until when this slept for a reason of its own.
+    // Until when this task itself slept on purpose.
     let mut excused = Instant::now();
-    while let Some(alarm) = pipeline.upgrade().map(|pipeline| pipeline.alarm.get()) {
-        let Some(end) = alarm else {
+    while let Some(next_check) = pipeline.upgrade().map(|pipeline| pipeline.next_check.get()) {
+        let Some(end) = next_check else {
             earlier.notified().await;
             continue;
         };
@@ -326,10 +327,10 @@ async fn watch(pipeline: Weak<Pipeline>, earlier: Rc<Notify>) {
             () = earlier.notified() => continue,
         }
         let now = Instant::now();
-        // A timer that rings late says that this process was stopped, or starved, and nothing about redis: its answer
-        // may lie in the socket, where nobody had the time to read it.
-        if now.duration_since(end.max(excused)) > LATE {
-            sleep(GRACE).await;
+        // A timer that fires late says that this process was stopped or starved, and nothing about redis: the reply may
+        // be in the socket, unread.
+        if now.duration_since(end.max(excused)) > TIMER_TOLERANCE {
+            sleep(READ_GRACE).await;
             excused = Instant::now();
         }
         if let Some(pipeline) = pipeline.upgrade() {
@@ -338,7 +339,7 @@ async fn watch(pipeline: Weak<Pipeline>, earlier: Rc<Notify>) {
     }
 }
 
-/// What a test knows commands by that nobody answers.
+/// The name of commands at a fail point: their limits.
 #[cfg(test)]
 fn limits_of(overdue: &[AwaitedReply]) -> String {
     overdue.first().map_or_else(String::new, |waiting| waiting.limit.as_millis().to_string())

@@ -1,4 +1,4 @@
-//! The reply to one command: why there may be none, who waits for it and for how long, and how it gets there.
+//! The reply to one command: who waits for it, how it gets there, and why there may be none.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use tokio::time::Instant;
 use crate::model::error::Error;
 use crate::model::settings::Settings;
 
-/// Why a command has no reply that could be used.
+/// Why a command has no reply that can be used.
 #[derive(Clone, Debug)]
 pub enum NoReply {
     /// An error reply.
     Refused(ServerError),
     /// The connection broke; whether the command ran is unknown.
     Dropped,
-    /// It was not sent, and will not run: the node of a cluster that would serve it cannot be used, for this reason; or
-    /// (`None`) the connection was gone.
+    /// It was not sent and will not run: the cluster's node cannot be used, for this reason; or (`None`) the connection
+    /// was gone.
     Unsent(Option<Box<Error>>),
-    /// No reply in time; the command may still run.
+    /// It timed out. The command may still run.
     TimedOut,
-    /// No time was left before it could be sent; it will not run.
+    /// It timed out in the queue. It was not sent and will not run.
     Overdue,
 }
 
 impl NoReply {
-    /// The trouble as an error that names what was tried.
+    /// The error of this command.
     #[must_use]
     pub fn to_error(&self, settings: &Settings, command: &'static str, key: &str) -> Error {
         let (endpoint, key) = (Arc::clone(&settings.endpoint), key.to_owned());
@@ -44,11 +44,11 @@ impl NoReply {
                 Some(Error::Connection { detail, reason, .. }) => {
                     Error::Connection { endpoint, detail: format!("{command} of {key}: {detail}"), reason }
                 }
-                // What the node said when it was connected to.
+                // The node refused to let us in.
                 Some(refusal) => refusal.clone(),
             },
             Self::TimedOut | Self::Overdue => {
-                // One limit for a call, however many commands it took.
+                // A call has one limit for all of its commands.
                 let after_ms = settings.command_timeout.as_millis();
                 Error::Timeout { endpoint, command, key, after_ms, consequence: "" }
             }
@@ -57,20 +57,20 @@ impl NoReply {
 }
 
 /// Where the reply to one command goes.
-pub enum Taker {
+pub enum ReplyTo {
     /// To a task that waits for it.
     Task(oneshot::Sender<Result<Value, NoReply>>),
-    /// To code that is run when it is there: nothing has to be woken, and no task made, for what goes well.
-    Code(Box<dyn FnOnce(Result<Value, NoReply>)>),
+    /// To a callback. Nearly all replies need no task, so none is made or woken.
+    Callback(Box<dyn FnOnce(Result<Value, NoReply>)>),
 }
 
-/// A command that was handed in and has no reply yet.
+/// A command without a reply so far.
 pub struct AwaitedReply {
-    /// Where its reply goes.
-    pub taker: Taker,
-    /// When its time is up.
+    /// Where the reply goes.
+    pub reply_to: ReplyTo,
+    /// When it times out.
     pub end: Instant,
-    /// How long that was.
+    /// Its limit.
     pub limit: Duration,
 }
 
@@ -78,24 +78,24 @@ impl AwaitedReply {
     /// False once nobody waits for the reply any more.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        match &self.taker {
-            Taker::Task(sender) => !sender.is_closed(),
-            Taker::Code(_) => true,
+        match &self.reply_to {
+            ReplyTo::Task(sender) => !sender.is_closed(),
+            ReplyTo::Callback(_) => true,
         }
     }
 
-    /// Hands the reply over.
-    pub fn take(self, reply: Result<Value, NoReply>) {
-        match self.taker {
-            // A receiver that is gone has given up waiting.
-            Taker::Task(sender) => drop(sender.send(reply)),
-            // A panic is one command's. What it was to answer is answered by what it drops.
-            Taker::Code(code) => drop(catch_unwind(AssertUnwindSafe(|| code(reply)))),
+    /// Delivers the reply.
+    pub fn deliver(self, reply: Result<Value, NoReply>) {
+        match self.reply_to {
+            // The receiver is gone if its task waits no more.
+            ReplyTo::Task(sender) => drop(sender.send(reply)),
+            // A panic costs this command only. What the callback drops answers its call.
+            ReplyTo::Callback(callback) => drop(catch_unwind(AssertUnwindSafe(|| callback(reply)))),
         }
     }
 }
 
-/// A reply that is on its way. The command has been handed in; dropping this forgets the reply, not the command.
+/// A reply to wait for. Dropping this ignores the reply; the command is sent all the same.
 #[derive(Debug)]
 pub struct Pending(pub oneshot::Receiver<Result<Value, NoReply>>);
 
@@ -109,7 +109,7 @@ impl Pending {
     }
 }
 
-/// True for the reply to a script that the server does not know.
+/// True if the server does not have the script.
 #[must_use]
 pub fn is_unknown_script(reply: &Result<Value, NoReply>) -> bool {
     matches!(reply, Err(NoReply::Refused(error)) if error.kind() == Some(redis::ServerErrorKind::NoScript))

@@ -1,8 +1,8 @@
-//! Names into addresses, anew at each attempt.
+//! Looks up host names, anew for each attempt to connect.
 //!
-//! The system's resolver blocks, so a look-up has a thread of its own, made here and not by tokio: tokio panics where the
-//! system gives no thread. A resolver that hangs keeps its thread until it answers. So there is one look-up of a name at a
-//! time, which later attempts join, and a few of all names.
+//! The system's resolver blocks, so each look-up has a thread. The thread is made here and not by tokio, which panics
+//! if the system refuses one. A resolver that hangs keeps its thread until it answers. So each host has one look-up at
+//! a time, which later attempts join, and all names together have a few.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -15,24 +15,24 @@ use tokio::time::{Instant, timeout_at};
 use crate::model::endpoint::Host;
 use crate::model::system_error::{in_words, name_of};
 
-/// Most look-ups at a time, each of them a thread.
-const MOST_LOOKUPS: usize = 16;
+/// The most look-ups at a time. Each has a thread.
+const MAX_LOOKUPS: usize = 16;
 
-/// Why a name has no addresses: what Node would print, and the name of the error.
+/// Why a name has no addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unresolved {
-    /// For the message.
+    /// The message, as Node would word it.
     pub detail: String,
-    /// For programs.
+    /// The name of the error, such as `ENOTFOUND`.
     pub reason: &'static str,
 }
 
 type Answer = Result<Vec<SocketAddr>, Unresolved>;
 
-/// The addresses of a host, in the order in which they are to be tried.
+/// The addresses of a host, in the order in which to try them.
 ///
 /// # Errors
-/// Why there are none, or none by the `deadline`.
+/// Why there are none, or that there are none by the `deadline`.
 pub async fn resolve(host: &Host, deadline: Instant) -> Answer {
     if let Ok(address) = host.name.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, host.port)]);
@@ -45,13 +45,13 @@ static SYSTEM: Resolver =
 
 struct Resolver {
     look_up: fn(&Host) -> io::Result<Vec<SocketAddr>>,
-    under_way: Mutex<Vec<(Host, watch::Receiver<Option<Answer>>)>>,
-    places: Semaphore,
+    in_flight: Mutex<Vec<(Host, watch::Receiver<Option<Answer>>)>>,
+    slots: Semaphore,
 }
 
 impl Resolver {
     const fn new(look_up: fn(&Host) -> io::Result<Vec<SocketAddr>>) -> Self {
-        Self { look_up, under_way: Mutex::new(Vec::new()), places: Semaphore::const_new(MOST_LOOKUPS) }
+        Self { look_up, in_flight: Mutex::new(Vec::new()), slots: Semaphore::const_new(MAX_LOOKUPS) }
     }
 
     async fn resolve(&'static self, host: &Host, deadline: Instant) -> Answer {
@@ -63,10 +63,10 @@ impl Resolver {
     }
 
     async fn answer(&'static self, host: &Host) -> Answer {
-        let mut answer = match self.joined(host) {
+        let mut answer = match self.join(host) {
             Some(answer) => answer,
-            None => match self.places.acquire().await {
-                Ok(place) => self.begun(host, place).map_err(|error| no_thread(host, &error))?,
+            None => match self.slots.acquire().await {
+                Ok(slot) => self.begin(host, slot).map_err(|error| no_thread(host, &error))?,
                 Err(_) => return Err(no_answer(host)),
             },
         };
@@ -74,58 +74,58 @@ impl Resolver {
         answered.ok().and_then(|answer| answer.clone()).unwrap_or_else(|| Err(no_answer(host)))
     }
 
-    /// The look-up of this name that is under way, if there is one.
-    fn joined(&self, host: &Host) -> Option<watch::Receiver<Option<Answer>>> {
-        find(&self.under_way(), host)
+    /// Joins the look-up of this host that is in flight, if there is one.
+    fn join(&self, host: &Host) -> Option<watch::Receiver<Option<Answer>>> {
+        find(&self.in_flight(), host)
     }
 
-    /// A look-up that begins now, if none has begun since this was asked for.
-    fn begun(
+    /// Starts a look-up; joins one that was started since [`Self::join`].
+    fn begin(
         &'static self,
         host: &Host,
-        place: SemaphorePermit<'static>,
+        slot: SemaphorePermit<'static>,
     ) -> io::Result<watch::Receiver<Option<Answer>>> {
         let (sender, answer) = watch::channel(None);
         {
-            let mut under_way = self.under_way();
-            if let Some(answer) = find(&under_way, host) {
+            let mut in_flight = self.in_flight();
+            if let Some(answer) = find(&in_flight, host) {
                 return Ok(answer);
             }
-            under_way.push((host.clone(), answer.clone()));
+            in_flight.push((host.clone(), answer.clone()));
         }
-        // Dropped here, and so taken off the list, if there is no thread.
-        let task = Task { resolver: self, host: host.clone(), _place: place };
+        // If there is no thread, this is dropped here, and so taken off the list.
+        let lookup = Lookup { resolver: self, host: host.clone(), _slot: slot };
         thread::Builder::new().name("reservation-dns".to_owned()).spawn(move || {
-            let found = (self.look_up)(&task.host).map_err(|error| not_found(&task.host, &error));
-            // Whoever asks from now on gets a look-up of its own.
-            drop(task);
+            let found = (self.look_up)(&lookup.host).map_err(|error| not_found(&lookup.host, &error));
+            // Whoever asks from now on gets a new look-up.
+            drop(lookup);
             sender.send_replace(Some(found));
         })?;
         Ok(answer)
     }
 
-    fn under_way(&self) -> MutexGuard<'_, Vec<(Host, watch::Receiver<Option<Answer>>)>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn in_flight(&self) -> MutexGuard<'_, Vec<(Host, watch::Receiver<Option<Answer>>)>> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn find(
-    under_way: &[(Host, watch::Receiver<Option<Answer>>)],
+    in_flight: &[(Host, watch::Receiver<Option<Answer>>)],
     host: &Host,
 ) -> Option<watch::Receiver<Option<Answer>>> {
-    under_way.iter().find(|(other, _)| other == host).map(|(_, answer)| answer.clone())
+    in_flight.iter().find(|(other, _)| other == host).map(|(_, answer)| answer.clone())
 }
 
-/// A look-up under way: its place in the list and among all look-ups, until it is dropped, also by a panic.
-struct Task {
+/// A look-up in flight. Dropping it, also by a panic, takes it off the list and frees its slot.
+struct Lookup {
     resolver: &'static Resolver,
     host: Host,
-    _place: SemaphorePermit<'static>,
+    _slot: SemaphorePermit<'static>,
 }
 
-impl Drop for Task {
+impl Drop for Lookup {
     fn drop(&mut self) {
-        self.resolver.under_way().retain(|(host, _)| *host != self.host);
+        self.resolver.in_flight().retain(|(host, _)| *host != self.host);
     }
 }
 
@@ -149,7 +149,7 @@ fn not_found(host: &Host, error: &io::Error) -> Unresolved {
     let (reason, words) = if error.raw_os_error().is_some() {
         (name_of(error), in_words(error))
     } else if text.contains("Temporary failure") || text.contains("Try again") {
-        // As glibc and musl word it: no name server has answered.
+        // The words of glibc and musl: no name server has answered.
         ("EAI_AGAIN", format!(" ({text})"))
     } else {
         ("ENOTFOUND", format!(" ({text})"))
@@ -221,23 +221,23 @@ mod tests {
             assert_eq!(attempt.await.unwrap().unwrap_err().reason, "ETIMEDOUT");
         }
         let threads = LOOKUPS.load(Ordering::Relaxed);
-        assert!(threads <= MOST_LOOKUPS, "{threads} threads");
-        // It goes on: what waits is answered, and nothing is left behind.
+        assert!(threads <= MAX_LOOKUPS, "{threads} threads");
+        // It goes on: those who wait are answered, and nothing is left behind.
         let waiting = tokio::spawn(async { HANGING.resolve(&host("a"), later()).await });
         tokio::task::yield_now().await;
         HANGS.store(false, Ordering::Relaxed);
         assert_eq!(waiting.await.unwrap(), Ok(Vec::new()));
         assert_eq!(HANGING.resolve(&host("new"), later()).await, Ok(Vec::new()));
-        while HANGING.places.available_permits() < MOST_LOOKUPS {
+        while HANGING.slots.available_permits() < MAX_LOOKUPS {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert!(HANGING.under_way().is_empty());
+        assert!(HANGING.in_flight().is_empty());
     }
 
     #[tokio::test]
     async fn a_look_up_that_panics_is_an_error_and_leaves_nothing_behind() {
         static BROKEN: Resolver = Resolver::new(|_| panic!("a fault of the look-up"));
-        for _ in 0..=MOST_LOOKUPS {
+        for _ in 0..=MAX_LOOKUPS {
             assert_eq!(BROKEN.resolve(&host("a"), later()).await.unwrap_err().reason, "EAI_FAIL");
         }
     }

@@ -1,44 +1,44 @@
-//! What waits to be written on a connection: what keeps or frees a lock goes before what asks for one.
+//! The commands that wait to be written on a connection. Renewals and releases go before everything else.
 
 use std::collections::VecDeque;
 
 use redis::Cmd;
 
-/// The most commands in one pipeline: small enough that the first replies are handled while the next are on their way.
-pub const LARGEST_BATCH: usize = 500;
+/// The most commands in one batch: so few that the first replies are handled while the next commands are on their way.
+pub const MAX_BATCH: usize = 500;
 
-/// How many commands may be written before the first is answered, give or take a batch: enough to keep redis busy, and
-/// so few that what is urgent is not long behind them.
-pub const MOST_UNDER_WAY: usize = 4_000;
+/// How many commands may be in flight, give or take a batch: enough to keep redis busy, and so few that an urgent
+/// command is not queued long behind them.
+pub const MAX_IN_FLIGHT: usize = 4_000;
 
-/// The crate's room for batches that wait to be written. One for each that there can be: nobody waits to hand in, so
-/// nobody overtakes.
-pub const HAND_IN_ROOM: usize = MOST_UNDER_WAY + LARGEST_BATCH;
+/// The size of the crate's buffer for batches. It has room for every batch that there can be, so no batch waits for
+/// room and is overtaken.
+pub const CRATE_BUFFER: usize = MAX_IN_FLIGHT + MAX_BATCH;
 
-/// How urgent a command is, and whether it may be parted from the one before it.
+/// How urgent a command is, and whether it must stay right behind the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// Renewals: no burst of anything else must cost a lease that is held.
+    /// Renewals: no burst of other commands may cost a lease.
     Renewal,
     /// Releases: somebody may wait for the key.
     Release,
-    /// Everything else, in the order in which it came.
+    /// Everything else, in order.
     Regular,
-    /// Regular, and right behind the one before it.
+    /// As regular, and right behind the command before it.
     Joined,
 }
 
-/// One command and where its reply goes.
+/// One command, and where its reply goes.
 struct Entry<Reply> {
     command: Cmd,
     reply: Reply,
-    /// It must not be parted from the one before it.
+    /// It must stay right behind the one before it.
     is_joined: bool,
 }
 
 /// Commands that are written together.
 pub struct Batch<Reply> {
-    /// They themselves.
+    /// The commands.
     pub commands: redis::Pipeline,
     /// Where their replies go, in the order of the commands.
     pub replies: Vec<Reply>,
@@ -69,7 +69,7 @@ impl<Reply> Default for SendQueue<Reply> {
 }
 
 impl<Reply> SendQueue<Reply> {
-    /// Puts a command in.
+    /// Adds a command.
     pub fn push(&mut self, lane: Lane, command: Cmd, reply: Reply) {
         let entry = Entry { command, reply, is_joined: lane == Lane::Joined };
         match lane {
@@ -85,8 +85,8 @@ impl<Reply> SendQueue<Reply> {
         self.renewals.is_empty() && self.releases.is_empty() && self.regular.is_empty()
     }
 
-    /// Takes out the next batch of about `most`: the urgent ones first, and joined ones together. Those whose reply
-    /// nobody waits for any more are dropped: what has timed out here never reaches redis.
+    /// Takes out the next batch of about `most` commands: urgent ones first, joined ones together. Commands whose reply
+    /// nobody waits for any more are dropped, so what has timed out in the queue never reaches redis.
     pub fn take(&mut self, most: usize, is_wanted: impl Fn(&Reply) -> bool) -> Batch<Reply> {
         let size = self.renewals.len() + self.releases.len() + self.regular.len();
         let mut batch = Batch::with_room_for(size.min(most));
@@ -108,15 +108,16 @@ impl<Reply> SendQueue<Reply> {
             }
         }
         for lane in [&mut self.renewals, &mut self.releases, &mut self.regular] {
-            // A burst is over: what it took is given back.
-            if lane.is_empty() && lane.capacity() > MOST_UNDER_WAY {
+            // Free the memory after a burst.
+            if lane.is_empty() && lane.capacity() > MAX_IN_FLIGHT {
                 *lane = VecDeque::new();
             }
         }
         batch
     }
 
-    /// Drops those whose time is up, and gives their replies. Joined ones share the fate of the one that they follow.
+    /// Drops the commands whose time is over, and returns their replies. A joined command is dropped with the one that
+    /// it follows.
     pub fn drop_all(&mut self, is_over: impl Fn(&Reply) -> bool) -> Vec<Reply> {
         let mut dropped = Vec::new();
         for lane in [&mut self.renewals, &mut self.releases, &mut self.regular] {
@@ -136,7 +137,7 @@ impl<Reply> SendQueue<Reply> {
         dropped
     }
 
-    /// Where the replies to all of them go.
+    /// Where the replies of all queued commands go.
     pub fn replies(&self) -> impl Iterator<Item = &Reply> {
         let lanes = [&self.renewals, &self.releases, &self.regular];
         lanes.into_iter().flatten().map(|entry| &entry.reply)
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urgent_ones_go_first_and_each_lane_keeps_its_order() {
+    fn urgent_commands_go_first_and_each_lane_keeps_its_order() {
         let mut send_queue = SendQueue::default();
         for (lane, name) in [
             (Lane::Regular, 1),
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn joined_ones_are_never_parted_and_unwanted_ones_never_written() {
+    fn joined_commands_stay_together_and_unwanted_ones_are_never_written() {
         let mut send_queue = SendQueue::default();
         for (lane, name) in [(Lane::Regular, 1), (Lane::Regular, 2), (Lane::Joined, 3), (Lane::Joined, 4)] {
             send_queue.push(lane, Cmd::new(), name);
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_is_dropped_with_what_is_joined_to_it() {
+    fn a_command_that_timed_out_is_dropped_with_those_joined_to_it() {
         let mut send_queue = SendQueue::default();
         for (lane, name) in [
             (Lane::Regular, 1),

@@ -1,9 +1,9 @@
-//! Who the sentinels say is the master, now and for as long as somebody wants to know.
+//! Asks the sentinels who the master is, now and for as long as somebody wants to know.
 //!
-//! The redis crate has an engine for this, and it was tried: it asks `SENTINEL MASTERS`, in which the sentinel that leads a
-//! failover names the old master until the very end, takes the answers in the order of the list, so that one that hangs
-//! costs its whole time limit, and does not ask again while a connection stands. A planned failover then had two
-//! holders for as long as sentinel takes to demote the old master: 8 s.
+//! The redis crate has an engine for this, and it was tried. It asks `SENTINEL MASTERS`, in which the sentinel that
+//! leads a failover names the old master until the very end. It asks one sentinel after the other, so one that hangs
+//! costs its whole time limit. And it does not ask again while a connection is up. So during a planned failover a lock
+//! had two holders for as long as the demotion of the old master takes: 8 s.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,42 +21,42 @@ use crate::model::error::Error;
 use crate::model::secret::Secret;
 use crate::time::backoff::jittered;
 
-/// Between two questions to one sentinel.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two questions to one sentinel.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a sentinel has for a connection, and for an answer.
+/// The limit for connecting to a sentinel, and for each of its answers.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// How long the other sentinels have to contradict the first that names a master: one may know of a newer one.
-const TO_CONTRADICT: Duration = Duration::from_millis(100);
+/// How long the other sentinels have to answer after the first one: one of them may know a newer master.
+const TIME_FOR_OTHERS: Duration = Duration::from_millis(100);
 
-/// A master, and the epoch of the failover that made it one: of two, the later is the master.
+/// A master, and the epoch of the failover that made it one. The later epoch counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Master {
-    /// Where it is.
+    /// Its address.
     pub host: Host,
     epoch: i64,
 }
 
-/// What one sentinel says: `None` where it knows no master of that name.
+/// The answer of one sentinel: `None` if it knows no master of that name.
 struct Answer {
     from: usize,
-    said: Result<Option<Master>, Error>,
+    result: Result<Option<Master>, Error>,
 }
 
-/// The sentinels of an endpoint, each of which is asked once a second. Dropping this ends that.
+/// The sentinels of an endpoint. Each is asked once a second, until this is dropped.
 pub struct Sentinels {
     endpoint: Arc<Endpoint>,
     name: String,
     count: usize,
     answers: UnboundedReceiver<Answer>,
-    /// Those that have named the master that is gone by: they have changed their mind if they name another.
+    /// The sentinels that have named the current master. If one of these names another, it has changed its mind.
     agreed: HashSet<usize>,
-    _scouts: JoinSet<()>,
+    _pollers: JoinSet<()>,
 }
 
 impl Sentinels {
-    /// Begins to ask.
+    /// Starts asking.
     #[must_use]
     pub fn ask(
         endpoint: &Arc<Endpoint>,
@@ -66,7 +66,7 @@ impl Sentinels {
         password: &Secret,
     ) -> Self {
         let (sender, answers) = unbounded_channel();
-        let mut scouts = JoinSet::new();
+        let mut pollers = JoinSet::new();
         for (from, sentinel) in sentinels.iter().enumerate() {
             let login = Login {
                 user: user.map(ToOwned::to_owned),
@@ -75,9 +75,9 @@ impl Sentinels {
                 ..endpoint.login.clone()
             };
             let place = Place::Server(sentinel.clone());
-            let scout = Scout {
+            let poller = Poller {
                 from,
-                main: Arc::clone(endpoint),
+                target: Arc::clone(endpoint),
                 endpoint: Arc::new(Endpoint {
                     place,
                     login,
@@ -88,7 +88,7 @@ impl Sentinels {
                 name: name.to_owned(),
                 sender: sender.clone(),
             };
-            scouts.spawn_local(scout.run());
+            pollers.spawn_local(poller.run());
         }
         Self {
             endpoint: Arc::clone(endpoint),
@@ -96,33 +96,33 @@ impl Sentinels {
             count: sentinels.len(),
             answers,
             agreed: HashSet::new(),
-            _scouts: scouts,
+            _pollers: pollers,
         }
     }
 
-    /// The master, once a sentinel has named it and the others have had their say.
+    /// The master: the newest that any sentinel names, shortly after the first one has named one.
     ///
     /// # Errors
-    /// What they said, if all of them have answered and none knows one.
+    /// If all sentinels have answered, and none knows a master.
     pub async fn master(&mut self) -> Result<Master, Error> {
         let mut named: Vec<(usize, Master)> = Vec::new();
-        let mut heard = HashSet::new();
+        let mut answered = HashSet::new();
         let mut failure = None;
         let mut end = None;
-        while heard.len() < self.count {
+        while answered.len() < self.count {
             let answer = match end {
                 Some(end) => timeout_at(end, self.answers.recv()).await,
                 None => Ok(self.answers.recv().await),
             };
-            // The time to contradict is over. (The channel lives as long as the scouts.)
-            let Ok(Some(Answer { from, said })) = answer else { break };
-            heard.insert(from);
-            match said {
+            // The time of the others is over. (The channel lives as long as the tasks that ask.)
+            let Ok(Some(Answer { from, result })) = answer else { break };
+            answered.insert(from);
+            match result {
                 Ok(Some(master)) => {
-                    end.get_or_insert_with(|| Instant::now() + TO_CONTRADICT);
+                    end.get_or_insert_with(|| Instant::now() + TIME_FOR_OTHERS);
                     named.push((from, master));
                 }
-                Ok(None) => failure = Some(self.nobody()),
+                Ok(None) => failure = Some(self.no_master()),
                 Err(error) if failure.is_none() || matches!(error, Error::Denied { .. }) => {
                     failure = Some(error);
                 }
@@ -131,7 +131,7 @@ impl Sentinels {
         }
         let Some(newest) = named.iter().map(|(_, master)| master).max_by_key(|master| master.epoch).cloned()
         else {
-            return Err(failure.unwrap_or_else(|| self.nobody()));
+            return Err(failure.unwrap_or_else(|| self.no_master()));
         };
         self.agreed = named
             .into_iter()
@@ -141,14 +141,14 @@ impl Sentinels {
         Ok(newest)
     }
 
-    /// The next master after `current`, once there is one.
+    /// Waits for the next master after `current`.
     pub async fn newer_than(&mut self, current: &Master) -> Master {
         loop {
-            let Some(Answer { from, said }) = self.answers.recv().await else {
-                // There is nobody left to ask; the connection goes on without them.
+            let Some(Answer { from, result }) = self.answers.recv().await else {
+                // Nobody is left to ask. The connection stays as it is.
                 return std::future::pending().await;
             };
-            let Ok(Some(master)) = said else { continue };
+            let Ok(Some(master)) = result else { continue };
             if master.host == current.host {
                 self.agreed.insert(from);
             } else if master.epoch > current.epoch || self.agreed.contains(&from) {
@@ -158,7 +158,7 @@ impl Sentinels {
         }
     }
 
-    fn nobody(&self) -> Error {
+    fn no_master(&self) -> Error {
         Error::Connection {
             endpoint: Arc::clone(&self.endpoint),
             detail: format!("no sentinel knows a master {:?}; is the name right?", self.name),
@@ -167,27 +167,27 @@ impl Sentinels {
     }
 }
 
-/// Asks one sentinel.
-struct Scout {
+/// The task that asks one sentinel.
+struct Poller {
     from: usize,
-    /// What the sentinels lead to.
-    main: Arc<Endpoint>,
-    /// The sentinel as a redis of its own.
+    /// The endpoint whose master is looked for.
+    target: Arc<Endpoint>,
+    /// The sentinel as an endpoint.
     endpoint: Arc<Endpoint>,
     sentinel: Host,
     name: String,
     sender: UnboundedSender<Answer>,
 }
 
-impl Scout {
-    /// For as long as somebody listens.
+impl Poller {
+    /// Asks until nobody listens any more.
     async fn run(self) {
         loop {
             let error = self.ask_until_it_fails().await;
-            if self.sender.send(Answer { from: self.from, said: Err(self.told(error)) }).is_err() {
+            if self.sender.send(Answer { from: self.from, result: Err(self.for_caller(error)) }).is_err() {
                 return;
             }
-            sleep(jittered(PAUSE)).await;
+            sleep(jittered(POLL_INTERVAL)).await;
         }
     }
 
@@ -196,7 +196,7 @@ impl Scout {
         let config = AsyncConnectionConfig::new();
         let connection = match connect(&self.endpoint, address, config, Instant::now() + LIMIT).await {
             Ok(Connected { connection, driver, .. }) => {
-                // Ends with the last of those who send on it.
+                // Ends when the last sender on it is dropped.
                 spawn_local(driver);
                 connection
             }
@@ -205,19 +205,19 @@ impl Scout {
         loop {
             match timeout(LIMIT, self.question(&connection)).await {
                 Ok(Ok(master)) => {
-                    if self.sender.send(Answer { from: self.from, said: Ok(master) }).is_err() {
+                    if self.sender.send(Answer { from: self.from, result: Ok(master) }).is_err() {
                         return self.silent();
                     }
                 }
                 Ok(Err(error)) => return error,
                 Err(_) => return self.silent(),
             }
-            sleep(jittered(PAUSE)).await;
+            sleep(jittered(POLL_INTERVAL)).await;
         }
     }
 
-    /// Where the master is, as [sentinel's clients are to ask](https://redis.io/docs/latest/develop/reference/sentinel-clients/),
-    /// and since when.
+    /// Asks where the master is, as
+    /// [clients are told to](https://redis.io/docs/latest/develop/reference/sentinel-clients/), and for its epoch.
     async fn question(&self, connection: &MultiplexedConnection) -> Result<Option<Master>, Error> {
         let mut pipeline = redis::Pipeline::with_capacity(2);
         pipeline.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
@@ -228,10 +228,10 @@ impl Scout {
         if let Value::ServerError(error) = &address {
             return Err(Error::from_reply(&self.endpoint, "SENTINEL GET-MASTER-ADDR-BY-NAME", "", error));
         }
-        // Nil for a name that it does not know.
+        // Nil: the sentinel does not know the name.
         let Some((name, port)) = read::<(String, u16)>(address) else { return Ok(None) };
-        // An epoch that cannot be read is that of no failover yet; but one that we may not read is not passed over: of
-        // two masters nobody could tell which is the later.
+        // An epoch that cannot be parsed counts as 0, that of no failover. But if the sentinel forbids us to read it,
+        // that is an error: without it nobody can tell which of two masters is the later.
         if let Value::ServerError(error) = &details
             && let error @ Error::Denied { .. } =
                 Error::from_reply(&self.endpoint, "SENTINEL MASTER", "", error)
@@ -251,9 +251,9 @@ impl Scout {
         }
     }
 
-    /// An error as whoever wants the master is told it.
-    fn told(&self, error: Error) -> Error {
-        let (endpoint, sentinel) = (Arc::clone(&self.main), &self.sentinel);
+    /// The error as the caller of the endpoint sees it.
+    fn for_caller(&self, error: Error) -> Error {
+        let (endpoint, sentinel) = (Arc::clone(&self.target), &self.sentinel);
         match error {
             Error::Denied { text, .. } => {
                 Error::Denied { endpoint, text, sentinel: Some(Arc::clone(&self.endpoint)) }
@@ -261,7 +261,7 @@ impl Scout {
             Error::Connection { detail, reason, .. } => {
                 Error::Connection { endpoint, detail: format!("sentinel {sentinel}: {detail}"), reason }
             }
-            // One that is no sentinel, as a rule.
+            // Usually it is no sentinel.
             Error::Reply { text, .. } => Error::Connection {
                 endpoint,
                 detail: format!("sentinel {sentinel}: {}", text.trim_end()),

@@ -1,5 +1,5 @@
-//! The one connection that all calls to an endpoint share: up or down, what it tells of itself, and when it is given up.
-//! It is made when somebody wants it ([`connecting`]).
+//! The one connection that all calls to an endpoint share: whether it is up, what it reports, and when it is given up.
+//! [`connecting`] makes it when somebody needs it.
 
 mod connecting;
 
@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout};
 
+use crate::connection::cluster::breaker::NODE_BACK;
 use crate::connection::open::Opened;
 use crate::connection::pipeline::Pipeline;
 use crate::model::endpoint::Endpoint;
@@ -27,79 +28,81 @@ use crate::time::backoff::Backoff;
 
 pub use connecting::Patience;
 
-/// How long a server that is no longer the master has for what was sent to it before that was known.
-const LAST_ANSWERS: Duration = Duration::from_millis(250);
+/// How long a server that is no longer the master has to reply to the commands in flight.
+const DRAIN_LIMIT: Duration = Duration::from_millis(250);
 
-/// A connection that lived this long was a good one.
-const STEADY: Duration = Duration::from_secs(1);
+/// A connection that was up for this long was stable: the next one is made without backing off.
+const STABLE: Duration = Duration::from_secs(1);
 
-/// What a link tells of itself.
+/// What a supervisor reports.
 #[derive(Clone, Debug)]
 pub enum News {
     /// The connection came up.
     Up,
-    /// It broke.
+    /// The connection broke.
     Down,
-    /// It broke, and the first attempt to mend it has failed.
+    /// The connection broke, and the first attempt to make a new one has failed.
     Failing(Error),
-    /// A watched key has changed, or the server has stopped watching it.
+    /// The server reports that a watched key has changed, or that it has stopped watching it.
     Changed(String),
     /// Every key may have changed.
     AllChanged,
+    /// A node of a cluster can be connected to again.
+    NodeBack,
 }
 
 type Watcher = Box<dyn Fn(&News)>;
 type Need = Box<dyn Fn() -> Option<Duration>>;
 
 enum State {
-    /// No connection, and no attempt at one before `retry_at`.
+    /// There is no connection. The next attempt begins at `retry_at` at the earliest.
     Down { retry_at: Instant },
-    /// Up.
+    /// The connection is up.
     Up(Rc<Pipeline>),
 }
 
 /// The shared connection of one endpoint.
 ///
-/// One task connects, for as long as somebody wants the connection and it is not up. Whoever wants it waits to be told;
-/// a hundred thousand who outlast an outage are told of its end, and not of each attempt that fails.
+/// While somebody needs the connection and it is not up, one task tries to connect. All others wait to be notified: a
+/// hundred thousand waiters are woken at the end of an outage, and not by each attempt that fails.
 pub struct Supervisor {
-    /// Where it leads.
+    /// The redis that it connects to.
     pub endpoint: Arc<Endpoint>,
     state: RefCell<State>,
     /// The task that connects, while there is one.
     connector: RefCell<Option<JoinHandle<()>>>,
-    /// Who wants the connection: how many, by how long their attempts may take.
-    wants: RefCell<BTreeMap<Duration, usize>>,
-    /// Told when it is up, and of a failure that no waiting mends.
+    /// The connect timeouts of those who wait for the connection, each with their number.
+    connect_timeouts: RefCell<BTreeMap<Duration, usize>>,
+    /// Notified when the connection comes up, and when an attempt fails for good.
     settled: Notify,
-    /// Told whenever an attempt has ended.
+    /// Notified at the end of each attempt.
     attempted: Notify,
     backoff: Cell<Backoff>,
-    /// The last attempt's failure and the number of attempts, so that a waiter knows which failures are news.
+    /// The failure of the last attempt. The number of attempts tells a waiter which failures are news.
     failure: RefCell<Option<Error>>,
     attempts: Cell<u64>,
     generation: Cell<u64>,
-    /// When the last connection that was up was last used.
+    /// When the last connection that broke was last used.
     used: Cell<Instant>,
-    /// Why the server does not tell of changed keys, if it does not and nobody has been told.
+    /// Why the server does not report changes of keys, if it does not and that has not been told yet.
     why_no_pushes: RefCell<Option<String>>,
-    /// The reasons that somebody has been told.
+    /// The reasons that have been told.
     reasons_told: RefCell<HashSet<String>>,
-    /// Who is told the news.
+    /// Gets the news.
     watcher: RefCell<Option<Watcher>>,
-    /// Says how long an attempt may take for what needs the connection without anybody waiting for it.
+    /// Says whether the connection is needed while no call waits for it, and then how long an attempt may take.
     need: RefCell<Option<Need>>,
 }
 
 impl Supervisor {
-    /// A link that opens nothing yet.
+    /// A supervisor without a connection. Opens nothing.
     #[must_use]
     pub fn new(endpoint: Arc<Endpoint>) -> Rc<Self> {
         Rc::new(Self {
             endpoint,
             state: RefCell::new(State::Down { retry_at: Instant::now() }),
             connector: RefCell::default(),
-            wants: RefCell::default(),
+            connect_timeouts: RefCell::default(),
             settled: Notify::new(),
             attempted: Notify::new(),
             backoff: Cell::default(),
@@ -114,7 +117,7 @@ impl Supervisor {
         })
     }
 
-    /// Sets who is told the news, and what says whether the connection is needed though nobody waits for it: then, how
+    /// Sets who gets the news. `need` says whether the connection is needed while no call waits for it, and then how
     /// long an attempt may take.
     pub fn watch(&self, watcher: impl Fn(&News) + 'static, need: impl Fn() -> Option<Duration> + 'static) {
         *self.watcher.borrow_mut() = Some(Box::new(watcher));
@@ -130,31 +133,31 @@ impl Supervisor {
         }
     }
 
-    /// When the connection was last used, or given up.
+    /// When the connection was last used; without one, when the last one was.
     #[must_use]
     pub fn last_used(&self) -> Instant {
         self.current().map_or(self.used.get(), |pipeline| pipeline.last_used())
     }
 
-    /// True while it is up and nothing is under way on it.
+    /// True while it is up and no command is queued or in flight.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.current().is_some_and(|pipeline| pipeline.is_quiet())
     }
 
-    /// True once a connection has stood: an outage since then is worth waiting for.
+    /// True if there ever was a connection: then an outage is worth waiting for.
     #[must_use]
     pub fn has_stood(&self) -> bool {
         self.generation.get() > 0
     }
 
-    /// Why the server does not tell of changed keys, the first time that this is asked of a reason.
+    /// Why the server does not report changes of keys. Each reason is returned once.
     #[must_use]
     pub fn take_why_no_pushes(&self) -> Option<String> {
         self.why_no_pushes.borrow_mut().take()
     }
 
-    /// Notes that the server refuses to tell of changed keys after all.
+    /// Notes that the server refuses to report changes of keys after all.
     pub fn set_why_no_pushes(&self, pipeline: &Pipeline, reason: String) {
         if pipeline.tells_changes.replace(false) {
             self.note_why_no_pushes(reason);
@@ -167,24 +170,24 @@ impl Supervisor {
         }
     }
 
-    /// The failure of the last attempt, while there is no connection.
+    /// The failure of the last attempt; `None` while the connection is up.
     #[must_use]
     pub fn failure(&self) -> Option<Error> {
         self.failure.borrow().clone()
     }
 
-    /// Closes the connection, if it is up. The next use makes another.
+    /// Closes the connection, if it is up. The next call makes another.
     pub fn close(&self) {
         if let Some(pipeline) = self.current() {
             pipeline.close();
         }
     }
 
-    /// Leaves a connection whose server is of no use (demoted, or without room for us), if it is still the same one. The
-    /// next attempt looks up the name again.
+    /// Drops a connection, if it is still the current one, when its server is of no use: it was demoted, or is full.
+    /// The next attempt looks up the address again.
     pub fn leave_if_useless(self: &Rc<Self>, pipeline: &Rc<Pipeline>, error: &Error) {
-        // It is not closed: it ends when the last of the commands that are under way on it has its answer.
-        // A cluster's nodes are left one by one, by its engine.
+        // It is not closed: it ends after the replies to the commands in flight. The nodes of a cluster are dropped one
+        // by one, by the engine.
         if error.class() == Class::Reconnect && pipeline.keeps_order() {
             self.broke(pipeline.generation);
         }
@@ -213,20 +216,20 @@ impl Supervisor {
         spawn_local(async move {
             let moved = opened.moved.unwrap_or_else(|| Box::pin(pending()));
             let has_moved = tokio::select! {
-                // A panic: nobody would be told of changes any more. The next connection begins anew.
+                // The listener panicked, so nobody would hear of changes any more. Make a new connection.
                 Err(_) = listening => {
                     driver.abort();
                     false
                 }
-                // Ends when the connection does, and when it is closed from here; a panic in it ends it too.
+                // Ends with the connection, when it is closed from here, and by a panic.
                 _ = &mut driver => false,
                 () = moved => true,
             };
             if let Some(supervisor) = supervisor.upgrade() {
                 supervisor.broke(generation);
             }
-            // What is under way at a server that still answers has its answer by then.
-            if has_moved && timeout(LAST_ANSWERS, &mut driver).await.is_err() {
+            // A server that still answers has replied to the commands in flight by then.
+            if has_moved && timeout(DRAIN_LIMIT, &mut driver).await.is_err() {
                 driver.abort();
             }
         });
@@ -256,16 +259,15 @@ impl Supervisor {
             return;
         };
         self.used.set(pipeline.last_used());
-        // A connection that stood for a while is made again at once; one that breaks as soon as it is made is like
-        // one that is refused.
-        if pipeline.since.elapsed() >= STEADY {
+        // After a stable connection the next attempt is made at once. One that breaks soon counts as a failed attempt.
+        if pipeline.since.elapsed() >= STABLE {
             self.backoff.set(Backoff::default());
             *self.state.borrow_mut() = State::Down { retry_at: Instant::now() };
         } else {
             self.go_down();
         }
         self.tell(&News::Down);
-        if self.wanted().is_some() {
+        if self.attempt_limit().is_some() {
             self.connect();
         }
     }
@@ -277,14 +279,14 @@ impl Supervisor {
         *self.state.borrow_mut() = State::Down { retry_at: Instant::now() + delay };
     }
 
-    /// A panic of whoever is told is not one of the connection.
+    /// A panic of the receiver does not affect the connection.
     fn tell(&self, news: &News) {
         if let Some(watcher) = &*self.watcher.borrow() {
             drop(catch_unwind(AssertUnwindSafe(|| watcher(news))));
         }
     }
 
-    /// Passes on which keys have changed, for as long as the connection lives.
+    /// Reports which keys have changed, until the connection ends.
     fn listen(self: &Rc<Self>, mut pushes: UnboundedReceiver<PushInfo>) -> JoinHandle<()> {
         let supervisor: Weak<Self> = Rc::downgrade(self);
         spawn_local(async move {
@@ -293,9 +295,13 @@ impl Supervisor {
                 fail_point!("listen", supervisor.endpoint.to_string());
                 match push.kind {
                     PushKind::Invalidate => {}
-                    // A node of a cluster: what it was to tell of, it will not.
+                    // A node of a cluster is gone, and its reports of changes with it.
                     PushKind::Disconnection if supervisor.endpoint.is_cluster() => {
                         supervisor.tell(&News::AllChanged);
+                        continue;
+                    }
+                    PushKind::Other(kind) if kind == NODE_BACK => {
+                        supervisor.tell(&News::NodeBack);
                         continue;
                     }
                     _ => continue,
@@ -307,7 +313,7 @@ impl Supervisor {
                                 .filter_map(text_of)
                                 .for_each(|key| supervisor.tell(&News::Changed(key)));
                         }
-                        // FLUSHALL and FLUSHDB.
+                        // FLUSHALL or FLUSHDB.
                         _ => supervisor.tell(&News::AllChanged),
                     }
                 }

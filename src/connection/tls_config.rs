@@ -1,4 +1,4 @@
-//! The TLS configuration that is made, once, of what a caller said of TLS.
+//! Makes the TLS configuration, once for each set of TLS options.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use crate::model::secret::Secret;
 use crate::model::tls::Tls;
 
-/// The configuration for connections that are encrypted so.
+/// The configuration for connections with these options.
 ///
 /// # Errors
-/// The sentence that says what cannot be used, beginning with the option's name.
+/// A sentence that begins with the name of the option that cannot be used.
 pub fn config_of(tls: &Tls) -> Result<Arc<ClientConfig>, String> {
     if let Some(config) = tls.config.get() {
         return Ok(Arc::clone(config));
@@ -31,7 +31,7 @@ fn make_config(tls: &Tls) -> Result<ClientConfig, String> {
     let builder = if tls.verifies {
         builder.with_root_certificates(roots(&tls.authorities)?)
     } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
     };
     let Some((certificate, key)) = &tls.identity else {
         return Ok(builder.with_no_client_auth());
@@ -40,7 +40,7 @@ fn make_config(tls: &Tls) -> Result<ClientConfig, String> {
     let key = private_key(key)?;
     let unusable = unusable(&key);
     builder.with_client_auth_cert(chain, key).map_err(|error| {
-        // A key that does not fit says so by itself; one that cannot be used at all does not say why.
+        // The error for a key that does not fit says so. The one for an unsupported key does not say why.
         unusable.map_or_else(
             || format!("tls.cert and tls.key cannot be used together: {error}"),
             |kind| {
@@ -52,7 +52,7 @@ fn make_config(tls: &Tls) -> Result<ClientConfig, String> {
     })
 }
 
-/// Authorities that cannot be used are left out, as Node leaves them out, unless none is left.
+/// Skips authorities that cannot be used, as Node does, unless none is left.
 fn roots(authorities: &str) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(certificates(authorities, "tls.ca")?);
@@ -64,7 +64,7 @@ fn roots(authorities: &str) -> Result<RootCertStore, String> {
 
 fn private_key(key: &Secret) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(key.reveal().unwrap_or_default().as_bytes())
-        // The reason may quote what it read.
+        // The crate's error is dropped: it may quote the key.
         .map_err(|_| "tls.key must be an unencrypted private key in PEM; none was found in it".to_owned())
 }
 
@@ -76,7 +76,7 @@ fn certificates(pem: &str, option: &str) -> Result<Vec<CertificateDer<'static>>,
     Ok(found)
 }
 
-// The beginnings of objects that name algorithms, as they stand in certificates and keys.
+// Object identifiers of algorithms, as they are encoded in certificates and keys.
 const P_521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
 const SECP256K1: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a];
 const ECDSA_SHA512: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x04];
@@ -85,7 +85,7 @@ const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01,
 const RSA_SHA1: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05];
 const RSA_PSS: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
 
-/// What an algorithm that is not supported is called; `None` where it is not one of those that people have.
+/// The name of an unsupported algorithm; `None` if it is not one of the common ones.
 #[must_use]
 pub fn kind_of(der: &[u8]) -> Option<&'static str> {
     [
@@ -105,7 +105,7 @@ fn holds(der: &[u8], id: &[u8]) -> bool {
     der.windows(id.len()).any(|part| part == id)
 }
 
-/// What a key is that cannot be used.
+/// Why a key cannot be used; `None` if it can.
 fn unusable(key: &PrivateKeyDer<'_>) -> Option<&'static str> {
     if ring::sign::any_supported_type(key).is_ok() {
         return None;
@@ -120,11 +120,11 @@ fn unusable(key: &PrivateKeyDer<'_>) -> Option<&'static str> {
     }
 }
 
-/// Trusts whatever certificate it is shown: `rejectUnauthorized: false`. Signatures are verified all the same.
+/// Accepts any certificate: `rejectUnauthorized: false`. Signatures are still verified.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct NoVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_read_is_named_and_never_quoted() {
+    fn an_unreadable_option_is_named_and_never_quoted() {
         let broken = Tls::new("no certificate".into(), None, None, true);
         assert_eq!(
             config_of(&broken).err().as_deref(),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn who_trusts_anybody_needs_no_authorities() {
+    fn without_verification_no_authorities_are_needed() {
         assert!(config_of(&Tls::new(String::new(), None, None, false)).is_ok());
     }
 }

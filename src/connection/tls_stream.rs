@@ -1,4 +1,4 @@
-//! Making a stream one of TLS, and what is said where that fails.
+//! Makes a TLS stream, and says why that failed.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use crate::connection::banner::{Banner, Heard};
+use crate::connection::banner::{Banner, Recorded};
 use crate::connection::dial::{Stream, unreachable};
 use crate::connection::tls_config::{config_of, kind_of};
 use crate::model::endpoint::{Endpoint, Host};
@@ -17,10 +17,10 @@ use crate::model::error::Error;
 use crate::model::system_error::name_of;
 use crate::model::tls::Tls;
 
-/// The stream over TLS.
+/// Does the TLS handshake on `stream`.
 ///
 /// # Errors
-/// [`Error::Connection`], also where the handshake is not over by the `deadline`.
+/// [`Error::Connection`], also if the handshake is not done by the `deadline`.
 pub async fn encrypt(
     endpoint: &Arc<Endpoint>,
     host: &Host,
@@ -34,8 +34,8 @@ pub async fn encrypt(
         unreachable(endpoint, format!("{name:?} is no name that a certificate could be for"), "ERR_TLS")
     })?;
     let banner = Banner::default();
-    // What is too much of an answer, rustls knows better.
-    let stream = Heard::new(stream, banner.clone(), usize::MAX);
+    // No limit here: rustls limits the answer itself.
+    let stream = Recorded::new(stream, banner.clone(), usize::MAX);
     let encrypted = timeout_at(deadline, TlsConnector::from(config).connect(server, stream)).await;
     banner.end();
     let error = match encrypted {
@@ -51,7 +51,7 @@ pub async fn encrypt(
     Err(unreachable(endpoint, format!("TLS: {advice}"), reason))
 }
 
-/// What a TLS handshake failed of: Node's name for it where it has one, and a sentence.
+/// Why a TLS handshake failed: Node's name for the error, if it has one, and a sentence.
 fn why_no_tls(error: &io::Error, name: &str) -> (&'static str, String) {
     use AlertDescription::{
         BadCertificate, CertificateRequired, HandshakeFailure, ProtocolVersion, UnknownCA,

@@ -1,4 +1,4 @@
-//! Where a batch of commands meets the crate: the one connection to a server, or that to the nodes of a cluster.
+//! Where batches meet the redis crate: the connection to one server, or to the nodes of a cluster.
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
@@ -8,25 +8,25 @@ use crate::connection::cluster;
 use crate::connection::reply::NoReply;
 use crate::protocol::command::key_of;
 
-/// A way to redis.
+/// A connection of the redis crate.
 pub enum Transport {
     /// One server.
     Server(MultiplexedConnection),
-    /// The nodes of a cluster; and what says that it was closed.
+    /// The nodes of a cluster, and a channel that closes with the connection.
     Cluster(cluster::Connection, watch::Receiver<()>),
 }
 
 impl Transport {
-    /// True where commands may go to different servers: only those that must not be parted may be handed in together then.
+    /// True if commands may go to different servers. Then only commands that must stay together may share a batch.
     #[must_use]
     pub fn has_many_servers(&self) -> bool {
         matches!(self, Self::Cluster(..))
     }
 
-    /// Hands in a batch with its first poll, and waits for its replies: one for each command.
+    /// Writes a batch with the first poll, and waits for its replies: one for each command.
     ///
     /// # Errors
-    /// Why there are none.
+    /// Why there are no replies.
     pub async fn send(&self, commands: redis::Pipeline) -> Result<Vec<Value>, NoReply> {
         match self {
             Self::Server(connection) => {
@@ -39,11 +39,11 @@ impl Transport {
             }
             Self::Cluster(connection, closed) => {
                 let mut closed = closed.clone();
-                // A command without a key is about a connection, of which there is more than one.
+                // Commands without a key are about their connection, and a cluster has several.
                 let key = commands.cmd_iter().find_map(key_of).map(<[u8]>::to_vec).unwrap_or_default();
                 tokio::select! {
                     replies = connection.clone().send(&key, commands) => replies,
-                    // Only ever an error: its other end is gone.
+                    // Always an error: the sender is gone.
                     _ = closed.changed() => Err(NoReply::Dropped),
                 }
             }

@@ -1,91 +1,91 @@
-//! What the core is asked to do.
+//! The requests that the core serves.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::answer::{Loss, Ticket};
 use crate::model::endpoint::Endpoint;
-use crate::model::reservation::{Asked, Reservation};
+use crate::model::reservation::{ReleaseAction, Reservation};
 use crate::model::settings::Settings;
 
-/// What the core is asked to do.
+/// One request to the core.
 pub enum Request {
-    /// One attempt at a lock.
+    /// Try once to take a lock.
     Lock {
-        /// Whom to answer.
+        /// Answers the call.
         ticket: Ticket,
-        /// With what.
+        /// The settings of the call.
         settings: Arc<Settings>,
-        /// On what.
+        /// The resource to lock.
         resource: String,
     },
     /// Wait for a lock.
     Wait {
-        /// Whom to answer.
+        /// Answers the call.
         ticket: Ticket,
-        /// Of which instance.
+        /// The number of the instance that called.
         instance: u32,
-        /// With what.
+        /// The settings of the call.
         settings: Arc<Settings>,
-        /// On what.
+        /// The resource to lock.
         resource: String,
-        /// For how long; `None` is for ever.
+        /// The longest wait; `None` is for ever.
         timeout: Option<Duration>,
     },
-    /// A waiter leaves.
+    /// Cancel a wait.
     CancelWait {
-        /// What it waits with.
+        /// The settings that it was called with.
         settings: Arc<Settings>,
-        /// What it waits for.
+        /// The resource that it waits for.
         resource: String,
-        /// Its environment.
+        /// The environment of the call.
         environment: u64,
-        /// Its call.
+        /// The number of the waiting call.
         call: u64,
     },
-    /// Give these back.
+    /// Release reservations.
     Release {
-        /// Whom to answer.
+        /// Answers the call.
         ticket: Ticket,
-        /// What is this request's to release.
+        /// The reservations that this request releases.
         reservations: Vec<Arc<Reservation>>,
-        /// What was lost before, and is this release's to tell.
+        /// Earlier losses that this release tells.
         losses: Vec<Loss>,
     },
-    /// Renew these now.
+    /// Renew reservations now.
     Renew {
-        /// Whom to answer.
+        /// Answers the call.
         ticket: Ticket,
-        /// What.
+        /// The reservations.
         reservations: Vec<Arc<Reservation>>,
-        /// For how long.
+        /// The ttl to extend them to.
         ttl: Duration,
     },
-    /// Close the connection of an endpoint, if nothing needs it.
+    /// Close an endpoint's connections, unless they are needed.
     Disconnect {
-        /// Whom to answer.
+        /// Answers the call.
         ticket: Ticket,
-        /// Which.
+        /// The endpoint.
         endpoint: Arc<Endpoint>,
     },
-    /// An environment has ended: nothing of it is renewed or waits any more.
+    /// An environment has ended: stop renewing its reservations, and remove its waiters.
     Leave {
-        /// Which.
+        /// Its number.
         environment: u64,
     },
 }
 
 impl Request {
-    /// Gives these back. Called on the thread of their caller, where it is decided who ends each of them and who tells of
-    /// those that are lost.
+    /// A release. Called on the caller's thread: here it is decided which request releases each reservation, and who
+    /// tells of a loss.
     #[must_use]
     pub fn release(ticket: Ticket, asked: Vec<Arc<Reservation>>) -> Self {
         let (mut reservations, mut losses) = (Vec::with_capacity(asked.len()), Vec::new());
         for reservation in asked {
             match reservation.ask_release() {
-                Asked::Release => reservations.push(reservation),
-                Asked::Lost => losses.push(Loss::of(reservation)),
-                Asked::Nothing => {}
+                ReleaseAction::Release => reservations.push(reservation),
+                ReleaseAction::Lost => losses.push(Loss::of(reservation)),
+                ReleaseAction::Nothing => {}
             }
         }
         Self::Release { ticket, reservations, losses }

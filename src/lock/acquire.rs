@@ -1,4 +1,4 @@
-//! Taking a key: one SET, what its failures mean, and what becomes of a reply that was lost or came too late.
+//! Takes a key: one SET, and what to do if its reply is a refusal, is lost, or comes too late.
 
 mod look;
 
@@ -30,51 +30,50 @@ use crate::protocol::command::{self, Comparison, EXTEND, ScriptCall};
 use crate::time::budget::Budget;
 use crate::time::clock::Moment;
 
+pub use look::KeyState;
 use look::Look;
-pub use look::Sight;
 
-/// Who wants the key, which decides what is retried and for how long.
+/// What the key is wanted for. Decides what is retried and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A `lock` that answers within the command's limit.
+    /// A `lock`: it is answered within the command limit.
     Lock,
-    /// A waiter, that outlasts what passes. With `look` it also reads the key, and asks to be told when it changes.
+    /// A wait: it outlasts outages. With `look` it also reads the key and asks the server to report a change.
     Wait {
-        /// Look at the key.
+        /// Whether to read the key too.
         look: bool,
     },
 }
 
 /// The result of an attempt.
 pub enum Attempt {
-    /// The key holds our value, and its lease is certain.
+    /// The key holds our value, and the lease is certain.
     Acquired(Sent),
-    /// Somebody holds it.
-    Held(Sight),
-    /// Redis gave it, but the answer came after its lease: it is given back.
+    /// Somebody holds the key.
+    Held(KeyState),
+    /// Redis set the key, but the reply came after the end of the lease. The key is released.
     TooLate,
-    /// Whoever wanted it has gone before redis had said yes or no.
+    /// The caller has left before redis answered.
     Unwanted,
 }
 
-/// An attempt whose reply is there.
+/// A try that has a reply.
 struct Tried {
     pipeline: Rc<Pipeline>,
     sent: Sent,
     look: Option<Look>,
     replication: Option<Replication>,
-    /// When the call began to ask.
+    /// When the call sent its first command.
     began: Instant,
     reply: Result<Value, NoReply>,
 }
 
-/// Serves a `lock`. What goes well, as nearly all does, is dealt with right where the reply comes in; a task is made only
-/// for what takes more than one command.
+/// Serves a `lock`. Nearly always one reply settles it, right where it is read. Only the rest needs a task.
 pub fn lock(state: &Rc<EndpointState>, ticket: Ticket, settings: Arc<Settings>, resource: &str) {
     let key = settings.key_of(resource);
     let Some(pipeline) = state.supervisor.current().filter(|_| settings.min_replicas == 0) else {
         let state = Rc::clone(state);
-        tokio::task::spawn_local(go_on(state, ticket, settings, key, None));
+        tokio::task::spawn_local(finish(state, ticket, settings, key, None));
         return;
     };
     let sent = match Sent::now(key, settings) {
@@ -95,13 +94,13 @@ pub fn lock(state: &Rc<EndpointState>, ticket: Ticket, settings: Arc<Settings>, 
         reply => {
             let (settings, key) = (Arc::clone(&sent.claim.settings), sent.claim.key().to_owned());
             let tried = Box::new(Tried { pipeline, sent, look: None, replication: None, began, reply });
-            tokio::task::spawn_local(go_on(state, ticket, settings, key, Some(tried)));
+            tokio::task::spawn_local(finish(state, ticket, settings, key, Some(tried)));
         }
     });
 }
 
 /// The rest of a `lock` that one reply did not settle.
-async fn go_on(
+async fn finish(
     state: Rc<EndpointState>,
     ticket: Ticket,
     settings: Arc<Settings>,
@@ -121,7 +120,7 @@ async fn go_on(
     ticket.answer(result);
 }
 
-/// Who holds the key, asked only where a log line will say it: an uncontended lock stays one command.
+/// Reads who holds the key, if a log line will show it. An uncontended lock stays one command.
 async fn holder_for_log(state: &Rc<EndpointState>, settings: &Settings, key: &str) -> Option<String> {
     if settings.log_level < LogLevel::Info {
         return None;
@@ -135,11 +134,11 @@ async fn holder_for_log(state: &Rc<EndpointState>, settings: &Settings, key: &st
         .and_then(command::holder_of)
 }
 
-/// Tries to take a key, for a waiter. That lasts until redis has said yes or no, or until `left` between two tries: also
-/// while there is no connection, which may be for ever.
+/// Tries to take a key for a waiter, until redis has answered, or until `left` ends (between two tries). It also
+/// retries without a connection, possibly for ever.
 ///
 /// # Errors
-/// What cannot be mended by waiting, or could not be within the limit.
+/// A failure that no retry can mend, or that lasted beyond the limit.
 pub async fn acquire(
     state: &Rc<EndpointState>,
     settings: &Arc<Settings>,
@@ -150,7 +149,7 @@ pub async fn acquire(
     Acquisition::new(state, settings, key, purpose, None).run(pin!(left), None).await
 }
 
-/// Over when whoever wants the key has gone.
+/// Ends when the waiter has left.
 type Left<'call> = Pin<&'call mut dyn Future<Output = ()>>;
 
 /// The tries of one acquisition.
@@ -160,12 +159,12 @@ struct Acquisition<'call> {
     key: &'call str,
     purpose: Purpose,
     attempts: Attempts<'call>,
-    /// A value whose SET was not answered: whether the key holds it is to be found out before anything else is tried.
-    open: Option<Sent>,
+    /// A value whose SET has no reply. Whether the key holds it must be found out before the next try.
+    unknown: Option<Sent>,
 }
 
 impl<'call> Acquisition<'call> {
-    /// `tried` is the first try, where that was made before.
+    /// `tried` is the first try, if it was made already.
     fn new(
         state: &'call Rc<EndpointState>,
         settings: &'call Arc<Settings>,
@@ -180,19 +179,19 @@ impl<'call> Acquisition<'call> {
         };
         let attempts = Attempts::new(state, settings, budget);
         let attempts = if purpose == Purpose::Lock { attempts } else { attempts.outlasting_memory() };
-        Self { state, settings, key, purpose, attempts, open: None }
+        Self { state, settings, key, purpose, attempts, unknown: None }
     }
 
     async fn run(mut self, left: Left<'_>, tried: Option<Box<Tried>>) -> Result<Attempt, Error> {
         let result = self.repeat(left, tried).await;
-        if let Some(sent) = self.open.take() {
+        if let Some(sent) = self.unknown.take() {
             undo::discard(self.state, sent);
         }
         result
     }
 
     async fn repeat(&mut self, mut left: Left<'_>, tried: Option<Box<Tried>>) -> Result<Attempt, Error> {
-        // What takes room is in boxes of its own: a hundred thousand calls may wait here for a connection at once.
+        // Large futures are boxed: a hundred thousand calls may wait here for a connection at once.
         if let Some(tried) = tried
             && let Some(attempt) = Box::pin(self.judge(*tried)).await?
         {
@@ -205,19 +204,19 @@ impl<'call> Acquisition<'call> {
                 () = &mut left => return Ok(Attempt::Unwanted),
                 pipeline = self.attempts.connection(patience) => pipeline?,
             };
-            if let Some(sent) = self.open.take() {
+            if let Some(sent) = self.unknown.take() {
                 match Box::pin(self.find_out(&pipeline, sent)).await? {
-                    Some(attempt) => return Ok(self.answered(attempt)),
+                    Some(attempt) => return Ok(self.note_answer(attempt)),
                     None => continue,
                 }
             }
             if let Some(attempt) = Box::pin(self.attempt(pipeline)).await? {
-                return Ok(self.answered(attempt));
+                return Ok(self.note_answer(attempt));
             }
         }
     }
 
-    fn answered(&self, attempt: Attempt) -> Attempt {
+    fn note_answer(&self, attempt: Attempt) -> Attempt {
         if self.purpose != Purpose::Lock {
             self.attempts.answered();
         }
@@ -231,7 +230,7 @@ impl<'call> Acquisition<'call> {
         }
     }
 
-    /// One SET, and what comes of it; `None` where another try is to follow.
+    /// Sends one SET and handles its reply; `None` if it must be retried.
     async fn attempt(&mut self, pipeline: Rc<Pipeline>) -> Result<Option<Attempt>, Error> {
         let mut turn = None;
         if self.settings.min_replicas > 0 {
@@ -263,7 +262,7 @@ impl<'call> Acquisition<'call> {
         self.judge(tried).await
     }
 
-    /// What the reply to a SET means; `None` where another try is to follow.
+    /// Handles the reply to a SET; `None` if it must be retried.
     async fn judge(&mut self, tried: Tried) -> Result<Option<Attempt>, Error> {
         let Tried { pipeline, sent, look, reply, .. } = tried;
         let no_reply = match reply {
@@ -280,8 +279,10 @@ impl<'call> Acquisition<'call> {
         let mut error = no_reply.to_error(self.settings, "SET", self.key);
         match no_reply {
             NoReply::Refused(_) | NoReply::Unsent(_) | NoReply::Overdue => {}
-            NoReply::Dropped if sent.can_be_asked_about() => self.open = Some(sent.unanswered_on(&pipeline)),
-            // Another try would break the next connection as well.
+            NoReply::Dropped if sent.can_be_asked_about() => {
+                self.unknown = Some(sent.unanswered_on(&pipeline));
+            }
+            // Asking about this value would break the next connection as well.
             NoReply::Dropped => return Err(error),
             NoReply::TimedOut => error = timed_out(self.state, &pipeline, sent),
         }
@@ -291,32 +292,32 @@ impl<'call> Acquisition<'call> {
 
     async fn held(&self, pipeline: &Rc<Pipeline>, look: Option<Look>) -> Attempt {
         Attempt::Held(match look {
-            Some(look) => Box::pin(look.see(self.state, pipeline)).await,
-            None => Sight::default(),
+            Some(look) => Box::pin(look.finish(self.state, pipeline)).await,
+            None => KeyState::default(),
         })
     }
 
-    /// The reply of a SET was lost with its connection: asks redis what became of it. `None`: another try is to follow,
-    /// of this (which is in `open` again then) or of the SET.
+    /// The reply to a SET was lost with its connection: asks redis whether the key holds the value. `None` means retry:
+    /// this question if the value is in `unknown` again, else the SET.
     async fn find_out(&mut self, pipeline: &Rc<Pipeline>, sent: Sent) -> Result<Option<Attempt>, Error> {
         let is_closed = sent.has_run_or_never_will(pipeline).await;
         if let Err(last) = self.attempts.check_time() {
-            self.open = Some(sent);
+            self.unknown = Some(sent);
             return Err(last);
         }
-        // An extend, for it asks a master alone: what a server that was demoted has is a copy. It begins the lease anew.
+        // An extend, because only a master accepts it: a demoted server's copy is outdated. It also restarts the lease.
         let (when, ttl) = (Moment::now(), Some(self.settings.terms.ttl));
         let call = ScriptCall { claim: &sent.claim, ttl, next: None };
         let is_ours = match pipeline.compare(Lane::Regular, &EXTEND, &call, self.attempts.remaining()).await {
             Ok(found) => found == Comparison::Ours,
             Err(no_reply) => {
                 let error = no_reply.to_error(self.settings, EXTEND.name, self.key);
-                self.open = Some(sent);
-                // A waiter tries again, and what is final comes back as the answer to that.
+                self.unknown = Some(sent);
+                // A waiter retries with a new SET. If the failure is final, the reply to that will say so.
                 let is_given_up = self.purpose != Purpose::Lock && error.class() == Class::Final;
                 if !is_given_up {
                     self.attempts.failed(pipeline, &no_reply, error).await?;
-                } else if let Some(sent) = self.open.take() {
+                } else if let Some(sent) = self.unknown.take() {
                     undo::discard(self.state, sent);
                 }
                 return Ok(None);
@@ -332,13 +333,13 @@ impl<'call> Acquisition<'call> {
         if self.settings.min_replicas == 0 {
             return Ok(Some(in_time(self.state, sent)));
         }
-        // It is ours, but whether replicas have it was not answered.
+        // The key is ours, but the reply to WAIT was lost too, so nobody knows how many replicas have it.
         undo::discard(self.state, sent);
         let error = NoReply::Dropped.to_error(self.settings, "WAIT", self.key);
         self.too_few_replicas(error).await
     }
 
-    /// The value was discarded, which goes before the next try.
+    /// The value has been discarded; the undo is sent before the next try.
     async fn too_few_replicas(&mut self, error: Error) -> Result<Option<Attempt>, Error> {
         if !matches!(error.class(), Class::Later | Class::Reconnect | Class::Unknown) {
             return Err(error);
@@ -348,11 +349,10 @@ impl<'call> Acquisition<'call> {
     }
 }
 
-/// Sends one attempt and waits for its reply.
+/// Sends one try and waits for its reply.
 async fn attempt(pipeline: Rc<Pipeline>, sent: Sent, looks: bool, limit: Duration) -> Tried {
     let began = Instant::now();
-    // Handed in without a pause between them, so nothing else is written between them: the watch is on what the SET
-    // finds.
+    // Queued back to back, so nothing is written in between: the watch is on the state that the SET finds.
     let looks = looks && pipeline.tells_changes.get();
     let look = looks.then(|| Look::start(&pipeline, sent.claim.key(), limit));
     let lane = if look.is_some() { Lane::Joined } else { Lane::Regular };
@@ -367,7 +367,7 @@ fn was_taken(reply: &Result<Value, NoReply>) -> bool {
     reply.as_ref().ok().and_then(command::was_taken) == Some(true)
 }
 
-/// A lease is counted from before its command was sent, so a slow reply may bring one that is over.
+/// A lease starts before its SET is sent, so after a slow reply it may be over.
 fn in_time(state: &Rc<EndpointState>, sent: Sent) -> Attempt {
     if Moment::now() < Lease::begin(sent.settings().terms, sent.when).certain_until() {
         return Attempt::Acquired(sent);
@@ -376,7 +376,7 @@ fn in_time(state: &Rc<EndpointState>, sent: Sent) -> Attempt {
     Attempt::TooLate
 }
 
-/// No answer came in time. The SET may still run, so it is undone.
+/// The reply did not come in time. The SET may still run, so it is undone.
 fn timed_out(state: &Rc<EndpointState>, pipeline: &Pipeline, sent: Sent) -> Error {
     let error = NoReply::TimedOut.to_error(sent.settings(), "SET", sent.claim.key());
     undo::discard(state, sent.unanswered_on(pipeline));

@@ -1,5 +1,5 @@
-//! The one loop in which a call tries something at redis until it is answered, or its time is up: a connection, the time
-//! that is left, leaving a server that is of no use, and the pause before the next try.
+//! The retry loop of every call: gets the connection, watches the time, drops a useless server, and backs off before
+//! the next try.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,69 +15,71 @@ use crate::model::refusal::Class;
 use crate::model::settings::Settings;
 use crate::time::budget::Budget;
 
-/// How often waiters try what is refused, or has nobody to answer it, all of one endpoint together: a server that is in
-/// trouble, or is there for others, does not have all of them at it.
-pub const MOST_TRIES_A_SECOND: u32 = 1_000;
+/// The most retries a second of all waiters of one endpoint together, while redis refuses them or does not answer. A
+/// server that is in trouble, or busy with others, is not flooded.
+pub const MAX_TRIES_A_SECOND: u32 = 1_000;
 
-/// For so long a waiter in trouble need not take turns with the others, as far as as many tries again allow: its trouble
-/// may be another than theirs, and over soon. (That of many is a shard of a cluster that is gone, say.)
-const NEW: Duration = Duration::from_secs(5);
+/// For this long a waiter may retry soon instead of taking turns with the others, as far as [`MAX_TRIES_A_SECOND`]
+/// allows: its own failure may be over long before theirs. (Many waiters may be retrying because a shard of a cluster
+/// is gone, say.)
+const SOON_WINDOW: Duration = Duration::from_secs(5);
 
-/// The tries of one call. What it is that is tried is its owner's: [`Self::connection`] before each try,
-/// [`Self::failed`] after one that was not answered as it should.
+/// The tries of one call. What is tried is up to the call: it asks for [`Self::connection`] before each try, and calls
+/// [`Self::failed`] after a try without a usable reply.
 pub struct Attempts<'call> {
     state: &'call Rc<EndpointState>,
     settings: &'call Settings,
     budget: Budget,
-    /// What is worth another try besides what passes by itself.
+    /// Retries also when redis is out of memory.
     outlasts_memory: bool,
-    /// What the last try met: where there is no time for another, it says more than that there is none.
+    /// The error of the last try. If there is no time for another, it says more than a timeout.
     last: Option<Error>,
-    /// A waiter's pause before its next try. It has it while it asks for the connection, where it can leave.
+    /// A waiter's pause before its next try. It is spent while asking for the connection, when the waiter can still
+    /// leave.
     pause: Option<Duration>,
-    in_trouble: Option<InTrouble<'call>>,
+    backing_off: Option<BackingOff<'call>>,
 }
 
-/// A waiter one of whose tries was not answered, until it leaves. They take turns.
-struct InTrouble<'call> {
+/// A waiter that had a try without a usable reply, until it leaves. Such waiters take turns.
+struct BackingOff<'call> {
     state: &'call EndpointState,
     since: Instant,
 }
 
-impl<'call> InTrouble<'call> {
+impl<'call> BackingOff<'call> {
     fn begin(state: &'call EndpointState) -> Self {
-        state.waiters_in_trouble.set(state.waiters_in_trouble.get() + 1);
+        state.waiters_backing_off.set(state.waiters_backing_off.get() + 1);
         Self { state, since: Instant::now() }
     }
 }
 
-impl Drop for InTrouble<'_> {
+impl Drop for BackingOff<'_> {
     fn drop(&mut self) {
-        self.state.waiters_in_trouble.set(self.state.waiters_in_trouble.get() - 1);
+        self.state.waiters_backing_off.set(self.state.waiters_backing_off.get() - 1);
     }
 }
 
 impl<'call> Attempts<'call> {
-    /// The tries of a call that has `limit` for all of them.
+    /// The tries of a call within this budget.
     #[must_use]
     pub fn new(state: &'call Rc<EndpointState>, settings: &'call Settings, budget: Budget) -> Self {
-        Self { state, settings, budget, outlasts_memory: false, last: None, pause: None, in_trouble: None }
+        Self { state, settings, budget, outlasts_memory: false, last: None, pause: None, backing_off: None }
     }
 
-    /// The same for a call that also waits until redis has memory for its key.
+    /// Also retries when redis is out of memory.
     #[must_use]
     pub fn outlasting_memory(self) -> Self {
         Self { outlasts_memory: true, ..self }
     }
 
-    /// The connection for the next try.
+    /// The connection for the next try, after the pause before it.
     ///
     /// # Errors
-    /// Why there is none within `patience`, or what the last try met if connecting has used up the time for another.
+    /// Why there is no connection within `patience`; or the error of the last try, if connecting has used up the time.
     pub async fn connection(&mut self, patience: Patience) -> Result<Rc<Pipeline>, Error> {
         if let Some(pause) = self.pause.take() {
             tokio::select! {
-                () = self.state.trouble_passed() => {}
+                () = self.state.recovered() => {}
                 () = sleep(pause) => {}
             }
         }
@@ -86,8 +88,10 @@ impl<'call> Attempts<'call> {
         Ok(pipeline)
     }
 
+    /// Checks that there is time for another try.
+    ///
     /// # Errors
-    /// What the last try met, if there is no time left for one that redis could answer.
+    /// The error of the last try, if redis could not answer another in time.
     pub fn check_time(&mut self) -> Result<(), Error> {
         match self.last.take_if(|_| !self.budget.has_time()) {
             Some(last) => Err(last),
@@ -95,22 +99,22 @@ impl<'call> Attempts<'call> {
         }
     }
 
-    /// How long the next command may take.
+    /// The limit for the next command.
     pub fn remaining(&mut self) -> Duration {
         self.budget.remaining()
     }
 
-    /// What the last try met, if there was one.
+    /// The error of the last try, if there was one.
     #[must_use]
     pub fn last(&self) -> Option<&Error> {
         self.last.as_ref()
     }
 
-    /// A try on `live` has met with `trouble`, which is `error` in words; what may have been lost with its reply is the
-    /// owner's to deal with. Comes back when the next try is due.
+    /// A try on `pipeline` has failed with `error`. Returns when the next try is due. A command that may still run is the
+    /// caller's to deal with.
     ///
     /// # Errors
-    /// There is to be none: the answer of the call.
+    /// The error of the call: there is no time for a retry, or no point in one.
     pub async fn failed(
         &mut self,
         pipeline: &Rc<Pipeline>,
@@ -119,11 +123,11 @@ impl<'call> Attempts<'call> {
     ) -> Result<(), Error> {
         self.state.supervisor.leave_if_useless(pipeline, &error);
         let goes_on = match no_reply {
-            // Another connection has to be made first, which takes its own time; unless it is one of several that broke.
+            // The reconnect takes its own time. But a cluster has several connections, so there is none to wait for.
             NoReply::Dropped | NoReply::Unsent(_) if pipeline.keeps_order() => !self.budget.is_over(),
             NoReply::Dropped => self.pause().await,
             NoReply::Refused(_) | NoReply::Unsent(_) => self.passes(&error) && self.pause().await,
-            // It has had all the time that there was.
+            // It has used up the time.
             NoReply::TimedOut | NoReply::Overdue => self.budget.is_endless(),
         };
         if goes_on {
@@ -136,10 +140,10 @@ impl<'call> Attempts<'call> {
         })
     }
 
-    /// A try was answered, but not as it should be. Comes back when the next try is due.
+    /// A try was answered, but the result does not do. Returns when the next try is due.
     ///
     /// # Errors
-    /// There is to be no other: the answer of the call.
+    /// The error of the call: there is no time for a retry.
     pub async fn unsuitable(&mut self, error: Error) -> Result<(), Error> {
         if !self.pause().await {
             return Err(error);
@@ -148,27 +152,27 @@ impl<'call> Attempts<'call> {
         Ok(())
     }
 
-    /// A waiter's try was answered. What it met before that has passed for the others too, so they need not wait for their
-    /// turns.
+    /// A waiter's try was answered. If its earlier tries failed, the cause is over for the others too, so they need not
+    /// wait for their turns.
     pub fn answered(&self) {
-        if self.in_trouble.is_some() {
-            self.state.tell_trouble_passed();
+        if self.backing_off.is_some() {
+            self.state.notify_recovered();
         }
     }
 
-    /// Pauses before another try. False, and at once, if there is no time for one.
+    /// Pauses before another try. Returns false at once if there is no time for one.
     async fn pause(&mut self) -> bool {
         if !self.budget.is_endless() {
             return self.budget.pause().await;
         }
-        let trouble = self.in_trouble.get_or_insert_with(|| InTrouble::begin(self.state));
+        let backing_off = self.backing_off.get_or_insert_with(|| BackingOff::begin(self.state));
         let delay = self.budget.next_delay();
-        if trouble.since.elapsed() < NEW && self.state.may_try_soon() {
+        if backing_off.since.elapsed() < SOON_WINDOW && self.state.may_try_soon() {
             self.pause = Some(delay);
             return true;
         }
-        let turn = Duration::from_secs(1) / MOST_TRIES_A_SECOND * self.state.waiters_in_trouble.get();
-        // Some soon, whatever their number, so that it is seen when the trouble passes.
+        let turn = Duration::from_secs(1) / MAX_TRIES_A_SECOND * self.state.waiters_backing_off.get();
+        // Random, so that some waiters retry soon however many there are, and notice when the cause is over.
         self.pause = Some(delay.max(turn.mul_f64(2.0 * fastrand::f64())));
         true
     }

@@ -1,15 +1,16 @@
-//! Reservations of which it is not known whether they are still ours, and how often each may be tried.
+//! Reservations that may be lost: their last renewal failed, or the connection is new. Says how often each may be
+//! retried.
 
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-/// The weight of a lease of a nanosecond. Those of millions of leases add up without an overflow, and that of the longest
-/// ttl is not zero.
+/// The weight of a lease of one nanosecond. Large enough that the longest ttl has a weight above zero; the sum of
+/// millions of weights fits its type.
 const HEAVIEST: u64 = u64::MAX;
 
-/// The reservations, each with its weight. The shorter its ttl, the more of all tries are its own: no number of leases
-/// that have an hour may keep one from its next try that has a second.
+/// The reservations, each with a weight. The shorter the ttl, the larger its share of all retries: any number of leases
+/// of an hour must not delay the next try for a lease of a second.
 #[derive(Debug, Default)]
 pub struct Doubtful {
     weights: FxHashMap<u64, u64>,
@@ -24,19 +25,25 @@ impl Doubtful {
         self.sum = self.sum + u128::from(weight) - u128::from(former);
     }
 
-    /// Takes one out. True if it was there.
+    /// Removes a reservation. True if it was there.
     pub fn remove(&mut self, id: u64) -> bool {
         let Some(weight) = self.weights.remove(&id) else { return false };
         self.sum -= u128::from(weight);
         true
     }
 
-    /// Their numbers.
+    /// True if no reservation is doubtful.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.weights.is_empty()
+    }
+
+    /// The ids of the reservations.
     pub fn ids(&self) -> impl Iterator<Item = u64> {
         self.weights.keys().copied()
     }
 
-    /// How many leases of this ttl would have the weight of all of them.
+    /// How many leases of this ttl would weigh as much as all of these.
     #[must_use]
     pub fn count_for(&self, ttl: Duration) -> u32 {
         u32::try_from(self.sum / u128::from(weight_of(ttl))).unwrap_or(u32::MAX)

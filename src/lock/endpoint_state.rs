@@ -1,4 +1,4 @@
-//! What belongs to one endpoint: the shared connection, what is held through it, and who waits for what.
+//! The state of one endpoint: the shared connection, the reservations held through it, and the waiters.
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use crate::connection::supervisor::Supervisor;
-use crate::lock::attempts::MOST_TRIES_A_SECOND;
+use crate::lock::attempts::MAX_TRIES_A_SECOND;
 use crate::lock::doubtful::Doubtful;
 use crate::lock::schedule::Schedule;
 use crate::lock::table::{Numbered, Table};
@@ -22,43 +22,41 @@ use crate::model::lease::{Interval, Lease, Step};
 use crate::model::reservation::{Phase, Reservation};
 use crate::model::settings::DEFAULT_CONNECT_TIMEOUT;
 use crate::time::clock::Moment;
+use crate::time::pace::Pace;
 
-/// Less than this is too short for a connect across a continent and its handshake.
-const SHORTEST_CONNECT: Duration = Duration::from_millis(500);
+/// A shorter limit leaves no time to connect across a continent and log in.
+const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Between two moments at which all waiters that pause are told to try.
-const RETRY_ALL: Duration = Duration::from_secs(1);
-
-/// A reservation as its keeper sees it.
+/// A reservation, with what only the core's thread needs.
 pub struct Held {
-    /// What its caller sees of it.
+    /// The part that its caller's thread sees.
     pub reservation: Arc<Reservation>,
-    /// Its life on our clock.
+    /// Its lease.
     pub lease: Lease,
     /// Who is told of a loss.
     pub caller: Arc<Caller>,
-    /// How often in a row the key had gone from holder to holder inside this process when it came here.
+    /// Consecutive in-process hand-overs before this reservation.
     pub hand_overs: u32,
-    /// A failed renewal was already told; the next one of the same outage is not.
+    /// A failed renewal was reported, and none has succeeded since. Further failures are not reported.
     pub has_complained: bool,
-    /// Its entry in the schedule; [`Moment::NEVER`] if it has none.
+    /// When the schedule has it; [`Moment::NEVER`] if it does not.
     scheduled: Moment,
 }
 
 impl Held {
-    /// How long after one renewal the next is sent.
+    /// How long after a renewal the next is sent.
     #[must_use]
     pub fn interval(&self) -> Interval {
         self.reservation.settings().terms.interval
     }
 
-    /// True where its lease ends before a renewal is due.
+    /// True if its lease ends before a renewal is due.
     #[must_use]
     pub fn never_renews(&self) -> bool {
         self.lease.never_renews(self.interval())
     }
 
-    /// What is to be done at `now`. Only what is held is renewed; what could not be released lapses.
+    /// What it needs at `now`. Only what is held is renewed; after a failed release it lapses.
     fn step(&self, now: Moment) -> Step {
         match (self.reservation.phase(), self.lease.step(now)) {
             (Phase::Held, step) | (Phase::Unreleased, step @ (Step::Expired | Step::HeldTooLong)) => step,
@@ -66,7 +64,7 @@ impl Held {
         }
     }
 
-    /// When the heartbeat is to look at it again; [`Moment::NEVER`] while a release of it is under way.
+    /// When the heartbeat must look at it next; [`Moment::NEVER`] while a release is pending.
     fn next(&self) -> Moment {
         match self.reservation.phase() {
             Phase::Held => self.lease.next(),
@@ -82,37 +80,36 @@ impl Numbered for Held {
     }
 }
 
-/// One endpoint's state. Owned by the one thread that runs the core, so nothing here is locked.
+/// The state of one endpoint. Only the core's thread uses it, so it needs no locks.
 pub struct EndpointState {
-    /// The connection that all of it goes through.
+    /// The shared connection.
     pub supervisor: Rc<Supervisor>,
-    /// What is held, by [`Reservation::id`].
+    /// The reservations, by [`Reservation::id`].
     table: RefCell<Table<Held>>,
     schedule: RefCell<Schedule>,
-    /// Rung when the first entry of the schedule is earlier than the heartbeat's sleep, and when there is nobody left for
-    /// whom it could beat.
+    /// Notified when the heartbeat must wake earlier than it planned, and when this is dropped.
     pub earlier: Rc<Notify>,
-    /// What is held, but could not be renewed at its last try, or was not yet on this connection.
+    /// Reservations whose last renewal failed, and those not yet renewed on this connection.
     doubtful: RefCell<Doubtful>,
-    /// What is to be deleted, and nobody waits for.
+    /// Values to delete that no call waits for.
     pub undo: Undo,
-    /// Held by the one lock that waits for replicas.
+    /// Locked by the one lock that waits for replicas.
     pub replication: Mutex<()>,
-    /// Keys that the waiters of this process leave to those of others, and until when.
+    /// Keys that this process leaves to waiters of other processes, and until when.
     turns_of_others: RefCell<HashMap<Arc<str>, Instant>>,
-    /// Who waits, by key.
+    /// The wait queues, by key.
     pub queues: RefCell<HashMap<Arc<str>, Rc<WaitQueue>>>,
-    /// How many of them had a try that was not answered, and none since that was.
-    pub waiters_in_trouble: Cell<u32>,
-    /// How many waiters were let try soon since when.
+    /// How many waiters back off: they had a try without a usable reply, and none with one since.
+    pub waiters_backing_off: Cell<u32>,
+    /// Since when, and how many waiters were allowed to retry soon: counted for one second.
     soon: Cell<(Option<Instant>, u32)>,
-    /// Told when what kept waiters from an answer has passed, and when that was.
-    passed: Notify,
-    passed_at: Cell<Option<Instant>>,
+    /// Notified when a waiter that backed off has its reply; once a second at most.
+    recovery: Rc<Notify>,
+    recovery_pace: Rc<Pace>,
 }
 
 impl EndpointState {
-    /// A client that opens nothing yet.
+    /// The state of an endpoint. Opens nothing.
     #[must_use]
     pub fn new(endpoint: Arc<Endpoint>) -> Rc<Self> {
         Rc::new(Self {
@@ -125,21 +122,21 @@ impl EndpointState {
             replication: Mutex::const_new(()),
             turns_of_others: RefCell::default(),
             queues: RefCell::default(),
-            waiters_in_trouble: Cell::new(0),
+            waiters_backing_off: Cell::new(0),
             soon: Cell::default(),
-            passed: Notify::new(),
-            passed_at: Cell::new(None),
+            recovery: Rc::default(),
+            recovery_pace: Rc::default(),
         })
     }
 
-    /// True while a broken connection must be mended without anybody calling.
+    /// True while a broken connection must be made again even if nobody calls.
     #[must_use]
     pub fn needs_connection(&self) -> bool {
         !self.table.borrow().is_empty() || !self.queues.borrow().is_empty() || self.undo.is_needed()
     }
 
-    /// How long an attempt to mend the connection may take, if it is needed: so short that a lease which is hurt by the
-    /// outage has time for more than one, for a connect can hang where the next one would not.
+    /// How long an attempt to reconnect may take; `None` if no connection is needed. So short that a lease which
+    /// suffers from the outage has time for more than one attempt: a connect can hang where the next one would not.
     #[must_use]
     pub fn mending_limit(&self) -> Option<Duration> {
         if !self.needs_connection() {
@@ -147,10 +144,10 @@ impl EndpointState {
         }
         let table = self.table.borrow();
         let shortest = table.iter().map(|one| one.reservation.settings().command_timeout).min();
-        Some(shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(SHORTEST_CONNECT)))
+        Some(shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(MIN_CONNECT_TIMEOUT)))
     }
 
-    /// Whether a waiter in trouble may try again soon, and not when it is its turn: so many a second may.
+    /// True if a waiter that backs off may retry soon, instead of waiting for its turn. So many a second may.
     pub fn may_try_soon(&self) -> bool {
         let (since, count) = self.soon.get();
         let (since, count) = match since.filter(|since| since.elapsed() < Duration::from_secs(1)) {
@@ -158,49 +155,48 @@ impl EndpointState {
             None => (Instant::now(), 0),
         };
         self.soon.set((Some(since), count.saturating_add(1)));
-        count < MOST_TRIES_A_SECOND
+        count < MAX_TRIES_A_SECOND
     }
 
-    /// Until a waiter has its answer after tries that had none.
-    pub async fn trouble_passed(&self) {
-        self.passed.notified().await;
+    /// Waits until a waiter that backed off has its reply.
+    pub async fn recovered(&self) {
+        self.recovery.notified().await;
     }
 
-    /// A waiter has: all that pause between two tries have the next one now. Not each time, for trouble may come and go.
-    pub fn tell_trouble_passed(&self) {
-        if self.passed_at.get().is_none_or(|when| when.elapsed() >= RETRY_ALL) {
-            self.passed_at.set(Some(Instant::now()));
-            self.passed.notify_waiters();
-        }
+    /// A waiter that backed off has its reply: all others retry now. Once a second at most, because failures may come and
+    /// go.
+    pub fn notify_recovered(&self) {
+        let recovery = Rc::clone(&self.recovery);
+        self.recovery_pace.occasion(move || recovery.notify_waiters());
     }
 
-    /// Tells the queue for a key that the key has changed: what was read of it may no longer be so.
+    /// Tells the queue of a key that the key has changed: what was read of it may be outdated.
     pub fn changed(&self, key: &str) {
         if let Some(queue) = self.queues.borrow().get(key) {
             queue.changed();
         }
     }
 
-    /// Tells all queues that their keys may have changed.
+    /// Tells every queue that its key may have changed.
     pub fn all_changed(&self) {
         for queue in self.queues.borrow().values() {
             queue.changed();
         }
     }
 
-    /// It is the turn of other processes at a key until `end`.
+    /// Leaves a key to waiters of other processes until `end`.
     pub fn start_turn_of_others(&self, key: &str, end: Instant) {
         let mut turns = self.turns_of_others.borrow_mut();
         turns.retain(|_, end| *end > Instant::now());
         turns.insert(key.into(), end);
     }
 
-    /// The end of the turn of other processes at a key, if there is one.
+    /// Until when a key is left to other processes; `None` if it is not.
     pub fn turn_of_others(&self, key: &str) -> Option<Instant> {
         self.turns_of_others.borrow().get(key).copied().filter(|end| *end > Instant::now())
     }
 
-    /// Adds what was just acquired; `make` gets its id.
+    /// Adds a new reservation; `make` gets its id.
     pub fn keep(
         &self,
         lease: Lease,
@@ -217,12 +213,12 @@ impl EndpointState {
         Arc::clone(&held.reservation)
     }
 
-    /// Looks at a reservation.
+    /// Reads a reservation.
     pub fn with<Result>(&self, id: u64, look: impl FnOnce(&Held) -> Result) -> Option<Result> {
         self.table.borrow_mut().get_mut(id).map(|held| look(held))
     }
 
-    /// Changes a reservation, and plans when the heartbeat looks at it again.
+    /// Changes a reservation, and schedules it anew.
     pub fn update(&self, id: u64, change: impl FnOnce(&mut Held)) {
         if let Some(held) = self.table.borrow_mut().get_mut(id) {
             change(held);
@@ -230,7 +226,7 @@ impl EndpointState {
         }
     }
 
-    /// Plans for all of them.
+    /// Schedules all of them anew.
     pub fn plan_all(&self) {
         for id in self.find(|_| true) {
             self.update(id.0, |_| {});
@@ -252,7 +248,7 @@ impl EndpointState {
         }
     }
 
-    /// Takes a reservation out, for good.
+    /// Removes a reservation.
     pub fn take(&self, id: u64) -> Option<Held> {
         let taken = self.table.borrow_mut().remove(id)?;
         self.schedule.borrow_mut().remove(taken.scheduled, id);
@@ -260,7 +256,8 @@ impl EndpointState {
         Some(taken)
     }
 
-    /// The reservations that need attention at `now`, and what for. They are planned anew as if nothing came of it.
+    /// The reservations that need attention at `now`, and what they need. They are off the schedule until they are
+    /// updated.
     pub fn take_due(&self, now: Moment) -> Vec<(u64, Step)> {
         let due = self.schedule.borrow_mut().take_due(now);
         let mut table = self.table.borrow_mut();
@@ -272,19 +269,19 @@ impl EndpointState {
         due.into_iter().filter_map(step).collect()
     }
 
-    /// The key of a reservation; empty for one that is not there.
+    /// The key of a reservation; empty if there is none.
     #[cfg(test)]
     pub fn key_of(&self, id: u64) -> String {
         self.with(id, |held| held.reservation.key().to_owned()).unwrap_or_default()
     }
 
-    /// When the heartbeat has to look again.
+    /// When the heartbeat must look next.
     #[must_use]
     pub fn next_due(&self) -> Option<Moment> {
         self.schedule.borrow().next()
     }
 
-    /// The ids of all that is held and fits, and until when each is certain.
+    /// The ids of all reservations that match, and until when each is certain.
     pub fn find(&self, fits: impl Fn(&Held) -> bool) -> Vec<(u64, Moment)> {
         let table = self.table.borrow();
         table
@@ -294,19 +291,19 @@ impl EndpointState {
             .collect()
     }
 
-    /// Whether a reservation is still ours is not known since now.
+    /// Marks a reservation as doubtful: it may be lost.
     pub fn doubt(&self, id: u64) {
         if let Some(ttl) = self.with(id, |held| held.lease.ttl()) {
             self.doubtful.borrow_mut().insert(id, ttl);
         }
     }
 
-    /// It is known. True if it was not.
+    /// Removes that mark. True if there was one.
     pub fn trust(&self, id: u64) -> bool {
         self.doubtful.borrow_mut().remove(id)
     }
 
-    /// Those of which it is not known.
+    /// The doubtful reservations.
     pub fn doubtful(&self) -> Ref<'_, Doubtful> {
         self.doubtful.borrow()
     }
@@ -314,8 +311,8 @@ impl EndpointState {
 
 impl Drop for EndpointState {
     fn drop(&mut self) {
-        // Those who work for it find that it is gone.
+        // The tasks that serve this find it gone.
         self.earlier.notify_one();
-        self.undo.bell().notify_one();
+        self.undo.wakeup().notify_one();
     }
 }

@@ -1,4 +1,4 @@
-//! Ends a reservation that is lost: redis says so, or its time is over by our clock. Each loss is told once.
+//! Ends a reservation that is lost: redis said so, or its lease is over by our clock. Each loss is told once.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,14 +10,15 @@ use crate::model::answer::{Caller, Event, Loss};
 use crate::model::reservation::Phase;
 use crate::time::clock::Moment;
 
-/// Redis has said that a reservation is not ours any more: an event tells.
+/// Redis has said that a reservation is lost: ends it and reports an event.
 pub fn lose(state: &EndpointState, id: u64, loss: Loss) {
     if let Some(held) = end_lost(state, id, &loss) {
         tell(&held.caller, loss);
     }
 }
 
-/// The same, and whoever called tells. `None` where that is not for them: a release that was asked for finds out by itself.
+/// The same without the event: the caller tells the loss. `None` if a release was asked for: that finds the loss
+/// itself.
 pub fn end_lost(state: &EndpointState, id: u64, loss: &Loss) -> Option<Held> {
     if !loss.reservation.lose(loss.holder.as_deref()) {
         return None;
@@ -27,15 +28,15 @@ pub fn end_lost(state: &EndpointState, id: u64, loss: &Loss) -> Option<Held> {
     Some(held)
 }
 
-/// A loss is told by an event, unless a release tells it first.
+/// Reports a loss by an event, unless a release tells it first.
 pub fn tell(caller: &Caller, loss: Loss) {
     let reservation = Arc::clone(&loss.reservation);
     let level = reservation.settings().log_level;
     caller.report(level, Event::Lost { reservation, loss, quiet: false });
 }
 
-/// A reservation's time is over by our clock, or it was held for as long as it may be. In whatever phase it is, a renewal
-/// whose answer was lost must not keep its key alive.
+/// The lease is over by our clock, or `max_hold` is. Whatever the phase, the key is deleted: a renewal whose reply was
+/// lost must not keep it alive.
 pub fn run_out(state: &Rc<EndpointState>, id: u64, held_too_long: bool) {
     let Some((reservation, never_renews)) =
         state.with(id, |held| (Arc::clone(&held.reservation), held.never_renews()))
@@ -43,13 +44,13 @@ pub fn run_out(state: &Rc<EndpointState>, id: u64, held_too_long: bool) {
         return;
     };
     let is_lost = reservation.lose(None);
-    // A release that was asked for this moment deletes the key, or fails and leaves it to the next time.
+    // A release that was asked for meanwhile deletes the key. If it fails, this is called again.
     if !is_lost && reservation.phase() == Phase::Releasing {
         state.update(id, |_| {});
         return;
     }
     let Some(held) = state.take(id) else { return };
-    // No connection needs to be closed for it: an extend that arrives late finds nothing.
+    // Old connections need not be closed first: a late extend finds no key to extend.
     let sent = Sent { claim: reservation.claim.clone(), when: Moment::now(), hand_overs: 0, origin: None };
     undo::discard_lost(state, sent, held.lease.key_end());
     let level = reservation.settings().log_level;

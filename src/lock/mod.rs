@@ -1,12 +1,12 @@
-//! What is done with a lock: taking, waiting, renewing, releasing, and the end of what is lost. All of it runs on the
-//! core's one thread.
+//! The operations on locks: acquire, wait, renew, release, and the end of a lost lock. All of it runs on the core's one
+//! thread.
 //!
 //! - [`acquire`], with [`replicas`]: take a key.
-//! - [`wait`], [`wait_queue`]: wait for one that is held.
-//! - [`renew`], [`schedule`]: renew what is held, in batches.
-//! - [`release`], [`release_batch`]: give it back, or hand it to the next waiter of this process.
-//! - [`loss`], [`undo`], [`sent`]: the end of what was lost, and of what a lost reply left behind.
-//! - [`attempts`]: the one retry loop that all of these use.
+//! - [`wait`], [`wait_queue`]: wait for a key that somebody holds.
+//! - [`renew`], [`schedule`]: renew reservations, in batches.
+//! - [`release`], [`release_batch`]: release a reservation, or hand its key to the next waiter of this process.
+//! - [`loss`], [`undo`], [`sent`]: end a reservation that was lost, and delete what a lost reply left behind.
+//! - [`attempts`]: the one retry loop, which all of these use.
 //! - [`endpoint_state`], [`table`], [`doubtful`]: what is held and waited for at one endpoint.
 
 pub mod acquire;

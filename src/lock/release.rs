@@ -1,5 +1,4 @@
-//! Giving back what is held: one compare-and-delete each, or a hand-over to the next waiter of this process, and what
-//! each of the answers means.
+//! Releases a reservation: by a compare-and-delete, or by a hand-over to the next waiter of this process.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,70 +25,70 @@ use crate::protocol::command::{Comparison, HAND_OVER, RELEASE, Script, ScriptCal
 use crate::time::budget::Budget;
 use crate::time::clock::Moment;
 
-/// What became of one reservation that was to be released.
+/// The result of releasing one reservation.
 pub enum Outcome {
     /// Freed.
     Released,
-    /// It was not ours any more, and nobody has told so yet.
+    /// It was not ours any more, and nobody has told that yet.
     Lost(Loss),
-    /// Redis could not be asked, or refused; it may be released again.
+    /// Redis could not be reached, or refused. The release may be retried.
     Failed(Arc<str>, Error),
 }
 
-/// How often in a row a key goes from holder to holder inside this process before it is plainly freed, so that waiters
-/// of other processes get a turn.
-const MOST_HAND_OVERS: u32 = 10;
+/// The most consecutive in-process hand-overs of a key. Then it is deleted, so that waiters of other processes get a
+/// turn.
+const MAX_HAND_OVERS: u32 = 10;
 
-/// The waiter of this process that a key is handed to, and what it is set to for him.
-struct Heir {
+/// The waiter of this process that gets the key, and the value for it.
+struct NextHolder {
     queue: Rc<WaitQueue>,
     head: Head,
     sent: Sent,
 }
 
-/// A release fails unless it has ended before this is dropped; by a panic, too. The reservation is not renewed again then,
-/// for its caller is done with it: it lapses, unless it is released after all.
-struct Asked {
+/// Marks the release as failed when it is dropped before the release has ended, also by a panic. The reservation is not
+/// renewed any more, because its caller is done with it: it lapses, unless it is released after all.
+struct FailureGuard {
     state: Rc<EndpointState>,
     reservation: Arc<Reservation>,
 }
 
-impl Drop for Asked {
+impl Drop for FailureGuard {
     fn drop(&mut self) {
         self.reservation.release_failed();
         self.state.update(self.reservation.id, |_| {});
     }
 }
 
-/// A release that is under way: the one that may end its reservation.
+/// A release in flight. It alone may end its reservation.
 struct Release {
     state: Rc<EndpointState>,
     reservation: Arc<Reservation>,
-    heir: Option<Heir>,
+    next_holder: Option<NextHolder>,
     hand_overs: u32,
-    asked: Asked,
+    guard: FailureGuard,
 }
 
-/// A command whose reply is there, and when it was sent.
+/// A try that has a reply: the connection, when the call sent its first command, and the reply.
 type Tried = (Rc<Pipeline>, Instant, Result<Value, NoReply>);
 
-/// Releases one reservation, for the one who asked for it ([`Reservation::ask_release`]); `done` is told what became of it.
-/// One whose time ran out after a release that had failed is released like any other: its key may still be there. What
-/// goes well, as nearly all does, is dealt with right where the reply comes in; a task is made only for what takes more
-/// than one command.
+/// Releases one reservation for the call that asked for it ([`Reservation::ask_release`]), and passes the result to
+/// `done`. If its lease ended after an earlier release had failed, it is released all the same: its key may still be
+/// there. Nearly always one reply settles it, and then it is handled right where the reply is read. A task is made only
+/// for the rest.
 pub fn release(
     state: &Rc<EndpointState>,
     reservation: Arc<Reservation>,
     done: impl FnOnce(Outcome) + 'static,
 ) {
     let mut hand_overs = 0;
-    // It is planned anew: nothing is to be done with it before this has an answer.
+    // Takes it off the schedule: nothing is due while the release is pending.
     state.update(reservation.id, |held| hand_overs = held.hand_overs);
-    let heir = heir_of(state, reservation.key(), hand_overs);
-    let asked = Asked { state: Rc::clone(state), reservation: Arc::clone(&reservation) };
-    let release = Release { state: Rc::clone(state), reservation, heir, hand_overs, asked };
+    let next_holder = next_holder_for(state, reservation.key(), hand_overs);
+    let guard = FailureGuard { state: Rc::clone(state), reservation: Arc::clone(&reservation) };
+    let release = Release { state: Rc::clone(state), reservation, next_holder, hand_overs, guard };
     let Some(pipeline) = release.state.supervisor.current() else {
-        tokio::task::spawn_local(async move { done(release.go_on(None).await) });
+        tokio::task::spawn_local(async move { done(release.finish(None).await) });
         return;
     };
     let (script, call) = release.script();
@@ -99,9 +98,9 @@ pub fn release(
         match reply.as_ref().ok().and_then(comparison_of) {
             Some(Comparison::Ours) => done(release.freed(Comparison::Ours)),
             _ => {
-                tokio::task::spawn_local(
-                    async move { done(release.go_on(Some((pipeline, began, reply))).await) },
-                );
+                tokio::task::spawn_local(async move {
+                    done(release.finish(Some((pipeline, began, reply))).await);
+                });
             }
         }
     });
@@ -109,42 +108,42 @@ pub fn release(
 
 impl Release {
     /// The rest of a release that one reply did not settle.
-    async fn go_on(self, tried: Option<Tried>) -> Outcome {
+    async fn finish(self, tried: Option<Tried>) -> Outcome {
         match self.compare_and_free(tried).await {
             Ok(found) => self.freed(found),
             Err(error) => Outcome::Failed(self.reservation.key().into(), error),
         }
     }
 
-    /// Redis has answered.
+    /// Ends the reservation after redis has answered.
     fn freed(self, found: Comparison) -> Outcome {
-        let Self { state, reservation, heir, hand_overs, asked } = self;
+        let Self { state, reservation, next_holder, hand_overs, guard } = self;
         fail_point!("freed", reservation.key());
         state.take(reservation.id);
         reservation.release_ended();
-        drop(asked);
-        match (&found, heir) {
-            (Comparison::Ours, Some(heir)) => hand_over(&state, heir),
-            (_, _) => plainly_freed(&state, reservation.key(), hand_overs),
+        drop(guard);
+        match (&found, next_holder) {
+            (Comparison::Ours, Some(next_holder)) => hand_over(&state, next_holder),
+            (_, _) => freed_for_all(&state, reservation.key(), hand_overs),
         }
         match found {
             Comparison::Ours | Comparison::Freed => Outcome::Released,
-            // An earlier release of it, whose answer was lost, has done it.
+            // An earlier release, whose reply was lost, has deleted it.
             _ if reservation.is_release_unknown() => Outcome::Released,
             Comparison::Gone => Outcome::Lost(Loss { reservation, holder: None }),
             Comparison::Other(holder) => Outcome::Lost(Loss { reservation, holder }),
         }
     }
 
-    /// Deletes the key, or sets it for the heir, if it is ours. What was sent for an heir who is not to have it after all
-    /// is discarded.
+    /// Deletes the key, or sets it for the next holder, if it is ours. If the release fails, the next holder's value is
+    /// discarded.
     async fn compare_and_free(&self, tried: Option<Tried>) -> Result<Comparison, Error> {
-        // The connections on which the heir's value may have been set unseen.
+        // The connections on which the next holder's value may have been set without our knowing.
         let mut unanswered = Vec::new();
         let result = self.repeat(tried, &mut unanswered).await;
-        if let (Err(_), Some(heir)) = (&result, &self.heir) {
+        if let (Err(_), Some(next_holder)) = (&result, &self.next_holder) {
             for pipeline in unanswered {
-                undo::discard(&self.state, heir.sent.clone().unanswered_on(&pipeline));
+                undo::discard(&self.state, next_holder.sent.clone().unanswered_on(&pipeline));
             }
         }
         result
@@ -186,9 +185,9 @@ impl Release {
 
     fn script(&self) -> (&'static Script, ScriptCall<'_>) {
         let claim = &self.reservation.claim;
-        match &self.heir {
+        match &self.next_holder {
             None => (&RELEASE, ScriptCall { claim, ttl: None, next: None }),
-            Some(Heir { sent, .. }) => {
+            Some(NextHolder { sent, .. }) => {
                 let (ttl, next) = (Some(sent.settings().terms.ttl), Some(&sent.claim));
                 (&HAND_OVER, ScriptCall { claim, ttl, next })
             }
@@ -196,40 +195,40 @@ impl Release {
     }
 }
 
-/// The head of the local queue, unless it is the turn of other processes.
-fn heir_of(state: &EndpointState, key: &str, hand_overs: u32) -> Option<Heir> {
-    if hand_overs >= MOST_HAND_OVERS {
+/// The first waiter of the local queue; `None` when it is the turn of other processes.
+fn next_holder_for(state: &EndpointState, key: &str, hand_overs: u32) -> Option<NextHolder> {
+    if hand_overs >= MAX_HAND_OVERS {
         return None;
     }
     let queue = state.queues.borrow().get(key).cloned()?;
-    // One that wants replicas to have its lock takes it by itself.
+    // A waiter that wants replicas takes its lock itself.
     let head = queue.head().filter(|head| head.settings.min_replicas == 0)?;
     let sent = Sent { hand_overs: hand_overs + 1, ..Sent::now(key, Arc::clone(&head.settings)).ok()? };
-    Some(Heir { queue, head, sent })
+    Some(NextHolder { queue, head, sent })
 }
 
-fn hand_over(state: &Rc<EndpointState>, heir: Heir) {
-    let Heir { queue, head, sent } = heir;
+fn hand_over(state: &Rc<EndpointState>, next_holder: NextHolder) {
+    let NextHolder { queue, head, sent } = next_holder;
     let is_certain = Moment::now() < Lease::begin(sent.settings().terms, sent.when).certain_until();
     let waiter = is_certain.then(|| queue.leave(head.arrival)).flatten();
     match waiter {
         Some(waiter) => renew::keep(state, sent, waiter.ticket),
-        // It was cancelled meanwhile, or the answer took longer than its lease.
+        // It was cancelled meanwhile, or the reply came after the end of the lease.
         None => undo::discard(state, sent),
     }
 }
 
-/// The key is free, or somebody else's.
-fn plainly_freed(state: &EndpointState, key: &str, hand_overs: u32) {
-    // Where the server tells of it, others can be quick enough to use their turn.
+/// The key was deleted, or somebody else has it.
+fn freed_for_all(state: &EndpointState, key: &str, hand_overs: u32) {
+    // Without reports of changes, other processes are too slow to use their turn.
     let is_told = state.supervisor.current().is_some_and(|pipeline| pipeline.tells_changes.get());
-    if hand_overs >= MOST_HAND_OVERS && is_told {
+    if hand_overs >= MAX_HAND_OVERS && is_told {
         wait::give_others_a_turn(state, key);
     }
     state.changed(key);
 }
 
-/// Ends, without a word, what an environment that is gone has held: its keys lapse.
+/// Ends all reservations of an environment that has ended. Nothing is reported; their keys lapse.
 pub fn forget_environment(state: &EndpointState, environment: u64) {
     for (id, _) in state.find(|one| one.caller.environment == environment) {
         if let Some(held) = state.take(id) {

@@ -1,4 +1,4 @@
-//! The results of one release, of all its reservations, and the one answer that they make.
+//! Collects the results of one release call, and makes the one answer from them.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use crate::model::answer::{Answer, CallFailure, Loss};
 use crate::model::error::Error;
 use crate::model::reservation::Reservation;
 
-/// The results of one release, of all its reservations.
+/// The results of one release call.
 #[derive(Default)]
 pub struct Releases {
     released: usize,
@@ -19,13 +19,13 @@ pub struct Releases {
 }
 
 impl Releases {
-    /// The results of a release that is to tell losses which were found before.
+    /// Starts with losses that were found before and that this release tells.
     #[must_use]
     pub fn telling(lost: Vec<Loss>) -> Self {
         Self { lost, ..Self::default() }
     }
 
-    /// Gives a share for each of these. `done` is told when all of them are gone.
+    /// One share for each reservation. `done` is called with the results when all shares are dropped.
     pub fn shares(self, reservations: &[Arc<Reservation>], done: Done) -> impl Iterator<Item = Share> {
         let counter = Rc::new(Count { releases: RefCell::new(self), done: Cell::new(Some(done)) });
         let keys = reservations.iter().map(|reservation| Some(reservation.key().into()));
@@ -35,7 +35,7 @@ impl Releases {
     /// The answer to the call.
     ///
     /// # Errors
-    /// What was lost, and what could not be released.
+    /// The first failure, or the first loss.
     pub fn into_answer(self) -> Result<Answer, Box<CallFailure>> {
         let Self { released, lost, failed, failure } = self;
         match failure.or_else(|| lost.first().map(Loss::to_error)) {
@@ -56,10 +56,10 @@ impl Releases {
     }
 }
 
-/// Is told the results.
+/// Called with the results.
 pub type Done = Box<dyn FnOnce(Releases)>;
 
-/// Counts the results. Tells them when the last share of it is gone.
+/// Collects the results. Calls `done` when the last share is dropped.
 struct Count {
     releases: RefCell<Releases>,
     done: Cell<Option<Done>>,
@@ -73,15 +73,16 @@ impl Drop for Count {
     }
 }
 
-/// One reservation's share of a release. One that is dropped untold, by a panic say, has failed.
+/// One reservation's share of a release. If it is dropped without a result, say by a panic, the release of that
+/// reservation has failed.
 pub struct Share {
     count: Rc<Count>,
-    /// Its key; none once it is told.
+    /// The reservation's key; `None` once the result is known.
     key: Option<Arc<str>>,
 }
 
 impl Share {
-    /// What became of it.
+    /// Sets the result.
     pub fn tell(mut self, outcome: Outcome) {
         self.key = None;
         self.count.releases.borrow_mut().add(outcome);

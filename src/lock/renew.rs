@@ -1,4 +1,4 @@
-//! Keeps what was acquired: renews in batches, and tells of a loss when redis says so or when the deadline passes.
+//! Renews reservations in batches, retries failed renewals, and finds losses.
 
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use redis::Value;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::connection::pipeline::{LATE, Pipeline};
+use crate::connection::pipeline::{Pipeline, TIMER_TOLERANCE};
 use crate::connection::reply::NoReply;
 use crate::connection::send_queue::Lane;
 use crate::connection::supervisor::Patience;
@@ -19,7 +19,7 @@ use crate::lock::sent::Sent;
 use crate::lock::undo;
 use crate::model::answer::{Answer, Event, Loss, Ticket};
 use crate::model::error::Error;
-use crate::model::lease::{Asking, Lease, Step};
+use crate::model::lease::{Lease, PendingExtend, Step};
 use crate::model::reservation::{Phase, Reservation};
 use crate::model::settings::LogLevel;
 use crate::protocol::command::{Comparison, EXTEND, ScriptCall, comparison_of};
@@ -27,27 +27,24 @@ use crate::time::backoff::spread;
 use crate::time::budget::Budget;
 use crate::time::clock::Moment;
 
-/// The longest sleep while something is held: after a suspension, which stops the runtime's timers but not the lease,
-/// a loss is told this soon.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// The longest sleep while something is held. A suspension stops the runtime's timers but not the lease, so a loss is
+/// told this long after a suspension at most.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
 
-/// How long it takes to read what lies in a socket.
-const TAKING_IN: Duration = Duration::from_millis(5);
+/// How long it takes to read the replies that have arrived.
+const READ_GRACE: Duration = Duration::from_millis(5);
 
-/// How long after a refused renewal the next is sent, at most.
-const RETRY: Duration = Duration::from_millis(100);
+/// The longest pause before a failed renewal is retried, if there are few.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Renewals that redis refuses, or that a shard of a cluster is not there for, are tried this often in all.
-const MOST_TRIES_A_SECOND: u32 = 1_000;
+/// The most retries of failed renewals a second.
+const MAX_TRIES_A_SECOND: u32 = 1_000;
 
-/// Renewals that a new connection is tried with. When one of them has its answer, all others follow.
+/// How many renewals are sent first on a new connection. When one of them is answered, all others follow.
 const FIRST_TO_VALIDATE: usize = 10;
 
-/// Between two moments at which all of them are tried at once on one connection, since one had succeeded.
-const RETRY_ALL: Duration = Duration::from_secs(1);
-
-/// Starts the life of a reservation and answers the call that acquired it. Where its caller has ended meanwhile, the
-/// key is given back.
+/// Keeps a reservation from now on, and answers the call that acquired it. If the caller's environment has ended
+/// meanwhile, the key is released.
 pub fn keep(state: &Rc<EndpointState>, sent: Sent, ticket: Ticket) {
     if !ticket.caller.sink.is_open() {
         undo::discard(state, sent);
@@ -61,32 +58,32 @@ pub fn keep(state: &Rc<EndpointState>, sent: Sent, ticket: Ticket) {
     ticket.answer(Ok(Answer::Acquired(reservation)));
 }
 
-/// The heartbeat of one endpoint, for as long as its client lives. `bell` is rung when something is to be done earlier
-/// than was known. It starts over after a panic: then what was being dealt with is planned anew.
-pub async fn beat(state: Weak<EndpointState>, bell: Rc<Notify>) {
+/// The heartbeat of one endpoint; ends when the endpoint's state is dropped. `wakeup` is notified when it must wake
+/// earlier than it planned. After a panic it starts anew, and schedules everything again.
+pub async fn beat(state: Weak<EndpointState>, wakeup: Rc<Notify>) {
     if let Some(state) = state.upgrade() {
         state.plan_all();
     }
-    // Without the client in hand while it sleeps: nothing here keeps it.
+    // Does not keep the state alive while it sleeps.
     while let Some(next) = state.upgrade().map(|state| turn(&state)) {
         let Some(next) = next else {
-            bell.notified().await;
+            wakeup.notified().await;
             continue;
         };
-        let end = Instant::now() + Moment::now().until(next).min(LONGEST_SLEEP);
+        let end = Instant::now() + Moment::now().until(next).min(MAX_SLEEP);
         tokio::select! {
             () = sleep_until(end) => {}
-            () = bell.notified() => {}
+            () = wakeup.notified() => {}
         }
-        // This process was stopped. What answers came meanwhile are taken in first: one may be of a renewal, without
-        // which a lease that stands would be told lost.
-        if end.elapsed() > LATE {
-            sleep(TAKING_IN).await;
+        // This process was stopped. Read the replies that have arrived first: without the reply to a renewal, a valid
+        // lease would be told lost.
+        if end.elapsed() > TIMER_TOLERANCE {
+            sleep(READ_GRACE).await;
         }
     }
 }
 
-/// Does what is due, and says when the next is; `None` while there is nothing.
+/// Does what is due. Returns when the next is; `None` if there is nothing.
 fn turn(state: &Rc<EndpointState>) -> Option<Moment> {
     let mut renewals = Vec::new();
     for (id, step) in state.take_due(Moment::now()) {
@@ -104,36 +101,36 @@ fn turn(state: &Rc<EndpointState>) -> Option<Moment> {
     state.next_due()
 }
 
-/// After a reconnect: asks whether everything is still ours. A few first: should they be refused, as by a server that was
-/// demoted, the others are not a storm each time; their own tries are spread out until one is answered.
+/// After a reconnect: renews everything, to find out what is still ours. A few go first: if they are refused, as by a
+/// demoted server, the others do not flood it at each reconnect. Their own tries are spread out until one is answered.
 pub fn validate_all(state: &EndpointState) {
     let mut all = state.find(|one| one.reservation.phase() == Phase::Held && !one.never_renews());
     all.sort_unstable_by_key(|&(id, end)| (end, id));
     let now = Moment::now();
-    for (place, &(id, _)) in all.iter().enumerate() {
-        let place = u32::try_from(place).unwrap_or(u32::MAX);
-        let due = if (place as usize) < FIRST_TO_VALIDATE {
+    for (position, &(id, _)) in all.iter().enumerate() {
+        let position = u32::try_from(position).unwrap_or(u32::MAX);
+        let due = if (position as usize) < FIRST_TO_VALIDATE {
             now
         } else {
-            now.after(RETRY + Duration::from_secs(1) / MOST_TRIES_A_SECOND * place)
+            now.after(RETRY_PAUSE + Duration::from_secs(1) / MAX_TRIES_A_SECOND * position)
         };
         state.doubt(id);
         state.update(id, |held| held.lease.postpone(Some(due)));
     }
 }
 
-/// Extends that were sent together.
+/// Extends that are sent together.
 struct Round {
     state: Rc<EndpointState>,
     pipeline: Rc<Pipeline>,
-    /// The moment before they were sent.
+    /// The moment before they are sent.
     sent: Moment,
-    /// Each success is an event.
+    /// Whether each success is reported as an event.
     is_told: bool,
 }
 
 impl Round {
-    /// To be sent now.
+    /// A round that is sent now.
     fn begin(state: &Rc<EndpointState>, pipeline: &Rc<Pipeline>, is_told: bool) -> Rc<Self> {
         let (state, pipeline) = (Rc::clone(state), Rc::clone(pipeline));
         Rc::new(Self { state, pipeline, sent: Moment::now(), is_told })
@@ -145,11 +142,11 @@ struct Extension {
     round: Rc<Round>,
     reservation: Arc<Reservation>,
     ttl: Duration,
-    asking: Asking,
+    asking: PendingExtend,
 }
 
 impl Extension {
-    /// An extend of this reservation that is sent now.
+    /// An extend of this reservation, to be sent now.
     fn begin(round: &Rc<Round>, held: &mut Held, ttl: Duration) -> Self {
         let asking = held.lease.ask(ttl, round.sent);
         Self { round: Rc::clone(round), reservation: Arc::clone(&held.reservation), ttl, asking }
@@ -159,7 +156,7 @@ impl Extension {
         ScriptCall { claim: &self.reservation.claim, ttl: Some(self.ttl), next: None }
     }
 
-    /// Takes in the answer. `Ok(None)`: renewed; `Ok(Some)`: lost, to whom.
+    /// Handles the reply. `Ok(None)`: renewed; `Ok(Some)`: lost.
     async fn finish(
         &self,
         reply: Result<Value, NoReply>,
@@ -190,14 +187,14 @@ impl Extension {
         Ok(Some(Loss { reservation: Arc::clone(reservation), holder }))
     }
 
-    /// The server does say what is ours: a loss tells that as well as a success.
+    /// The server answers, whether by a success or by a loss: the others can be retried.
     fn answered(&self) {
         if self.round.state.trust(self.reservation.id) {
             try_the_doubtful(&self.round.state, &self.round.pipeline);
         }
     }
 
-    /// Redis has renewed it. That is nothing to one whose release was asked for meanwhile: nobody renews it again.
+    /// Redis has renewed it. Ignored if a release was asked for meanwhile: then it is not renewed again.
     fn renewed(&self) {
         fail_point!("renewed", self.reservation.key());
         let Round { state, sent, is_told, .. } = &*self.round;
@@ -206,7 +203,7 @@ impl Extension {
                 return;
             }
             held.has_complained = false;
-            // A heartbeat goes by the ttl that was agreed on when it was sent; only a caller changes it.
+            // A heartbeat's renewal has the ttl from when it was sent. Only a caller's renewal changes the ttl.
             if !is_told {
                 held.lease.agree(self.ttl, *sent);
             }
@@ -221,7 +218,7 @@ impl Extension {
         self.answered();
     }
 
-    /// The answer to a renewal that nobody asked for.
+    /// Handles the reply to the heartbeat's renewal.
     async fn settle(self, reply: Result<Value, NoReply>) {
         let (id, state) = (self.reservation.id, &self.round.state);
         match self.finish(reply, self.reservation.settings().command_timeout).await {
@@ -236,7 +233,7 @@ impl Extension {
 }
 
 impl Drop for Extension {
-    /// One that a panic has ended has failed like any other: it is tried again.
+    /// A renewal that panicked has failed like any other: it is retried.
     fn drop(&mut self) {
         if std::thread::panicking() {
             let (state, id) = (Rc::clone(&self.round.state), self.reservation.id);
@@ -246,10 +243,10 @@ impl Drop for Extension {
     }
 }
 
-/// Sends the renewals that are due, in one turn and so in one pipeline.
+/// Sends the renewals that are due, all in one turn and so in one pipeline.
 fn renew(state: &Rc<EndpointState>, ids: &[u64]) {
     let Some(pipeline) = state.supervisor.current() else {
-        // When the connection is up again, all are validated.
+        // Everything is renewed when the connection is up again.
         for &id in ids {
             let error = state.supervisor.failure().unwrap_or_else(|| Error::Connection {
                 endpoint: Arc::clone(&state.supervisor.endpoint),
@@ -263,7 +260,7 @@ fn renew(state: &Rc<EndpointState>, ids: &[u64]) {
     let round = Round::begin(state, &pipeline, true);
     for &id in ids {
         state.update(id, |held| {
-            // A release may have been asked for in this very moment.
+            // A release may have been asked for just now.
             if held.reservation.phase() != Phase::Held {
                 return;
             }
@@ -278,14 +275,14 @@ fn renew(state: &Rc<EndpointState>, ids: &[u64]) {
                     tokio::task::spawn_local(extension.settle(reply));
                 }
             });
-            // Nothing more is due before the answer is in, or the lease is over.
+            // Nothing more is due until the reply comes or the lease ends.
             held.lease.postpone(None);
         });
     }
 }
 
-/// A renewal failed without redis having said that the key is lost. It is tried again, until the deadline: after a
-/// while, or when the connection is back.
+/// A renewal has failed, but redis has not said that the key is lost. Retries it until the deadline: after a pause, or
+/// when the connection is up again.
 fn failed(state: &EndpointState, id: u64, error: Error) {
     let is_up = state.supervisor.current().is_some();
     let mut is_held = false;
@@ -307,44 +304,53 @@ fn failed(state: &EndpointState, id: u64, error: Error) {
     }
 }
 
-/// How long after a refused renewal of a lease of this ttl the next is sent: soon, unless there are so many that their tries
-/// would be a burden. Some of them are always soon: when one is answered, all others follow.
+/// The pause before a failed renewal of a lease with this ttl is retried: short, unless there are so many that their
+/// retries would flood the server. Some of them are always soon; when one is answered, all others follow.
 fn next_try(state: &EndpointState, ttl: Duration) -> Duration {
-    spread(RETRY, state.doubtful().count_for(ttl), MOST_TRIES_A_SECOND)
+    spread(RETRY_PAUSE, state.doubtful().count_for(ttl), MAX_TRIES_A_SECOND)
 }
 
-/// What renewals were refused for has passed, or a new connection is good: all that wait for their next try have it now.
-fn try_the_doubtful(state: &EndpointState, pipeline: &Pipeline) {
-    let doubtful: Vec<u64> = state.doubtful().ids().collect();
-    let recently = pipeline.retried.get().is_some_and(|when| when.elapsed() < RETRY_ALL);
-    if doubtful.is_empty() || recently {
+/// Retries all failed renewals soon, because their cause may be over.
+pub fn try_soon(state: &Rc<EndpointState>) {
+    if let Some(pipeline) = state.supervisor.current() {
+        try_the_doubtful(state, &pipeline);
+    }
+}
+
+/// Retries all failed renewals now, because the server answers again; once a second at most for each connection.
+fn try_the_doubtful(state: &Rc<EndpointState>, pipeline: &Pipeline) {
+    if state.doubtful().is_empty() {
         return;
     }
-    pipeline.retried.set(Some(Instant::now()));
-    for id in doubtful {
-        state.update(id, |held| {
-            // One that is under way already is not sent twice.
-            if !held.lease.is_postponed() {
-                held.lease.postpone(Some(Moment::ZERO));
-            }
-        });
-    }
+    let state = Rc::downgrade(state);
+    pipeline.retries.occasion(move || {
+        let Some(state) = state.upgrade() else { return };
+        let doubtful: Vec<u64> = state.doubtful().ids().collect();
+        for id in doubtful {
+            state.update(id, |held| {
+                // One that is in flight is not sent twice.
+                if !held.lease.is_postponed() {
+                    held.lease.postpone(Some(Moment::ZERO));
+                }
+            });
+        }
+    });
 }
 
-/// What became of a renewal that a caller asked for.
+/// The result of a renewal that a caller asked for.
 pub enum Renewal {
     /// Redis has renewed it.
     Renewed,
-    /// Its release was asked for before that could be done, or another has told that it is lost.
+    /// A release was asked for first, or another call has told that it is lost.
     NotHeld,
-    /// It was found lost, and nobody was told yet.
+    /// It is lost, and this renewal tells so.
     Lost(Loss),
 }
 
-/// Renews one reservation now, for a caller who waits for the answer.
+/// Renews one reservation now, for a call that waits for the reply.
 ///
 /// # Errors
-/// Why redis could not be asked.
+/// Why redis could not be reached.
 pub async fn renew_now(state: &Rc<EndpointState>, id: u64, ttl: Duration) -> Result<Renewal, Error> {
     let mut reservation = None;
     state.update(id, |held| {
@@ -357,7 +363,7 @@ pub async fn renew_now(state: &Rc<EndpointState>, id: u64, ttl: Duration) -> Res
     let mut attempts = Attempts::new(state, settings, Budget::new(settings.command_timeout));
     loop {
         let pipeline = attempts.connection(Patience::Call).await?;
-        // Whoever asks for the release is done with it, however many tries of this there were to be.
+        // The caller that asked for the release is done with the lock, so stop retrying.
         if reservation.phase() != Phase::Held {
             return Ok(Renewal::NotHeld);
         }

@@ -1,4 +1,4 @@
-//! Locks that replicas must have before they count: how many have one is asked right behind it, one lock at a time.
+//! Locks that replicas must have before they count: sends WAIT right behind the SET, for one lock at a time.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::model::error::Error;
 use crate::model::settings::Settings;
 use crate::protocol::command;
 
-/// The longest that a server is asked to wait for its replicas: until then it answers nothing else that we ask.
-const LONGEST: Duration = Duration::from_millis(500);
+/// The longest WAIT. While it runs, redis answers nothing else on this connection.
+const MAX_WAIT: Duration = Duration::from_millis(500);
 
-/// Redis looks ten times a second whether such a wait is over.
-const LATE: Duration = Duration::from_millis(110);
+/// Redis checks ten times a second whether a WAIT is over.
+const WAIT_GRANULARITY: Duration = Duration::from_millis(110);
 
-/// The turn to ask, once it has come; `None` if it has not within `limit`. Redis holds up everything on a connection while
-/// it waits for replicas, so a renewal must not find more than one such wait before it.
+/// Waits for the turn to send WAIT; `None` if it has not come within `limit`. Redis holds up everything on a connection
+/// during WAIT, so at most one may be in front of a renewal.
 pub async fn take_turn(state: &EndpointState, limit: Option<Duration>) -> Option<MutexGuard<'_, ()>> {
     match limit {
         Some(limit) => timeout(limit, state.replication.lock()).await.ok(),
@@ -30,25 +30,28 @@ pub async fn take_turn(state: &EndpointState, limit: Option<Duration>) -> Option
     }
 }
 
-/// The question how many replicas have what was just set, sent right behind it.
+/// A WAIT that was sent right behind a SET.
 pub struct Replication {
-    asked: Pending,
+    reply: Pending,
     limit: Duration,
 }
 
 impl Replication {
-    /// The answers must be back within `remaining`.
+    /// Sends it. The reply comes within `remaining`.
     #[must_use]
     pub fn start(pipeline: &Rc<Pipeline>, settings: &Settings, remaining: Duration) -> Self {
-        let limit = (remaining.saturating_sub(LATE) / 2).min(LONGEST);
+        let limit = (remaining.saturating_sub(WAIT_GRANULARITY) / 2).min(MAX_WAIT);
         let command = command::replicated(settings.min_replicas, limit);
-        Self { asked: pipeline.send(Lane::Joined, command, settings.command_timeout), limit }
+        Self { reply: pipeline.send(Lane::Joined, command, settings.command_timeout), limit }
     }
 
+    /// Waits for the reply.
+    ///
     /// # Errors
+    /// Too few replicas have the key, or the reply does not say how many.
     /// That too few have it, or why that is not known.
     pub async fn end(self, settings: &Settings, key: &str) -> Result<(), Error> {
-        let reached = match self.asked.reply().await {
+        let reached = match self.reply.reply().await {
             Ok(reply) => command::number_of(&reply).unwrap_or_default(),
             Err(no_reply) => return Err(no_reply.to_error(settings, "WAIT", key)),
         };

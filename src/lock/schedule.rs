@@ -1,63 +1,63 @@
-//! The schedule of the heartbeats: which reservation needs attention next. Time is passed in; nothing sleeps here.
+//! The heartbeat's schedule: which reservation needs attention next. Time is passed in; nothing sleeps here.
 
 use std::collections::VecDeque;
 
 use crate::time::clock::Moment;
 
-/// Entries in a run: so few that one is put into their middle in no time.
-const LONGEST_RUN: usize = 256;
+/// The most entries in a run. So few that inserting in the middle costs next to nothing.
+const MAX_RUN: usize = 256;
 
-/// A reservation, and before it the moment, by which entries are ordered.
+/// When a reservation needs attention, and its id. Ordered by time.
 type Entry = (Moment, u64);
 
-/// Reservations by the moment at which they need attention. One entry each.
+/// Reservations by the moment at which they need attention. Each has one entry.
 ///
-/// An ordered list and not a wheel of slots: exact to the nanosecond, an entry is moved in 0.1 µs among 100,000
-/// (`cargo bench`), and there is no tick to choose. It is cut into runs; most entries come at the end, where the nodes of
-/// a B-tree would stay half empty.
+/// An ordered list and not a timer wheel: it is exact to the nanosecond, has no tick to choose, and moves an entry in
+/// 0.1 µs among 100,000 (`cargo bench`). The list is cut into runs. Most entries are added at the end, where the nodes
+/// of a B-tree would stay half empty.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    /// None is empty. All entries of one are before those of the next.
+    /// No run is empty. All entries of one are before those of the next.
     runs: VecDeque<Vec<Entry>>,
 }
 
 impl Schedule {
-    /// Adds a reservation. True if it is now the first, so that whoever sleeps must sleep shorter.
+    /// Adds a reservation. True if it is now the first: then the heartbeat must wake earlier.
     pub fn insert(&mut self, when: Moment, id: u64) -> bool {
         let entry = (when, id);
         if self.runs.is_empty() {
             self.runs.push_back(Vec::new());
         }
         let mut run = self.run_of(entry);
-        let mut place = self.runs[run].partition_point(|other| *other < entry);
-        if self.runs[run].len() == LONGEST_RUN {
-            let middle = if place == LONGEST_RUN { LONGEST_RUN } else { LONGEST_RUN / 2 };
+        let mut position = self.runs[run].partition_point(|other| *other < entry);
+        if self.runs[run].len() == MAX_RUN {
+            let middle = if position == MAX_RUN { MAX_RUN } else { MAX_RUN / 2 };
             let rest = self.runs[run].split_off(middle);
             self.runs.insert(run + 1, rest);
-            if place >= middle {
-                (run, place) = (run + 1, place - middle);
+            if position >= middle {
+                (run, position) = (run + 1, position - middle);
             }
         }
-        self.runs[run].insert(place, entry);
-        (run, place) == (0, 0)
+        self.runs[run].insert(position, entry);
+        (run, position) == (0, 0)
     }
 
-    /// Takes a reservation out that was inserted for `when`.
+    /// Removes a reservation that was inserted for `when`.
     pub fn remove(&mut self, when: Moment, id: u64) {
         let index = self.run_of((when, id));
         let Some(run) = self.runs.get_mut(index) else { return };
-        if let Ok(place) = run.binary_search(&(when, id)) {
-            run.remove(place);
+        if let Ok(position) = run.binary_search(&(when, id)) {
+            run.remove(position);
         }
         if run.is_empty() {
             self.runs.remove(index);
         } else if run.len() < run.capacity() / 4 {
-            // Those that stay do not keep the room of all that have left.
+            // Free the memory of the entries that have left.
             run.shrink_to(run.capacity() / 2);
         }
     }
 
-    /// Takes out all that are due at `now`, earliest first.
+    /// Removes all that are due at `now`, and returns them, earliest first.
     pub fn take_due(&mut self, now: Moment) -> Vec<u64> {
         let mut due = Vec::new();
         while let Some(run) = self.runs.front_mut() {
@@ -71,14 +71,14 @@ impl Schedule {
         due
     }
 
-    /// When the first is due.
+    /// When the first entry is due.
     #[must_use]
     pub fn next(&self) -> Option<Moment> {
         let (when, _) = self.runs.front()?.first()?;
         Some(*when)
     }
 
-    /// The run that an entry is in, or belongs into: the last that begins before it.
+    /// The index of the run that has this entry, or that it belongs into: the last run that begins at or before it.
     fn run_of(&self, entry: Entry) -> usize {
         self.runs.partition_point(|run| run.first() <= Some(&entry)).saturating_sub(1)
     }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_never_comes_out() {
+    fn a_removed_entry_never_comes_out() {
         let mut schedule = Schedule::default();
         schedule.insert(at(10), 1);
         schedule.insert(at(10), 2);
@@ -116,9 +116,9 @@ mod tests {
     }
 
     #[test]
-    fn many_in_any_order_come_out_in_theirs() {
+    fn entries_added_in_any_order_come_out_in_order() {
         let mut schedule = Schedule::default();
-        // Each number below 10,007, which is a prime, once.
+        // Each number below 10,007, a prime, once.
         let shuffled = (1..10_007).map(|step| step * 4_321 % 10_007);
         let mut first = u64::MAX;
         for number in shuffled.clone() {

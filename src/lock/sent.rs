@@ -1,7 +1,7 @@
-//! A value whose SET was sent, and whether that can still run.
+//! A value whose SET was sent, and whether the SET may still run.
 //!
-//! A SET can reach redis after everything that is sent later on another connection: it sits in the old socket until redis
-//! reads it. So the old connection is killed first (`CLIENT KILL`), and only then is the key looked at.
+//! A SET can reach redis after commands that were sent later on another connection: until redis reads it, it is in the
+//! old connection's socket. So the old connection is killed first (`CLIENT KILL`), and only then is the key read.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::model::settings::Settings;
 use crate::protocol::command::{self, Identity};
 use crate::time::clock::Moment;
 
-/// The connection that a command was sent on, for after it broke.
+/// The connection that a command was sent on. Used after that connection broke.
 #[derive(Clone, Debug)]
 pub struct Origin {
     generation: u64,
@@ -36,41 +36,41 @@ impl Origin {
 pub struct Sent {
     /// The key, and the value with its token.
     pub claim: Claim,
-    /// The moment before.
+    /// The moment before it was sent.
     pub when: Moment,
-    /// How often in a row the key had gone from holder to holder inside this process when this was sent.
+    /// Consecutive in-process hand-overs before this one.
     pub hand_overs: u32,
-    /// The connection whose reply is missing; `None` where redis did answer.
+    /// The connection whose reply is missing; `None` if redis has answered.
     pub origin: Option<Origin>,
 }
 
-/// The smallest limit of a command's word that a server can be set to (`proto-max-bulk-len`): what is longer may be what
-/// the connection broke of.
-const SURELY_TAKEN: usize = 1 << 20;
+/// The smallest limit on the length of an argument that redis can be configured with (`proto-max-bulk-len`). A longer
+/// argument may be what broke the connection.
+const SMALLEST_BULK_LIMIT: usize = 1 << 20;
 
 impl Sent {
-    /// A new value for a key, that is sent now.
+    /// A new value for a key. The SET must be sent now.
     ///
     /// # Errors
-    /// Where the operating system has no random numbers to give.
+    /// If the operating system gives no random numbers.
     pub fn now(key: impl Into<Box<str>>, settings: Arc<Settings>) -> Result<Self, Error> {
         let claim = Claim::new(key, settings)?;
         Ok(Self { claim, when: Moment::now(), hand_overs: 0, origin: None })
     }
 
-    /// The same value, whose reply is missing on `live`.
+    /// The same value, with its reply missing on `pipeline`.
     #[must_use]
     pub fn unanswered_on(self, pipeline: &Pipeline) -> Self {
         Self { origin: Some(Origin::of(pipeline)), ..self }
     }
 
-    /// The same value, of which redis has said that it is there.
+    /// The same value, after redis has confirmed that the key holds it.
     #[must_use]
     pub fn answered(self) -> Self {
         Self { origin: None, ..self }
     }
 
-    /// With what it was sent.
+    /// The settings of its claim.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.claim.settings
@@ -82,22 +82,22 @@ impl Sent {
         command::take(self.claim.key(), &self.claim.value(), self.settings().terms.ttl)
     }
 
-    /// False where a connection breaks at whatever names it: a server that is set to take no such words hangs up, and
-    /// does so again when it is asked what became of it. It is left to its ttl then.
+    /// False if naming the value may break a connection: a server that is configured to refuse arguments of that length
+    /// hangs up, and would do so again. Such a value is left to its ttl.
     #[must_use]
     pub fn can_be_asked_about(&self) -> bool {
-        self.claim.key().len().max(self.settings().owner.len()) < SURELY_TAKEN
+        self.claim.key().len().max(self.settings().owner.len()) < SMALLEST_BULK_LIMIT
     }
 
-    /// True once nothing that was sent on its connection can run after what is sent now on `live`. Asked once for each
-    /// connection that broke, however many values were sent on it.
+    /// True if no command of the old connection can run after what is sent now on `pipeline`. The server is asked once
+    /// for each broken connection, however many values were sent on it.
     pub async fn has_run_or_never_will(&self, pipeline: &Rc<Pipeline>) -> bool {
         let Some(origin) = &self.origin else { return true };
-        // Which of a cluster's connections it was, and what became of that, only its engine knows.
+        // Only the engine knows which of a cluster's connections it was, and whether that has ended.
         if !pipeline.keeps_order() {
             return false;
         }
-        // The same connection answers in order.
+        // One connection runs its commands in order.
         if origin.generation == pipeline.generation {
             return true;
         }
@@ -107,10 +107,10 @@ impl Sent {
     }
 }
 
-/// Ends a connection from the server's side, if that has not happened by itself.
+/// Closes a connection on the server's side, if it is still open there.
 async fn close(pipeline: &Rc<Pipeline>, origin: &Origin, settings: &Settings) -> bool {
     match (&origin.identity, &pipeline.identity) {
-        // Numbers only grow while a server lives, so it was started again, and what its sockets held is gone with it.
+        // Numbers only grow while a server runs, so it has restarted, and its old sockets are gone.
         (Some(old), Some(new)) if new.number <= old.number => true,
         // Whether there was such a connection does not matter: now there is none.
         (Some(old), _) => pipeline.ask(command::kill(old), settings.command_timeout).await.is_ok(),

@@ -1,66 +1,66 @@
-//! A table of what is held, by numbers that lead straight to their places: looked into several times an operation, it
-//! hashes nothing.
+//! A table of reservations by id. The id contains the index, so the several look-ups of each operation hash nothing.
 
 use slab::Slab;
 
-/// What has a number of its own.
+/// Something that knows its own number in a [`Table`].
 pub trait Numbered {
     /// The number that [`Table::insert`] gave it.
     fn number(&self) -> u64;
 }
 
-/// The table. A number is a place in the lower half, and in the upper one what tells apart those who have had it.
+/// The table. The lower half of a number is an index; the upper half distinguishes the entries that have had this
+/// index.
 #[derive(Debug)]
 pub struct Table<T> {
-    places: Slab<T>,
+    entries: Slab<T>,
     inserted: u64,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { places: Slab::new(), inserted: 0 }
+        Self { entries: Slab::new(), inserted: 0 }
     }
 }
 
 impl<T: Numbered> Table<T> {
-    /// Puts in what is made with the number that it gets. A number comes back after 2^32 others at the earliest.
+    /// Inserts what `make` returns for its number. A number is reused after 2^32 insertions at the earliest.
     pub fn insert(&mut self, make: impl FnOnce(u64) -> T) -> &mut T {
         self.inserted += 1;
-        let vacant = self.places.vacant_entry();
+        let vacant = self.entries.vacant_entry();
         let number = (self.inserted << 32) | vacant.key() as u64;
         vacant.insert(make(number))
     }
 
-    /// What has this number.
+    /// The entry of a number.
     pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        self.places.get_mut(place_of(number)).filter(|there| there.number() == number)
+        self.entries.get_mut(index_of(number)).filter(|entry| entry.number() == number)
     }
 
-    /// Takes it out.
+    /// Removes an entry.
     pub fn remove(&mut self, number: u64) -> Option<T> {
         self.get_mut(number)?;
-        let taken = self.places.try_remove(place_of(number));
-        if self.places.is_empty() {
-            // Whatever many there were, there is no need for their places.
-            self.places = Slab::new();
+        let taken = self.entries.try_remove(index_of(number));
+        if self.entries.is_empty() {
+            // Free the memory: there may have been very many.
+            self.entries = Slab::new();
         }
         taken
     }
 
-    /// True if there is nothing.
+    /// True if the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.entries.is_empty()
     }
 
-    /// All of it.
+    /// All entries.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.places.iter().map(|(_, there)| there)
+        self.entries.iter().map(|(_, entry)| entry)
     }
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the lower half of it is the place")]
-fn place_of(number: u64) -> usize {
+fn index_of(number: u64) -> usize {
     number as u32 as usize
 }
 
@@ -75,14 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn a_number_stands_for_one_thing_and_for_nothing_after_it() {
+    fn a_number_is_not_reused_for_another_entry() {
         let mut held = Table::default();
         assert!(held.is_empty());
         let numbers = [0; 3].map(|_| *held.insert(|number| number));
         assert_eq!(held.remove(numbers[1]), Some(numbers[1]));
         assert_eq!(held.remove(numbers[1]), None);
         let other = *held.insert(|number| number);
-        assert_eq!(place_of(other), place_of(numbers[1]), "there is room again");
+        assert_eq!(index_of(other), index_of(numbers[1]), "there is room again");
         assert!(held.get_mut(numbers[1]).is_none());
         assert_eq!(held.get_mut(other).copied(), Some(other));
         assert_eq!(held.iter().count(), 3);

@@ -1,9 +1,9 @@
-//! Deletes keys that hold a value of ours which nobody holds: a SET whose answer was lost or came too late, a lease that
-//! was told lost. Nobody waits for it.
+//! Deletes keys that hold a value of ours which nobody holds any more: its SET's reply was lost or came too late, or
+//! its lease was lost. No call waits for it.
 //!
-//! One queue for each endpoint, worked off in batches: what cannot succeed (the server is gone, was demoted, is slow,
-//! refuses) is tried seldom, never faster than [`MOST_A_SECOND`], and given up when the value's own ttl is over, since it
-//! is gone by itself then.
+//! One queue for each endpoint, worked off in batches. Failures (the server is gone, demoted, slow, or refuses) are
+//! retried with backoff, at no more than [`MAX_COMMANDS_A_SECOND`]. A value whose ttl is over has expired by itself and is
+//! dropped.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -24,48 +24,49 @@ use crate::protocol::command::{Comparison, RELEASE, ScriptCall};
 use crate::time::backoff::{Backoff, jittered};
 use crate::time::clock::Moment;
 
-/// Commands of an endpoint's undo.
-const MOST_A_SECOND: u32 = 1_000;
+/// The most commands a second of one endpoint's undo.
+const MAX_COMMANDS_A_SECOND: u32 = 1_000;
 
-/// Values of one batch. The first of a server, and the first after a failure, is much smaller.
-const LARGEST_BATCH: usize = 100;
+/// The most values in one batch. The first batch at a server, and the first after a failure, is [`FIRST_BATCH`].
+const MAX_BATCH: usize = 100;
 const FIRST_BATCH: usize = 10;
 
-/// Between two looks at a key that may still be set by a connection which could not be closed.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How long after a key was deleted it is deleted again, if an old connection that could not be closed may still set
+/// it.
+const DELETE_AGAIN: Duration = Duration::from_millis(250);
 
-/// A value that is to go.
+/// A value to delete.
 struct Item {
     sent: Sent,
-    /// When its ttl is over.
+    /// When its key has expired at the latest.
     end: Moment,
     not_before: Instant,
 }
 
-/// The values that are to go.
+/// The values to delete, of one endpoint.
 #[derive(Default)]
 pub struct Undo {
     items: RefCell<VecDeque<Item>>,
-    bell: Rc<Notify>,
+    wakeup: Rc<Notify>,
 }
 
 impl Undo {
-    /// True while there is something to be undone.
+    /// True while there are values to delete.
     #[must_use]
     pub fn is_needed(&self) -> bool {
         !self.items.borrow().is_empty()
     }
 
-    /// How long a connection that is made for this alone may take to be made.
+    /// The connect timeout for a connection that only the undo needs.
     #[must_use]
     pub fn connect_timeout(&self) -> Option<Duration> {
         self.items.borrow().front().map(|item| item.sent.settings().connect_timeout)
     }
 
-    /// Rung when there is something to be undone, or nobody left for whom.
+    /// Notified when there is something to do, and when the endpoint's state is dropped.
     #[must_use]
-    pub fn bell(&self) -> Rc<Notify> {
-        Rc::clone(&self.bell)
+    pub fn wakeup(&self) -> Rc<Notify> {
+        Rc::clone(&self.wakeup)
     }
 
     fn put(&self, sent: Sent, end: Moment) {
@@ -76,10 +77,10 @@ impl Undo {
 
     fn put_back(&self, item: Item) {
         self.items.borrow_mut().push_back(item);
-        self.bell.notify_one();
+        self.wakeup.notify_one();
     }
 
-    /// Forgets what has lapsed. When the last of the rest does.
+    /// Drops values that have expired. Returns when the last of the others does.
     fn drop_lapsed(&self) -> Option<Moment> {
         let now = Moment::now();
         let mut items = self.items.borrow_mut();
@@ -90,12 +91,12 @@ impl Undo {
         items.iter().map(|item| item.end).max()
     }
 
-    /// Forgets all of it: it is left to its ttl.
+    /// Drops all values: their keys expire by themselves.
     fn give_up(&self) {
         self.items.take();
     }
 
-    /// Takes out some that are due; where none are, when the first of them is.
+    /// Takes out at most `most` values that are due; if none is, the error is when the next one will be.
     fn take_due(&self, most: usize) -> Result<Vec<Item>, Instant> {
         let mut items = self.items.borrow_mut();
         let now = Instant::now();
@@ -114,68 +115,68 @@ impl Undo {
     }
 }
 
-/// Sees to it that the key does not keep this value, whose SET may have run until now.
+/// Deletes this value from its key. Its SET may have run until now.
 pub fn discard(state: &EndpointState, sent: Sent) {
     let end = Moment::now().after(sent.settings().terms.ttl);
     state.undo.put(sent, end);
 }
 
-/// The same for the value of a lease that is over, whose key lapses at `end`. It is tried once at least, if redis can be
-/// reached in the time that a command may take: for as long, what has given it time may have been on its way.
+/// The same for a lease that is over, whose key expires at `end`. It is kept for one more command limit, so that it is
+/// tried at least once if redis can be reached, and because an extend may have been in flight.
 pub fn discard_lost(state: &EndpointState, sent: Sent, end: Moment) {
     let end = end.max(Moment::now()).after(sent.settings().command_timeout);
     state.undo.put(sent, end);
 }
 
-/// Works the queue off, for as long as its client lives.
-pub async fn serve(state: Weak<EndpointState>, bell: Rc<Notify>) {
-    let mut pace = Pace::default();
+/// Works the queue off until the endpoint's state is dropped.
+pub async fn serve(state: Weak<EndpointState>, wakeup: Rc<Notify>) {
+    let mut throttle = Throttle::default();
     loop {
-        let Some(in_hand) = state.upgrade() else { return };
-        if in_hand.undo.is_needed() {
-            work(&in_hand, &mut pace).await;
+        let Some(strong) = state.upgrade() else { return };
+        if strong.undo.is_needed() {
+            work(&strong, &mut throttle).await;
             continue;
         }
-        // Without the client in hand: nothing here keeps it.
-        drop(in_hand);
-        bell.notified().await;
+        // Does not keep the state alive while it sleeps.
+        drop(strong);
+        wakeup.notified().await;
     }
 }
 
-/// How much is tried at once, and how soon after a failure.
-struct Pace {
+/// The size of the next batch, and the backoff.
+struct Throttle {
     size: usize,
     backoff: Backoff,
 }
 
-impl Default for Pace {
+impl Default for Throttle {
     fn default() -> Self {
         Self { size: FIRST_BATCH, backoff: Backoff::default() }
     }
 }
 
-impl Pace {
+impl Throttle {
     fn succeeded(&mut self) {
-        self.size = (self.size * 2).min(LARGEST_BATCH);
+        self.size = (self.size * 2).min(MAX_BATCH);
         self.backoff.reset();
     }
 
-    /// The pause after a failure.
+    /// Returns the pause after a failure.
     fn failed(&mut self) -> Duration {
         self.size = FIRST_BATCH;
         self.backoff.next_delay()
     }
 }
 
-/// One batch, with the pause after it.
-async fn work(state: &Rc<EndpointState>, pace: &mut Pace) {
+/// Sends one batch, then pauses.
+async fn work(state: &Rc<EndpointState>, throttle: &mut Throttle) {
     let Some(end) = state.undo.drop_lapsed() else { return };
     let connect_timeout = state.undo.connect_timeout().unwrap_or_default();
     let connecting = state.supervisor.pipeline(Patience::Outage, connect_timeout);
     let Ok(connected) = timeout(Moment::now().until(end), connecting).await else { return };
-    // These credentials are let in no more: trying on would be a refused login each time.
+    // Redis refuses these credentials. Each retry would be one more refused login.
     let Ok(pipeline) = connected else { return state.undo.give_up() };
-    let batch = match state.undo.take_due(pace.size) {
+    let batch = match state.undo.take_due(throttle.size) {
         Ok(batch) => batch,
         Err(next) => return sleep_until(next).await,
     };
@@ -191,13 +192,13 @@ async fn work(state: &Rc<EndpointState>, pace: &mut Pace) {
                     state.changed(item.sent.claim.key());
                 }
                 if !is_certain {
-                    state.undo.put_back(Item { not_before: Instant::now() + jittered(LOOK_AGAIN), ..item });
+                    state.undo.put_back(Item { not_before: Instant::now() + jittered(DELETE_AGAIN), ..item });
                 }
             }
             Err(no_reply) => {
                 let error = no_reply.to_error(item.sent.settings(), RELEASE.name, item.sent.claim.key());
                 state.supervisor.leave_if_useless(&pipeline, &error);
-                // What is refused for good is left to its ttl.
+                // After a final refusal the key is left to its ttl.
                 if !matches!(error.class(), Class::Denied | Class::Final) {
                     has_failed = true;
                     state.undo.put_back(item);
@@ -205,34 +206,34 @@ async fn work(state: &Rc<EndpointState>, pace: &mut Pace) {
             }
         }
     }
-    let failed = if has_failed { pace.failed() } else { Duration::ZERO };
+    let failed = if has_failed { throttle.failed() } else { Duration::ZERO };
     if !has_failed {
-        pace.succeeded();
+        throttle.succeeded();
     }
-    sleep_until(began + (Duration::from_secs(1) / MOST_A_SECOND * commands).max(failed)).await;
+    sleep_until(began + (Duration::from_secs(1) / MAX_COMMANDS_A_SECOND * commands).max(failed)).await;
 }
 
-/// What became of one.
+/// The result for one value.
 struct Found {
     now: Comparison,
     was_resent: bool,
-    /// It cannot be set any more.
+    /// Its SET cannot run any more.
     is_certain: bool,
 }
 
-/// Tries all of them in one pipeline. Not urgent: none must overtake the SET that it undoes.
+/// Sends all in one pipeline. In the regular lane, because no undo may overtake its SET.
 async fn try_all(pipeline: &Rc<Pipeline>, batch: Vec<Item>) -> Vec<(Item, Result<Found, NoReply>)> {
-    let mut under_way = Vec::with_capacity(batch.len());
+    let mut in_flight = Vec::with_capacity(batch.len());
     for item in batch {
         fail_point!("undo", item.sent.claim.key());
         let is_certain = item.sent.has_run_or_never_will(pipeline).await;
         let call = ScriptCall { claim: &item.sent.claim, ttl: None, next: None };
         let limit = item.sent.settings().command_timeout;
         let reply = pipeline.send(Lane::Regular, RELEASE.by_hash(&call), limit);
-        under_way.push((item, is_certain, reply));
+        in_flight.push((item, is_certain, reply));
     }
-    let mut results = Vec::with_capacity(under_way.len());
-    for (item, is_certain, reply) in under_way {
+    let mut results = Vec::with_capacity(in_flight.len());
+    for (item, is_certain, reply) in in_flight {
         let reply = reply.reply().await;
         let was_resent = crate::connection::reply::is_unknown_script(&reply);
         let call = ScriptCall { claim: &item.sent.claim, ttl: None, next: None };

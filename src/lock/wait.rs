@@ -1,7 +1,7 @@
-//! Serves the waiters of one key. The head of the local queue asks redis; the others wait for their turn.
+//! Serves the waiters of one key. Only the first of the local queue asks redis; the others wait for their turn.
 //!
-//! What wakes the head: the server's word that the key has changed, the end of the ttl that it saw, a release inside
-//! this process, and behind all of it a poll each second.
+//! The first one tries again when the server reports a change of the key, when the ttl that it read ends, when the key
+//! is released in this process, and otherwise once a second.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -10,42 +10,42 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::lock::acquire::{Attempt, Purpose, Sight, acquire};
+use crate::lock::acquire::{Attempt, KeyState, Purpose, acquire};
 use crate::lock::endpoint_state::EndpointState;
 use crate::lock::renew;
 use crate::lock::undo;
-use crate::lock::wait_queue::{Alarm, Head, WaitQueue, Waiter};
+use crate::lock::wait_queue::{Head, TimeoutTask, WaitQueue, Waiter};
 use crate::model::answer::{Event, Ticket};
 use crate::model::error::Error;
 use crate::model::refusal::Class;
 use crate::model::settings::Settings;
 
-/// Between two polls of a waiter that nothing wakes: as 0.4.0, but jittered.
-const POLL: Duration = Duration::from_secs(1);
+/// Poll interval of a waiter that nothing else wakes: as in 0.4.0, but jittered.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Polls of one connection while the server tells of changes: the polls of 100,000 waiters are only the safety net.
-/// With what is not a poll they stay below 1,000.
-const MOST_POLLS_A_SECOND: u32 = 900;
+/// The most polls of one connection while the server reports changes. The polls of 100,000 waiters are only the safety
+/// net then. With other commands they stay below 1,000.
+const MAX_POLLS_A_SECOND: u32 = 900;
 
-/// Looks at a key that follow one another this closely and find it held are spaced out.
-const CLOSE: Duration = Duration::from_millis(20);
+/// Looks that find the key held are spaced out if they follow one another within this time.
+const CLOSE_TOGETHER: Duration = Duration::from_millis(20);
 
-/// The longest that a look is held back while the key does change.
-const LONGEST_PAUSE: Duration = Duration::from_millis(4);
+/// The longest pause before a look while the key keeps changing.
+const MAX_BUSY_PAUSE: Duration = Duration::from_millis(4);
 
-/// How long this process leaves a key alone when it is the turn of others: longer than they hold back a look.
+/// How long this process leaves a key to waiters of other processes: longer than their pause before a look.
 const TURN_OF_OTHERS: Duration = Duration::from_millis(6);
 
-/// A look in vain is held back this long at least, once enough have been.
-const SHORTEST_IN_VAIN: Duration = Duration::from_millis(64);
+/// Minimum pause between two looks that found the key unchanged, once there have been enough of them.
+const MIN_UNCHANGED_PAUSE: Duration = Duration::from_millis(64);
 
-/// The runtime's timers ring up to this late.
-const TIMER: Duration = Duration::from_millis(1);
+/// The runtime's timers may fire this late.
+const TIMER_GRANULARITY: Duration = Duration::from_millis(1);
 
-/// Two ends of a ttl this close are one: each was counted from when its answer came.
-const SAME: Duration = Duration::from_millis(20);
+/// Two readings of a key's expiry that differ by less are the same: each is counted from when its reply came.
+const SAME_EXPIRY: Duration = Duration::from_millis(20);
 
-/// Joins the queue for a resource. It is left when the lock is had, when `timeout` is over, or by [`cancel`].
+/// Joins the queue for a resource. The waiter leaves it when it has the lock, after `timeout`, or by [`cancel`].
 pub fn wait(
     state: &Rc<EndpointState>,
     ticket: Ticket,
@@ -63,9 +63,9 @@ pub fn wait(
         queue
     });
     let grace = settings.command_timeout;
-    let arrival = queue.join(Waiter { ticket, instance, settings, has_tried: false, alarm: None });
+    let arrival = queue.join(Waiter { ticket, instance, settings, has_tried: false, timeout_task: None });
     if let Some(timeout) = timeout {
-        let alarm = tokio::task::spawn_local({
+        let timeout_task = tokio::task::spawn_local({
             let queue = Rc::clone(&queue);
             async move {
                 sleep(timeout).await;
@@ -76,11 +76,11 @@ pub fn wait(
                 }
             }
         });
-        queue.set_alarm(arrival, Alarm(alarm.abort_handle()));
+        queue.set_timeout_task(arrival, TimeoutTask(timeout_task.abort_handle()));
     }
 }
 
-/// A waiter leaves. One that was answered before has nothing to leave.
+/// Removes a waiter. Does nothing if it was answered before.
 pub fn cancel(state: &EndpointState, key: String, environment: u64, call: u64) {
     let queue = state.queues.borrow().get(&*key).cloned();
     if let Some(waiter) = queue.and_then(|queue| queue.leave_by_call(environment, call)) {
@@ -88,11 +88,11 @@ pub fn cancel(state: &EndpointState, key: String, environment: u64, call: u64) {
     }
 }
 
-/// Tells those who wait, once an outage, that redis cannot be reached: whoever is first in each queue.
+/// Reports an outage to the first waiter of each queue: once for each instance.
 pub fn tell_outage(state: &EndpointState, error: &Error) {
-    let mut told = HashSet::new();
+    let mut reported = HashSet::new();
     for head in state.queues.borrow().values().filter_map(|queue| queue.head()) {
-        if told.insert((head.caller.environment, head.instance)) {
+        if reported.insert((head.caller.environment, head.instance)) {
             let (host, port) = state.supervisor.endpoint.address();
             let event = Event::Outage { call: head.call, host: host.to_owned(), port, error: error.clone() };
             head.caller.report(head.settings.log_level, event);
@@ -100,7 +100,7 @@ pub fn tell_outage(state: &EndpointState, error: &Error) {
     }
 }
 
-/// All waiters of an environment that has ended leave.
+/// Removes all waiters of an environment that has ended.
 pub fn forget_environment(state: &EndpointState, environment: u64) {
     let queues: Vec<_> = state.queues.borrow().values().cloned().collect();
     for queue in queues {
@@ -108,17 +108,17 @@ pub fn forget_environment(state: &EndpointState, environment: u64) {
     }
 }
 
-/// The key was just freed for everybody after it had gone round in this process for long enough: whoever waits for it
-/// here, now or in a moment, lets the waiters of other processes go first.
+/// The key was freed for everybody after enough hand-overs in this process. This process's waiters, also those that
+/// join in a moment, let the waiters of other processes go first.
 pub fn give_others_a_turn(state: &EndpointState, key: &str) {
     state.start_turn_of_others(key, Instant::now() + TURN_OF_OTHERS);
 }
 
-/// Lives as long as the queue has waiters.
+/// Serves a queue until its last waiter has left.
 async fn serve(state: Rc<EndpointState>, queue: Rc<WaitQueue>) {
-    let _guard = Closing { state: Rc::clone(&state), queue: Rc::clone(&queue) };
+    let _guard = QueueGuard { state: Rc::clone(&state), queue: Rc::clone(&queue) };
     let mut watch: Option<Watch> = None;
-    let mut looks = Looks::default();
+    let mut pacer = LookPacer::default();
     while let Some(head) = queue.head() {
         if let Some(end) = state.turn_of_others(&queue.key) {
             sleep_until(end).await;
@@ -134,25 +134,25 @@ async fn serve(state: Rc<EndpointState>, queue: Rc<WaitQueue>) {
                 watch = None;
                 match queue.leave(head.arrival) {
                     Some(waiter) => renew::keep(&state, sent, waiter.ticket),
-                    // It was cancelled while redis said yes.
+                    // It was cancelled while the reply was on its way.
                     None => undo::discard(&state, sent),
                 }
             }
-            Ok(Attempt::Held(sight)) => {
+            Ok(Attempt::Held(key_state)) => {
                 if queue.was_tried(&head) {
-                    tell_attempt(&state, &head, &queue, &sight);
+                    tell_attempt(&state, &head, &queue, &key_state);
                 }
-                // A plain poll neither begins a watch nor ends the one that an earlier look has begun.
+                // A plain poll neither begins a watch nor ends one.
                 let seen = watch.take().unwrap_or_else(|| {
-                    let seen = Watch::begin(&sight);
-                    looks.found(sight, seen.end);
+                    let seen = Watch::begin(&key_state);
+                    pacer.found(key_state, seen.end);
                     seen
                 });
                 let was_woken = rest_until(&queue, changes, seen.rest(&state)).await;
                 if queue.changes() == changes && !seen.is_over() {
-                    watch = seen.is_told.then_some(seen);
+                    watch = seen.is_watched.then_some(seen);
                 } else if was_woken {
-                    looks.space_out(&state).await;
+                    pacer.space_out(&state).await;
                 }
             }
             Ok(Attempt::TooLate | Attempt::Unwanted) => watch = None,
@@ -164,32 +164,34 @@ async fn serve(state: Rc<EndpointState>, queue: Rc<WaitQueue>) {
     }
 }
 
-/// What is known of a key that somebody holds, until it changes.
+/// What was read of a held key. Valid until the key changes.
 struct Watch {
-    /// The server will tell when it does.
-    is_told: bool,
-    /// When its ttl is over. Redis need not tell that in time: it finds expired keys by chance.
+    /// The server will report a change of the key.
+    is_watched: bool,
+    /// When its ttl ends. Redis may report that late: it finds expired keys by sampling.
     end: Option<Instant>,
 }
 
 impl Watch {
-    fn begin(sight: &Sight) -> Self {
-        Self { is_told: sight.is_watched, end: sight.time_left.map(|left| Instant::now() + left) }
+    fn begin(key_state: &KeyState) -> Self {
+        Self { is_watched: key_state.is_watched, end: key_state.time_left.map(|left| Instant::now() + left) }
     }
 
     fn is_over(&self) -> bool {
         self.end.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Until the next poll, or just before the end of the ttl if that comes first: the last stretch is tried through.
+    /// The sleep until the next poll. It ends just before the ttl does, if that is sooner; from there on the key is
+    /// tried without pause.
     fn rest(&self, state: &EndpointState) -> Duration {
-        let poll = poll_interval(state, self.is_told);
-        self.end.map_or(poll, |end| poll.min(end.saturating_duration_since(Instant::now() + TIMER)))
+        let poll = poll_interval(state, self.is_watched);
+        self.end
+            .map_or(poll, |end| poll.min(end.saturating_duration_since(Instant::now() + TIMER_GRANULARITY)))
     }
 }
 
-/// Sleeps for `rest`, or until somebody wakes the queue, in which case it gives true. Not at all if the key has
-/// changed since `changes`.
+/// Sleeps for `rest`, or until the queue is woken. Returns at once if the key has changed since `changes`. True if it
+/// was woken or the key has changed.
 async fn rest_until(queue: &WaitQueue, changes: u64, rest: Duration) -> bool {
     if queue.changes() != changes {
         return true;
@@ -200,76 +202,77 @@ async fn rest_until(queue: &WaitQueue, changes: u64, rest: Duration) -> bool {
     }
 }
 
-/// About a second. Where the server tells of changes and many wait, longer: the poll is only the safety net.
+/// About a second. Longer if many wait and the server reports changes: then the poll is only the safety net.
 fn poll_interval(state: &EndpointState, is_watched: bool) -> Duration {
     let queues = if is_watched { state.queues.borrow().len() } else { 0 };
     let queues = u32::try_from(queues).unwrap_or(u32::MAX);
-    let stretched = POLL.max(POLL / MOST_POLLS_A_SECOND * queues);
+    let stretched = POLL_INTERVAL.max(POLL_INTERVAL / MAX_POLLS_A_SECOND * queues);
     stretched.mul_f64(0.9 + fastrand::f64() / 5.0)
 }
 
 /// Spaces out looks that follow one another closely. The first ones are immediate.
 ///
-/// A key that changes hands a thousand times a second (between the holders of another process, say) is not worth a look
-/// each time. And where the server's tracking table is too small for all watched keys, each look ends the watch of
-/// another key, whose look ends a third: pushes that tell of no change are answered later and later.
+/// Two cases need it. A key that changes hands a thousand times a second, say inside another process, is not worth a
+/// look each time. And if the server's tracking table is too small for all watched keys, each look ends the watch of
+/// another key, whose look ends a third: such reports tell of no change, and are answered ever later.
 #[derive(Default)]
-struct Looks {
-    in_a_row: u32,
-    in_vain: u32,
+struct LookPacer {
+    close_together: u32,
+    unchanged: u32,
     last: Option<Instant>,
     holder: Option<String>,
     end: Option<Instant>,
 }
 
-impl Looks {
-    /// A look found this holder, whose ttl ends then.
-    fn found(&mut self, sight: Sight, end: Option<Instant>) {
+impl LookPacer {
+    /// Notes the result of a look: the holder, and when the key's ttl ends.
+    fn found(&mut self, key_state: KeyState, end: Option<Instant>) {
         let same_end = match (self.end, end) {
-            (Some(before), Some(now)) => before.max(now) - before.min(now) < SAME,
+            (Some(before), Some(now)) => before.max(now) - before.min(now) < SAME_EXPIRY,
             (before, now) => before.is_none() && now.is_none(),
         };
-        let is_news = self.last.is_none() || !same_end || self.holder != sight.holder;
-        self.in_vain = if is_news { 0 } else { self.in_vain + 1 };
-        self.holder = sight.holder;
+        let is_news = self.last.is_none() || !same_end || self.holder != key_state.holder;
+        self.unchanged = if is_news { 0 } else { self.unchanged + 1 };
+        self.holder = key_state.holder;
         self.end = end;
     }
 
     async fn space_out(&mut self, state: &EndpointState) {
-        let is_close = self.last.is_some_and(|last| last.elapsed() < CLOSE);
-        self.in_a_row = if is_close { self.in_a_row + 1 } else { 0 };
-        let busy = doubled(self.in_a_row).min(LONGEST_PAUSE);
-        let vain = doubled(self.in_vain).min(longest_in_vain(state));
-        if !busy.max(vain).is_zero() {
-            sleep(busy.max(vain)).await;
+        let is_close = self.last.is_some_and(|last| last.elapsed() < CLOSE_TOGETHER);
+        self.close_together = if is_close { self.close_together + 1 } else { 0 };
+        let busy = doubled(self.close_together).min(MAX_BUSY_PAUSE);
+        let unchanged = doubled(self.unchanged).min(max_unchanged_pause(state));
+        if !busy.max(unchanged).is_zero() {
+            sleep(busy.max(unchanged)).await;
         }
         self.last = Some(Instant::now());
     }
 }
 
-/// Looks in vain are held back until all of one connection are as rare as its polls may be.
-fn longest_in_vain(state: &EndpointState) -> Duration {
+/// The longest pause between looks that find nothing new: until those of one connection together are no more than its
+/// polls may be.
+fn max_unchanged_pause(state: &EndpointState) -> Duration {
     let queues = u32::try_from(state.queues.borrow().len()).unwrap_or(u32::MAX);
-    (Duration::from_secs(1) / MOST_POLLS_A_SECOND * queues).clamp(SHORTEST_IN_VAIN, POLL)
+    (Duration::from_secs(1) / MAX_POLLS_A_SECOND * queues).clamp(MIN_UNCHANGED_PAUSE, POLL_INTERVAL)
 }
 
-/// Nothing for the first two, then 1, 2, 4 … ms.
+/// Zero for the first two, then 1, 2, 4 … ms.
 fn doubled(times: u32) -> Duration {
     times.checked_sub(3).map_or(Duration::ZERO, |power| Duration::from_millis(1 << power.min(10)))
 }
 
-fn tell_attempt(state: &EndpointState, head: &Head, queue: &WaitQueue, sight: &Sight) {
+fn tell_attempt(state: &EndpointState, head: &Head, queue: &WaitQueue, key_state: &KeyState) {
     let level = head.settings.log_level;
     if let Some(reason) = state.supervisor.take_why_no_pushes() {
         let endpoint = state.supervisor.endpoint.to_string();
         head.caller.report(level, Event::PollingOnly { call: head.call, endpoint, reason });
     }
     let (call, key) = (head.call, Arc::clone(&queue.key));
-    head.caller.report(level, Event::Attempted { call, key, holder: sight.holder.clone() });
+    head.caller.report(level, Event::Attempted { call, key, holder: key_state.holder.clone() });
 }
 
-/// A failure that waiting does not mend. What is wrong with the connection is wrong for every waiter; what redis said
-/// of one command is the head's alone.
+/// Answers waiters with a failure that waiting does not mend. A failure of the connection is every waiter's; the
+/// refusal of one command is only the first one's.
 fn fail(queue: &WaitQueue, head: &Head, error: &Error) {
     let concerns_all = matches!(error.class(), Class::Reconnect | Class::Denied);
     let gone = if concerns_all {
@@ -282,14 +285,14 @@ fn fail(queue: &WaitQueue, head: &Head, error: &Error) {
     }
 }
 
-/// Whatever ends the task of a queue, no waiter is in one that nobody serves. A panic is the head's: its call fails, and
-/// the others are served by another task.
-struct Closing {
+/// Ensures that no queue with waiters is left without a task, however the task ends. After a panic the call of the
+/// first waiter fails, and a new task serves the others.
+struct QueueGuard {
     state: Rc<EndpointState>,
     queue: Rc<WaitQueue>,
 }
 
-impl Drop for Closing {
+impl Drop for QueueGuard {
     fn drop(&mut self) {
         if std::thread::panicking()
             && let Some(head) = self.queue.head()

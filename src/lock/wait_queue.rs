@@ -1,4 +1,4 @@
-//! The waiters of one process for one key: first come, first served, whichever instance they came from.
+//! The waiters of one process for one key: first come, first served, whatever instance they are from.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -13,31 +13,31 @@ use crate::model::settings::Settings;
 
 /// One call that waits.
 pub struct Waiter {
-    /// The call, to be answered once.
+    /// The call, which is answered once.
     pub ticket: Ticket,
-    /// The instance that made it: of the calls that wait in one environment, those with the same number are of the same.
+    /// The number of the instance that called, unique in its environment.
     pub instance: u32,
-    /// What its lock is to be taken with.
+    /// The settings that its lock is taken with.
     pub settings: Arc<Settings>,
-    /// It was first once, and its attempt was answered.
+    /// It was the head, and one of its tries was answered.
     pub has_tried: bool,
-    /// What ends its wait, where that has a limit; goes when it goes.
-    pub alarm: Option<Alarm>,
+    /// Ends its wait when `timeout` is over; dropped with the waiter.
+    pub timeout_task: Option<TimeoutTask>,
 }
 
-/// A task that ends a wait when its time is up. Dropping it ends the task.
-pub struct Alarm(pub AbortHandle);
+/// The task that ends a wait when its timeout is over. Dropping this aborts it.
+pub struct TimeoutTask(pub AbortHandle);
 
-impl Drop for Alarm {
+impl Drop for TimeoutTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// The waiters in the order in which they came.
+/// The waiters, in the order in which they came.
 #[derive(Default)]
-struct Line {
-    /// By a number that counts up; so one that leaves from the middle costs no walk.
+struct Waiters {
+    /// By a number that counts up, so that removing one from the middle is cheap.
     by_arrival: BTreeMap<u64, Waiter>,
     /// The numbers, by environment and call.
     arrivals: FxHashMap<(u64, u64), u64>,
@@ -48,27 +48,27 @@ struct Line {
 pub struct WaitQueue {
     /// The key.
     pub key: Arc<str>,
-    waiters: RefCell<Line>,
+    waiters: RefCell<Waiters>,
     woken: Notify,
-    /// How often the key has changed, as far as we were told. A change can be told before the answer arrives that it
-    /// makes worthless: whoever looks at the key compares this with what it was before.
+    /// How often the key has changed, as far as we know. A report of a change can arrive before the reply that it
+    /// outdates. So whoever reads the key compares this before and after.
     changes: Cell<u64>,
-    /// Told of every attempt that was answered.
+    /// Notified after every try that was answered.
     answered: Notify,
 }
 
-/// What the task that serves a queue needs to know of its head.
+/// A copy of what serving a queue needs to know of its first waiter.
 #[derive(Clone)]
 pub struct Head {
-    /// Its place. Numbers of calls are given again to others once they are answered, these are not.
+    /// Its number in the queue. Never reused, unlike the number of a call.
     pub arrival: u64,
-    /// The head's call.
+    /// Its call.
     pub call: u64,
     /// Who made it.
     pub caller: Arc<Caller>,
-    /// The instance, as for [`Waiter::instance`].
+    /// Its instance, see [`Waiter::instance`].
     pub instance: u32,
-    /// What its lock is to be taken with.
+    /// The settings that its lock is taken with.
     pub settings: Arc<Settings>,
 }
 
@@ -85,36 +85,36 @@ impl WaitQueue {
         }
     }
 
-    /// Joins at the end. Gives its place, which is never another's.
+    /// Adds a waiter at the end. Returns its number, which is never reused.
     pub fn join(&self, waiter: Waiter) -> u64 {
-        let mut line = self.waiters.borrow_mut();
-        let arrival = line.next;
-        line.next += 1;
-        line.arrivals.insert((waiter.ticket.caller.environment, waiter.ticket.call), arrival);
-        line.by_arrival.insert(arrival, waiter);
+        let mut waiters = self.waiters.borrow_mut();
+        let arrival = waiters.next;
+        waiters.next += 1;
+        waiters.arrivals.insert((waiter.ticket.caller.environment, waiter.ticket.call), arrival);
+        waiters.by_arrival.insert(arrival, waiter);
         arrival
     }
 
-    /// The wait of this place has a limit.
-    pub fn set_alarm(&self, arrival: u64, alarm: Alarm) {
+    /// Sets the task that ends this waiter's wait.
+    pub fn set_timeout_task(&self, arrival: u64, timeout_task: TimeoutTask) {
         if let Some(waiter) = self.waiters.borrow_mut().by_arrival.get_mut(&arrival) {
-            waiter.alarm = Some(alarm);
+            waiter.timeout_task = Some(timeout_task);
         }
     }
 
-    /// Until the waiter of this place, which was first, has left. What else wakes the queue meanwhile is counted in
-    /// [`Self::changes`].
+    /// Waits until this waiter, which was the head, has left. It may consume wake-ups; changes are counted in
+    /// [`Self::changes`] all the same.
     pub async fn left(&self, arrival: u64) {
         while self.waiters.borrow().by_arrival.contains_key(&arrival) {
             self.woken().await;
         }
     }
 
-    /// Who is first.
+    /// The first waiter.
     #[must_use]
     pub fn head(&self) -> Option<Head> {
-        let line = self.waiters.borrow();
-        line.by_arrival.first_key_value().map(|(&arrival, waiter)| Head {
+        let waiters = self.waiters.borrow();
+        waiters.by_arrival.first_key_value().map(|(&arrival, waiter)| Head {
             arrival,
             call: waiter.ticket.call,
             caller: Arc::clone(&waiter.ticket.caller),
@@ -123,8 +123,8 @@ impl WaitQueue {
         })
     }
 
-    /// An attempt of the head was answered: it was held. False if the head has left meanwhile: the number of its call may
-    /// be another's by now.
+    /// Notes that a try of the head found the key held. False if the head has left meanwhile: its call's number may be
+    /// another's by now.
     pub fn was_tried(&self, head: &Head) -> bool {
         let waits_still = match self.waiters.borrow_mut().by_arrival.get_mut(&head.arrival) {
             Some(waiter) => {
@@ -137,8 +137,8 @@ impl WaitQueue {
         waits_still
     }
 
-    /// Until the first attempt of a waiter is answered, if it is first and has none behind it. Every waiter that is first
-    /// has one, however short its time.
+    /// Waits for the reply to this waiter's first try, if it is the head and has none yet. So every waiter that becomes
+    /// the head has one try, however short its timeout.
     pub async fn first_try(&self, arrival: u64) {
         let answered = self.answered.notified();
         let is_due = self
@@ -152,38 +152,38 @@ impl WaitQueue {
         }
     }
 
-    /// Takes one out: the head when it is served, any when its time is up. `None` if it left before.
+    /// Removes a waiter: the head when it is served, any when its time is up. `None` if it has left before.
     pub fn leave(&self, arrival: u64) -> Option<Waiter> {
-        let mut line = self.waiters.borrow_mut();
-        let waiter = line.by_arrival.remove(&arrival)?;
-        line.arrivals.remove(&(waiter.ticket.caller.environment, waiter.ticket.call));
-        if line.by_arrival.first_key_value().is_none_or(|(&first, _)| first > arrival) {
-            // Whoever is first now may have been asleep with its own settings.
+        let mut waiters = self.waiters.borrow_mut();
+        let waiter = waiters.by_arrival.remove(&arrival)?;
+        waiters.arrivals.remove(&(waiter.ticket.caller.environment, waiter.ticket.call));
+        if waiters.by_arrival.first_key_value().is_none_or(|(&first, _)| first > arrival) {
+            // The new head must not sleep on with the old one's settings.
             self.woken.notify_one();
         }
         Some(waiter)
     }
 
-    /// Takes out the waiter of a call that waits now.
+    /// Removes the waiter of a pending call.
     pub fn leave_by_call(&self, environment: u64, call: u64) -> Option<Waiter> {
         let arrival = self.waiters.borrow().arrivals.get(&(environment, call)).copied()?;
         self.leave(arrival)
     }
 
-    /// Takes all out that fit.
+    /// Removes every waiter that `fits`.
     pub fn leave_all(&self, fits: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
-        let mut line = self.waiters.borrow_mut();
+        let mut waiters = self.waiters.borrow_mut();
         let (gone, stay): (BTreeMap<_, _>, _) =
-            std::mem::take(&mut line.by_arrival).into_iter().partition(|(_, waiter)| fits(waiter));
-        line.by_arrival = stay;
+            std::mem::take(&mut waiters.by_arrival).into_iter().partition(|(_, waiter)| fits(waiter));
+        waiters.by_arrival = stay;
         for waiter in gone.values() {
-            line.arrivals.remove(&(waiter.ticket.caller.environment, waiter.ticket.call));
+            waiters.arrivals.remove(&(waiter.ticket.caller.environment, waiter.ticket.call));
         }
         self.woken.notify_one();
         gone.into_values().collect()
     }
 
-    /// The key has changed, or may have: what was read of it is worthless.
+    /// Notes that the key has changed, or may have: what was read of it is outdated.
     pub fn changed(&self) {
         self.changes.set(self.changes.get() + 1);
         self.woken.notify_one();
@@ -195,7 +195,7 @@ impl WaitQueue {
         self.changes.get()
     }
 
-    /// Until the key or the head has changed; at once if one did since the last.
+    /// Waits for the next change of the key or of the head. Returns at once if there was one since the last time.
     pub async fn woken(&self) {
         self.woken.notified().await;
     }

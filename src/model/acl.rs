@@ -1,16 +1,15 @@
-//! What to tell whoever may not do something: the rule that would let them, in the words of `ACL SETUSER`.
+//! Names the ACL rule that a refused user is missing, in the syntax of `ACL SETUSER`.
 
 use crate::model::endpoint::Endpoint;
 
-/// Everything that a user of this library needs, as the rules of
-/// [ACL SETUSER](https://redis.io/docs/latest/commands/acl-setuser/); `{prefix}*` is the keys' pattern.
+/// The commands of the scripts, as rules of [ACL SETUSER](https://redis.io/docs/latest/commands/acl-setuser/).
 const SCRIPT_COMMANDS: &str = "+get +getex +pttl +del +set +pexpire";
 
-/// What a sentinel is asked; see sentinel.rs.
+/// The commands that a sentinel is sent; see sentinel.rs.
 const SENTINEL_COMMANDS: &str = "+sentinel|get-master-addr-by-name +sentinel|master";
 
-/// The sentence about a refusal: who was refused, by the redis that is meant or by this sentinel on the way to it, and
-/// what is to be done.
+/// The sentence about a refusal: which user was refused, by the server or by `sentinel` on the way to it, and the
+/// remedy.
 #[must_use]
 pub fn denied_sentence(endpoint: &Endpoint, text: &str, sentinel: Option<&Endpoint>) -> String {
     let (user, place) = match sentinel {
@@ -21,11 +20,11 @@ pub fn denied_sentence(endpoint: &Endpoint, text: &str, sentinel: Option<&Endpoi
     format!("Auth error: {text} (user '{user}' at {place}){remedy}")
 }
 
-/// The end of that sentence; empty where there is nothing to add.
+/// The last part of that sentence; empty if no remedy is known.
 fn remedy_for(text: &str, user: &str, at_sentinel: bool) -> String {
     match missing_rule(text) {
         Some(rule) => format!(". To allow it: ACL SETUSER {user} {rule}"),
-        // Whoever gave the right credentials of the servers may not know that the sentinels have their own.
+        // Sentinels have credentials of their own. A caller with the right ones for the servers may not know that.
         None if at_sentinel => {
             ". Pass sentinelUsername and sentinelPassword as the sentinels know them".to_owned()
         }
@@ -34,7 +33,7 @@ fn remedy_for(text: &str, user: &str, at_sentinel: bool) -> String {
 }
 
 fn missing_rule(text: &str) -> Option<String> {
-    // A command inside a script: which one, not every version says.
+    // A command inside a script. Not every version of redis says which.
     if ["executing the script can't", "ACL failure in script"].iter().any(|words| text.contains(words)) {
         return Some(SCRIPT_COMMANDS.to_owned());
     }

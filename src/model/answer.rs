@@ -1,4 +1,5 @@
-//! How the core answers: every call once, and what happens without a call as events. Knows nothing of JavaScript.
+//! How the core answers: one answer for each call, and events for what happens outside of a call. Knows nothing of
+//! JavaScript.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,42 +9,42 @@ use crate::model::error::Error;
 use crate::model::reservation::Reservation;
 use crate::model::settings::LogLevel;
 
-/// What a call gets when it succeeds.
+/// The result of a call that succeeded.
 #[derive(Debug)]
 pub enum Answer {
-    /// `lock` or a wait has it.
+    /// `lock` or `wait_until_lock` acquired it.
     Acquired(Arc<Reservation>),
-    /// `lock` found it held; by whom, if that was asked and is known.
+    /// `lock` found the key held; by whom, if that was read.
     Taken {
         /// The holder's value.
         holder: Option<String>,
     },
-    /// How many reservations a release has freed.
+    /// How many reservations a release freed.
     Released(usize),
-    /// Everything that is held was renewed.
+    /// Every reservation of the call that is held was renewed.
     Renewed,
-    /// A connection was closed, or left alone because it is needed.
+    /// The connection was closed, or left open because something needs it.
     Disconnected,
 }
 
 /// One reservation that was lost.
 #[derive(Clone, Debug)]
 pub struct Loss {
-    /// What is lost.
+    /// The reservation that was lost.
     pub reservation: Arc<Reservation>,
     /// Who holds it now, if that is known.
     pub holder: Option<String>,
 }
 
 impl Loss {
-    /// A loss that was found before, and is told by whoever has this.
+    /// A loss that was found earlier and is told now.
     #[must_use]
     pub fn of(reservation: Arc<Reservation>) -> Self {
         let holder = reservation.taken_by().map(str::to_owned);
         Self { reservation, holder }
     }
 
-    /// The loss as the error that tells of it.
+    /// The loss as an error.
     #[must_use]
     pub fn to_error(&self) -> Error {
         let (key, value) = (self.reservation.key().to_owned(), self.reservation.value());
@@ -51,16 +52,16 @@ impl Loss {
     }
 }
 
-/// A call that failed, with what of it did happen.
+/// A call that failed, and what it did all the same.
 #[derive(Debug)]
 pub struct CallFailure {
     /// The reason.
     pub error: Error,
-    /// Reservations that this call found lost; its error is what tells of them.
+    /// Reservations that this call found lost. Its error tells the first of them, so no event does.
     pub lost: Vec<Loss>,
-    /// For a release: how many it freed all the same.
+    /// For a release: how many reservations it freed all the same.
     pub released: Option<usize>,
-    /// For a release: the keys that may be released again.
+    /// For a release: the keys that it failed to free. They may be released again.
     pub failed: Vec<Arc<str>>,
 }
 
@@ -70,7 +71,7 @@ impl From<Error> for Box<CallFailure> {
     }
 }
 
-/// What happens without a call of its own.
+/// Something that happened outside of a call.
 #[derive(Debug)]
 pub enum Event {
     /// A renewal succeeded.
@@ -80,14 +81,14 @@ pub enum Event {
         /// For how long.
         ttl: Duration,
     },
-    /// A renewal failed; it is tried again until the deadline.
+    /// A renewal failed; it is retried until the deadline.
     ExtendFailed {
         /// What was to be renewed.
         reservation: Arc<Reservation>,
         /// The reason.
         error: Error,
     },
-    /// An outage was noticed while waiting.
+    /// The connection failed while a call waits.
     Outage {
         /// The call that waits.
         call: u64,
@@ -98,34 +99,34 @@ pub enum Event {
         /// The reason.
         error: Error,
     },
-    /// A waiter tried and did not get it.
+    /// A waiter tried and found the key held.
     Attempted {
         /// The call that waits.
         call: u64,
-        /// The key that it waits for.
+        /// The key.
         key: Arc<str>,
         /// The holder's value, if it was read.
         holder: Option<String>,
     },
-    /// The server does not tell when a key changes: who waits there finds out by polling.
+    /// The server does not report changes of a key, so its waiters poll.
     PollingOnly {
         /// The call that waits.
         call: u64,
         /// `host:port`.
         endpoint: String,
-        /// What the server said, or what it lacks.
+        /// The server's words, or what it lacks.
         reason: String,
     },
     /// A reservation was lost.
     Lost {
         /// What was held.
         reservation: Arc<Reservation>,
-        /// Which loss it was.
+        /// The loss as it is told.
         loss: Loss,
-        /// It was never to be renewed and its time is over: no alarm.
+        /// True if it was never to be renewed and its ttl has run out, as asked: not worth a warning.
         quiet: bool,
     },
-    /// The time of a reservation whose release had failed is over.
+    /// The lease of a reservation has ended after its release had failed.
     Lapsed {
         /// What was held.
         reservation: Arc<Reservation>,
@@ -133,7 +134,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The level from which the event is wanted; `None` is always.
+    /// The log level from which the event is reported; `None` if it always is.
     #[must_use]
     pub fn level(&self) -> Option<LogLevel> {
         match self {
@@ -146,17 +147,17 @@ impl Event {
     }
 }
 
-/// Where answers and events go. Implemented by the mailbox, and by tests with a channel.
+/// Where answers and events go: the mailbox, or a channel in tests.
 pub trait EventSink: Send + Sync {
-    /// Ends a call. The core never answers one twice.
+    /// Answers a call. The core answers each call once.
     fn answer(&self, call: u64, answer: Result<Answer, Box<CallFailure>>);
-    /// Tells what happened.
+    /// Reports an event.
     fn report(&self, event: Event);
-    /// False once the environment has ended: nobody is there to hold anything.
+    /// False once the environment has ended: nobody is left to hold a lock.
     fn is_open(&self) -> bool;
 }
 
-/// Who makes calls: an environment (a main thread, a worker), whose end takes all with it. One for all its calls.
+/// Who makes calls: an environment. All of its calls share one `Caller`, and end with it.
 pub struct Caller {
     /// Where its answers and events go.
     pub sink: Arc<dyn EventSink>,
@@ -165,7 +166,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Tells it what happened, if that is wanted at `level`.
+    /// Reports an event, if `level` includes it.
     pub fn report(&self, level: LogLevel, event: Event) {
         if event.level().is_none_or(|wanted| wanted <= level) {
             self.sink.report(event);
@@ -179,8 +180,8 @@ impl fmt::Debug for Caller {
     }
 }
 
-/// The right, and the duty, to answer one call. Dropping it unanswered answers with an internal error, so that a
-/// panic in a task never leaves a callback waiting.
+/// The duty to answer one call. Dropped unanswered, it answers with an internal error, so a panic in a task leaves no
+/// callback waiting.
 #[derive(Debug)]
 pub struct Ticket {
     /// The call's number, unique in its environment.

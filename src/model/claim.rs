@@ -1,5 +1,4 @@
-//! A key and the value that one acquisition sets it to: the texts by which redis knows a reservation, and the tokens that
-//! make each value unguessable.
+//! The key and the value of one acquisition, and the random tokens that make values unguessable.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,12 +10,13 @@ use crate::model::settings::Settings;
 /// Bytes of one token: 128 random bits.
 const TOKEN: usize = 16;
 
-/// Tokens that are asked of the operating system at once: asking costs more than a lock does otherwise.
+/// How many tokens one call to the operating system fetches. One call for each lock would cost more than the rest of
+/// the lock.
 const TOKENS_AT_ONCE: usize = 64;
 
 const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
 
-/// Random bytes that were not used yet. Each thread has its own, and each byte is used once.
+/// Random bytes, each used once. Each thread has its own pool.
 struct Pool {
     bytes: [u8; TOKEN * TOKENS_AT_ONCE],
     used: usize,
@@ -27,21 +27,22 @@ thread_local! {
         const { RefCell::new(Pool { bytes: [0; TOKEN * TOKENS_AT_ONCE], used: TOKEN * TOKENS_AT_ONCE }) };
 }
 
-/// A key, and the value that says whose it is. Of the value, which a hundred thousand locks may have, only the token is
-/// kept: the rest is the same for all of a worker's, and the whole is put together when it is sent or told.
+/// The key and the value of one acquisition. It keeps only the value's token, since a process may hold a hundred
+/// thousand locks. The rest of the value is the same for all locks of an owner; the whole is put together when it is
+/// needed.
 #[derive(Clone)]
 pub struct Claim {
-    /// With what the key was claimed.
+    /// The settings that the key was claimed with.
     pub settings: Arc<Settings>,
     key: Box<str>,
     token: [u8; TOKEN],
 }
 
 impl Claim {
-    /// A claim for one acquisition: the worker's name and a token that nobody can guess or repeat.
+    /// A claim for one acquisition: the owner's name and a new token.
     ///
     /// # Errors
-    /// Where the operating system has no random numbers to give.
+    /// If the operating system gives no random numbers.
     pub fn new(key: impl Into<Box<str>>, settings: Arc<Settings>) -> Result<Self, Error> {
         Ok(Self { settings, key: key.into(), token: draw_token()? })
     }
@@ -52,7 +53,7 @@ impl Claim {
         &self.key
     }
 
-    /// The value it is set to.
+    /// The value that the key is set to: `<owner>-<token>`.
     #[must_use]
     pub fn value(&self) -> String {
         let owner = &self.settings.owner;

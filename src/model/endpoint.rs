@@ -41,59 +41,59 @@ pub enum Place {
     Sentinels {
         /// The sentinels.
         sentinels: Vec<Host>,
-        /// What they call it.
+        /// The sentinels' name for the master.
         name: String,
-        /// Who we are to them; `None` is their `default`.
+        /// The user at the sentinels; `None` is their `default`.
         user: Option<String>,
-        /// What they themselves ask for.
+        /// The password at the sentinels.
         password: Secret,
     },
-    /// A cluster, of which these nodes are known.
+    /// A cluster, through any of these nodes.
     Cluster(Vec<Host>),
 }
 
-/// What CLIENT LIST shows us as when nothing else is said.
+/// The default for [`Login::client_name`].
 pub const DEFAULT_CLIENT_NAME: &str = "redis-reservation";
 
-/// As whom we log in.
+/// How we log in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Login {
     /// The user; `None` is redis's `default`.
     pub user: Option<String>,
     /// Its password.
     pub password: Secret,
-    /// The number of the database.
+    /// The database's number.
     pub database: u32,
-    /// What CLIENT LIST shows us as.
+    /// What CLIENT LIST shows as our name.
     pub client_name: String,
-    /// The one protocol that is spoken; `None` is RESP3 where the server has it, else RESP2.
+    /// The protocol to speak; `None` is RESP3 if the server has it, else RESP2.
     pub protocol: Option<Protocol>,
 }
 
 /// A version of [redis's protocol](https://redis.io/docs/latest/develop/reference/protocol-spec/).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// Redis's oldest: the server cannot tell of changes, so waiters poll.
+    /// The older one. With it the server cannot report changes, so waiters poll.
     Resp2,
     /// Since redis 6.
     Resp3,
 }
 
-/// A redis, and how to log in to it.
+/// A redis, and how to log in to it. Equal endpoints share a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Where.
     pub place: Place,
-    /// As whom.
+    /// How we log in.
     pub login: Login,
-    /// Over TLS, if that is set.
+    /// TLS, if the connection uses it.
     pub tls: Option<Tls>,
-    /// Set where locks wait for replicas: the limit of their commands. Redis answers nothing else on a connection while
-    /// it waits, so they have one of their own, with those whose limits allow for as much.
+    /// For locks that wait for replicas: their command limit. Redis answers nothing else on a connection while it runs
+    /// WAIT, so these locks have a connection of their own, shared by those with the same limit.
     pub waits_for_replicas: Option<Duration>,
 }
 
-// As the derived one would, but without the texts of the certificates: what differs in nothing else is rare.
+// Like the derived one, without the texts of the certificates: endpoints rarely differ in those alone.
 impl Hash for Endpoint {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.place.hash(state);
@@ -120,14 +120,14 @@ fn listed(hosts: &[Host]) -> String {
     hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The endpoints that somebody has: an instance's settings, or the core.
+/// Every endpoint that is in use, by an instance's settings or by the core.
 static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 
-/// By their hash. Each is kept for as long as somebody has it, and its password no longer than that.
+/// Endpoints by their hash. The references are weak, so an endpoint and its password are dropped with their last user.
 #[derive(Default)]
 struct Known {
     by_hash: HashMap<u64, Vec<Weak<Endpoint>>>,
-    /// How many there were when those that are gone were last swept out.
+    /// The number of hashes after the last sweep of dropped endpoints.
     after_sweep: usize,
 }
 
@@ -153,19 +153,20 @@ impl Known {
 }
 
 impl Endpoint {
-    /// The one copy of this endpoint in the process. Two calls share a connection if they share this.
+    /// The process's one copy of this endpoint. Calls that share it share a connection.
     #[must_use]
     pub fn shared(self) -> Arc<Self> {
         KNOWN.lock().unwrap_or_else(PoisonError::into_inner).copy_of(self)
     }
 
-    /// True for two that are the same redis with the same login, whatever their calls wait for.
+    /// True if both are the same redis with the same login, whether or not their calls wait for replicas.
     #[must_use]
     pub fn is_same_redis(&self, other: &Self) -> bool {
         (&self.place, &self.login, &self.tls) == (&other.place, &other.login, &other.tls)
     }
 
-    /// What is left of it when its credentials are taken away: two that are alike in this are used for the same.
+    /// The endpoint without its credentials. Endpoints that are equal in this serve the same purpose, for example
+    /// before and after a password was rotated.
     #[must_use]
     pub fn without_credentials(&self) -> impl Hash + Eq + '_ {
         let Login { database, client_name, protocol, .. } = &self.login;
@@ -178,7 +179,8 @@ impl Endpoint {
         self.login.user.as_deref().unwrap_or("default")
     }
 
-    /// Host and port as log lines and errors show them: of the server, or of the first one that leads to it.
+    /// Host and port for log lines and errors: those of the server, or of the first sentinel or node. Port 0 for a unix
+    /// socket.
     #[must_use]
     pub fn address(&self) -> (&str, u16) {
         match &self.place {
@@ -190,7 +192,7 @@ impl Endpoint {
         }
     }
 
-    /// True for a cluster: several connections, whose answers keep no order among them.
+    /// True for a cluster: it has several connections, and their replies come in any order.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         matches!(self.place, Place::Cluster(_))
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_nobody_has_is_let_go() {
+    fn an_unused_endpoint_is_dropped() {
         let mut known = Known::default();
         let kept = known.copy_of(endpoint(Place::Server(host("kept", 1))));
         let gone: Vec<_> = (1..=1_000)

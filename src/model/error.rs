@@ -1,4 +1,4 @@
-//! Everything that can go wrong, as one enum: the sentence a user reads, its stable code, and what may be tried next.
+//! Every failure as one enum: the sentence that a user reads, the stable code, and what may be tried next.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub enum Error {
         /// The system's name of the error, such as `ECONNREFUSED`.
         reason: &'static str,
     },
-    /// The connection broke after the command was sent.
+    /// The connection broke after the command was sent. Nobody knows whether the command ran.
     #[error("Redis connection to {endpoint} was lost before {command} of {key} was answered")]
     Dropped {
         /// Which redis.
@@ -42,7 +42,7 @@ pub enum Error {
         key: String,
         /// The limit.
         after_ms: u128,
-        /// What becomes of the command that may still run; empty or starting with a separator.
+        /// What happens to the command if it still runs; empty, or starting with a separator.
         consequence: &'static str,
     },
     /// The server, or a sentinel on the way to it, refused our credentials, or refused the command to them.
@@ -52,7 +52,7 @@ pub enum Error {
         endpoint: Arc<Endpoint>,
         /// Redis's own words.
         text: String,
-        /// The sentinel whose words they are.
+        /// The sentinel that refused; `None` if the server did.
         sentinel: Option<Arc<Endpoint>>,
     },
     /// Any other error reply.
@@ -66,10 +66,10 @@ pub enum Error {
         key: String,
         /// Redis's own words.
         text: String,
-        /// What the refusal means.
+        /// What the reply means for the caller.
         class: Class,
     },
-    /// The key was taken, but too few replicas have it: it was given back.
+    /// The key was taken, but too few replicas confirmed it, so it was released.
     #[error(
         "{key} reached {reached} of the {wanted} replicas of {endpoint} that it must (min_replicas) within {after_ms} ms; \
          it was given back"
@@ -96,10 +96,10 @@ pub enum Error {
         /// Who holds it now, if that is known.
         holder: Option<String>,
     },
-    /// There is nothing to renew.
+    /// A renewal was asked for, and nothing is held.
     #[error("No reservation is held: lock one before it can be renewed")]
     NotHeld,
-    /// A wait has reached its limit.
+    /// A wait has timed out.
     #[error("Waited {after_ms} ms for {key} without getting it (timeout)")]
     WaitTimeout {
         /// The key that was waited for.
@@ -113,17 +113,17 @@ pub enum Error {
         /// The key that was waited for.
         key: String,
     },
-    /// An argument that the face let through cannot be used.
+    /// An argument is invalid, and the face did not notice.
     #[error("{0}")]
     InvalidValue(String),
-    /// The system has refused what the core's thread needs.
+    /// The system refused a resource that the core's thread needs.
     #[error("redis-reservation could not start its thread: {text}. {remedy}The next call tries again.")]
     Shortage {
         /// What the system said.
         text: String,
         /// The system's name of the error, such as `EMFILE`.
         reason: &'static str,
-        /// Which limit is to be raised; empty, or a sentence and a space.
+        /// Which limit to raise; empty, or a sentence and a space.
         remedy: &'static str,
     },
     /// A fault of this library.
@@ -142,7 +142,7 @@ fn lost_sentence(key: &str, value: &str, holder: Option<&str>) -> String {
     }
 }
 
-/// The name of a refusal by the system, and which of its limits is to be raised.
+/// The system's name for the error, and the sentence that says which limit to raise.
 #[cfg(unix)]
 fn limit_behind(error: &std::io::Error) -> (&'static str, &'static str) {
     use rustix::io::Errno;
@@ -172,7 +172,7 @@ fn limit_behind(_error: &std::io::Error) -> (&'static str, &'static str) {
 }
 
 impl Error {
-    /// What the system has refused to the core's thread.
+    /// An error of the system at the start of the core's thread.
     #[must_use]
     pub fn of_the_system(error: &std::io::Error) -> Self {
         let (reason, remedy) = limit_behind(error);
@@ -211,7 +211,7 @@ impl Error {
         }
     }
 
-    /// True where a node of a cluster says that another one serves the key.
+    /// True if a node of a cluster says that another node serves the key.
     #[must_use]
     pub fn is_redirection(&self) -> bool {
         matches!(self, Self::Reply { text, .. } if matches!(code_of(text), "MOVED" | "ASK"))
@@ -247,7 +247,7 @@ impl Error {
         Some(endpoint.address())
     }
 
-    /// An error reply as one of ours.
+    /// Makes an error of an error reply.
     #[must_use]
     pub fn from_reply(
         endpoint: &Arc<Endpoint>,

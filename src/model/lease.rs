@@ -1,28 +1,28 @@
-//! Pure arithmetic on time: how long a lease is certain, when it is renewed, when it is over. No I/O, no clock.
+//! Arithmetic on time: until when a lease is certain, and when its renewal is due. No I/O, no clock.
 
 use std::time::Duration;
 
 use crate::time::clock::Moment;
 
-/// What a lease was agreed on when the lock was taken.
+/// What the caller asked for when the lock was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// How long redis keeps the key after it was set or extended. Whole milliseconds, which is what redis counts in.
     pub ttl: Duration,
-    /// How long after one renewal the next is sent.
+    /// How long after a renewal the next is sent.
     pub interval: Interval,
     /// How long after the acquisition renewals stop and the reservation counts as lost; `None` is never.
     pub max_hold: Option<Duration>,
 }
 
-/// How long after one renewal the next is sent.
+/// How long after a renewal the next is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interval {
-    /// A third of the ttl, whatever that is, so that two renewals may fail before the lease ends.
+    /// A third of the current ttl, so that two renewals may fail before the lease ends.
     Third,
-    /// So long.
+    /// This long.
     Every(Duration),
-    /// It is never sent.
+    /// Never: the lease is not renewed.
     Never,
 }
 
@@ -39,62 +39,62 @@ impl Interval {
     }
 }
 
-/// How long after the moment before it was sent a SET or an extend with this ttl is certain to hold.
+/// How long a SET or an extend with this ttl is certain to hold, counted from the moment before it was sent.
 ///
-/// Redis counts from later (when it ran the command), so its key outlives this. Taken off the ttl: a
-/// millisecond, to which redis rounds, and a thousandth, for two clocks that run at different speeds
-/// (NTP slews by 0.05 % at most: [adjtime(3)](https://man7.org/linux/man-pages/man3/adjtime.3.html)).
+/// Redis counts from later, when it runs the command, so the key outlives this. Two things are taken off the ttl: a
+/// millisecond, because redis rounds to whole ones, and a thousandth, because the two clocks may run at different
+/// speeds (NTP slews by 0.05 % at most: [adjtime(3)](https://man7.org/linux/man-pages/man3/adjtime.3.html)).
 fn certain_for(ttl: Duration) -> Duration {
     let rounding = Duration::from_millis(1).min(ttl / 10);
     ttl.saturating_sub(ttl / 1000 + rounding)
 }
 
-/// What a lease needs at some moment.
+/// What a lease needs at a given moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing yet.
     Nothing,
     /// A renewal is due.
     Renew,
-    /// The deadline has passed without a renewal that was known to succeed.
+    /// The deadline has passed, and no renewal is known to have succeeded.
     Expired,
-    /// It was held for as long as it may be.
+    /// `max_hold` is over.
     HeldTooLong,
 }
 
-/// 584 years at most, which is longer than the clock counts.
+/// Saturates at 584 years, which is longer than the clock counts.
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What one extend may have changed, as long as it has no answer.
+/// How one extend without a reply may have changed the key's end.
 #[derive(Clone, Copy, Debug)]
-pub struct Asking {
+pub struct PendingExtend {
     before: Moment,
     after: Moment,
 }
 
-/// The life of one lease on our clock. There may be a hundred thousand of them, so that it keeps what is its own, and is
-/// told the interval of its terms where that counts.
+/// One lease, on our clock. A process may have a hundred thousand, so a lease keeps only what is its own. Its interval
+/// is passed in where it matters.
 #[derive(Clone, Copy, Debug)]
 pub struct Lease {
-    /// What redis is asked to keep the key for. Nanoseconds.
+    /// The ttl that redis is asked for, in nanoseconds.
     ttl: u64,
-    /// When it was held for as long as it may be; [`Moment::NEVER`] if that is for ever.
+    /// When `max_hold` ends; [`Moment::NEVER`] without one.
     last: Moment,
-    /// The moment before the last SET or extend that succeeded was sent, or the last [`Self::shorten`]: the answer to
-    /// what was sent before says nothing new.
+    /// When the last SET or extend that succeeded was about to be sent, or when [`Self::shorten`] was last called.
+    /// Replies to older commands carry no news.
     renewed: Moment,
-    /// Until when it is certain.
+    /// Until when the lease is certain.
     end: Moment,
-    /// When the next renewal is due; [`Moment::NEVER`] if none is to come.
+    /// When the next renewal is due; [`Moment::NEVER`] if none is.
     due: Moment,
-    /// Until when redis may have the key, by all that it was asked and has not refused.
+    /// Until when redis may have the key: the latest end that was asked for and not refused.
     key_end: Moment,
 }
 
 impl Lease {
-    /// A lease whose SET was sent after `sent`.
+    /// A lease whose SET was sent after `sent` and succeeded.
     #[must_use]
     pub fn begin(terms: Terms, sent: Moment) -> Self {
         let last = terms.max_hold.map_or(Moment::NEVER, |longest| sent.after(longest));
@@ -112,9 +112,8 @@ impl Lease {
         Duration::from_nanos(self.ttl)
     }
 
-    /// The caller wants no more than this from `now` on. A ttl that is not shorter changes nothing: a longer one
-    /// counts once redis has confirmed it. Redis keeps the key for as long as it was asked to before; it is our own
-    /// lease alone that ends sooner.
+    /// The caller wants a ttl of no more than this from `now` on. A longer ttl changes nothing here: it counts once
+    /// redis has confirmed it. Only our lease ends sooner; redis keeps the key for as long as it was asked to before.
     pub fn shorten(&mut self, ttl: Duration, now: Moment) {
         if ttl < self.ttl() {
             self.ttl = nanoseconds(ttl);
@@ -123,22 +122,21 @@ impl Lease {
         }
     }
 
-    /// True where it ends before a renewal is due: it was asked for, and ends without an alarm.
+    /// True if the lease ends before a renewal is due. That is as the caller asked, so its end is no alarm.
     #[must_use]
     pub fn never_renews(&self, interval: Interval) -> bool {
         interval.of(self.ttl()).is_none()
     }
 
-    /// The caller has asked for this ttl, and redis has confirmed it by the answer to what was sent after `sent`.
+    /// Redis has confirmed the ttl that the caller asked for, in the reply to a command sent after `sent`.
     pub fn agree(&mut self, ttl: Duration, sent: Moment) {
         if sent >= self.renewed {
             self.ttl = nanoseconds(ttl);
         }
     }
 
-    /// An extend to `ttl` that was sent after `sent` has succeeded. One that is older than what is known already (the
-    /// replies of two connections come in any order) changes nothing; nor does one of a shorter ttl take away what redis
-    /// has confirmed for longer.
+    /// An extend to `ttl`, sent after `sent`, has succeeded. It changes nothing if a newer reply is known (the replies
+    /// of two connections come in any order). A shorter ttl does not take away what redis has confirmed for longer.
     pub fn renew(&mut self, interval: Interval, ttl: Duration, sent: Moment) {
         if sent >= self.renewed {
             self.renewed = sent;
@@ -147,33 +145,34 @@ impl Lease {
         self.due = interval.of(self.ttl()).map_or(Moment::NEVER, |length| self.renewed.after(length));
     }
 
-    /// An extend to `ttl` is sent now. Gives what [`Self::was_refused`] takes it back by.
-    pub fn ask(&mut self, ttl: Duration, now: Moment) -> Asking {
+    /// An extend to `ttl` is sent now. Pass the result to [`Self::was_refused`] to take it back.
+    pub fn ask(&mut self, ttl: Duration, now: Moment) -> PendingExtend {
         let before = self.key_end;
         self.key_end = before.max(now.after(ttl));
-        Asking { before, after: self.key_end }
+        PendingExtend { before, after: self.key_end }
     }
 
-    /// Redis has refused an extend: it has not run, and will not.
-    pub fn was_refused(&mut self, asking: Asking) {
+    /// Redis has refused an extend: it did not run, and will not.
+    pub fn was_refused(&mut self, asking: PendingExtend) {
         if self.key_end == asking.after {
             self.key_end = asking.before;
         }
     }
 
-    /// When the key is gone by itself, whichever of the extends without an answer have run: one that still lies in a
-    /// dead connection then counts from when it runs.
+    /// When the key has expired, whichever of the extends without a reply have run. An exception is one that is still
+    /// buffered in a dead connection: it counts from when it runs.
     #[must_use]
     pub fn key_end(&self) -> Moment {
         self.key_end
     }
 
-    /// A renewal is under way, or cannot be sent: the next is due at `when`, `None` is when somebody says so.
+    /// Sets when the next renewal is due; `None` is not before this is called again. Used while a renewal is in flight
+    /// or cannot be sent.
     pub fn postpone(&mut self, when: Option<Moment>) {
         self.due = when.unwrap_or(Moment::NEVER);
     }
 
-    /// True while no renewal is due by itself.
+    /// True while no renewal is scheduled.
     #[must_use]
     pub fn is_postponed(&self) -> bool {
         self.due == Moment::NEVER
@@ -185,13 +184,13 @@ impl Lease {
         self.end
     }
 
-    /// When something is to be done next: at once, if that has passed.
+    /// When the lease next needs attention; a past moment means at once.
     #[must_use]
     pub fn next(&self) -> Moment {
         self.due.min(self.end)
     }
 
-    /// What is to be done at `now`.
+    /// What the lease needs at `now`.
     #[must_use]
     pub fn step(&self, now: Moment) -> Step {
         if now >= self.end {
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_as_long_as_the_ttl_is_never_a_renewal() {
+    fn an_interval_as_long_as_the_ttl_means_no_renewal() {
         for interval in [Interval::Never, Interval::Every(SECOND), Interval::Every(5 * SECOND)] {
             let lease = Lease::begin(terms(SECOND, interval, None), at(0.0));
             assert!(lease.never_renews(interval));
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_third_of_the_ttl_is_a_third_of_what_the_ttl_is_now() {
+    fn the_default_interval_is_a_third_of_the_current_ttl() {
         let mut lease = Lease::begin(terms(3 * SECOND, Interval::Third, None), at(0.0));
         assert_eq!(lease.next(), at(1.0));
         lease.agree(30 * SECOND, at(1.0));
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longest_hold_ends_even_a_lease_that_was_just_renewed() {
+    fn max_hold_ends_even_a_lease_that_was_just_renewed() {
         let interval = Interval::Every(SECOND / 4);
         let mut lease = Lease::begin(terms(SECOND, interval, Some(2 * SECOND)), at(0.0));
         lease.renew(interval, SECOND, at(1.9));
@@ -279,10 +278,10 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_that_was_sent_before_a_longer_ttl_was_confirmed_takes_nothing_from_it() {
+    fn an_older_heartbeat_does_not_shorten_a_longer_confirmed_ttl() {
         let interval = Interval::Every(SECOND);
         let mut lease = Lease::begin(terms(3 * SECOND, interval, None), at(0.0));
-        // Asked for at 0.9, confirmed when the heartbeat of a second was under way.
+        // The longer ttl was asked for at 0.9, and confirmed while the heartbeat's renewal of 1.0 was in flight.
         lease.agree(60 * SECOND, at(0.9));
         lease.renew(interval, 60 * SECOND, at(0.9));
         lease.renew(interval, 3 * SECOND, at(1.0));
@@ -303,17 +302,17 @@ mod tests {
             "not from the last renewal"
         );
         assert_eq!(lease.ttl(), 2 * SECOND);
-        // The answer to a renewal that was under way then.
+        // The reply to a renewal that was in flight then.
         lease.renew(Interval::Every(20 * SECOND), 30 * SECOND, at(9.0));
         assert_eq!(lease.certain_until(), at(10.0).after(certain_for(2 * SECOND)));
-        // A lease that would be over sooner is not made longer by it.
+        // A lease that would end sooner does not get longer by it.
         let mut ending = Lease::begin(terms(30 * SECOND, Interval::Never, None), at(0.0));
         ending.shorten(20 * SECOND, at(25.0));
         assert_eq!(ending.certain_until(), at(0.0).after(certain_for(30 * SECOND)));
     }
 
     #[test]
-    fn a_key_may_live_as_long_as_any_extend_that_was_not_refused_says() {
+    fn a_key_may_live_as_long_as_any_unrefused_extend_allows() {
         let mut lease = Lease::begin(terms(3 * SECOND, Interval::Third, None), at(0.0));
         assert_eq!(lease.key_end(), at(3.0));
         let lost = lease.ask(3 * SECOND, at(1.0));

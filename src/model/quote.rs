@@ -1,38 +1,40 @@
-//! What a server has said, as it may be shown. Whoever is no redis, or stands in front of one, may say back what it was sent:
-//! in a handshake that is the password, whole or cut off, as it is or in some escaped form.
+//! Makes a server's words safe to show: without our password. A server that is no redis, or a proxy in front of one,
+//! may echo the handshake, and so the password: whole, cut off, or escaped.
 
-/// Most characters in a quotation.
-const MOST_QUOTED: usize = 80;
+/// The longest quotation, in characters.
+const MAX_QUOTED: usize = 80;
 
-/// As much of a password as is looked for in the words of a stranger, which may end in the middle of it.
-const TELLING: usize = 8;
+/// How many of a password's first characters are searched for in an unknown server's words. The echo may end in the
+/// middle of the password.
+const SEARCHED_PREFIX: usize = 8;
 
-/// So much of a password is in no text of redis's own by chance.
-const CUT_OFF: usize = 12;
+/// The length from which the start of a password is hidden in a refusal. Shorter ones occur in redis's own sentences by
+/// chance.
+const MIN_TRUNCATED: usize = 12;
 
-/// As many letters of a password as are looked for without what is between them.
-const FEWEST_LETTERS: usize = 4;
+/// The fewest letters and digits of a password that are searched for with the marks between them ignored.
+const MIN_LETTERS: usize = 4;
 
-/// How far before a word AUTH its framing is, or what stands before it in HELLO.
-const FRAMING: usize = 12;
+/// How many bytes before `AUTH` its framing may start, or the rest of HELLO.
+const MAX_FRAMING: usize = 12;
 
 const HIDDEN: &str = "[hidden]";
 
-/// The first line that has something in it, cut and printable.
-/// `None` where there is nothing to show, or where it may hold the secret.
+/// The first line that is not empty, cut off and with control characters replaced. `None` if nothing is left to show,
+/// or if the line may hold the secret.
 #[must_use]
 pub fn quoted(bytes: &[u8], secret: Option<&str>) -> Option<String> {
     let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty())?;
     let line = String::from_utf8_lossy(line);
-    let begins: Option<String> = secret.map(|secret| secret.chars().take(TELLING).collect());
+    let begins: Option<String> = secret.map(|secret| secret.chars().take(SEARCHED_PREFIX).collect());
     if begins.is_some_and(|begins| line.to_lowercase().contains(&begins.to_lowercase())) {
         return None;
     }
     let printable = |letter: char| if letter.is_control() || letter == '\u{fffd}' { '.' } else { letter };
-    let mut shown: String = line.chars().take(MOST_QUOTED).map(printable).collect();
-    // What follows that word in a handshake is a password, in whatever way it may be written.
-    if let Some(place) = shown.to_ascii_lowercase().find("auth") {
-        shown.truncate(place);
+    let mut shown: String = line.chars().take(MAX_QUOTED).map(printable).collect();
+    // In a handshake the password follows this word, in whatever form.
+    if let Some(index) = shown.to_ascii_lowercase().find("auth") {
+        shown.truncate(index);
     }
     if !shown.chars().any(char::is_alphanumeric) {
         return None;
@@ -43,32 +45,33 @@ pub fn quoted(bytes: &[u8], secret: Option<&str>) -> Option<String> {
     Some(shown)
 }
 
-/// A refusal without the secret. Redis's own are left as they are: none has it.
+/// A refusal without the secret. Redis's own refusals never hold it and stay as they are.
 #[must_use]
 pub fn without(mut text: String, secret: Option<&str>) -> String {
     let Some(secret) = secret else { return text };
-    if let Some(place) = our_auth(&text) {
-        text.replace_range(place.., "AUTH [hidden]");
+    if let Some(index) = our_auth(&text) {
+        text.replace_range(index.., "AUTH [hidden]");
     }
     let mut text = text.replace(secret, HIDDEN);
-    if let Some((place, _)) = secret.char_indices().nth(CUT_OFF)
-        && let Some(beginning) = text.find(&secret[..place])
+    if let Some((index, _)) = secret.char_indices().nth(MIN_TRUNCATED)
+        && let Some(beginning) = text.find(&secret[..index])
     {
         text.replace_range(beginning.., HIDDEN);
     }
-    // Escaped in whatever way puts marks between its letters.
+    // The password may be escaped: with marks between its letters.
     let letters = letters_of(secret);
-    if letters.len() >= FEWEST_LETTERS && letters_of(&text).contains(&letters) {
+    if letters.len() >= MIN_LETTERS && letters_of(&text).contains(&letters) {
         return HIDDEN.to_owned();
     }
     text
 }
 
-/// Where our own AUTH stands: as it was framed, `$4 AUTH`, or behind `HELLO 3`. Redis's own sentences have that word as well.
+/// Where our own AUTH starts: as framed in the protocol, `$4 AUTH`, or after `HELLO 3`. Redis's own sentences contain
+/// the word too.
 fn our_auth(text: &str) -> Option<usize> {
     let lower = text.to_ascii_lowercase();
-    lower.match_indices("auth").map(|(place, _)| place).find(|&place| {
-        let before = &lower.as_bytes()[place.saturating_sub(FRAMING)..place];
+    lower.match_indices("auth").map(|(index, _)| index).find(|&index| {
+        let before = &lower.as_bytes()[index.saturating_sub(MAX_FRAMING)..index];
         before.contains(&b'3') || before.windows(2).any(|pair| pair == b"$4")
     })
 }

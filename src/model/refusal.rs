@@ -1,25 +1,25 @@
-//! What redis's refusals mean. The only place that reads their words.
+//! Classifies the error replies of redis. No other file reads their words.
 
 use redis::ServerError;
 
-/// What a refusal or a broken connection means for whoever asked.
+/// What a refusal or a broken connection means for the next try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// The same would fail again.
+    /// Do not retry: it would fail again.
     Final,
-    /// These credentials may not do that.
+    /// The credentials are wrong, or have no permission.
     Denied,
-    /// The server will be ready later; this connection is good.
+    /// Retry later on this connection: the server is not ready yet.
     Later,
-    /// Another connection is needed first (the server was demoted, or had no room for us).
+    /// Retry on another connection: the server was demoted, or is full.
     Reconnect,
-    /// No memory for a new key; what is held can still be extended and released.
+    /// No memory for a new key. What is held can still be extended and released.
     OutOfMemory,
-    /// Nobody knows whether the command ran: its reply was lost or is late.
+    /// Nobody knows whether the command ran: its reply is lost or late.
     Unknown,
 }
 
-/// A reply's code and text as redis sent them, without the leading `-`.
+/// An error reply's code and text as redis sent them, without the leading `-`.
 #[must_use]
 pub fn words_of(error: &ServerError) -> String {
     match error.details() {
@@ -28,32 +28,32 @@ pub fn words_of(error: &ServerError) -> String {
     }
 }
 
-/// True for a key that is no string: to a lock it is simply held.
+/// True if the key is no string. To a lock that means that the key is held.
 #[must_use]
 pub fn is_wrong_type(error: &ServerError) -> bool {
     code_of(&words_of(error)) == "WRONGTYPE"
 }
 
-/// The only place that reads the words of redis's refusals.
+/// Classifies an error reply by its words.
 #[must_use]
 pub fn class_of(text: &str) -> Class {
     match code_of(text) {
-        // The last two: of a slot that is just being moved to another node of a cluster.
+        // MOVED and ASK: the key's slot is being moved to another node.
         "LOADING" | "BUSY" | "MASTERDOWN" | "NOREPLICAS" | "MISCONF" | "TRYAGAIN" | "CLUSTERDOWN"
         | "MOVED" | "ASK" => Class::Later,
         "READONLY" => Class::Reconnect,
         "OOM" => Class::OutOfMemory,
         "NOAUTH" | "WRONGPASS" | "NOPERM" => Class::Denied,
         _ if text.contains("max number of clients reached") => Class::Reconnect,
-        // Of a command in a handshake, which the crate words anew.
+        // The crate rewords the refusal of a command in a handshake.
         _ if text.contains("no permissions to run the '") => Class::Denied,
         _ => Class::Final,
     }
 }
 
-/// The code of an error reply. What a script met comes inside a text of its own: redis 6.2 begins that with
-/// `ERR Error running script …` or `@user_script: …`, and later versions word a command that the script may not run, or
-/// a key that it may not touch, without a code.
+/// The code of an error reply. An error inside a script is wrapped in another text: redis 6.2 begins it with `ERR Error
+/// running script …` or `@user_script: …`. Later versions give no code for a command that the script may not run or a
+/// key that it may not touch.
 #[must_use]
 pub fn code_of(text: &str) -> &str {
     const INSIDE_SCRIPTS: [&str; 10] = [

@@ -1,4 +1,4 @@
-//! What the thread that renews a reservation and the thread whose caller holds it both see of it.
+//! What two threads share of a reservation: the core, which renews it, and the caller's thread, which reads it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -7,52 +7,52 @@ use crate::model::claim::Claim;
 use crate::model::settings::Settings;
 use crate::time::clock::Moment;
 
-/// A reservation that was acquired. Made by the core, read at any moment by its caller's thread.
+/// A reservation. The core makes it; its caller's thread may read it at any moment.
 #[derive(Debug)]
 pub struct Reservation {
-    /// Its number with its keeper.
+    /// Its number in the core's table.
     pub id: u64,
     /// The key in redis, and the value it was set to.
     pub claim: Claim,
-    /// Until when the lease is certain, as [`Moment::to_bits`]. An atomic, so that asking is right even where the
-    /// event loop that will be told of a loss is blocked.
+    /// Until when the lease is certain, as [`Moment::to_bits`]. The caller's thread reads it directly, so the answer is
+    /// right even while the event loop that would be told of a loss is blocked.
     certain_until: AtomicU64,
-    /// Its number in its caller's environment; [`NO_HANDLE`] while it has none.
+    /// Its number in its caller's environment; [`NO_HANDLE`] if it has none.
     handle: AtomicU32,
     phase: AtomicU8,
-    /// A release of it was sent and the answer lost: that the key is gone may be our own doing.
+    /// A release was sent and its reply lost: if the key is gone, we may have deleted it ourselves.
     is_release_unknown: AtomicBool,
-    /// Who had the key when redis said that it was lost. Set before the phase is [`Phase::Lost`].
+    /// Who held the key when redis said that it was lost. Set before the phase becomes [`Phase::Lost`].
     taken_by: OnceLock<Box<str>>,
 }
 
 const NO_HANDLE: u32 = u32::MAX;
 
-/// Where in its life a reservation is: the one record of it, for both threads. Each change is a compare-exchange, so that
-/// whoever makes it knows what it was before, and of two that want to end it one does.
+/// Where a reservation is in its life. Both threads use this one record. Each change is a compare-exchange: the thread
+/// that makes it knows the phase before, and if two try to end a reservation, one does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// Acquired and, as far as is known, still there. The only one in which it is renewed.
+    /// Acquired, and held as far as we know. Only in this phase is it renewed.
     Held = 0,
-    /// Its caller has asked for the release, and has no answer yet.
+    /// Its caller has asked for the release; the answer is pending.
     Releasing = 1,
-    /// A release has failed, and may be asked for again.
+    /// A release has failed. It may be retried.
     Unreleased = 2,
-    /// Lost, and nobody was told yet: the letter that tells it is on its way.
+    /// Lost, and the letter that tells so is on its way.
     Lost = 3,
     /// Released, or lost and told.
     Over = 4,
 }
 
-/// What a caller who asks for a release has to do with it.
+/// What a release has to do with a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// It is to be released, by this request and no other.
+pub enum ReleaseAction {
+    /// Release it. No other request does.
     Release,
-    /// It was lost before, and this release is what tells it.
+    /// Tell its loss: it was lost before.
     Lost,
-    /// Nothing: it is over, or another release of it is under way.
+    /// Nothing: it is over, or another release of it is pending.
     Nothing,
 }
 
@@ -83,31 +83,31 @@ impl Reservation {
         self.claim.value()
     }
 
-    /// What it was acquired with; says where it is to be released.
+    /// The settings that it was acquired with.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.claim.settings
     }
 
-    /// True only while the lease is certain at this very instant.
+    /// True only while the lease is certain at this instant.
     #[must_use]
     pub fn is_certain(&self) -> bool {
         self.phase() == Phase::Held
             && Moment::now() < Moment::from_bits(self.certain_until.load(Ordering::Acquire))
     }
 
-    /// Its lease is certain until then.
+    /// Sets until when the lease is certain.
     pub fn set_certain_until(&self, certain_until: Moment) {
         self.certain_until.store(certain_until.to_bits(), Ordering::Release);
     }
 
-    /// Its number in its caller's environment, which alone sets and reads it.
+    /// Its number in its caller's environment. Only that environment sets and reads it.
     #[must_use]
     pub fn handle(&self) -> Option<u32> {
         Some(self.handle.load(Ordering::Relaxed)).filter(|&number| number != NO_HANDLE)
     }
 
-    /// It has got a number.
+    /// Sets its number in its caller's environment.
     pub fn set_handle(&self, number: Option<u32>) {
         self.handle.store(number.unwrap_or(NO_HANDLE), Ordering::Relaxed);
     }
@@ -124,29 +124,29 @@ impl Reservation {
         }
     }
 
-    /// Its caller asks for the release: from now on it is neither renewed nor counts as held, and a loss that nobody was
-    /// told of is this release's to tell.
+    /// Its caller asks for the release. From now on the reservation does not count as held and is not renewed. If its
+    /// loss has not been told yet, this release tells it.
     #[must_use]
-    pub fn ask_release(&self) -> Asked {
+    pub fn ask_release(&self) -> ReleaseAction {
         if self.change(Phase::Held, Phase::Releasing) || self.change(Phase::Unreleased, Phase::Releasing) {
-            return Asked::Release;
+            return ReleaseAction::Release;
         }
-        // It may have been lost between the two.
-        if self.tell_loss() { Asked::Lost } else { Asked::Nothing }
+        // The core may have lost it between the two checks.
+        if self.tell_loss() { ReleaseAction::Lost } else { ReleaseAction::Nothing }
     }
 
-    /// The release has failed; it may be asked for again.
+    /// The release has failed and may be retried.
     pub fn release_failed(&self) {
         self.change(Phase::Releasing, Phase::Unreleased);
     }
 
-    /// It is released, or found lost by the release that was asked for.
+    /// It was released, or its release found it lost.
     pub fn release_ended(&self) {
         self.phase.store(Phase::Over as u8, Ordering::Release);
     }
 
-    /// It is lost, to `taken_by` if that is known, and a letter will tell. False where that is not for a letter to tell,
-    /// because a release was asked for: then nothing has changed.
+    /// Marks it as lost, to `taken_by` if that is known; a letter tells so. False if a release was asked for: then the
+    /// release tells the loss, and nothing changes here.
     #[must_use]
     pub fn lose(&self, taken_by: Option<&str>) -> bool {
         if let Some(holder) = taken_by {
@@ -155,25 +155,25 @@ impl Reservation {
         self.change(Phase::Held, Phase::Lost)
     }
 
-    /// Whoever gets true tells the loss; everybody else leaves it at that.
+    /// True for one caller only: that one tells the loss.
     #[must_use]
     pub fn tell_loss(&self) -> bool {
         self.change(Phase::Lost, Phase::Over)
     }
 
-    /// Who had the key when it was found lost, if that is known.
+    /// Who held the key when it was found lost, if that is known.
     #[must_use]
     pub fn taken_by(&self) -> Option<&str> {
         self.taken_by.get().map(|holder| &**holder)
     }
 
-    /// True once a release was sent whose answer was lost.
+    /// True if a release was sent and its reply was lost.
     #[must_use]
     pub fn is_release_unknown(&self) -> bool {
         self.is_release_unknown.load(Ordering::Relaxed)
     }
 
-    /// A release was sent, and its answer is lost. Known to the core's thread alone.
+    /// A release was sent and its reply is lost. Only the core's thread uses this.
     pub fn set_release_unknown(&self) {
         self.is_release_unknown.store(true, Ordering::Relaxed);
     }
@@ -189,31 +189,31 @@ mod tests {
     use crate::tests::support::reservation;
 
     #[test]
-    fn a_loss_is_told_by_one_only() {
+    fn a_loss_is_told_once() {
         let told_by_letter = reservation("a");
         assert!(told_by_letter.lose(Some("thief")));
         assert!(!told_by_letter.lose(None), "once");
         assert!(told_by_letter.tell_loss());
-        assert_eq!(told_by_letter.ask_release(), Asked::Nothing);
+        assert_eq!(told_by_letter.ask_release(), ReleaseAction::Nothing);
 
         let told_by_release = reservation("a");
         assert!(told_by_release.lose(Some("thief")));
-        assert_eq!(told_by_release.ask_release(), Asked::Lost);
+        assert_eq!(told_by_release.ask_release(), ReleaseAction::Lost);
         assert_eq!(told_by_release.taken_by(), Some("thief"));
         assert!(!told_by_release.tell_loss(), "the letter finds it told");
-        assert_eq!(told_by_release.ask_release(), Asked::Nothing);
+        assert_eq!(told_by_release.ask_release(), ReleaseAction::Nothing);
     }
 
     #[test]
-    fn what_is_to_be_released_is_lost_by_nobody_else() {
+    fn a_reservation_that_is_being_released_cannot_be_lost() {
         let one = reservation("a");
-        assert_eq!(one.ask_release(), Asked::Release);
-        assert_eq!(one.ask_release(), Asked::Nothing, "one release at a time");
+        assert_eq!(one.ask_release(), ReleaseAction::Release);
+        assert_eq!(one.ask_release(), ReleaseAction::Nothing, "one release at a time");
         assert!(!one.lose(None) && !one.tell_loss());
         one.release_failed();
         assert!(!one.lose(None));
-        assert_eq!(one.ask_release(), Asked::Release, "again");
+        assert_eq!(one.ask_release(), ReleaseAction::Release, "again");
         one.release_ended();
-        assert_eq!(one.ask_release(), Asked::Nothing);
+        assert_eq!(one.ask_release(), ReleaseAction::Nothing);
     }
 }

@@ -2,18 +2,18 @@
 
 use std::fmt;
 
-/// A password, or a key. It can be compared and sent, but never printed.
+/// A password or a private key.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a secret; the empty string means that there is none.
+    /// Wraps a secret; the empty string means none.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The secret, if there is one. For the handshake alone.
+    /// The secret, if there is one. Only the handshake may call this.
     #[must_use]
     pub fn reveal(&self) -> Option<&str> {
         (!self.0.is_empty()).then_some(self.0.as_str())

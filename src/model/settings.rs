@@ -1,4 +1,4 @@
-//! What one call goes by: the endpoint, the worker's name and the limits, as the caller's fields were at that moment.
+//! The settings of one call: endpoint, owner and limits, as the caller's fields were when it was made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use crate::model::endpoint::Endpoint;
 use crate::model::lease::Terms;
 
-/// Which events are worth making: nobody formats a line that nobody reads.
+/// Which events are reported. Nobody formats a line that nobody reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// None; losses are told all the same.
+    /// None but losses.
     Silent,
     /// Failures.
     Errors,
-    /// Everything.
+    /// Everything, successes included.
     Info,
 }
 
@@ -22,31 +22,31 @@ pub enum LogLevel {
 pub struct Settings {
     /// Which redis.
     pub endpoint: Arc<Endpoint>,
-    /// Before a resource's name in its key.
+    /// The start of every key; the resource's name follows.
     pub key_prefix: String,
-    /// How many replicas must have a lock before it counts; 0 asks none.
+    /// How many replicas must have a lock before it counts; 0 for none.
     pub min_replicas: u32,
-    /// The start of every value: `<by>-<identifier>`.
+    /// The start of every value: `<by>-<identifier>`. The token follows.
     pub owner: String,
     /// Ttl, renewal interval and longest hold.
     pub terms: Terms,
-    /// How long a connect and its handshake may take.
+    /// The limit for connecting, with the handshake.
     pub connect_timeout: Duration,
-    /// How long a command may go unanswered, and how long a call retries what a server refuses for now.
+    /// The limit for one command's reply, and for how long a call retries what the server refuses for now.
     pub command_timeout: Duration,
-    /// Which events are wanted.
+    /// Which events are reported.
     pub log_level: LogLevel,
 }
 
-/// The prefix of keys when nothing else is said, as 0.4.0 and Clever's Go and Python packages have it.
+/// The default prefix, the same as in 0.4.0 and in Clever's Go and Python packages.
 pub const DEFAULT_KEY_PREFIX: &str = "reservation-";
 
-/// How long a connect may take when nothing else is said.
+/// The default for [`Settings::connect_timeout`].
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Settings {
-    /// The command limit when none is given: a third of the ttl, so that a renewal that hangs leaves time for
-    /// another, within 50 ms and 5 s; and never above the ttl.
+    /// The default command limit: a third of the ttl, so that after a renewal that times out there is time for another.
+    /// At least 50 ms, at most 5 s, and never more than the ttl.
     #[must_use]
     pub fn default_command_timeout(ttl: Duration) -> Duration {
         (ttl / 3).clamp(Duration::from_millis(50), Duration::from_secs(5)).min(ttl)

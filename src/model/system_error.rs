@@ -1,4 +1,4 @@
-//! Errors of the system, under the names that Node prints, and with the remedy where one is known.
+//! Errors of the operating system: Node's names for them, and remedies.
 
 use std::io;
 
@@ -8,12 +8,12 @@ pub fn name_of(error: &io::Error) -> &'static str {
     error.raw_os_error().and_then(name_of_number).unwrap_or_else(|| name_of_kind(error.kind()))
 }
 
-/// What is to be added to a message that names the error: empty, or with a separator at its start.
+/// What to add to a message that already names the error: empty, or text with a separator at its start.
 #[must_use]
 pub fn in_words(error: &io::Error) -> String {
     match (remedy_for(name_of(error)), name_of(error)) {
         (Some(remedy), _) => format!(": {remedy}"),
-        // A name that says nothing; the system's words may.
+        // `EIO` stands for every error without a name, so the system's words say more.
         (None, "EIO") => format!(" ({error})"),
         (None, _) => String::new(),
     }
@@ -77,7 +77,7 @@ fn name_of_number(number: i32) -> Option<&'static str> {
     })
 }
 
-/// Those of Winsock for which there is no kind.
+/// Winsock errors without an `io::ErrorKind`.
 #[cfg(windows)]
 fn name_of_number(number: i32) -> Option<&'static str> {
     Some(match number {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_itself_stands_alone_and_what_has_no_name_is_quoted() {
+    fn a_known_error_is_named_and_another_is_quoted() {
         let refused = io::Error::from_raw_os_error(Errno::CONNREFUSED.raw_os_error());
         assert_eq!((name_of(&refused), in_words(&refused).as_str()), ("ECONNREFUSED", ""));
         let strange = io::Error::other("something else");

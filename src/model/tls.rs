@@ -1,4 +1,4 @@
-//! TLS: what a caller said of it.
+//! The TLS options of a caller.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,15 +9,16 @@ use crate::model::secret::Secret;
 /// How a connection is encrypted, and whom it trusts.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// The certificates, in PEM, of those who may vouch for a server.
+    /// The certificates of the trusted authorities, in PEM.
     pub authorities: Arc<str>,
-    /// Our own certificate with its chain, and its key, in PEM.
+    /// Our own certificate with its chain, and its private key, in PEM.
     pub identity: Option<(String, Secret)>,
-    /// Whose certificate the server must show, where that is not the name of its host.
+    /// The name that the server's certificate must have, if it is not the host's.
     pub server_name: Option<String>,
-    /// Whether the server's certificate is looked at.
+    /// Whether the server's certificate is verified.
     pub verifies: bool,
-    /// What `handshake::tls_config` makes of it at the first use: some 150 certificates take milliseconds to read.
+    /// The configuration, made by `connection::tls_config` at the first use: parsing some 150 certificates takes
+    /// milliseconds.
     pub config: OnceLock<Arc<ClientConfig>>,
 }
 
@@ -31,7 +32,7 @@ impl PartialEq for Tls {
 impl Eq for Tls {}
 
 impl Tls {
-    /// TLS as a caller wants it. Nothing is read yet.
+    /// The options as the caller gave them. Nothing is parsed yet.
     #[must_use]
     pub fn new(
         authorities: String,

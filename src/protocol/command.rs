@@ -7,16 +7,16 @@ use redis::{Cmd, Value};
 
 use crate::model::claim::Claim;
 
-/// What the short words and the numbers of one command take, so that it is put together in one piece of memory.
-const ROOM_FOR_NUMBERS: usize = 40;
+/// Bytes for the keywords and numbers of one command, so that it is allocated at once.
+const EXTRA_CAPACITY: usize = 40;
 
-/// How much of what others have written into a key is kept, in bytes.
-const MOST_OF_OTHERS: usize = 256;
+/// How many bytes are kept of a value that others wrote.
+const MAX_HOLDER_BYTES: usize = 256;
 
-/// A script that runs inside redis, so that comparing and changing are one step.
+/// A script. It runs inside redis, so that comparing and changing are one step.
 #[derive(Debug)]
 pub struct Script {
-    /// The name for messages.
+    /// The name, for messages.
     pub name: &'static str,
     source: &'static str,
     hash: String,
@@ -27,19 +27,19 @@ impl Script {
         Self { name, source, hash: redis::Script::new(source).get_hash().to_owned() }
     }
 
-    /// Runs it by its hash: [EVALSHA](https://redis.io/docs/latest/commands/evalsha/).
+    /// Calls it by its hash: [EVALSHA](https://redis.io/docs/latest/commands/evalsha/).
     #[must_use]
     pub fn by_hash(&self, call: &ScriptCall<'_>) -> Cmd {
         self.run("EVALSHA", &self.hash, call)
     }
 
-    /// Runs it by its source, for a server that does not know it (any more); the server keeps it.
+    /// Calls it by its source, for a server that does not have it; the server caches it.
     #[must_use]
     pub fn by_source(&self, call: &ScriptCall<'_>) -> Cmd {
         self.run("EVAL", self.source, call)
     }
 
-    /// Makes the server know it: `SCRIPT LOAD`.
+    /// `SCRIPT LOAD`: makes the server cache it.
     #[must_use]
     pub fn load(&self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
@@ -51,7 +51,7 @@ impl Script {
     fn run(&self, verb: &str, script: &str, call: &ScriptCall<'_>) -> Cmd {
         let (key, value) = (call.claim.key(), call.claim.value());
         let texts = script.len() + key.len() + 2 * value.len();
-        let mut command = Cmd::with_capacity(6, texts + ROOM_FOR_NUMBERS);
+        let mut command = Cmd::with_capacity(6, texts + EXTRA_CAPACITY);
         command.arg(verb).arg(script).arg(1).arg(key).arg(value);
         if let Some(ttl) = call.ttl {
             command.arg(milliseconds(ttl));
@@ -63,31 +63,31 @@ impl Script {
     }
 }
 
-/// Sets the ttl of a key that holds our value (`src/lua/extend.lua`).
+/// Extends the ttl of a key that holds our value (`lua/extend.lua`).
 pub static EXTEND: LazyLock<Script> = LazyLock::new(|| Script::new("EXTEND", include_str!("lua/extend.lua")));
 
-/// Deletes a key that holds our value (`src/lua/release.lua`).
+/// Deletes a key that holds our value (`lua/release.lua`).
 pub static RELEASE: LazyLock<Script> =
     LazyLock::new(|| Script::new("RELEASE", include_str!("lua/release.lua")));
 
-/// Gives a key that holds our value to another holder (`src/lua/hand_over.lua`).
+/// Gives a key that holds our value to the next waiter (`lua/hand_over.lua`).
 pub static HAND_OVER: LazyLock<Script> =
     LazyLock::new(|| Script::new("HAND_OVER", include_str!("lua/hand_over.lua")));
 
 /// The arguments of a script.
 #[derive(Clone, Copy, Debug)]
 pub struct ScriptCall<'claim> {
-    /// The only key, and the value that it must hold.
+    /// The key, and the value that it must hold.
     pub claim: &'claim Claim,
-    /// The new ttl, where the script sets one.
+    /// The new ttl, if the script sets one.
     pub ttl: Option<Duration>,
-    /// Whose value is the next, where the script sets one.
+    /// The claim of the next holder, if the script sets one.
     pub next: Option<&'claim Claim>,
 }
 
 impl ScriptCall<'_> {
-    /// What the reply to this call means. Where the key was to be given to somebody who has it already, an earlier try has
-    /// done it, whose answer was lost.
+    /// What the reply means. If a hand-over finds the next holder's value already there, an earlier try did it and its
+    /// reply was lost.
     #[must_use]
     pub fn comparison_of(&self, reply: &Value) -> Option<Comparison> {
         match (self.next, reply) {
@@ -102,20 +102,20 @@ impl ScriptCall<'_> {
 /// What a script found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// The value was ours, and the change is made.
+    /// The value was ours, and the change was made.
     Ours,
-    /// The value was ours, and the key was freed because it could not be handed over.
+    /// The value was ours, and the key was deleted because redis refused to set the next value.
     Freed,
     /// The key is gone.
     Gone,
-    /// Somebody else's value, as [`holder_of`] gives it, or (`None`) a key that is no string.
+    /// Somebody else's value, as [`holder_of`] gives it; `None` for a key that is no string.
     Other(Option<String>),
 }
 
-/// `SET key value NX PX ttl`: [takes a key that does not exist](https://redis.io/docs/latest/commands/set/).
+/// `SET key value NX PX ttl`: [sets a key only if it does not exist](https://redis.io/docs/latest/commands/set/).
 #[must_use]
 pub fn take(key: &str, value: &str, ttl: Duration) -> Cmd {
-    let mut command = Cmd::with_capacity(6, key.len() + value.len() + ROOM_FOR_NUMBERS);
+    let mut command = Cmd::with_capacity(6, key.len() + value.len() + EXTRA_CAPACITY);
     command.arg("SET").arg(key).arg(value).arg("NX").arg("PX").arg(milliseconds(ttl));
     command
 }
@@ -136,8 +136,8 @@ pub fn time_left(key: &str) -> Cmd {
     command
 }
 
-/// `CLIENT CACHING YES`: the server will tell when a key changes that the next command reads
-/// ([client-side caching](https://redis.io/docs/latest/develop/reference/client-side-caching/#opt-in-caching)).
+/// `CLIENT CACHING YES`: the server will report the next change of the key that the next command reads ([client-side
+/// caching](https://redis.io/docs/latest/develop/reference/client-side-caching/#opt-in-caching)).
 #[must_use]
 pub fn watch_next() -> Cmd {
     let mut command = redis::cmd("CLIENT");
@@ -145,17 +145,19 @@ pub fn watch_next() -> Cmd {
     command
 }
 
-/// A connection as the server knows it. Its number alone may be a stranger's after a restart, which counts from 1 again.
+/// A connection as the server knows it. The number alone is not enough: after a restart it counts from 1 again, and the
+/// number may be another client's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The server's number for it: they only grow while a server lives.
+    /// The server's number for it. Numbers grow for as long as the server runs.
     pub number: i64,
-    /// The address that the server sees.
+    /// Our address as the server sees it.
     pub address: String,
 }
 
 impl Identity {
-    /// From a reply to [`CLIENT INFO`](https://redis.io/docs/latest/commands/client-info/): `id=3 addr=127.0.0.1:50686 …`.
+    /// From a reply to [`CLIENT INFO`](https://redis.io/docs/latest/commands/client-info/):
+    /// `id=3 addr=127.0.0.1:50686 …`.
     #[must_use]
     pub fn from_reply(reply: &Value) -> Option<Self> {
         let text = text_of(reply)?;
@@ -164,7 +166,7 @@ impl Identity {
     }
 }
 
-/// `CLIENT KILL ID number ADDR address`: ends a connection of ours that may still hold a command, and no other.
+/// `CLIENT KILL ID number ADDR address`: closes that connection of ours, which may still hold a command, and no other.
 #[must_use]
 pub fn kill(connection: &Identity) -> Cmd {
     let mut command = redis::cmd("CLIENT");
@@ -172,8 +174,8 @@ pub fn kill(connection: &Identity) -> Cmd {
     command
 }
 
-/// `WAIT replicas milliseconds`: until so many replicas have
-/// [what this connection has written](https://redis.io/docs/latest/commands/wait/), or the time is over.
+/// `WAIT replicas milliseconds`: waits until so many replicas have [what this connection has
+/// written](https://redis.io/docs/latest/commands/wait/), or until the time is over.
 #[must_use]
 pub fn replicated(replicas: u32, limit: Duration) -> Cmd {
     let mut command = redis::cmd("WAIT");
@@ -181,7 +183,7 @@ pub fn replicated(replicas: u32, limit: Duration) -> Cmd {
     command
 }
 
-/// The key that a command is about; `None` for one that is about its connection.
+/// The key of a command; `None` for a command without one.
 #[must_use]
 pub fn key_of(command: &Cmd) -> Option<&[u8]> {
     let mut words = command.args_iter().map(|word| match word {
@@ -190,13 +192,13 @@ pub fn key_of(command: &Cmd) -> Option<&[u8]> {
     });
     match words.next()? {
         b"CLIENT" | b"WAIT" => None,
-        // The script, and the number of its keys.
+        // Skips the script and the number of keys.
         b"EVAL" | b"EVALSHA" => words.nth(2),
         _ => words.next(),
     }
 }
 
-/// True if [`take`] took the key, false if it exists; `None` for what is no reply to a SET.
+/// True if [`take`] took the key, false if the key exists; `None` for any other reply.
 #[must_use]
 pub fn was_taken(reply: &Value) -> Option<bool> {
     match reply {
@@ -216,7 +218,8 @@ pub fn text_of(reply: &Value) -> Option<String> {
     }
 }
 
-/// Whose value is in a reply to [`read`], for errors and lines: anybody can have written it, and of any length.
+/// The holder's value in a reply to [`read`], for errors and log lines. Anybody may have written it, at any length, so
+/// it is cut.
 #[must_use]
 pub fn holder_of(reply: &Value) -> Option<String> {
     match reply {
@@ -226,29 +229,29 @@ pub fn holder_of(reply: &Value) -> Option<String> {
     }
 }
 
-/// The first [`MOST_OF_OTHERS`] bytes of a text, up to the end of a character; `…` tells that there is more.
+/// The first [`MAX_HOLDER_BYTES`] bytes of a text, up to the end of a character; `…` marks a cut.
 fn excerpt(bytes: &[u8]) -> String {
-    // With the rest of a character that goes beyond the limit, so that no half of one is taken for a fault.
-    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(MOST_OF_OTHERS + 3)]).into_owned();
-    if text.len() > MOST_OF_OTHERS {
-        let end = (0..=MOST_OF_OTHERS).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default();
+    // Three bytes more, so that a character that crosses the limit is not decoded as an error.
+    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_HOLDER_BYTES + 3)]).into_owned();
+    if text.len() > MAX_HOLDER_BYTES {
+        let end = (0..=MAX_HOLDER_BYTES).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default();
         text.truncate(end);
         text.push('…');
     }
     text
 }
 
-/// The time in a reply to [`time_left`], for a key that has an end.
+/// The remaining ttl in a reply to [`time_left`]; `None` for a key without one, or without a key.
 #[must_use]
 pub fn duration_of(reply: &Value) -> Option<Duration> {
     match reply {
-        // -1: no end; -2: no key.
+        // -1: no ttl; -2: no key.
         Value::Int(milliseconds) => u64::try_from(*milliseconds).ok().map(Duration::from_millis),
         _ => None,
     }
 }
 
-/// What a script's reply means; `None` for what none of the scripts replies.
+/// What a script's reply means; `None` for a reply that no script gives.
 #[must_use]
 pub fn comparison_of(reply: &Value) -> Option<Comparison> {
     match reply {
@@ -269,7 +272,7 @@ pub fn number_of(reply: &Value) -> Option<i64> {
     }
 }
 
-/// At least one: redis refuses a ttl of 0.
+/// Whole milliseconds, at least one: redis refuses a ttl of 0.
 fn milliseconds(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
 }
@@ -307,14 +310,14 @@ mod tests {
         }
         let fits = format!("{}😀", "x".repeat(252));
         assert_eq!(of(fits.as_bytes()), fits);
-        // Each byte that is no text becomes three.
+        // Each invalid byte becomes three.
         assert_eq!(of(&[0xff; 100]), format!("{}…", "\u{fffd}".repeat(85)));
         assert_eq!(of(&vec![b'x'; 1 << 20]).len(), 256 + '…'.len_utf8());
         assert_eq!(holder_of(&Value::Nil), None);
     }
 
     #[test]
-    fn who_was_to_be_the_next_is_known_whatever_the_length_of_its_value() {
+    fn the_next_holder_is_recognised_whatever_the_length_of_its_value() {
         let settings = crate::tests::support::settings_for(1, Duration::from_secs(1));
         let settings = crate::model::settings::Settings { owner: "x".repeat(1_000), ..settings };
         let next = Claim::new("k", settings.into()).unwrap();

@@ -1,3 +1,3 @@
-//! The commands and scripts that are sent to redis, and what their replies and refusals mean.
+//! The commands and scripts that are sent to redis, and what their replies mean.
 
 pub mod command;

@@ -1,6 +1,6 @@
-//! Places at which a test makes the core panic. In the shipped build there are none: [`fail_point!`] is nothing there.
+//! Places at which tests make the core panic. In the shipped build [`fail_point!`] expands to nothing.
 
-/// Panics here if a test has armed the place of this name for this subject; once for each time that it was armed.
+/// Panics if a test has armed this place for this subject; once for each arming.
 macro_rules! fail_point {
     ($place:expr, $subject:expr) => {
         #[cfg(test)]
@@ -11,23 +11,23 @@ macro_rules! fail_point {
 #[cfg(test)]
 static ARMED: std::sync::Mutex<Vec<(&str, String)>> = std::sync::Mutex::new(Vec::new());
 
-/// Arms a place for one subject: a resource, a key, an endpoint. Others, of tests that run at the same time, pass it.
+/// Arms a place for one subject: a resource, a key, an endpoint. Tests that run at the same time use other subjects.
 #[cfg(test)]
 pub fn arm(place: &'static str, subject: &str) {
     lock().push((place, subject.to_owned()));
 }
 
-/// Takes back all armings for a subject.
+/// Removes every arming for a subject.
 #[cfg(test)]
 pub fn disarm(subject: &str) {
     lock().retain(|(_, of)| of != subject);
 }
 
 #[cfg(test)]
-/// Where [`fail_point!`] leads.
+/// What [`fail_point!`] calls.
 ///
 /// # Panics
-/// If it is armed.
+/// If the place is armed for the subject.
 pub fn reach(place: &str, subject: &str) {
     let armed = {
         let mut all = lock();
@@ -37,7 +37,7 @@ pub fn reach(place: &str, subject: &str) {
     assert!(armed.is_none(), "fail point {place} of {subject}");
 }
 
-/// True once every arming for this subject was used.
+/// True once every arming for this subject has fired.
 #[cfg(test)]
 #[must_use]
 pub fn is_used_up(subject: &str) -> bool {

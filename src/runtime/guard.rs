@@ -1,11 +1,12 @@
-//! Tasks that are to run for as long as what they serve: a panic in one is the end of what it was doing, not of the task.
+//! Restarts long-lived tasks after a panic.
 
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
 use crate::time::backoff::Backoff;
 
-/// Runs what `make` gives until that ends, and makes it anew after a panic (which the panic hook has told already).
+/// Runs the task that `make` gives until it ends. After a panic, which the panic hook has reported, it backs off and
+/// starts a new one.
 pub fn keep_running<Task>(make: impl Fn() -> Task + 'static) -> JoinHandle<()>
 where
     Task: Future<Output = ()> + 'static,

@@ -1,4 +1,4 @@
-//! What the threads and tasks of this crate run on: restarts after a panic, and fail points of tests.
+//! Support for tasks: restarts after a panic, and fail points for tests.
 
 #[macro_use]
 pub mod fail_point;

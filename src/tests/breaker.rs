@@ -1,5 +1,5 @@
-//! The breaker of a cluster's nodes, with servers that accept and say nothing: what the engine is told, how often they are
-//! connected to, and until when.
+//! The breaker of a cluster's nodes, with servers that accept connections and say nothing: what the engine gets, how
+//! often the servers are connected to, and until when.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::support::Server;
-use crate::connection::cluster::breaker::Nodes;
+use crate::connection::cluster::breaker::{NODE_BACK, Nodes};
 use crate::connection::cluster::node::{Node, Unanswered};
 use crate::model::endpoint::{Endpoint, Host, Login, Place};
 use crate::model::error::Error;
 
 const LONG: Duration = Duration::from_secs(10);
 
-/// Accepts connections (the system does) and says nothing.
+/// A server that accepts connections (the system does that) and says nothing.
 struct Mute(TcpListener);
 
 impl Mute {
@@ -31,7 +31,7 @@ impl Mute {
         host(self.0.local_addr().unwrap().port())
     }
 
-    /// How many have connected since the last time this was asked.
+    /// How many connections there were since the last call.
     fn connects(&self) -> usize {
         std::iter::from_fn(|| self.0.accept().ok()).count()
     }
@@ -54,11 +54,11 @@ async fn connect(nodes: &Arc<Nodes>, host: Host) -> (Result<Node, Error>, Durati
     (outcome, start.elapsed())
 }
 
-/// Asks a node that answers nothing, until it is given up.
+/// Asks a node that does not answer, until it is given up.
 async fn ask_in_vain(node: &Node) -> Unanswered {
     let mut commands = redis::pipe();
     commands.cmd("GET").arg("k");
-    timeout(LONG, node.send(&commands, 0, 1)).await.unwrap().unwrap_err()
+    timeout(LONG, node.send(&commands, 1)).await.unwrap().unwrap_err()
 }
 
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -92,7 +92,7 @@ async fn a_mute_node_is_refused_at_once_while_others_can_be_used() {
 }
 
 #[tokio::test]
-async fn many_who_ask_at_once_share_one_connection() {
+async fn many_callers_at_once_share_one_connection() {
     let server = Server::start();
     let (nodes, _pushes) = nodes();
     let asked = (0..50).map(|_| {
@@ -109,7 +109,7 @@ async fn many_who_ask_at_once_share_one_connection() {
 }
 
 #[tokio::test]
-async fn where_no_other_can_be_used_it_is_waited_for_what_comes_of_an_attempt() {
+async fn without_another_node_the_engine_waits_for_the_end_of_the_attempt() {
     let mute = Mute::start();
     let (nodes, _pushes) = nodes();
     for _ in 0..3 {
@@ -137,15 +137,17 @@ async fn a_node_that_goes_silent_is_given_up_probed_and_back_at_once() {
     assert!(refusal.is_err() && took < Duration::from_millis(500), "{took:?}");
     server.resume();
     until("it is back", || nodes.why_barred(&host(server.port)).is_none()).await;
+    let push = timeout(LONG, pushes.recv()).await.unwrap().unwrap();
+    assert_eq!(push.kind, PushKind::Other(NODE_BACK.to_owned()));
     let again = connect(&nodes, host(server.port)).await.0.unwrap();
     assert!(!again.is_same(&node) && again.is_open());
     let mut ping = redis::pipe();
     ping.cmd("PING");
-    assert_eq!(again.send(&ping, 0, 1).await.unwrap(), [Value::SimpleString("PONG".to_owned())]);
+    assert_eq!(again.send(&ping, 1).await.unwrap(), [Value::SimpleString("PONG".to_owned())]);
 }
 
 #[tokio::test]
-async fn one_node_has_room_for_a_quarter_of_all_commands() {
+async fn one_node_takes_a_quarter_of_all_commands_in_flight() {
     let server = Server::start();
     let (nodes, _pushes) = nodes();
     let node = connect(&nodes, host(server.port)).await.0.unwrap();
@@ -183,7 +185,7 @@ async fn probes_end_when_nobody_asks_for_the_node_any_more() {
     let mute = Mute::start();
     let (nodes, _pushes) = nodes();
     assert!(connect(&nodes, mute.host()).await.0.is_err());
-    // Ten seconds, and the probe that is under way then.
+    // Ten seconds, and the probe that is in flight then.
     sleep(Duration::from_secs(12)).await;
     let connects = mute.connects();
     assert!((2..=14).contains(&connects), "{connects} connects");

@@ -1,4 +1,4 @@
-//! Taking, waiting and giving back, as another client of the same redis sees it.
+//! Taking a lock, waiting for it and releasing it, as another client of the same redis sees it.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ fn waiters_of_one_process_are_served_in_order() {
         let ticket = crate::model::answer::Ticket::new(0, std::sync::Arc::clone(&asker.caller));
         asker.core.submit(Request::release(ticket, vec![reservation.clone()]));
         let mut next = None;
-        // The answers to a release and to the wait that it ends come in either order.
+        // The answers to a release and to the wait that it ends come in any order.
         for _ in 0..2 {
             match asker.answer().unwrap() {
                 Answer::Acquired(acquired) => next = Some(acquired),

@@ -1,4 +1,4 @@
-//! Renewals, and how a loss is found and told.
+//! Renewals, and how a loss is found and reported.
 
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ fn an_interval_longer_than_the_ttl_ends_quietly_and_the_release_tells() {
 }
 
 #[test]
-fn a_longest_hold_ends_a_lock_that_would_be_renewed_for_ever() {
+fn max_hold_ends_a_lock_that_would_be_renewed_for_ever() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let mut settings = server.settings(1_000);
@@ -108,7 +108,7 @@ fn a_longest_hold_ends_a_lock_that_would_be_renewed_for_ever() {
 }
 
 #[test]
-fn an_asked_for_renewal_takes_the_ttl_that_is_asked_for() {
+fn a_renewal_on_request_sets_the_requested_ttl() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let reservation = asker.lock(&server.settings(10_000), "asked").unwrap();

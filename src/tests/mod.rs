@@ -1,4 +1,5 @@
-//! The core against a real redis-server, without Node: what the addon would ask, and what it would be told.
+//! Tests of the core against a real redis-server, without Node. They submit what the addon would, and read the answers
+//! and events that it would get.
 
 mod breaker;
 mod locks;

@@ -1,4 +1,4 @@
-//! Panics at places that tests arm: one call fails with an internal error at most. Whatever serves all of them goes on.
+//! Panics at fail points: at most one call fails, with an internal error. The tasks that serve all calls go on.
 
 use std::time::Duration;
 
@@ -16,31 +16,31 @@ fn is_lost(event: &Event) -> bool {
     matches!(event, Event::Lost { .. })
 }
 
-/// The next renewal of this key that has succeeded.
+/// Waits for the next successful renewal of this key.
 fn renewed(asker: &Asker, key: &str) {
     asker.event(|event| matches!(event, Event::Extended { reservation, .. } if reservation.key() == key));
 }
 
-/// What redis has said so far of the calls of a command.
+/// How often the server has run a command so far.
 fn calls(server: &Server, command: &str) -> u64 {
     let stats: String = server.run(&["INFO", "commandstats"]);
     let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
     line.and_then(|rest| rest.split(',').next()).map_or(0, |count| count.parse().unwrap())
 }
 
-/// A server that nobody has connected to, as a fail point knows it.
+/// The subject of a server's fail points.
 fn subject_of(settings: &Settings) -> String {
     settings.endpoint.to_string()
 }
 
 #[test]
-fn one_in_the_dispatcher_is_one_call_s() {
+fn a_panic_in_the_dispatcher_fails_one_call() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
     for resource in ["dispatcher-1", "dispatcher-2"] {
         arm("dispatcher", resource);
-        // All in one turn: those before it and behind it are served.
+        // All in one turn: the requests before and after it are served.
         for other in ["before", resource, "behind"] {
             asker.start_lock(&settings, other);
         }
@@ -60,7 +60,7 @@ fn one_in_the_dispatcher_is_one_call_s() {
 }
 
 #[test]
-fn one_in_the_heartbeat_costs_no_lease() {
+fn a_panic_in_the_heartbeat_costs_no_lease() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(2_000);
@@ -82,7 +82,7 @@ fn one_in_the_heartbeat_costs_no_lease() {
 }
 
 #[test]
-fn one_where_the_answer_to_a_renewal_comes_in_is_a_renewal_that_failed() {
+fn a_panic_at_the_reply_to_a_renewal_is_a_failed_renewal() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(2_000);
@@ -95,7 +95,7 @@ fn one_where_the_answer_to_a_renewal_comes_in_is_a_renewal_that_failed() {
             renewed(&asker, key);
         }
     }
-    // One that a caller waits for fails, and the lease goes on.
+    // A renewal that a caller waits for fails, and the lease goes on.
     arm("renewed", &keys[0]);
     let answer = asker.renew(&[&held[0]], Duration::from_secs(2));
     assert!(answer.is_err() || is_used_up(&keys[0]), "the heartbeat may have been quicker");
@@ -107,12 +107,12 @@ fn one_where_the_answer_to_a_renewal_comes_in_is_a_renewal_that_failed() {
 }
 
 #[test]
-fn one_while_connecting_fails_the_attempt_and_the_next_one_connects() {
+fn a_panic_while_connecting_fails_that_attempt_and_the_next_connects() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
     let subject = subject_of(&settings);
-    // For as long as a call tries to connect.
+    // For as long as a call retries the connect.
     for _ in 0..200 {
         arm("connect", &subject);
     }
@@ -126,7 +126,7 @@ fn one_while_connecting_fails_the_attempt_and_the_next_one_connects() {
 }
 
 #[test]
-fn those_who_hold_and_wait_outlast_one_while_connecting_again() {
+fn holders_and_waiters_outlast_a_panic_while_reconnecting() {
     for place in ["connect", "came up"] {
         let server = Server::start();
         let asker = Asker::new(&Core::start().unwrap());
@@ -151,7 +151,7 @@ fn those_who_hold_and_wait_outlast_one_while_connecting_again() {
 }
 
 #[test]
-fn one_among_the_words_of_changes_is_mended_by_another_connection() {
+fn a_panic_in_the_listener_for_changes_is_mended_by_a_new_connection() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
@@ -172,13 +172,13 @@ fn one_among_the_words_of_changes_is_mended_by_another_connection() {
     assert!(reservation.is_certain());
 }
 
-/// How many connections of ours a server has had; each loads its scripts.
+/// How many connections of ours a server has had: each loads the scripts.
 fn connections(server: &Server) -> u64 {
     calls(server, "script|load")
 }
 
 #[test]
-fn one_in_the_task_of_a_queue_is_its_head_s() {
+fn a_panic_in_the_task_of_a_queue_fails_only_its_first_waiter() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
@@ -186,12 +186,12 @@ fn one_in_the_task_of_a_queue_is_its_head_s() {
     let key = settings.key_of("queue");
     asker.start_wait(&settings, "queue", None);
     asker.event(|event| matches!(event, Event::Attempted { .. }));
-    // An hour: what limits a wait must not keep the others from being served.
+    // An hour: a wait's own timeout must not keep the others from being served.
     for _ in 0..2 {
         asker.start_wait(&settings, "queue", Some(Duration::from_secs(3_600)));
     }
     arm("serve", &key);
-    // The task looks again.
+    // The task tries again.
     server.run::<()>(&["PEXPIRE", &key, "60000"]);
     assert_eq!(code_of(asker.answer()), "ERR_INTERNAL");
     assert!(is_used_up(&key));
@@ -208,7 +208,7 @@ fn one_in_the_task_of_a_queue_is_its_head_s() {
         }
     }
     assert_eq!(asker.release(&[&reservation.unwrap()]).unwrap(), 1);
-    // A queue of one: the next waiter gets a new one.
+    // A queue of one: the next waiter gets a new queue.
     server.run::<()>(&["SET", &key, "somebody"]);
     arm("serve", &key);
     asker.start_wait(&settings, "queue", None);
@@ -220,12 +220,12 @@ fn one_in_the_task_of_a_queue_is_its_head_s() {
 }
 
 #[test]
-fn one_where_replies_come_in_is_a_lost_reply() {
+fn a_panic_where_replies_are_read_loses_those_replies() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
     let others = asker.lock(&settings, "others").unwrap();
-    // More than may be under way at once: what was written is given back each time.
+    // More than may be in flight at once: each batch must leave the count again.
     for round in 0..3 {
         let key = settings.key_of(&format!("exchange-{round}"));
         arm("exchange", &key);
@@ -244,10 +244,10 @@ fn one_where_replies_come_in_is_a_lost_reply() {
 }
 
 #[test]
-fn one_in_the_watchdog_leaves_the_others_their_limits() {
+fn a_panic_in_the_watchdog_leaves_other_commands_their_limits() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
-    // By its limit, which is no other test's, the fail point knows its command.
+    // The fail point knows the command by its limit, which no other test uses.
     let mut settings = server.settings(30_000);
     settings.command_timeout = Duration::from_millis(457);
     let reservation = asker.lock(&settings, "held").unwrap();
@@ -264,7 +264,7 @@ fn one_in_the_watchdog_leaves_the_others_their_limits() {
 }
 
 #[test]
-fn one_in_a_release_leaves_a_reservation_that_may_be_released_again() {
+fn after_a_panic_in_a_release_the_reservation_may_be_released_again() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
@@ -272,7 +272,7 @@ fn one_in_a_release_leaves_a_reservation_that_may_be_released_again() {
     arm("freed", held[0].key());
     let failure = asker.release(&held.each_ref()).unwrap_err();
     assert_eq!((failure.error.code(), failure.released), ("ERR_INTERNAL", Some(1)));
-    // Its key is gone, which the second release finds; a third has nothing to do.
+    // Its key is gone, as the second release finds. A third has nothing to do.
     let again = asker.release(&[&held[0]]);
     assert!(again.is_err_and(|failure| failure.error.code() == "ERR_RESERVATION_LOST"));
     assert_eq!(asker.release(&[&held[0]]).unwrap(), 0);
@@ -280,7 +280,7 @@ fn one_in_a_release_leaves_a_reservation_that_may_be_released_again() {
 }
 
 #[test]
-fn one_in_what_is_undone_is_that_value_s() {
+fn a_panic_in_the_undo_costs_that_value_only() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let mut settings = server.settings(60_000);
@@ -302,7 +302,7 @@ fn one_in_what_is_undone_is_that_value_s() {
         } else {
             until("it is undone", || server.value_of(&key).is_none());
         }
-        // The connection is up when the next one is sent.
+        // The connection is up before the next command is sent.
         let next = asker.lock(&settings, "next").unwrap();
         assert_eq!(asker.release(&[&next]).unwrap(), 1);
     }

@@ -1,4 +1,4 @@
-//! A private redis-server, a caller that keeps what it is told, and raw commands beside the core.
+//! Support: a private redis-server, a caller that keeps its answers and events, and raw commands beside the core.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -17,10 +17,10 @@ use crate::model::lease::{Interval, Terms};
 use crate::model::reservation::Reservation;
 use crate::model::settings::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEY_PREFIX, LogLevel, Settings};
 
-/// The longest that a test waits for something that is certain to come.
+/// The longest that a test waits for something that must come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A redis-server of its own on a free port; ends with the test, also when it fails.
+/// A redis-server of its own on a free port. Ends with the test, also if that fails.
 pub struct Server {
     pub port: u16,
     process: Child,
@@ -50,7 +50,7 @@ impl Server {
         server
     }
 
-    /// Runs a command beside the core.
+    /// Runs a command on a connection of its own.
     pub fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut connection = redis::Client::open(("127.0.0.1", self.port)).unwrap().get_connection().unwrap();
         let mut command = redis::cmd(words[0]);
@@ -62,7 +62,7 @@ impl Server {
         self.run(&["GET", key])
     }
 
-    /// Stops answering without closing anything, until [`Server::resume`].
+    /// Stops the process, so that it answers nothing and closes nothing, until [`Server::resume`].
     pub fn pause(&self) {
         self.signal("-STOP");
     }
@@ -89,20 +89,20 @@ impl Drop for Server {
     }
 }
 
-/// A reservation as a caller sees it, of a server that nobody asks.
+/// A reservation of a server that is never connected to.
 pub fn reservation(key: &str) -> Arc<Reservation> {
     let ttl = Duration::from_secs(1);
     let claim = Claim::new(key, Arc::new(settings_for(1, ttl))).unwrap();
     Arc::new(Reservation::new(1, claim, crate::time::clock::Moment::ZERO))
 }
 
-/// A plain server on this machine.
+/// The endpoint of a plain server on this machine.
 pub fn endpoint_at(port: u16) -> Arc<Endpoint> {
     let place = Place::Server(Host { name: "127.0.0.1".into(), port });
     Endpoint { place, login: Login::default(), tls: None, waits_for_replicas: None }.shared()
 }
 
-/// What calls to such a server go by.
+/// The settings of calls to such a server.
 pub fn settings_for(port: u16, ttl: Duration) -> Settings {
     Settings {
         endpoint: endpoint_at(port),
@@ -149,7 +149,7 @@ impl EventSink for Channel {
     }
 }
 
-/// One environment with one instance, that asks the core and keeps what it is told.
+/// One environment with one instance. Submits requests, and keeps the answers and events.
 pub struct Asker {
     pub core: Core,
     pub caller: Arc<Caller>,
@@ -176,12 +176,12 @@ impl Asker {
         Ticket::new(NEXT.fetch_add(1, Ordering::Relaxed), Arc::clone(&self.caller))
     }
 
-    /// The next answer, whichever call it is to.
+    /// The next answer, to whichever call.
     pub fn answer(&self) -> Result<Answer, Box<CallFailure>> {
         self.answers.recv_timeout(PATIENCE).expect("an answer").1
     }
 
-    /// The next event that fits; those before it are dropped.
+    /// The next event that `fits`. Drops those before it.
     pub fn event(&self, fits: impl Fn(&Event) -> bool) -> Event {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -193,7 +193,7 @@ impl Asker {
         }
     }
 
-    /// The events that came so far.
+    /// The events so far.
     pub fn events_so_far(&self) -> Vec<Event> {
         self.events.try_iter().collect()
     }
@@ -203,7 +203,7 @@ impl Asker {
         self.core.submit(Request::Lock { ticket: self.ticket(), settings, resource: resource.into() });
     }
 
-    /// The call's number.
+    /// Returns the call's number.
     pub fn start_wait(&self, settings: &Settings, resource: &str, timeout: Option<Duration>) -> u64 {
         let ticket = self.ticket();
         let call = ticket.call;

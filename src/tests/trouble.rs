@@ -1,4 +1,4 @@
-//! Broken connections, servers that are away, and replies that never come.
+//! Broken connections, servers that are down, and replies that never come.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,11 +11,11 @@ use crate::dispatcher::Core;
 use crate::model::answer::{Answer, Event};
 use crate::model::settings::Settings;
 
-/// Forwards to a server. While `mute` is set, what the server says is thrown away.
+/// A proxy to a server. While `mute` is set, it drops the server's replies.
 struct Proxy {
     port: u16,
     mute: Arc<AtomicBool>,
-    /// How often all connections were cut; those made since live on.
+    /// How often all connections were cut. Newer connections stay open.
     cuts: Arc<AtomicUsize>,
 }
 
@@ -82,7 +82,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, mute: Arc<AtomicBool>, cuts: Arc
 }
 
 #[test]
-fn nobody_there_is_an_error_in_nodes_words_after_the_budget_of_0_4_0() {
+fn a_refused_connect_is_an_error_in_nodes_words_after_the_budget_of_0_4_0() {
     let server = Server::start();
     let settings = server.settings(10_000);
     let port = server.port;
@@ -98,7 +98,7 @@ fn nobody_there_is_an_error_in_nodes_words_after_the_budget_of_0_4_0() {
 }
 
 #[test]
-fn a_connection_that_was_closed_is_made_again_unseen() {
+fn a_closed_connection_is_made_again_without_an_error() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(10_000);
@@ -112,7 +112,7 @@ fn a_connection_that_was_closed_is_made_again_unseen() {
 }
 
 #[test]
-fn a_server_that_hangs_is_a_timeout_and_leaves_no_lock_that_nobody_knows() {
+fn a_server_that_hangs_is_a_timeout_and_leaves_no_lock_behind() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(900);
@@ -122,7 +122,7 @@ fn a_server_that_hangs_is_a_timeout_and_leaves_no_lock_that_nobody_knows() {
     asker.start_lock(&settings, "a");
     assert_eq!(asker.answer().unwrap_err().error.code(), "ERR_REDIS_TIMEOUT");
     server.resume();
-    // The SET lies in the server's socket and runs first of all; then it is settled.
+    // The SET is in the server's socket and runs before everything else; then it is undone.
     until("the late SET is settled", || {
         server.run::<String>(&["INFO", "commandstats"]).contains("cmdstat_set:calls=2")
             && server.value_of("reservation-a").is_none()

@@ -1,10 +1,11 @@
-//! Waits and endpoints that are over: nothing of them is left, whatever limits were set and however redis is.
+//! What waits and endpoints leave behind: nothing, whatever the timeouts were and however redis is.
 
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::task::LocalSet;
+use tokio::time::timeout;
 
 use super::support::{Asker, Server, endpoint_at, until};
 use crate::dispatcher::Core;
@@ -38,7 +39,7 @@ fn a_wait_that_is_over_leaves_no_timer_behind() {
             if is_cancelled {
                 crate::lock::wait::cancel(&state, key, environment, call);
             }
-            // The alarm has the queue in hand: it is gone when the alarm is.
+            // The timeout task holds the queue, so the queue is dropped only after it.
             for _ in 0..2_000 {
                 if queue.upgrade().is_none() {
                     break;
@@ -53,11 +54,11 @@ fn a_wait_that_is_over_leaves_no_timer_behind() {
 }
 
 #[test]
-fn a_wait_that_is_given_up_in_an_outage_needs_no_connection_any_more() {
+fn after_a_timeout_in_an_outage_nobody_connects_for_the_waiter() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
-    // A connection that is up already: nothing is looked at again because it has come up.
+    // The connection is up already, so no waiter tries again because it has come up.
     let reservation = asker.lock(&settings, "warm-up").unwrap();
     assert_eq!(asker.release(&[&reservation]).unwrap(), 1);
     server.run::<()>(&["SET", "reservation-a", "somebody"]);
@@ -67,10 +68,10 @@ fn a_wait_that_is_given_up_in_an_outage_needs_no_connection_any_more() {
     drop(server);
     asker.event(|event| matches!(event, Event::Outage { .. }));
     assert_eq!(asker.answer().unwrap_err().error.code(), "ERR_RESERVATION_TIMEOUT");
-    // Whoever comes now was not waiting when the other left.
+    // A waiter that comes now was not there when the other left.
     let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     listener.set_nonblocking(true).unwrap();
-    // An attempt that was under way ends; none follows it, though the pauses are a quarter of a second at most.
+    // A try that was in flight ends, and none follows, although the pauses are a quarter of a second at most.
     std::thread::sleep(Duration::from_millis(300));
     while listener.accept().is_ok() {}
     std::thread::sleep(Duration::from_secs(1));
@@ -86,7 +87,7 @@ fn a_wait_that_has_its_answer_is_told_nothing_more() {
     server.run::<()>(&["SET", "reservation-a", "somebody"]);
     server.pause();
     let call = asker.start_wait(&settings, "a", None);
-    // Its attempt is on its way, and will be answered when it is too late to tell of it.
+    // Its try is in flight, and will be answered when its waiter has left.
     std::thread::sleep(Duration::from_millis(200));
     asker.core.submit(Request::CancelWait {
         settings: Arc::new(settings),
@@ -107,7 +108,7 @@ fn endpoint_with(port: u16, password: &str) -> Arc<Endpoint> {
     Endpoint { login, ..(*endpoint_at(port)).clone() }.shared()
 }
 
-/// Locks and releases with a password, and gives what tells whether that is known to anybody still.
+/// Locks and releases with a password. Returns a weak reference that tells whether anything still has it.
 fn use_once(asker: &Asker, port: u16, settings: &Settings, password: &str) -> Weak<Endpoint> {
     let endpoint = endpoint_with(port, password);
     let known = Arc::downgrade(&endpoint);
@@ -118,7 +119,7 @@ fn use_once(asker: &Asker, port: u16, settings: &Settings, password: &str) -> We
 }
 
 #[test]
-fn a_secret_that_nothing_needs_is_forgotten() {
+fn a_secret_that_nothing_needs_is_dropped() {
     let server = Server::start();
     let asker = Asker::new(&Core::start().unwrap());
     let settings = server.settings(30_000);
@@ -135,7 +136,19 @@ fn a_secret_that_nothing_needs_is_forgotten() {
     assert!(known.strong_count() > 0 && held.is_certain());
     assert_eq!(asker.release(&[&held]).unwrap(), 1);
     drop(held);
-    // Another login is the last that was used.
+    // Another login has been used since.
     use_once(&asker, server.port, &settings, "token-10");
     until("that of what was held is forgotten", || known.strong_count() == 0);
+}
+
+#[tokio::test]
+async fn a_waiter_that_begins_to_pause_within_a_second_of_good_news_is_told_of_the_next_at_its_end() {
+    let state = EndpointState::new(endpoint_at(1));
+    let test = async {
+        state.notify_recovered();
+        let paused = timeout(Duration::from_secs(10), state.recovered());
+        let told = async { state.notify_recovered() };
+        assert!(tokio::join!(paused, told).0.is_ok());
+    };
+    LocalSet::new().run_until(test).await;
 }

@@ -1,4 +1,4 @@
-//! The time that one call may spend on redis, and the pauses between its tries.
+//! The time that one call may spend on redis, over all its tries and the pauses between them.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::time::backoff::Backoff;
 
-/// The last try has a quarter of the whole time for itself, but no more than this.
-const LONGEST_LAST_TRY: Duration = Duration::from_millis(250);
+/// The time reserved for the last try: a quarter of the budget, and no more than this.
+const MAX_LAST_TRY: Duration = Duration::from_millis(250);
 
-/// Counts from a call's first command: connecting has a limit of its own.
+/// The time of one call. It starts at the call's first command: connecting has a limit of its own.
 #[derive(Debug)]
 pub struct Budget {
     each: Duration,
@@ -19,7 +19,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// For a call that has `whole` for all its tries.
+    /// For a call that has `whole` for all its tries, from the first [`Self::remaining`] on.
     #[must_use]
     pub fn new(whole: Duration) -> Self {
         Self { each: whole, is_endless: false, end: None, backoff: Backoff::default() }
@@ -31,13 +31,13 @@ impl Budget {
         Self { end: Some(began + whole), ..Self::new(whole) }
     }
 
-    /// For a call that tries for ever; `each` is the limit of one command.
+    /// For a call that retries for ever; `each` is the limit of one command.
     #[must_use]
     pub fn endless(each: Duration) -> Self {
         Self { is_endless: true, ..Self::new(each) }
     }
 
-    /// True for a call that tries for ever.
+    /// True for a call that retries for ever.
     #[must_use]
     pub fn is_endless(&self) -> bool {
         self.is_endless
@@ -58,20 +58,20 @@ impl Budget {
         !self.is_endless && self.end.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// True while there is time for a try that redis can answer.
+    /// True while a try has enough time for redis to answer it.
     pub fn has_time(&mut self) -> bool {
-        self.is_endless || self.remaining() > (self.each / 8).min(LONGEST_LAST_TRY)
+        self.is_endless || self.remaining() > (self.each / 8).min(MAX_LAST_TRY)
     }
 
-    /// How long to pause before another try, of a call that has time for it.
+    /// The next pause of a call that does not run out of time.
     pub fn next_delay(&mut self) -> Duration {
         self.backoff.next_delay()
     }
 
-    /// Pauses before another try. False, and at once, if there is no time for one: what the last try met is a better
-    /// answer than that another had not enough of it.
+    /// Pauses before another try. Returns false at once if there is no time for one: the error of the last try says
+    /// more than the timeout of a try that was too short.
     pub async fn pause(&mut self) -> bool {
-        let spare = self.remaining().saturating_sub((self.each / 4).min(LONGEST_LAST_TRY));
+        let spare = self.remaining().saturating_sub((self.each / 4).min(MAX_LAST_TRY));
         if spare.is_zero() {
             return false;
         }

@@ -1,8 +1,9 @@
-//! The nodes of one cluster connection, by their addresses: one connection to each, and a breaker for each address.
+//! The nodes of one cluster connection, by address: one connection to each, and a circuit breaker for each address.
 //!
-//! The engine connects to nodes while everything else waits for it. So it never waits for a node that does not answer:
-//! connections are made here, in a task for each address. An address that fails is _barred_: the engine is refused at
-//! once, while the task goes on trying, and has the connection when it asks after the node is back.
+//! While the engine connects to a node, everything else in it waits. So it must never wait for a node that does not
+//! answer. Connections are made here, in one task for each address. After a failure the address is _barred_: the
+//! engine's attempts fail at once, while the task keeps trying. When the node is back, the engine's next attempt gets
+//! the connection.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -21,58 +22,63 @@ use crate::model::endpoint::{Endpoint, Host};
 use crate::model::error::Error;
 use crate::time::backoff::Backoff;
 
-/// How long the engine waits for the first connection to a node, where others can be used meanwhile.
-pub const HURRY: Duration = Duration::from_millis(100);
+/// How long the engine waits for the first connection to a node, if other nodes can be used meanwhile.
+pub const FIRST_CONNECT_WAIT: Duration = Duration::from_millis(100);
 
-/// How long it waits for one to a barred address. Without any pause it would ask again and again without one.
-const REFUSAL: Duration = Duration::from_millis(5);
+/// How long the engine waits for a barred address. Without any pause it would retry in a busy loop.
+const BARRED_WAIT: Duration = Duration::from_millis(5);
 
-/// How long it is tried to connect to a node after it was asked for last, and how long a connection waits to be fetched.
-const INTEREST: Duration = Duration::from_secs(10);
+/// For how long after the engine's last request for a node its address is still probed, and a new connection is kept
+/// unused.
+const IDLE_PROBE_LIMIT: Duration = Duration::from_secs(10);
 
-/// A connection that lived this long was a good one: when the node closes it, the next is made as soon as it is asked for.
-const STEADY: Duration = Duration::from_secs(1);
+/// A connection that was up for this long was stable: when the node closes it, the next is made on request without
+/// backing off.
+const STABLE: Duration = Duration::from_secs(1);
+
+/// The kind of the push message that tells that an address is no longer barred. Redis sends no such kind.
+pub const NODE_BACK: &str = "node back";
 
 /// The nodes of one cluster connection.
 pub struct Nodes {
     endpoint: Arc<Endpoint>,
     state: Mutex<State>,
-    /// What the engine was given to send to them.
+    /// The commands that the engine was given, and whether they may have run.
     once: Once,
-    /// How many can be used.
+    /// How many nodes can be used.
     up: watch::Sender<usize>,
-    /// Told when one has gone silent: what it was to tell of, it will not.
+    /// Gets a message when a node has gone silent, because its reports of changes are lost; and when one is back.
     pushes: UnboundedSender<PushInfo>,
 }
 
 #[derive(Default)]
 struct State {
-    seats: HashMap<Host, Seat>,
-    /// Which of them serves what, by the last answer.
+    slots: HashMap<Host, NodeSlot>,
+    /// Which node serves which slot, by the last answer to CLUSTER SLOTS.
     map: Option<Value>,
-    /// Why the last connection could not be made, or was refused.
+    /// The error of the last failed connection.
     failure: Option<Error>,
-    /// Why a node does not tell of changed keys.
+    /// Why a node does not report changes of keys.
     why_no_pushes: Option<String>,
 }
 
-/// One address. It is there for as long as its keeper is.
-struct Seat {
-    /// What the engine wants of a connection to it.
+/// One address. Exists as long as its task.
+struct NodeSlot {
+    /// The engine's configuration for a connection to it.
     config: AsyncConnectionConfig,
     /// When the engine last asked for it.
     asked: Instant,
     node: Option<WeakNode>,
-    /// A connection that the engine has not fetched yet.
+    /// A new connection that the engine has not taken yet.
     fresh: Option<Node>,
-    /// Why it is barred, if it is.
+    /// Why the address is barred; `None` if it is not.
     barred: Option<Error>,
-    /// Told of the end of each attempt.
+    /// Notified at the end of each attempt.
     outcome: watch::Sender<()>,
     _keeper: AbortOnDrop,
 }
 
-impl Seat {
+impl NodeSlot {
     fn node(&mut self) -> Option<Node> {
         let node = self.node.as_ref().and_then(WeakNode::upgrade);
         self.fresh = None;
@@ -80,7 +86,7 @@ impl Seat {
     }
 }
 
-/// A task that ends with whoever holds this.
+/// A task that is aborted when this is dropped.
 struct AbortOnDrop(AbortHandle);
 
 impl Drop for AbortOnDrop {
@@ -90,38 +96,38 @@ impl Drop for AbortOnDrop {
 }
 
 impl Nodes {
-    /// No nodes yet. `pushes` takes what the nodes say without being asked.
+    /// Starts without nodes. `pushes` takes the push messages of the nodes.
     #[must_use]
     pub fn new(endpoint: &Arc<Endpoint>, pushes: UnboundedSender<PushInfo>) -> Arc<Self> {
         let (endpoint, state, up) = (Arc::clone(endpoint), Mutex::default(), watch::Sender::new(0));
         Arc::new(Self { endpoint, state, once: Once::default(), up, pushes })
     }
 
-    /// Which redis they are of.
+    /// The endpoint of the cluster.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
 
-    /// What the engine was given to send to them.
+    /// The commands that the engine was given.
     #[must_use]
     pub fn once(&self) -> &Once {
         &self.once
     }
 
-    /// The connection to a node: the one that there is, or one that is made now.
+    /// The connection to a node: the existing one, or a new one.
     ///
     /// # Errors
-    /// Why there is none. At once if the address is barred, soon in any case, unless no other node can be used.
+    /// Why there is none. At once if the address is barred, and soon otherwise, unless no other node can be used.
     pub async fn connect(self: &Arc<Self>, host: Host, config: AsyncConnectionConfig) -> Result<Node, Error> {
         let (patience, mut outcome) = {
             let mut state = self.state();
-            let seat = state.seats.entry(host.clone()).or_insert_with(|| self.seat(&host, &config));
-            (seat.asked, seat.config) = (Instant::now(), config);
-            if let Some(node) = seat.node() {
+            let slot = state.slots.entry(host.clone()).or_insert_with(|| self.new_slot(&host, &config));
+            (slot.asked, slot.config) = (Instant::now(), config);
+            if let Some(node) = slot.node() {
                 return Ok(node);
             }
-            (if seat.barred.is_some() { REFUSAL } else { HURRY }, seat.outcome.subscribe())
+            (if slot.barred.is_some() { BARRED_WAIT } else { FIRST_CONNECT_WAIT }, slot.outcome.subscribe())
         };
         let mut up = self.up.subscribe();
         let too_long = async {
@@ -134,59 +140,59 @@ impl Nodes {
             () = too_long => {}
         }
         let mut state = self.state();
-        let failure = match state.seats.get_mut(&host) {
-            Some(seat) => match seat.node() {
+        let failure = match state.slots.get_mut(&host) {
+            Some(slot) => match slot.node() {
                 Some(node) => return Ok(node),
-                None => seat.barred.get_or_insert_with(|| self.silent(&host, HURRY)).clone(),
+                None => slot.barred.get_or_insert_with(|| self.silent(&host, FIRST_CONNECT_WAIT)).clone(),
             },
-            None => self.silent(&host, HURRY),
+            None => self.silent(&host, FIRST_CONNECT_WAIT),
         };
         state.failure = Some(failure.clone());
         Err(failure)
     }
 
-    /// Why this address is barred, if it is. Whoever asks is interested in it.
+    /// Why this address is barred; `None` if it is not. Counts as a request for it.
     #[must_use]
     pub fn why_barred(&self, host: &Host) -> Option<Error> {
         let mut state = self.state();
-        let seat = state.seats.get_mut(host)?;
-        let why = seat.barred.clone()?;
-        seat.asked = Instant::now();
+        let slot = state.slots.get_mut(host)?;
+        let why = slot.barred.clone()?;
+        slot.asked = Instant::now();
         Some(why)
     }
 
-    /// The nodes that can be used, but for this one.
+    /// The nodes that can be used, except this one.
     #[must_use]
     pub fn others(&self, but: &Node) -> Vec<Node> {
         let state = self.state();
-        let nodes = state.seats.values().filter_map(|seat| seat.node.as_ref()?.upgrade());
+        let nodes = state.slots.values().filter_map(|slot| slot.node.as_ref()?.upgrade());
         nodes.filter(|node| !node.is_same(but)).collect()
     }
 
-    /// Which of them serves what, by the last answer to CLUSTER SLOTS that there was.
+    /// Which node serves which slot, by the last answer to CLUSTER SLOTS.
     #[must_use]
     pub fn map(&self) -> Option<Value> {
         self.state().map.clone()
     }
 
-    /// There is a new one.
+    /// Sets what [`Self::map`] returns.
     pub fn set_map(&self, map: Value) {
         self.state().map = Some(map);
     }
 
-    /// Why the last connection could not be made.
+    /// The error of the last failed connection.
     #[must_use]
     pub fn failure(&self) -> Option<Error> {
         self.state().failure.clone()
     }
 
-    /// Why one of the nodes does not tell of changed keys.
+    /// Why a node does not report changes of keys.
     #[must_use]
     pub fn why_no_pushes(&self) -> Option<String> {
         self.state().why_no_pushes.clone()
     }
 
-    /// Ends when none of the nodes can be used.
+    /// Ends when no node can be used.
     pub fn all_gone(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut up = self.up.subscribe();
         async move { drop(up.wait_for(|up| *up == 0).await) }
@@ -196,9 +202,9 @@ impl Nodes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seat(self: &Arc<Self>, host: &Host, config: &AsyncConnectionConfig) -> Seat {
+    fn new_slot(self: &Arc<Self>, host: &Host, config: &AsyncConnectionConfig) -> NodeSlot {
         let keeper = Keeper { nodes: Arc::downgrade(self), host: host.clone() };
-        Seat {
+        NodeSlot {
             config: config.clone(),
             asked: Instant::now(),
             node: None,
@@ -207,6 +213,10 @@ impl Nodes {
             outcome: watch::Sender::new(()),
             _keeper: AbortOnDrop(tokio::spawn(keeper.keep()).abort_handle()),
         }
+    }
+
+    fn push(&self, kind: PushKind) {
+        drop(self.pushes.send(PushInfo { kind, data: Vec::new() }));
     }
 
     fn silent(&self, host: &Host, time: Duration) -> Error {
@@ -222,148 +232,158 @@ impl Nodes {
     }
 }
 
-/// The task of one address. Its end, whatever that comes of, takes the seat away.
+/// The task of one address. Its end, for whatever reason, removes the slot.
 struct Keeper {
     nodes: Weak<Nodes>,
     host: Host,
 }
 
 impl Keeper {
-    /// Connects, lives as long as the connection does, and connects again if the address is barred. Ends with the cluster
-    /// connection, when nobody wants the node any more, and when it can be connected to again as soon as somebody does.
+    /// Connects, waits for the end of the connection, and connects again if the address is barred. Ends with the
+    /// cluster connection, when nobody has asked for the node lately, and when the next connection can wait for a
+    /// request.
     async fn keep(self) {
         let mut backoff = Backoff::default();
+        // Whether the last connection was closed soon.
+        let mut has_closed_early = false;
         while let Some((endpoint, config)) = self.wanted() {
+            let is_suspect = std::mem::take(&mut has_closed_early);
             let made = timeout(
                 SILENCE,
                 connect(&endpoint, Address::Host(&self.host), config, Instant::now() + SILENCE),
             )
             .await;
             match made {
-                Ok(Ok(connected)) => match self.live(connected).await {
-                    Fate::Over => return,
-                    Fate::Probe => backoff.reset(),
-                    Fate::Pause => {
+                Ok(Ok(connected)) => match self.live(connected, is_suspect).await {
+                    Next::Stop => return,
+                    Next::Reconnect => backoff.reset(),
+                    Next::BackOff => {
+                        has_closed_early = true;
                         let pause = backoff.next_delay();
-                        // The engine waits for a first connection for as long as for one after a short pause.
-                        if pause > HURRY / 2 {
-                            self.with(|nodes, seat| seat.bar(nodes.closing(&self.host)));
+                        // The engine would wait for the next connection during a short pause. For a long one it must
+                        // not.
+                        if pause > FIRST_CONNECT_WAIT / 2 {
+                            self.with(|nodes, slot| slot.bar(nodes.closing(&self.host)));
                         }
                         sleep(pause).await;
                     }
                 },
                 Ok(Err(failure)) => {
-                    // Nobody lets us in the sooner for a wrong password in quick succession.
+                    // A wrong password does not get better by frequent retries.
                     let pause = if matches!(failure, Error::Connection { .. }) {
                         backoff.next_delay()
                     } else {
                         SILENCE
                     };
-                    self.with(|_, seat| seat.bar(failure));
+                    self.with(|_, slot| slot.bar(failure));
                     sleep(pause).await;
                 }
                 Err(_) => {
-                    self.with(|nodes, seat| seat.bar(nodes.silent(&self.host, SILENCE)));
+                    self.with(|nodes, slot| slot.bar(nodes.silent(&self.host, SILENCE)));
                     sleep(backoff.next_delay()).await;
                 }
             }
         }
     }
 
-    /// What the engine wants of the next connection, if it has wanted one lately.
+    /// What the next connection needs; `None` if the engine has not asked for one lately.
     fn wanted(&self) -> Option<(Arc<Endpoint>, AsyncConnectionConfig)> {
-        let wanted = self.with(|nodes, seat| {
-            let is_wanted = seat.asked.elapsed() < INTEREST;
-            is_wanted.then(|| (Arc::clone(&nodes.endpoint), seat.config.clone()))
+        let wanted = self.with(|nodes, slot| {
+            let is_wanted = slot.asked.elapsed() < IDLE_PROBE_LIMIT;
+            is_wanted.then(|| (Arc::clone(&nodes.endpoint), slot.config.clone()))
         });
         wanted.flatten()
     }
 
-    async fn live(&self, connected: Connected) -> Fate {
+    /// Waits for the end of a connection. `is_suspect`: the one before was closed soon, so this one does not count as back.
+    async fn live(&self, connected: Connected, is_suspect: bool) -> Next {
         let since = Instant::now();
-        let Some(nodes) = self.nodes.upgrade() else { return Fate::Over };
+        let Some(nodes) = self.nodes.upgrade() else { return Next::Stop };
         if let Some(reason) = &connected.why_no_pushes {
             nodes.state().why_no_pushes = Some(reason.clone());
         }
         let (node, life) = Node::new(connected);
-        let count = Counted::new(&nodes);
-        self.with(|_, seat| {
-            (seat.node, seat.fresh, seat.barred) = (Some(node.downgrade()), Some(node), None);
-            seat.outcome.send_replace(());
+        let count = UsableNode::new(&nodes);
+        self.with(|nodes, slot| {
+            if slot.barred.is_some() && !is_suspect {
+                nodes.push(PushKind::Other(NODE_BACK.to_owned()));
+            }
+            (slot.node, slot.fresh, slot.barred) = (Some(node.downgrade()), Some(node), None);
+            slot.outcome.send_replace(());
         });
         drop(nodes);
         let mut end = Box::pin(life.end());
-        let in_time = timeout(INTEREST, &mut end).await;
+        let in_time = timeout(IDLE_PROBE_LIMIT, &mut end).await;
         if in_time.is_err() {
-            self.with(|_, seat| seat.fresh = None);
+            self.with(|_, slot| slot.fresh = None);
         }
         let end = match in_time {
             Ok(end) => end,
             Err(_) => end.await,
         };
         drop(count);
-        let fate = self.with(|nodes, seat| match end {
-            // Somebody may have asked for it since.
-            End::Unused if seat.outcome.receiver_count() > 0 => Fate::Probe,
-            End::Unused => Fate::Over,
-            End::Closed if since.elapsed() >= STEADY => Fate::Over,
-            // One that is closed as soon as it is made is like one that is refused.
-            End::Closed => Fate::Pause,
+        let next = self.with(|nodes, slot| match end {
+            // Somebody may be waiting for it by now.
+            End::Unused if slot.outcome.receiver_count() > 0 => Next::Reconnect,
+            End::Unused => Next::Stop,
+            End::Closed if since.elapsed() >= STABLE => Next::Stop,
+            // A connection that is closed soon counts as a failed attempt.
+            End::Closed => Next::BackOff,
             End::Silent => {
-                seat.bar(nodes.silent(&self.host, SILENCE));
-                seat.asked = Instant::now();
-                drop(nodes.pushes.send(PushInfo { kind: PushKind::Disconnection, data: Vec::new() }));
-                Fate::Probe
+                slot.bar(nodes.silent(&self.host, SILENCE));
+                slot.asked = Instant::now();
+                nodes.push(PushKind::Disconnection);
+                Next::Reconnect
             }
         });
-        fate.unwrap_or(Fate::Over)
+        next.unwrap_or(Next::Stop)
     }
 
-    fn with<Result>(&self, act: impl FnOnce(&Nodes, &mut Seat) -> Result) -> Option<Result> {
+    fn with<Result>(&self, act: impl FnOnce(&Nodes, &mut NodeSlot) -> Result) -> Option<Result> {
         let nodes = self.nodes.upgrade()?;
         let mut state = nodes.state();
-        state.seats.get_mut(&self.host).map(|seat| act(&nodes, seat))
+        state.slots.get_mut(&self.host).map(|slot| act(&nodes, slot))
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
         if let Some(nodes) = self.nodes.upgrade() {
-            // It is dropped without the lock.
-            let seat = nodes.state().seats.remove(&self.host);
-            drop(seat);
+            // Dropped without the lock.
+            let slot = nodes.state().slots.remove(&self.host);
+            drop(slot);
         }
     }
 }
 
-impl Seat {
+impl NodeSlot {
     fn bar(&mut self, failure: Error) {
         (self.node, self.fresh, self.barred) = (None, None, Some(failure));
         self.outcome.send_replace(());
     }
 }
 
-/// What comes after a connection.
-enum Fate {
-    /// Nothing, until somebody asks.
-    Over,
-    /// The next one, at once.
-    Probe,
-    /// The next one, after a pause.
-    Pause,
+/// What to do after the end of a connection.
+enum Next {
+    /// Nothing until the engine asks.
+    Stop,
+    /// Connect again at once.
+    Reconnect,
+    /// Connect again after a pause.
+    BackOff,
 }
 
-/// One of the nodes that can be used.
-struct Counted(Weak<Nodes>);
+/// Counts one node that can be used, until this is dropped.
+struct UsableNode(Weak<Nodes>);
 
-impl Counted {
+impl UsableNode {
     fn new(nodes: &Arc<Nodes>) -> Self {
         nodes.up.send_modify(|up| *up += 1);
         Self(Arc::downgrade(nodes))
     }
 }
 
-impl Drop for Counted {
+impl Drop for UsableNode {
     fn drop(&mut self) {
         if let Some(nodes) = self.0.upgrade() {
             nodes.up.send_modify(|up| *up -= 1);

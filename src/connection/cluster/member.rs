@@ -1,4 +1,5 @@
-//! A node as the engine uses it: what the engine asks for itself, what it sends for us, and what it is told of failures.
+//! A node as the engine uses it: answers the engine's own questions, sends our commands, and returns errors that make
+//! the engine do the right thing.
 
 use std::io;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use redis::{
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{GIVE_UP, LOST, Label, TRY_AGAIN, unsent};
-use crate::connection::cluster::breaker::{HURRY, Nodes};
+use super::{ClusterId, GIVE_UP, LOST, TRY_AGAIN, unsent};
+use crate::connection::cluster::breaker::{FIRST_CONNECT_WAIT, Nodes};
 use crate::connection::cluster::node::{Node, Unanswered};
 use crate::model::endpoint::Host;
 use crate::model::error::Error;
@@ -41,53 +42,57 @@ impl Member {
         }
     }
 
-    /// The answer to CLUSTER SLOTS: the last that there was, where this node lives and nobody says it. Without any the engine
-    /// asks again and again, and sends nothing meanwhile, to nodes that are well neither. What has changed since is found
-    /// by redirections.
+    /// Answers CLUSTER SLOTS; with the last known answer if this node is open and no node can say now. Without an
+    /// answer the engine asks again and again and sends nothing meanwhile, not even to healthy nodes. Changes since
+    /// then are found by redirections.
     async fn who_serves_what(&self, question: &Cmd) -> Result<Value, Unanswered> {
         let answer = self.ask_any(question).await;
         match &answer {
-            Ok(Value::ServerError(_)) | Err(_) if self.node.is_open() => self.nodes.map().map_or(answer, Ok),
-            Ok(Value::ServerError(_)) | Err(_) => answer,
-            Ok(map) => {
+            Ok(map) if is_map(map) => {
                 self.nodes.set_map(map.clone());
                 answer
             }
+            _ if self.node.is_open() => self.nodes.map().map_or(answer, Ok),
+            _ => answer,
         }
     }
 
-    /// Asks what any node can answer: this one, and all others as well if it does not answer soon, for the engine does
-    /// nothing else meanwhile.
+    /// Asks a question that any node can answer: this node first; all others too if it has no usable answer or takes too
+    /// long, since the engine does nothing else meanwhile.
     async fn ask_any(&self, question: &Cmd) -> Result<Value, Unanswered> {
         let ask = |node: Node| {
             let question = question.clone();
             async move { node.ask(&question).await }
         };
         let mut answers = JoinSet::new();
-        let head_start = HURRY.saturating_sub(self.node.owed_for());
+        let head_start = FIRST_CONNECT_WAIT.saturating_sub(self.node.owed_for());
         answers.spawn(ask(self.node.clone()));
+        let mut said = Err(Unanswered::Lost);
         if let Ok(answer) = timeout(head_start, answers.join_next()).await {
-            return answer.and_then(Result::ok).unwrap_or(Err(Unanswered::Lost));
+            said = answer.and_then(Result::ok).unwrap_or(said);
+            if said.is_err() || said.as_ref().is_ok_and(is_map) {
+                return said;
+            }
         }
         for node in self.nodes.others(&self.node) {
             answers.spawn(ask(node));
         }
-        let mut first = Err(Unanswered::Lost);
         while let Some(answer) = answers.join_next().await {
-            if let Ok(Ok(value)) = answer
-                && !matches!(value, Value::ServerError(_))
-            {
-                first = Ok(value);
-                break;
+            if let Ok(Ok(value)) = answer {
+                let is_it = is_map(&value);
+                said = Ok(value);
+                if is_it {
+                    break;
+                }
             }
         }
-        // A question that stays unanswered is how a node that hangs is found out.
+        // A question without an answer is how a node that hangs is found, so none is cancelled.
         answers.detach_all();
-        first
+        said
     }
 
-    /// Why a redirection is not worth following: it leads to a barred address. The engine would ask all nodes who serves
-    /// what, for every command anew.
+    /// The error for a redirection that must not be followed, because it leads to a barred address: the engine would
+    /// ask all nodes for the slots again, for every such command.
     fn why_not_followed(&self, values: &[Value]) -> Option<Error> {
         let to = values.iter().find_map(|value| match value {
             Value::ServerError(error) => redirection(error),
@@ -95,6 +100,12 @@ impl Member {
         });
         self.nodes.why_barred(&to?)
     }
+}
+
+/// False for a refusal, and for an empty map. A node that was reset, or has not met the others yet, answers with an empty
+/// map; the engine would drop all nodes for it.
+fn is_map(answer: &Value) -> bool {
+    matches!(answer, Value::Array(slots) if !slots.is_empty())
 }
 
 /// Where `MOVED slot host:port` or `ASK slot host:port` leads.
@@ -113,39 +124,41 @@ impl ConnectionLike for Member {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
             let answer = match command.args_iter().next() {
-                // Whether it is worth keeping. That is known, and to wait for it would stop all that goes to others.
+                // PING asks whether the connection is worth keeping. We know that; waiting for a reply would hold up
+                // commands to other nodes.
                 Some(Arg::Simple(b"PING")) if self.node.is_open() => Ok(Value::Okay),
                 Some(Arg::Simple(b"PING")) => Err(Unanswered::Closed),
                 Some(Arg::Simple(b"CLUSTER")) => self.who_serves_what(command).await,
                 _ => self.node.ask(command).await,
             };
-            // They change nothing, so they have no fate.
+            // Questions change nothing, so it does not matter whether they ran.
             answer.map_err(|_| self.error(Unanswered::Closed))
         })
     }
 
+    /// Our own commands. `number` is that of the request in [`super::Once`].
     fn req_packed_commands<'a>(
         &'a mut self,
         commands: &'a Pipeline,
-        offset: usize,
+        number: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
             let once = self.nodes.once();
-            if !once.may_send(commands) {
+            if !once.may_send(number) {
                 return Err(self.error(Unanswered::Lost));
             }
-            let values = match self.node.send(commands, offset, count).await {
+            let values = match self.node.send(commands, count).await {
                 Ok(values) => keep_what_ran(values),
                 Err(failed) => {
                     if failed != Unanswered::Lost {
-                        once.has_not_run(commands);
+                        once.has_not_run(number);
                     }
                     return Err(self.error(failed));
                 }
             };
             if values.iter().any(|value| matches!(value, Value::ServerError(_))) {
-                once.has_not_run(commands);
+                once.has_not_run(number);
             }
             match self.why_not_followed(&values) {
                 Some(failure) => Err(unsent(GIVE_UP, failure)),
@@ -159,8 +172,8 @@ impl ConnectionLike for Member {
     }
 }
 
-/// Where a SET has run, the engine must not send it again for what a command before it met: a slot that was moved away
-/// and back between the two.
+/// After a SET that ran, hides the errors of the commands before it: the engine would resend them all, the SET
+/// included. It happens when a slot is moved away and back between the two.
 fn keep_what_ran(mut values: Vec<Value>) -> Vec<Value> {
     let ran = values.iter().rposition(|value| matches!(value, Value::Okay)).unwrap_or_default();
     for value in values.iter_mut().take(ran).filter(|value| matches!(value, Value::ServerError(_))) {
@@ -176,8 +189,8 @@ impl Connect for Member {
     {
         Box::pin(async move {
             let info = info.into_connection_info()?;
-            let label = info.redis_settings().username().and_then(Label::from_user_name);
-            let (Some(nodes), ConnectionAddr::Tcp(name, port)) = (label.and_then(Label::nodes), info.addr())
+            let id = info.redis_settings().username().and_then(ClusterId::from_user_name);
+            let (Some(nodes), ConnectionAddr::Tcp(name, port)) = (id.and_then(ClusterId::nodes), info.addr())
             else {
                 return Err((ErrorKind::InvalidClientConfig, "no cluster of ours").into());
             };

@@ -1,4 +1,4 @@
-//! The connection to one node of a cluster: what is under way on it, and whether the node has gone silent.
+//! The connection to one node of a cluster: what is in flight on it, and whether the node has gone silent.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,27 +11,27 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::connection::handshake::Connected;
-use crate::connection::send_queue::MOST_UNDER_WAY;
+use crate::connection::send_queue::MAX_IN_FLIGHT;
 use crate::time::clock::Moment;
 
-/// A node that owes an answer for this long is asked for a sign of life.
+/// A node that has sent nothing for this long, with commands in flight, is sent a PING.
 pub const SILENCE: Duration = Duration::from_secs(1);
 
-/// How long it has for the sign.
-const LAST_WORD: Duration = Duration::from_millis(250);
+/// How long it has to answer the PING.
+const PING_LIMIT: Duration = Duration::from_millis(250);
 
-/// How many commands may be under way at one node: a quarter of those of the whole cluster, so that three nodes that hang
-/// leave room for the others.
-const MOST_AT_ONE_NODE: usize = MOST_UNDER_WAY / 4;
+/// How many commands may be in flight at one node: a quarter of what may be in flight at the whole cluster. So three
+/// nodes that hang leave room for the others.
+const MAX_AT_ONE_NODE: usize = MAX_IN_FLIGHT / 4;
 
-/// Why a node has not answered.
+/// Why a node did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswered {
-    /// Nothing was sent: the connection is of no use any more.
+    /// Nothing was sent: the connection is closed.
     Closed,
-    /// Nothing was sent: as much is under way as may be.
+    /// Nothing was sent: too much is in flight.
     Full,
-    /// It was sent, and the answer will never come.
+    /// It was sent, and the reply will never come.
     Lost,
 }
 
@@ -40,25 +40,25 @@ pub enum Unanswered {
 pub enum End {
     /// The node closed it, or it broke.
     Closed,
-    /// The node is silent, so it is given up.
+    /// The node is silent, so it was given up.
     Silent,
-    /// Nobody holds it any more.
+    /// Nobody uses it any more.
     Unused,
 }
 
-/// A connection to a node. Clones share it; it is closed with the last of them.
+/// A connection to a node. Clones share it. It is closed when the last is dropped.
 #[derive(Clone)]
 pub struct Node {
     connection: MultiplexedConnection,
     health: Arc<Health>,
-    hold: Arc<watch::Sender<()>>,
+    in_use: Arc<watch::Sender<()>>,
 }
 
-/// A [`Node`] without a hold on it.
+/// A weak reference to a [`Node`].
 pub struct WeakNode {
     connection: MultiplexedConnection,
     health: Arc<Health>,
-    hold: Weak<watch::Sender<()>>,
+    in_use: Weak<watch::Sender<()>>,
 }
 
 /// Moves the bytes of a connection and watches over it. Dropping it closes the socket.
@@ -66,52 +66,52 @@ pub struct Life {
     driver: Pin<Box<dyn Future<Output = ()> + Send>>,
     connection: MultiplexedConnection,
     health: Arc<Health>,
-    holds: watch::Receiver<()>,
+    unused: watch::Receiver<()>,
 }
 
 #[derive(Default)]
 struct Health {
-    /// It broke or was given up: nothing is sent on it any more.
+    /// The connection broke or was given up: nothing more is sent.
     is_closed: AtomicBool,
-    /// How many commands somebody waits for.
-    under_way: AtomicUsize,
-    /// Since when the node owes an answer and has said nothing, as [`Moment::to_bits`]. Means nothing while no command is
-    /// under way.
+    /// How many commands are in flight.
+    in_flight: AtomicUsize,
+    /// When the node was last heard, or began to owe a reply, as [`Moment::to_bits`]. Only valid while a command is in
+    /// flight.
     owed_since: AtomicU64,
-    /// Rung when it begins to owe one.
+    /// Notified when the first command is in flight.
     owes: Notify,
 }
 
 impl Node {
-    /// A node, and what has to be run for it.
+    /// A node, and the task that must run for it.
     #[must_use]
     pub fn new(Connected { connection, driver, .. }: Connected) -> (Self, Life) {
         let health = Arc::<Health>::default();
-        let (hold, holds) = watch::channel(());
-        let life = Life { driver, connection: connection.clone(), health: Arc::clone(&health), holds };
-        (Self { connection, health, hold: Arc::new(hold) }, life)
+        let (in_use, unused) = watch::channel(());
+        let life = Life { driver, connection: connection.clone(), health: Arc::clone(&health), unused };
+        (Self { connection, health, in_use: Arc::new(in_use) }, life)
     }
 
-    /// It, without a hold on it.
+    /// A weak reference to it.
     #[must_use]
     pub fn downgrade(&self) -> WeakNode {
         let (connection, health) = (self.connection.clone(), Arc::clone(&self.health));
-        WeakNode { connection, health, hold: Arc::downgrade(&self.hold) }
+        WeakNode { connection, health, in_use: Arc::downgrade(&self.in_use) }
     }
 
-    /// False once it broke or was given up.
+    /// False if the connection broke or was given up.
     #[must_use]
     pub fn is_open(&self) -> bool {
         !self.health.is_closed.load(Ordering::Relaxed)
     }
 
-    /// True for two clones of one.
+    /// True if both are clones of one node.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.health, &other.health)
     }
 
-    /// For how long the node has owed an answer and said nothing.
+    /// How long the node has sent nothing with commands in flight.
     #[must_use]
     pub fn owed_for(&self) -> Duration {
         self.health.owed_since().map_or(Duration::ZERO, |since| since.until(Moment::now()))
@@ -121,61 +121,56 @@ impl Node {
     ///
     /// # Errors
     /// Why there are none.
-    pub async fn send(
-        &self,
-        commands: &redis::Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> Result<Vec<Value>, Unanswered> {
-        if self.health.under_way.load(Ordering::Relaxed) >= MOST_AT_ONE_NODE {
+    pub async fn send(&self, commands: &redis::Pipeline, count: usize) -> Result<Vec<Value>, Unanswered> {
+        if self.health.in_flight.load(Ordering::Relaxed) >= MAX_AT_ONE_NODE {
             return Err(Unanswered::Full);
         }
-        let place = self.place(count)?;
-        place.answered(self.connection.clone().send_packed_commands(commands, offset, count).await)
+        let in_flight = self.begin(count)?;
+        in_flight.answered(self.connection.clone().send_packed_commands(commands, 0, count).await)
     }
 
-    /// Asks what changes nothing, for [`SILENCE`] at most.
+    /// Asks a question that changes nothing, with a limit of [`SILENCE`].
     ///
     /// # Errors
     /// Why there is no answer.
     pub async fn ask(&self, question: &Cmd) -> Result<Value, Unanswered> {
-        let place = self.place(1)?;
+        let in_flight = self.begin(1)?;
         let mut connection = self.connection.clone();
         match timeout(SILENCE, connection.send_packed_command(question)).await {
-            Ok(answer) => place.answered(answer),
+            Ok(answer) => in_flight.answered(answer),
             Err(_) => Err(Unanswered::Lost),
         }
     }
 
-    fn place(&self, count: usize) -> Result<Place<'_>, Unanswered> {
+    fn begin(&self, count: usize) -> Result<InFlight<'_>, Unanswered> {
         if !self.is_open() {
             return Err(Unanswered::Closed);
         }
-        if self.health.under_way.fetch_add(count, Ordering::Relaxed) == 0 {
+        if self.health.in_flight.fetch_add(count, Ordering::Relaxed) == 0 {
             self.health.heard();
             self.health.owes.notify_one();
         }
-        Ok(Place { health: &self.health, count })
+        Ok(InFlight { health: &self.health, count })
     }
 }
 
 impl WeakNode {
-    /// The node, if somebody holds it and it is open.
+    /// The node, if it is in use and open.
     #[must_use]
     pub fn upgrade(&self) -> Option<Node> {
-        let hold = self.hold.upgrade()?;
-        let node = Node { connection: self.connection.clone(), health: Arc::clone(&self.health), hold };
+        let in_use = self.in_use.upgrade()?;
+        let node = Node { connection: self.connection.clone(), health: Arc::clone(&self.health), in_use };
         node.is_open().then_some(node)
     }
 }
 
-/// Commands that are under way, until this is dropped.
-struct Place<'node> {
+/// Commands in flight, until this is dropped.
+struct InFlight<'node> {
     health: &'node Health,
     count: usize,
 }
 
-impl Place<'_> {
+impl InFlight<'_> {
     fn answered<Reply>(self, answer: RedisResult<Reply>) -> Result<Reply, Unanswered> {
         self.health.heard();
         answer.map_err(|_| {
@@ -185,20 +180,20 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.health.under_way.fetch_sub(self.count, Ordering::Relaxed);
+        self.health.in_flight.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
 impl Life {
-    /// Lives until the connection ends, and says how it did. What was under way is answered with [`Unanswered::Lost`].
+    /// Runs until the connection ends, and returns why. Commands in flight are answered with [`Unanswered::Lost`].
     pub async fn end(mut self) -> End {
         let end = tokio::select! {
             () = &mut self.driver => End::Closed,
             () = self.health.silence(self.connection.clone()) => End::Silent,
-            // Only ever an error: the last hold is gone.
-            _ = self.holds.changed() => End::Unused,
+            // Always an error: the last clone was dropped.
+            _ = self.unused.changed() => End::Unused,
         };
         self.health.is_closed.store(true, Ordering::Relaxed);
         end
@@ -213,7 +208,7 @@ impl Drop for Life {
 
 impl Health {
     fn owed_since(&self) -> Option<Moment> {
-        let is_owed = self.under_way.load(Ordering::Relaxed) > 0;
+        let is_owed = self.in_flight.load(Ordering::Relaxed) > 0;
         is_owed.then(|| Moment::from_bits(self.owed_since.load(Ordering::Relaxed)))
     }
 
@@ -221,7 +216,7 @@ impl Health {
         self.owed_since.store(Moment::now().to_bits(), Ordering::Relaxed);
     }
 
-    /// Ends once the node has owed an answer for [`SILENCE`] and gives no sign of life either.
+    /// Ends when the node has owed a reply for [`SILENCE`] and does not answer a PING either.
     async fn silence(&self, mut connection: MultiplexedConnection) {
         loop {
             let Some(since) = self.owed_since() else {
@@ -233,9 +228,9 @@ impl Health {
                 sleep(left).await;
                 continue;
             }
-            // Or it is this process that was stopped, and the answer lies in the socket.
+            // If this process was stopped, the reply may be in the socket. The PING comes after it.
             let ping = redis::cmd("PING");
-            if !matches!(timeout(LAST_WORD, connection.send_packed_command(&ping)).await, Ok(Ok(_))) {
+            if !matches!(timeout(PING_LIMIT, connection.send_packed_command(&ping)).await, Ok(Ok(_))) {
                 return;
             }
             self.heard();

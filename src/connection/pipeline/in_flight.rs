@@ -1,30 +1,30 @@
-//! One batch of commands that is written and not answered: its replies, and its place among what is under way.
+//! One batch in flight: distributes its replies, and counts it among the commands in flight.
 
 use std::rc::Rc;
 
 use redis::Value;
 use tokio::time::Instant;
 
-use super::{Pipeline, Places};
+use super::{Pipeline, ReplySlots};
 use crate::connection::reply::{AwaitedReply, NoReply};
 
-/// One batch that is written and not answered. Its place is given back when this is dropped, whatever ended it.
+/// A batch in flight. Dropping it ends that, for whatever reason.
 pub struct InFlight {
     pipeline: Rc<Pipeline>,
     size: usize,
-    places: Rc<Places>,
+    slots: Rc<ReplySlots>,
 }
 
 impl InFlight {
-    /// It is written now.
-    pub fn begin(pipeline: &Rc<Pipeline>, places: Rc<Places>) -> Self {
-        let size = places.borrow().len();
-        pipeline.under_way.set(pipeline.under_way.get() + size);
-        pipeline.batches.borrow_mut().insert(Rc::as_ptr(&places), Rc::clone(&places));
-        Self { pipeline: Rc::clone(pipeline), size, places }
+    /// The batch is written now.
+    pub fn begin(pipeline: &Rc<Pipeline>, slots: Rc<ReplySlots>) -> Self {
+        let size = slots.borrow().len();
+        pipeline.in_flight.set(pipeline.in_flight.get() + size);
+        pipeline.batches.borrow_mut().insert(Rc::as_ptr(&slots), Rc::clone(&slots));
+        Self { pipeline: Rc::clone(pipeline), size, slots }
     }
 
-    /// Hands it in with the first poll, and its replies to those who wait for them.
+    /// Writes the batch with the first poll, and passes each reply to the one who waits for it.
     pub async fn exchange(self, commands: redis::Pipeline) {
         #[cfg(test)]
         let key = commands
@@ -33,8 +33,8 @@ impl InFlight {
             .map_or_else(String::new, |key| String::from_utf8_lossy(key).into_owned());
         let (mut values, no_reply) = match self.pipeline.transport.send(commands).await {
             Ok(values) => {
-                self.pipeline.heard.set(Instant::now());
-                // One that is missing in them has no reply.
+                self.pipeline.last_reply.set(Instant::now());
+                // A value that is missing here has no reply.
                 (values.into_iter(), NoReply::Dropped)
             }
             Err(no_reply) => (Vec::new().into_iter(), no_reply),
@@ -47,27 +47,27 @@ impl InFlight {
                 None => Err(no_reply.clone()),
             };
             if let Some(waiting) = waiting {
-                waiting.take(reply);
+                waiting.deliver(reply);
             }
         }
     }
 
-    /// It is answered: gives those who still wait.
+    /// Ends the batch, and returns those who still wait.
     fn end(&self) -> Vec<Option<AwaitedReply>> {
-        self.pipeline.batches.borrow_mut().remove(&Rc::as_ptr(&self.places));
-        self.places.take()
+        self.pipeline.batches.borrow_mut().remove(&Rc::as_ptr(&self.slots));
+        self.slots.take()
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.pipeline.under_way.set(self.pipeline.under_way.get() - self.size);
-        // Whoever waits still, after a panic, is told so: whether the commands ran is unknown.
+        self.pipeline.in_flight.set(self.pipeline.in_flight.get() - self.size);
+        // After a panic: whether the commands ran is unknown.
         for waiting in self.end().into_iter().flatten() {
-            waiting.take(Err(NoReply::Dropped));
+            waiting.deliver(Err(NoReply::Dropped));
         }
         if !self.pipeline.send_queue.borrow().is_empty() {
-            self.pipeline.see_to_flush();
+            self.pipeline.schedule_flush();
         }
     }
 }

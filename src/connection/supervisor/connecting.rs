@@ -1,5 +1,5 @@
-//! Making the connection: one task tries for as long as somebody wants it, and everybody who waits is told what concerns
-//! them, for as long as they are patient.
+//! Makes the connection: one task tries while somebody needs it. Everybody else waits to be notified, until their
+//! patience is over.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -15,42 +15,42 @@ use crate::connection::pipeline::Pipeline;
 use crate::model::error::Error;
 use crate::model::refusal::Class;
 
-/// How long a refused or unresolvable connection is retried for a call: the budget that 0.4.0 had.
+/// How long a call retries when connections are refused or the host is not found: as in 0.4.0.
 const REFUSED_BUDGET: Duration = Duration::from_millis(500);
 
-/// For how long somebody waits for a connection.
+/// How long a call waits for the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// Until a call's budget is used up, or the failure is one that waiting does not mend.
+    /// Until the call's time is over, or the failure is one that no retry mends.
     Call,
-    /// For ever, unless the credentials are refused.
+    /// For ever, unless redis refuses the credentials.
     Outage,
 }
 
-/// Somebody wants the connection, until this is dropped.
-struct Want<'supervisor> {
+/// Somebody needs the connection, until this is dropped.
+struct Demand<'supervisor> {
     supervisor: &'supervisor Supervisor,
     connect_timeout: Duration,
 }
 
-impl Drop for Want<'_> {
+impl Drop for Demand<'_> {
     fn drop(&mut self) {
-        let mut wants = self.supervisor.wants.borrow_mut();
-        if let Some(count) = wants.get_mut(&self.connect_timeout) {
+        let mut connect_timeouts = self.supervisor.connect_timeouts.borrow_mut();
+        if let Some(count) = connect_timeouts.get_mut(&self.connect_timeout) {
             *count -= 1;
             if *count == 0 {
-                wants.remove(&self.connect_timeout);
+                connect_timeouts.remove(&self.connect_timeout);
             }
         }
     }
 }
 
 impl Supervisor {
-    /// The connection, made if need be. `connect_timeout` limits one attempt, and a call's whole wait for an attempt
-    /// that is merely pending.
+    /// The connection; makes it if necessary. `connect_timeout` limits one attempt, and the whole wait of a call while
+    /// an attempt is pending.
     ///
     /// # Errors
-    /// Why there is none, once `patience` is over.
+    /// Why there is no connection, once `patience` is over.
     pub async fn pipeline(
         self: &Rc<Self>,
         patience: Patience,
@@ -58,7 +58,7 @@ impl Supervisor {
     ) -> Result<Rc<Pipeline>, Error> {
         match self.current() {
             Some(pipeline) => Ok(pipeline),
-            // In a box of its own, so that the many calls which find the connection up carry no room for this.
+            // Boxed, so that the many calls that find the connection up are small.
             None => Box::pin(self.bring_up(patience, connect_timeout)).await,
         }
     }
@@ -71,7 +71,7 @@ impl Supervisor {
         let asked = Instant::now();
         let before = self.attempts.get();
         let mut seen = before;
-        let _want = self.want(connect_timeout);
+        let _demand = self.demand(connect_timeout);
         loop {
             let (settled, attempted) = (self.settled.notified(), self.attempted.notified());
             if let Some(pipeline) = self.current() {
@@ -88,23 +88,24 @@ impl Supervisor {
             if patience != Patience::Call {
                 settled.await;
             } else if timeout_at(asked + connect_timeout, attempted).await.is_err() {
-                // What an attempt of this call has met says more than that the next one is pending.
+                // The failure of an attempt says more than that the next one is pending.
                 let failure = self.failure().filter(|_| self.attempts.get() != before);
                 return Err(failure.unwrap_or_else(|| open::not_within(&self.endpoint, connect_timeout)));
             }
         }
     }
 
-    fn want(self: &Rc<Self>, connect_timeout: Duration) -> Want<'_> {
-        *self.wants.borrow_mut().entry(connect_timeout).or_default() += 1;
+    fn demand(self: &Rc<Self>, connect_timeout: Duration) -> Demand<'_> {
+        *self.connect_timeouts.borrow_mut().entry(connect_timeout).or_default() += 1;
         self.connect();
-        Want { supervisor: self, connect_timeout }
+        Demand { supervisor: self, connect_timeout }
     }
 
-    /// How long an attempt may take, while somebody wants the connection: as long as the most patient of them gives it,
-    /// whose connection it may be that takes so long. Those who do not leave by themselves.
-    pub(super) fn wanted(&self) -> Option<Duration> {
-        let waited_for = self.wants.borrow().keys().next_back().copied();
+    /// How long an attempt may take; `None` if nobody needs the connection. It is the longest timeout of those who
+    /// wait: the connection may take that long, and those with a shorter one leave by themselves. What is held may
+    /// limit it further.
+    pub(super) fn attempt_limit(&self) -> Option<Duration> {
+        let waited_for = self.connect_timeouts.borrow().keys().next_back().copied();
         let needed = self.need.borrow().as_ref().and_then(|need| need());
         match (waited_for, needed) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -112,7 +113,7 @@ impl Supervisor {
         }
     }
 
-    /// Sees to it that somebody connects.
+    /// Starts the task that connects, unless it runs.
     pub(super) fn connect(self: &Rc<Self>) {
         let mut connector = self.connector.borrow_mut();
         if connector.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -124,13 +125,13 @@ impl Supervisor {
     async fn connect_while_wanted(self: Rc<Self>) {
         while let Some(retry_at) = self.retry_at() {
             sleep_until(retry_at).await;
-            let Some(limit) = self.wanted() else { return };
+            let Some(limit) = self.attempt_limit() else { return };
             let endpoint = Arc::clone(&self.endpoint);
             let opening = spawn_local(async move {
                 fail_point!("connect", endpoint.to_string());
                 open::open(&endpoint, limit).await
             });
-            // A panic is that of one attempt. This task must not end by one: whoever wants the connection sees it run.
+            // A panic costs one attempt. It must not end this task: those who wait rely on it.
             match opening.await {
                 Ok(Ok(opened)) => {
                     if catch_unwind(AssertUnwindSafe(|| self.came_up(opened))).is_err() {
@@ -143,7 +144,7 @@ impl Supervisor {
         }
     }
 
-    /// When the next attempt may begin, while it is down.
+    /// When the next attempt may begin; `None` if the connection is up.
     fn retry_at(&self) -> Option<Instant> {
         match &*self.state.borrow() {
             State::Down { retry_at } => Some(*retry_at),
@@ -152,14 +153,14 @@ impl Supervisor {
     }
 }
 
-/// Whether a failed attempt ends the wait of somebody who has waited for `waited`.
+/// Whether a failed attempt ends the wait of a call that has waited for `waited`.
 fn is_final(failure: &Error, patience: Patience, waited: Duration, connect_timeout: Duration) -> bool {
     match (patience, failure) {
-        // A panic is none of redis's: the next attempt may well succeed.
+        // A panic is no failure of redis: the next attempt may succeed.
         (Patience::Outage, Error::Internal(_)) => false,
         (_, failure) if matches!(failure.class(), Class::Denied | Class::Final) => true,
         (Patience::Outage, _) => false,
-        // The attempt may have been somebody else's, and older.
+        // The attempt may have begun before this call, with a timeout of another.
         (Patience::Call, Error::Connection { reason: "ETIMEDOUT", .. }) => waited >= connect_timeout,
         (Patience::Call, _) => waited >= REFUSED_BUDGET,
     }

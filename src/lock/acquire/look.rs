@@ -1,4 +1,5 @@
-//! What a waiter reads of a key besides trying for it: who holds it, until when, and that it wants to be told of a change.
+//! What a waiter reads besides trying for the key: who holds it and until when. It also asks the server to report a
+//! change.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,18 +11,18 @@ use crate::lock::endpoint_state::EndpointState;
 use crate::model::refusal::words_of;
 use crate::protocol::command;
 
-/// What a waiter saw of a key that is held.
+/// What a waiter read of a key that somebody holds.
 #[derive(Debug, Default)]
-pub struct Sight {
+pub struct KeyState {
     /// The holder's value, if it was read.
     pub holder: Option<String>,
-    /// How long the key has still to live, if that was read and it has an end.
+    /// How long the key will live, if that was read and the key has a ttl.
     pub time_left: Option<Duration>,
-    /// The server will tell when the key changes.
+    /// The server will report a change of the key.
     pub is_watched: bool,
 }
 
-/// The commands of a waiter that come before its SET.
+/// A waiter's commands before its SET.
 pub struct Look {
     watch: Pending,
     read: Pending,
@@ -29,7 +30,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// Hands them in.
+    /// Sends them.
     pub fn start(pipeline: &Rc<Pipeline>, key: &str, limit: Duration) -> Self {
         Self {
             watch: pipeline.send(Lane::Regular, command::watch_next(), limit),
@@ -38,18 +39,18 @@ impl Look {
         }
     }
 
-    /// Takes in the answers. They came before that to the SET; what is missing was not seen.
-    pub async fn see(self, state: &Rc<EndpointState>, pipeline: &Rc<Pipeline>) -> Sight {
+    /// Waits for the replies; they come before that to the SET. A reply that is missing leaves its field empty.
+    pub async fn finish(self, state: &Rc<EndpointState>, pipeline: &Rc<Pipeline>) -> KeyState {
         let watch = self.watch.reply().await;
         let read = self.read.reply().await;
         let time_left = self.time_left.reply().await;
         if let Err(NoReply::Refused(error)) = &watch {
             state.supervisor.set_why_no_pushes(pipeline, words_of(error));
         }
-        Sight {
+        KeyState {
             holder: read.as_ref().ok().and_then(command::holder_of),
             time_left: time_left.ok().as_ref().and_then(command::duration_of),
-            // A key of another type was read, but its watch counts all the same.
+            // The read of a key of another type is refused, but it starts a watch all the same.
             is_watched: watch.is_ok() && matches!(read, Ok(_) | Err(NoReply::Refused(_))),
         }
     }

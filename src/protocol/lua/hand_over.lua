@@ -1,10 +1,10 @@
--- Gives a key that holds our value to the next waiter of the same process, with its value and its ttl.
+-- Gives a key that holds our value to the next waiter of the same process: sets its value and its ttl.
 -- KEYS[1] key; ARGV[1] our value; ARGV[2] ttl in milliseconds; ARGV[3] the next holder's value.
--- 1: handed over; 2: deleted, since redis refused to set it (no memory, no permission); nil: the key is gone; a string:
--- who holds it now; an error of GET or DEL, as redis worded it.
+-- Returns 1: handed over; 2: deleted, because redis refused the SET (no memory, no permission); nil: the key is gone; a
+-- string: the holder's value; or an error of GET or DEL as redis worded it.
 local holder = redis.pcall('get', KEYS[1])
 if holder ~= ARGV[1] then
-  -- Only a master's word counts, see extend.lua.
+  -- Only a master's reply counts, see extend.lua.
   local authority = redis.pcall('getex', KEYS[1])
   if type(authority) == 'table' and authority.err and string.find(authority.err, 'READONLY') then
     return authority
