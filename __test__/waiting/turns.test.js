@@ -11,7 +11,10 @@ const { startPeer, tries, tried, median, show, now } = require('./kit');
 
 const MOST = 10;
 
-/** Begins to record who has `job`; `holders()` gives those who had it since, one after the other: `{ who, end }`. */
+/**
+ * Begins to record who has `job`; `holders()` gives those who had it since, one after the other: `{ who, end }`. To be
+ * called before others try for it: until the monitor has read who has the key, a SET that fails counts as one that succeeds.
+ */
 async function observe(t, server) {
   const events = [];
   const record = (event, fields, at) => events.push({ e: event, t: at, w: 'redis', ...fields });
@@ -67,9 +70,9 @@ test('two processes with 200 waiters each: nobody hands the key on more often, a
   const server = await startServer(t);
   const client = server.client();
   await client.set('reservation-job', 'somebody', 'EX', 600);
+  const holders = await observe(t, server);
   const crowds = ['one', 'other'].map((by) => startCrowd(t, server, by, 200));
   for (const crowd of crowds) await crowd.message((message) => message === 'waiting');
-  const holders = await observe(t, server);
   await client.del('reservation-job');
   for (const crowd of crowds) await crowd.message((message) => message === 'through', { timeout: 20000 });
   const all = (await holders()).filter(({ who }) => who !== 'somebody');
@@ -101,9 +104,9 @@ test('two who take turns in one process do not keep another process out', async 
     }
     turn(make(300000, 600));
     turn(make(300000, 600));`;
+  const holders = await observe(t, server);
   const busy = runChild(t, server, code);
   await busy.message((message) => message === 'busy');
-  const holders = await observe(t, server);
   const peer = await startPeer(t, server, { by: 'peer' });
   const times = [];
   for (let round = 0; round < 5; round += 1) {
