@@ -56,19 +56,19 @@ function is_plain(value) {
 
 /** A wrong argument, field or option. Nothing was sent to redis. */
 class InvalidArgumentError extends ReservationError {}
-/** No connection could be had, or it broke and the call's time was up. */
+/** No connection could be made, or it broke and the call's time ran out. */
 class RedisConnectionError extends ReservationError {}
-/** Redis refused the credentials, or what they may do. */
+/** Redis refused the credentials, or denied the user a command. */
 class RedisAuthError extends ReservationError {}
-/** Redis answered with an error; its text stands in the message. */
+/** Redis answered with an error. The message quotes it. */
 class RedisReplyError extends ReservationError {}
 /** Redis did not answer within `command_timeout`. */
 class RedisTimeoutError extends ReservationError {}
 /** A reservation was lost: another holds its key, or its lease ran out. */
 class ReservationLostError extends ReservationError {}
-/** A renewal was asked for while nothing is held. */
+/** A renewal was called while nothing is held. */
 class ReservationNotHeldError extends ReservationError {}
-/** Too few replicas had the lock in time (`min_replicas`); it was given back. */
+/** Fewer than `min_replicas` replicas confirmed the lock in time. It was released. */
 class TooFewReplicasError extends ReservationError {}
 /** The `timeout` of a wait passed before the resource was free. */
 class ReservationTimeoutError extends ReservationError {}
