@@ -2,40 +2,51 @@
 // `import ReserveResource from 'redis-reservation'` and `import { ReserveResource } from 'redis-reservation'` are one
 // and the same class.
 //
-// They name no types but TypeScript's own: neither @types/node nor the DOM's need be there.
+// They use only TypeScript's own types, so neither @types/node nor the DOM's are needed.
 
 export = ReserveResource;
 
 /**
- * Reservations of one worker: locks in redis that expire unless they are renewed, which a native thread does for as
+ * The reservations of one worker: locks in redis that expire unless they are renewed. A native thread renews them for as
  * long as they are held. One instance may hold several resources.
  *
- * Constructing does no I/O. Each field is read when it is used, so it may be assigned later; what is held keeps the
+ * Constructing does no I/O. Fields are read when they are used, so they may be assigned later. A reservation keeps the
  * endpoint, the ttl and the interval that it was acquired with.
  *
- * Every method takes a callback or, without one, gives a promise; nothing is thrown. Whatever fails is a
+ * Every method takes a callback; without one it returns a promise. Nothing is thrown. Every failure is a
  * {@link ReserveResource.ReservationError} with a stable `code`.
+ *
+ * @example
+ * const reservation = new ReserveResource({ by: 'worker-name', host: 'redis.example.com', lock_ttl: 30 });
+ * if (await reservation.lock('nightly-report')) {
+ *   try {
+ *     await make_report();
+ *   } finally {
+ *     await reservation.release();
+ *   }
+ * }
  */
 declare class ReserveResource {
-  /** Everything in one object, in any order: {@link ReserveResource.Settings}. */
+  /** All arguments and options in one object: {@link ReserveResource.Settings}. */
   constructor(settings: ReserveResource.Settings);
   /**
-   * @param by The worker's name: the value of a key in redis starts with it.
+   * @param by The worker's name. The values of its keys in redis start with it.
    * @param host Where redis is; 127.0.0.1 if falsy. A name; an IPv4 or IPv6 address; the absolute path of a unix socket,
-   *   also as `unix:///path`; or a URL, `redis://user:password@host:port/db?option=value`, with TLS as `rediss://`,
-   *   `valkey://` and `valkeys://` likewise. User and password in it are percent-decoded; the options are `db`, `protocol`,
-   *   `client_name`, `key_prefix`, `min_replicas`, `connect_timeout`, `command_timeout`, `max_hold`, `username` and
-   *   `password`. The other arguments and options fill in what a URL leaves open, and must not contradict it.
-   * @param port Redis port; 6379 if falsy. A string will do, as `process.env.REDIS_PORT` is one. A unix socket has none.
+   *   also as `unix:///path`; or a URL, `redis://user:password@host:port/db?option=value`. `rediss://` means TLS;
+   *   `valkey://` and `valkeys://` mean the same as `redis://` and `rediss://`. User and password in a URL are
+   *   percent-decoded. Its options are `db`, `protocol`, `client_name`, `key_prefix`, `min_replicas`, `connect_timeout`,
+   *   `command_timeout`, `max_hold`, `username` and `password`. Arguments and options may add to a URL, but must not
+   *   contradict it.
+   * @param port Redis port, as a number or a string; 6379 if falsy. A unix socket has none.
    * @param heartbeat_interval Milliseconds between renewals. Undefined, null, 0, negative and NaN mean a third of the
-   *   ttl; `Infinity` means never. With an interval that is not below the ttl the reservation ends at its first deadline:
+   *   ttl; `Infinity` means never. If the interval is not below the ttl, the reservation ends at its first deadline, and
    *   one warning line says so.
-   * @param lock_ttl Seconds that a reservation lives without renewal: a number or its text, above 0; fractions count in
-   *   milliseconds. Calls that need it fail with `ERR_INVALID_ARG_VALUE` if it is anything else.
-   * @param log Where lines go; `console.log` if absent. See {@link ReserveResource.Log}.
-   * @param password What to authenticate with; none if empty. The user is `options.username`. No line, error or printed
-   *   instance shows it, nor the one in a URL.
-   * @param options See {@link ReserveResource.Options}; a wrong or unknown one is reported by the first call.
+   * @param lock_ttl Seconds that a reservation lives without renewal: a number or a numeric string, above 0, with a
+   *   resolution of 1 ms. Otherwise calls that need it fail with `ERR_INVALID_ARG_VALUE`.
+   * @param log Where log lines go; `console.log` if absent. See {@link ReserveResource.Log}.
+   * @param password The password; none if empty. The user is `options.username`. No log line, error or printed instance
+   *   shows it, nor a password in a URL.
+   * @param options See {@link ReserveResource.Options}. The first call reports a wrong or unknown one.
    */
   constructor(
     by?: string | number | null,
@@ -50,32 +61,32 @@ declare class ReserveResource {
 
   /** The worker's name. */
   by: unknown;
-  /** Where redis is, as it was given; 127.0.0.1 if falsy. A password in a URL is printed as `[hidden]`. */
+  /** Where redis is, as it was given; 127.0.0.1 if falsy. A printed instance shows a password in a URL as `[hidden]`. */
   host: string | null | undefined;
   /** Redis port; 6379 if falsy. */
   port: number | string | null | undefined;
-  /** Milliseconds between renewals; a third of the ttl if not above 0, never if `Infinity`. */
+  /** Milliseconds between renewals; a third of the ttl if not above 0; never if `Infinity`. */
   heartbeat_interval: number | string | null | undefined;
   /** Seconds that a reservation lives without renewal. */
   lock_ttl: number | string | null | undefined;
   /** The `log` argument; `{}` if there was none. */
   metadata: ReserveResource.Log;
-  /** What to authenticate with. Printed as `[hidden]`. */
+  /** The password. A printed instance shows it as `[hidden]`. */
   password: string;
-  /** What follows `by` in a key's value: `process.env.JOB_ID`, else `process.pid`, as they were at construction. */
+  /** Follows `by` in the values of keys: `process.env.JOB_ID` at construction, else `process.pid`. */
   identifier: string | number;
 
-  /** The logger that lines go through, made at its first read; another may be put in its place. */
+  /** The logger that writes the lines, made when it is first read. You may assign another. */
   get logger(): ReserveResource.Logger;
   set logger(logger: ReserveResource.LoggerLike);
 
-  /** True while at least one resource is held and the lease of each is certain at this very instant. */
+  /** True while at least one resource is held and every lease is certain at this very instant. Needs no event loop. */
   readonly held: boolean;
 
   /**
-   * Aborted with a {@link ReserveResource.ReservationLostError} when a reservation is lost. One for each period from the
-   * first acquisition until nothing is held; after a loss it stays, aborted, until the next acquisition. Undefined before
-   * the first one, after a release, and on runtimes without AbortController.
+   * Aborts with a {@link ReserveResource.ReservationLostError} when a reservation is lost. A new one is made at the first
+   * acquisition, and serves until nothing is held; after a loss, the aborted one stays until the next acquisition.
+   * Undefined before the first acquisition, after everything was released, and on runtimes without AbortController.
    */
   readonly signal: ReserveResource.Signal | undefined;
 
@@ -83,14 +94,14 @@ declare class ReserveResource {
   is_held(resource: ReserveResource.Resource): boolean;
 
   /**
-   * Tries once to lock `resource`. The answer is true if it was acquired, false if anybody holds it, this instance
-   * included.
+   * Tries once to lock `resource`. The answer is true if it was acquired, and false if anybody holds it, including this
+   * instance.
    *
    * Fails with `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_REDIS_CONNECTION`, `ERR_REDIS_AUTH`,
-   * `ERR_REDIS_REPLY`, `ERR_REDIS_TIMEOUT`, `ERR_TOO_FEW_REPLICAS`, `ERR_NATIVE_LOAD` or `ERR_RESOURCE_SHORTAGE`; then
-   * it is not held.
+   * `ERR_REDIS_REPLY`, `ERR_REDIS_TIMEOUT`, `ERR_TOO_FEW_REPLICAS`, `ERR_NATIVE_LOAD` or `ERR_RESOURCE_SHORTAGE`. The
+   * resource is then not held.
    */
-  // The last of each method's forms is what promisify() and the like take it for.
+  // promisify() and its like see only the last overload of a method.
   lock(resource: ReserveResource.Resource): Promise<boolean>;
   lock(resource: ReserveResource.Resource, callback: ReserveResource.Callback<boolean>): void;
   lock(
@@ -99,11 +110,14 @@ declare class ReserveResource {
   ): Promise<boolean> | void;
 
   /**
-   * Waits until `resource` is free and locks it. The answer is the name of its key in redis. A resource that this
-   * instance holds already is answered at once, and one release frees it.
+   * Waits until `resource` is free and locks it. The answer is the name of its key in redis. If this instance already
+   * holds the resource, the answer comes at once, and one release frees it.
    *
-   * An outage is waited out if the connection had stood before. Fails as {@link lock} does, with
+   * Waits out an outage if there was a connection before. Fails as {@link lock} does; also with
    * `ERR_RESERVATION_TIMEOUT` after `options.timeout`, and with the signal's reason if `options.signal` is aborted.
+   *
+   * @example
+   * const key = await reservation.wait_until_lock('nightly-report', { timeout: 10000 });
    */
   wait_until_lock(
     resource: ReserveResource.Resource,
@@ -126,12 +140,12 @@ declare class ReserveResource {
   ): Promise<string> | void;
 
   /**
-   * Frees everything that is held, or `resource` alone. The answer is how many were freed, 0 if nothing was held. Only
-   * what is still ours is deleted.
+   * Frees everything that this instance holds, or `resource` alone. The answer is the number of freed resources, 0 if
+   * nothing was held. A key is deleted only if it is still ours.
    *
-   * Fails with `ERR_RESERVATION_LOST` if it finds a loss that was not told before: the rest is freed, `err.released`
-   * says how many, `err.lost` has the lost keys. If redis could not be asked, `err.failed` has the keys that may be
-   * released again.
+   * Fails with `ERR_RESERVATION_LOST` if it finds a loss that was not reported before. The rest is freed all the same:
+   * `err.released` is their number, `err.lost` has the lost keys. If redis could not be asked, `err.failed` has the keys
+   * that may be released again.
    */
   release(): Promise<number>;
   release(resource: ReserveResource.Resource): Promise<number>;
@@ -144,11 +158,11 @@ declare class ReserveResource {
   release(callback: ReserveResource.Callback<number> | null | undefined): Promise<number> | void;
 
   /**
-   * Renews everything that is held, now, for `lock_ttl`. Not needed: a native thread does it at each
-   * `heartbeat_interval`. A subclass may override it; then it is also called at each interval, and a loss is not thrown.
+   * Renews everything that is held, now, for `lock_ttl`. There is no need to call it: a native thread renews every
+   * `heartbeat_interval`. If a subclass overrides it, it is also called at each interval, and a loss is not thrown.
    *
-   * Fails with `ERR_RESERVATION_LOST` (all keys in `err.lost`), with `ERR_RESERVATION_NOT_HELD` if nothing is held, and
-   * as {@link lock} does if redis cannot be asked.
+   * Fails with `ERR_RESERVATION_LOST` (`err.lost` has all lost keys), with `ERR_RESERVATION_NOT_HELD` if nothing is held,
+   * and as {@link lock} does if redis cannot be asked.
    */
   ensure_reservation(): Promise<void>;
   ensure_reservation(callback: (err: ReserveResource.ReservationError | null) => void): void;
@@ -157,8 +171,11 @@ declare class ReserveResource {
   ): Promise<void> | void;
 
   /**
-   * A reservation was lost: another holds its key, or its lease ran out. Heard here, or else thrown as an uncaught
-   * exception in the async context of the call that took the lock. The listener runs in that context too.
+   * A reservation was lost: another holds its key, or its lease ran out. Without a listener, the loss is thrown as an
+   * uncaught exception. Either happens in the async context of the call that acquired the lock.
+   *
+   * @example
+   * reservation.on('lost', (err) => stop_work_on(err.key));
    */
   on(event: 'lost', listener: ReserveResource.LostListener): this;
   on(event: string | symbol, listener: (...args: any[]) => void): this;
@@ -182,26 +199,26 @@ declare class ReserveResource {
   emit(event: string | symbol, ...args: any[]): boolean;
   eventNames(): Array<string | symbol>;
 
-  /** The key that was acquired last and is still held. */
+  /** The key that was acquired last, of those still held. */
   _reserve_key?: string;
-  /** The value of that key: `by`, `identifier` and a token of its own. */
+  /** The value of that key: `<by>-<identifier>-<token>`, with a new token for each acquisition. */
   _reserve_val?: string;
   /** True from a loss until the next acquisition. */
   _lost_reservation: boolean;
-  /** The handle of the process's shared connection, once there was a call or {@link _init_redis}. */
+  /** The handle of the process's shared connection. Set by the first call, or by {@link _init_redis}. */
   _redis?: ReserveResource.RedisHandle;
   /** Sets {@link _redis}; opens nothing. */
   _init_redis(): ReserveResource.RedisHandle;
-  /** What the timer calls for a subclass that overrides it or {@link ensure_reservation}. */
+  /** Calls {@link ensure_reservation}. If a subclass overrides either, a timer calls this at each interval. */
   _ensure_reservation(): Promise<void>;
   _ensure_reservation(callback: (err: ReserveResource.ReservationError | null) => void): void;
   /**
-   * Renews as {@link ensure_reservation} does; the answer is true if it did, false if nothing is held. A subclass may
-   * override it: then nothing else renews what is acquired from then on, and a JavaScript timer calls it at each interval.
+   * Renews as {@link ensure_reservation} does. The answer is true, or false if nothing is held. If a subclass overrides
+   * it, a JavaScript timer calls it at each interval, and nothing else renews what is acquired from then on.
    */
   _set_expiration(): Promise<boolean>;
   _set_expiration(callback: ReserveResource.Callback<boolean>): void;
-  /** 0.4.0's timer: there is none. Reading it while something is held leaves a warning, once an instance. */
+  /** There is no such timer, which 0.4.0 had. Reading it while something is held logs a warning, once an instance. */
   readonly _heartbeat: undefined;
 }
 
@@ -212,127 +229,127 @@ declare namespace ReserveResource {
   export type Callback<Value, Failure = ReservationError> = (err: Failure | null, value: Value) => void;
 
   /**
-   * What can be locked: anything whose `String(resource)` is a name. Refused are undefined, null, functions, symbols and
-   * plain objects (`ERR_INVALID_ARG_TYPE`), NaN and the empty text (`ERR_INVALID_ARG_VALUE`).
+   * What can be locked: anything whose `String(resource)` is a name. Undefined, null, functions, symbols and plain objects
+   * fail with `ERR_INVALID_ARG_TYPE`, NaN and the empty string with `ERR_INVALID_ARG_VALUE`.
    */
   export type Resource = string | number | bigint | boolean | Uint8Array | readonly unknown[] | Named;
 
-  /** An object that is one text in JSON, as ids, dates and URLs are. Of any other, pass its `String(object)`. */
+  /** An object that is a string in JSON, such as an id, a date or a URL. For any other, pass `String(object)`. */
   export interface Named {
     toJSON(): string;
   }
 
   export type LostListener = (err: ReservationLostError) => void;
 
-  /** The AbortSignal of the runtime's own types; where they have none, as much of one as is needed. */
+  /** The AbortSignal of the runtime's types; where they have none, {@link AbortSignalLike}. */
   export type Signal = typeof globalThis extends { AbortSignal: { prototype: infer Known } }
     ? Known
     : AbortSignalLike;
 
-  /** The constructor's arguments and options as one object. */
+  /** The constructor's arguments and options as one object. Each property is as the argument or option of its name. */
   export interface Settings extends Options {
-    /** The worker's name: the value of a key in redis starts with it. */
+    /** The worker's name. The values of its keys in redis start with it. */
     by?: string | number | null | undefined;
-    /** Where redis is; 127.0.0.1 if falsy. In any of the forms that the second argument has. */
+    /** Where redis is, in any form that the constructor's second argument takes; 127.0.0.1 if falsy. */
     host?: string | null | undefined;
     /** Redis port; 6379 if falsy. */
     port?: number | string | null | undefined;
-    /** Milliseconds between renewals; a third of the ttl if not above 0, never if `Infinity`. */
+    /** Milliseconds between renewals; a third of the ttl if not above 0; never if `Infinity`. */
     heartbeat_interval?: number | string | null | undefined;
     /** Seconds that a reservation lives without renewal. */
     lock_ttl?: number | string | null | undefined;
-    /** Where lines go; `console.log` if absent. */
+    /** Where log lines go; `console.log` if absent. */
     log?: Log | null | undefined;
-    /** What to authenticate with; none if empty. */
+    /** The password; none if empty. */
     password?: string | null | undefined;
   }
 
   /**
-   * Times in milliseconds, above 0. What is wrong, unknown or contradictory is reported by the first call, as
-   * `ERR_INVALID_ARG_TYPE` or `ERR_INVALID_ARG_VALUE`. Each is read when it is used; what is inside of `tls`,
-   * `sentinels` and `cluster` is read anew when the object or array is another.
+   * Times are in milliseconds, above 0. The first call reports what is wrong, unknown or contradictory, as
+   * `ERR_INVALID_ARG_TYPE` or `ERR_INVALID_ARG_VALUE`. Options are read when they are used. To change `tls`, `sentinels` or
+   * `cluster`, assign a new object or array: a change inside of the old one is not noticed.
    */
   export interface Options {
-    /** How long a connect or a handshake may be pending; 5,000. Refusals are retried for 500 ms, whatever this is. */
+    /** How long a connect or a handshake may take; default 5,000. A refused connection is always retried for 500 ms. */
     connect_timeout?: number | string | null | undefined;
-    /** How long a command may go unanswered; a third of the ttl, but 50 at least and 5,000 at most. Never above the ttl. */
+    /** How long redis may take to answer; default a third of the ttl, within 50 to 5,000. Never more than the ttl. */
     command_timeout?: number | string | null | undefined;
     /**
-     * How long after its acquisition a reservation is no longer renewed and told lost, so that a hung process cannot hold
-     * for ever; no limit.
+     * How long a reservation may be held; default no limit. Then it is no longer renewed, and is reported lost, so that a hung
+     * job cannot hold it for ever.
      */
     max_hold?: number | string | null | undefined;
-    /** The user of redis's ACL that `password` belongs to; redis's `default` user if absent or empty. */
+    /** The ACL user that `password` belongs to; redis's `default` user if absent or empty. */
     username?: string | null | undefined;
-    /** The number of the database, 0 or more; 0. */
+    /** The number of the database, 0 or more; default 0. */
     db?: number | string | null | undefined;
-    /** Whether to use TLS; false, and true for a `rediss://` URL. An object turns it on. Not for unix sockets. */
+    /** Whether to use TLS; default false, or true with a `rediss://` URL. An object means true. Not for unix sockets. */
     tls?: boolean | TlsOptions | null | undefined;
     /**
-     * Sentinels that know the master called `name`: any that answers is asked. Port 26379 where it is absent. Instead of
-     * `host` and `port`, and not together with `cluster`.
+     * The sentinels that watch the master called `name`. One that answers is enough. Default port 26379. Not together with
+     * `host`, `port` or `cluster`.
      */
     sentinels?: readonly Member[] | null | undefined;
-    /** The name under which the sentinels watch the master. Required with `sentinels`, refused without. */
+    /** The name under which the sentinels watch the master. Required with `sentinels`, an error without. */
     name?: string | null | undefined;
     /**
-     * The user of the sentinels' own ACL that `sentinelPassword` belongs to; their `default` user if absent or empty.
-     * Refused without `sentinels`.
+     * The sentinels' ACL user that `sentinelPassword` belongs to; their `default` user if absent or empty. An error
+     * without `sentinels`.
      */
     sentinelUsername?: string | null | undefined;
-    /** What to authenticate with at the sentinels; none. Refused without `sentinels`. No line or error shows it. */
+    /** The sentinels' password; default none. An error without `sentinels`. No log line or error shows it. */
     sentinelPassword?: string | null | undefined;
     /**
-     * Some nodes of a cluster, through which the others are found. Port 6379 where it is absent. Instead of `host` and
-     * `port`, and not together with `sentinels`.
+     * Some nodes of a cluster. One that answers is enough: it names the others. Default port 6379. Not together with
+     * `host`, `port` or `sentinels`.
      */
     cluster?: readonly Member[] | null | undefined;
-    /** The connection's name in `CLIENT LIST`: visible ASCII characters, no spaces; `redis-reservation`. */
+    /** The connection's name in `CLIENT LIST`: visible ASCII characters, no spaces; default `redis-reservation`. */
     client_name?: string | null | undefined;
-    /** The version of redis's protocol, 2 or 3; 3 where the server has it. With 2, waiters poll each second. */
+    /** The RESP version, 2 or 3; default 3, or 2 if the server has no other. With 2, waiters poll once a second. */
     protocol?: 2 | 3 | '2' | '3' | null | undefined;
-    /** What the keys in redis begin with; `reservation-`. It may be empty. Others share a lock only under the same one. */
+    /** The prefix of keys in redis; default `reservation-`, may be empty. Processes exclude each other only if it is the same. */
     key_prefix?: string | null | undefined;
-    /** How many replicas must have a lock before it counts, 0 or more; 0. Fewer are `ERR_TOO_FEW_REPLICAS`. */
+    /** How many replicas must confirm a lock, 0 or more; default 0. With fewer, it fails with `ERR_TOO_FEW_REPLICAS`. */
     min_replicas?: number | string | null | undefined;
   }
 
-  /** One server of several. */
+  /** One sentinel, or one node of a cluster. */
   export interface Member {
-    /** A name or an address. */
+    /** A host name or an address. */
     host: string;
-    /** 26379 for a sentinel, 6379 for a node of a cluster. */
+    /** Default 26379 for a sentinel, 6379 for a node of a cluster. */
     port?: number | string | null | undefined;
   }
 
-  /** PEM text: a string, its bytes, or several of these. */
+  /** PEM: a string, its bytes, or an array of these. */
   export type Pem = string | Uint8Array | readonly (string | Uint8Array)[];
 
-  /** As Node names them. */
+  /** The TLS options, under Node's names. */
   export interface TlsOptions {
-    /** The certificates to trust; those that Node trusts, `NODE_EXTRA_CA_CERTS` included. */
+    /** The certificates to trust; default those that Node trusts, including `NODE_EXTRA_CA_CERTS`. */
     ca?: Pem | null | undefined;
-    /** The certificate to show to the server; none. Only together with `key`. */
+    /** The client certificate; default none. Only together with `key`. */
     cert?: Pem | null | undefined;
-    /** The private key of `cert`, not encrypted; none. No line or error shows it. */
+    /** The private key of `cert`, not encrypted. No log line or error shows it. */
     key?: Pem | null | undefined;
-    /** The name that the certificate of every server must have; that of its host. */
+    /** The name that every server's certificate must be for; default the server's host. */
     servername?: string | null | undefined;
     /**
-     * Whether the server's certificate must be right; true. False leaves the connection open to whoever sits on the way:
-     * one line `tls-unverified` warns of it.
+     * Whether the server's certificate is verified; default true. With false, anybody on the way can read and change
+     * everything: one log line, `tls-unverified`, warns of it.
      */
     rejectUnauthorized?: boolean | null | undefined;
   }
 
   export interface WaitOptions {
-    /** Milliseconds to wait at most; no limit. 0 tries once. */
+    /** The longest wait in milliseconds; default no limit. 0 tries once. */
     timeout?: number | string | null | undefined;
-    /** Ends the wait when it is aborted; the call then fails with its reason. */
+    /** Ends the wait when it is aborted. The call then fails with the signal's reason. */
     signal?: AbortSignalLike | null | undefined;
   }
 
-  /** As much of an AbortSignal as is needed of one. */
+  /** The part of an AbortSignal that is used. */
   export interface AbortSignalLike {
     readonly aborted: boolean;
     readonly reason?: any;
@@ -340,7 +357,7 @@ declare namespace ReserveResource {
     removeEventListener?(type: 'abort', listener: () => void): void;
   }
 
-  /** The fields of one line. */
+  /** The fields of one log line. */
   export interface LogEvent {
     level: 'trace' | 'debug' | 'info' | 'warning' | 'error' | 'critical';
     source: unknown;
@@ -349,14 +366,14 @@ declare namespace ReserveResource {
     [field: string]: unknown;
   }
 
-  /** A logger as kayvee makes them. */
+  /** A kayvee logger. */
   export interface KayveeLike {
     infoD(title: string, event: any): void;
     errorD(title: string, event: any): void;
     warnD?(title: string, event: any): void;
   }
 
-  /** Any other logger: each call gets a title and the line's fields. */
+  /** Any other logger. Each call gets the title and the fields of the line. */
   export interface InfoErrorLogger {
     info(title: string, event: any): void;
     error(title: string, event: any): void;
@@ -364,32 +381,33 @@ declare namespace ReserveResource {
   }
 
   /**
-   * Where lines go. A function gets each line as one string of JSON. A logger gets `(title, event)`. Any other object is
-   * merged into every line, which goes to `console.log`. `false` is silence. `KAYVEE_LOG_LEVEL` is the threshold.
+   * Where log lines go. A function gets each line as one JSON string. A logger gets `(title, event)`. Any other object is
+   * metadata: it is merged into every line, and lines go to `console.log`. `false` writes none. `KAYVEE_LOG_LEVEL` sets the
+   * threshold.
    */
   export type Log = ((line: string) => void) | KayveeLike | InfoErrorLogger | Metadata | false;
 
-  /** Fields for every line. Names of options are refused, for they were meant as such. */
+  /** Fields for every line. Names of options are refused: they were meant as options. */
   export type Metadata = ({ [field: string]: unknown } | object) & {
     [Option in Exclude<keyof Options, 'name'> | 'password']?: never;
   };
 
-  /** What may be put in place of `logger`. */
+  /** What may be assigned to `logger`. */
   export type LoggerLike = Logger | KayveeLike | InfoErrorLogger;
 
   /** The logger of an instance, with kayvee's methods. */
   export interface Logger {
-    /** What every line has: `source`, `via`, and the metadata. */
+    /** The fields of every line: `source`, `via`, and the metadata. */
     globals: { [field: string]: unknown };
-    /** The threshold: `trace`, `debug`, `info`, `warning`, `error` or `critical`; `debug` for anything else. */
+    /** Sets the threshold: `trace`, `debug`, `info`, `warning`, `error` or `critical`; anything else means `debug`. */
     setLogLevel(level: string): string;
-    /** Sends every line, as one string, to `output`. */
+    /** Sends every line to `output`, as one string. */
     setOutput(output: (line: string) => void): (line: string) => void;
-    /** Makes the lines from their fields. */
+    /** Sets the function that makes a line of its fields. */
     setFormatter(formatter: (event: LogEvent) => string): (event: LogEvent) => string;
-    /** Its result is in every line, as `_kvmeta`. */
+    /** The result of `router.route` is added to every line, as `_kvmeta`. */
     setRouter(router: { route(event: LogEvent): unknown } | null): void;
-    /** Its store is a Map; what that has as `context` is in every line. */
+    /** The store is a Map. Its `context` is merged into every line. */
     setAsyncLocalStorage(storage: { getStore(): unknown } | null): void;
     setConfig(
       source: string,
@@ -415,18 +433,18 @@ declare namespace ReserveResource {
     gaugeD(title: string, value: number, data: object): void;
   }
 
-  /** The process's shared connection to one endpoint. */
+  /** A handle of the process's shared connection to one endpoint. It has no commands. */
   export interface RedisHandle {
     /** Closes the connection if nothing needs it; the next call opens it again. The answer is `OK`. */
     quit(): Promise<'OK'>;
     quit(callback: Callback<'OK'>): void;
     /** As {@link quit}, without an answer. */
     end(): void;
-    /** Keeps the process alive until {@link unref}, {@link quit} or {@link end}. A reservation that is held does not. */
+    /** Keeps the process alive until {@link unref}, {@link quit} or {@link end}. A held reservation alone does not. */
     ref(): this;
-    /** Takes {@link ref} back. */
+    /** Undoes {@link ref}. */
     unref(): this;
-    /** As the other methods of a client's events: accepted for 0.4.0's callers, and never called. */
+    /** Accepted for callers of 0.4.0, as the other event methods. Listeners are never called. */
     on(event: string, listener: (...args: any[]) => void): this;
     once(event: string, listener: (...args: any[]) => void): this;
     addListener(event: string, listener: (...args: any[]) => void): this;
@@ -434,9 +452,9 @@ declare namespace ReserveResource {
     removeListener(event: string, listener: (...args: any[]) => void): this;
     removeAllListeners(event?: string): this;
     setMaxListeners(count: number): this;
-    /** Throws: set `options.db`. */
+    /** Throws: set `options.db` instead. */
     select(...args: unknown[]): never;
-    /** Throws: set `password`, and `options.username`. */
+    /** Throws: set `password` and `options.username` instead. */
     auth(...args: unknown[]): never;
   }
 
@@ -444,39 +462,39 @@ declare namespace ReserveResource {
   export class ReservationError extends Error {
     constructor(message?: string, code?: string, details?: object);
     readonly code: string;
-    /** What led to it, where there is something. */
+    /** The underlying error, if there is one. */
     readonly cause?: unknown;
-    /** The key in redis that it is about. */
+    /** The key in redis that the error is about. */
     readonly key?: string;
-    /** The endpoint that it is about. */
+    /** The endpoint that the error is about. */
     readonly host?: string;
     readonly port?: number;
-    /** After a release: how many were freed all the same. */
+    /** Of a release: how many resources were freed all the same. */
     readonly released?: number;
-    /** After a release or a renewal: the keys that were found lost. */
+    /** Of a release or a renewal: the keys that were found lost. */
     readonly lost?: string[];
-    /** After a release: the keys that may be released again. */
+    /** Of a release: the keys that may be released again. */
     readonly failed?: string[];
-    /** For JSON, and for other threads: `name`, `code` and `message`, the fields above, and the causes likewise. */
+    /** For JSON and postMessage: `name`, `code`, `message`, the fields above, and the causes likewise. */
     toJSON(): { name: string; code: string; message: string; [field: string]: unknown };
   }
 
-  /** A wrong argument, field or option: nothing was sent to redis. */
+  /** A wrong argument, field or option. Nothing was sent to redis. */
   export class InvalidArgumentError extends ReservationError {
     readonly code: 'ERR_INVALID_ARG_TYPE' | 'ERR_INVALID_ARG_VALUE';
   }
 
-  /** No connection could be had, or it broke and the call's time was up. */
+  /** No connection could be made, or it broke and the call's time ran out. */
   export class RedisConnectionError extends ReservationError {
     readonly code: 'ERR_REDIS_CONNECTION';
   }
 
-  /** Redis refused the credentials, or what they may do. */
+  /** Redis refused the credentials, or denied the user a command. */
   export class RedisAuthError extends ReservationError {
     readonly code: 'ERR_REDIS_AUTH';
   }
 
-  /** Redis answered with an error; its text stands in the message. */
+  /** Redis answered with an error. The message quotes it. */
   export class RedisReplyError extends ReservationError {
     readonly code: 'ERR_REDIS_REPLY';
   }
@@ -486,22 +504,22 @@ declare namespace ReserveResource {
     readonly code: 'ERR_REDIS_TIMEOUT';
   }
 
-  /** What was held is no longer ours. */
+  /** A reservation was lost: another holds its key, or its lease ran out. */
   export class ReservationLostError extends ReservationError {
     readonly code: 'ERR_RESERVATION_LOST';
     readonly key: string;
     /** The value that the key had while it was ours. */
     readonly val: string;
-    /** The value that it has now, if somebody else holds it and that is known. */
+    /** The value that it has now, if somebody else is known to hold it. */
     readonly holder?: string;
   }
 
-  /** A renewal was asked for while nothing is held. */
+  /** A renewal was called while nothing is held. */
   export class ReservationNotHeldError extends ReservationError {
     readonly code: 'ERR_RESERVATION_NOT_HELD';
   }
 
-  /** Fewer than `min_replicas` replicas had the lock in time. It was given back. */
+  /** Fewer than `min_replicas` replicas confirmed the lock in time. It was released. */
   export class TooFewReplicasError extends ReservationError {
     readonly code: 'ERR_TOO_FEW_REPLICAS';
   }
@@ -511,7 +529,7 @@ declare namespace ReserveResource {
     readonly code: 'ERR_RESERVATION_TIMEOUT';
   }
 
-  /** The native part of the package could not be loaded; the message tells what was tried. */
+  /** The native part of the package could not be loaded. The message lists what was tried. */
   export class NativeLoadError extends ReservationError {
     readonly code: 'ERR_NATIVE_LOAD';
   }

@@ -1,5 +1,5 @@
-// The public constructor and its methods: what callers extend, construct, print and export. All that happens in a call is
-// in lib/. Sloppy on purpose, and a plain function: CoffeeScript 1 and ES5 call it on objects of their own making.
+// The public constructor, its methods and the exports. What a call does is in lib/. A plain function in sloppy mode on
+// purpose: subclasses in CoffeeScript 1 and ES5 call it on objects that they have made themselves.
 
 const { EventEmitter } = require('events');
 const acquire = require('./lib/calls/acquire');
@@ -12,16 +12,16 @@ const { holds, holds_all } = require('./lib/leases/native');
 const { set_base } = require('./lib/calls/overridden');
 const { INSPECT, inspectable, serialisable } = require('./lib/telling/print');
 const after = require('./lib/calls/release');
-const { astray, is_astray, tell_of_heartbeat, without_instance } = require('./lib/calls/slips');
+const { answer_detached, is_detached, tell_of_heartbeat, detached_error } = require('./lib/calls/misuse');
 const { keep_options, options_of, peek, state_of } = require('./lib/leases/state');
 
-// `options` has a default so that `length` stays 7, what it was before there were options.
+// The default of `options` keeps `length` at 7, as it was in 0.4.0.
 function ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, password, options = undefined) {
-  // Called without `new`: on nothing, or as a member of the module.
+  // Called without `new`, as a function or as a member of the module.
   if (this === globalThis || this === ReserveResource) {
     return new ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, password, options);
   }
-  // Given one object, all of them are in it.
+  // One object with all arguments and options.
   if (
     typeof by === 'object' &&
     is_one_object([by, host, port, heartbeat_interval, lock_ttl, log, password, options])
@@ -30,7 +30,7 @@ function ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, pass
     ({ by, host, port, heartbeat_interval, lock_ttl, log, password } = fields);
     options = others;
   }
-  // Nothing but these, in this order, always: they are stored by the million.
+  // Always the same fields in the same order, so that V8 gives all instances one hidden class: there may be millions.
   this.by = by;
   this.host = host;
   this.port = port;
@@ -43,61 +43,61 @@ function ReserveResource(by, host, port, heartbeat_interval, lock_ttl, log, pass
   if (options != null) keep_options(this, options);
 }
 
-// Not by a call of its constructor, which would store fields in every instance: on, once and emit do without.
+// The EventEmitter constructor is not called: it would add fields to every instance. on, once and emit do without it.
 Object.setPrototypeOf(ReserveResource.prototype, EventEmitter.prototype);
 
 ReserveResource.prototype.lock = function lock(resource, callback, ...others) {
-  if (is_astray(this)) return astray('lock', this, [resource, callback, ...others]);
+  if (is_detached(this)) return answer_detached('lock', this, [resource, callback, ...others]);
   return acquire.lock(this, resource, callback, others[0]);
 };
 
 ReserveResource.prototype.wait_until_lock = function wait_until_lock(resource, options, callback) {
-  if (is_astray(this)) return astray('wait_until_lock', this, [resource, options, callback]);
+  if (is_detached(this)) return answer_detached('wait_until_lock', this, [resource, options, callback]);
   return acquire.wait_until_lock(this, resource, options, callback);
 };
 
 ReserveResource.prototype.release = function release(...parameters) {
-  if (is_astray(this)) return astray('release', this, parameters);
+  if (is_detached(this)) return answer_detached('release', this, parameters);
   return after.release(this, parameters);
 };
 
 ReserveResource.prototype.ensure_reservation = function ensure_reservation(callback) {
-  if (is_astray(this)) return astray('ensure_reservation', this, [callback]);
+  if (is_detached(this)) return answer_detached('ensure_reservation', this, [callback]);
   return after.ensure_reservation(this, callback);
 };
 
 ReserveResource.prototype._ensure_reservation = function _ensure_reservation(callback) {
-  if (is_astray(this)) return astray('_ensure_reservation', this, [callback]);
+  if (is_detached(this)) return answer_detached('_ensure_reservation', this, [callback]);
   return this.ensure_reservation(callback);
 };
 
 ReserveResource.prototype._set_expiration = function _set_expiration(callback) {
-  if (is_astray(this)) return astray('_set_expiration', this, [callback]);
+  if (is_detached(this)) return answer_detached('_set_expiration', this, [callback]);
   return after.set_expiration(this, callback);
 };
 
 ReserveResource.prototype._init_redis = function _init_redis() {
-  if (is_astray(this)) throw without_instance('_init_redis', this);
+  if (is_detached(this)) throw detached_error('_init_redis', this);
   const handle = handle_for(this.host, this.port, this.password, options_of(this));
-  // What somebody else put there stays, for the next call to refuse; a handle of ours follows the fields.
+  // A handle of ours is replaced when the fields change. Anything else stays, and the next call refuses it.
   if (this._redis !== handle && (this._redis == null || is_handle(this._redis))) this._redis = handle;
   return this._redis;
 };
 
 ReserveResource.prototype.is_held = function is_held(resource) {
-  if (is_astray(this)) throw without_instance('is_held', this);
+  if (is_detached(this)) throw detached_error('is_held', this);
   const state = peek(this);
   if (state === undefined) return false;
   try {
     return holds(state, resource_name(resource));
   } catch (_) {
-    // What cannot be a resource is not held.
+    // An invalid resource is not held.
     return false;
   }
 };
 
-// Not enumerable: code that copies a prototype's members would read them off the prototype. Each can be assigned, for
-// a subclass may have had a field of that name before there was this one.
+// Not enumerable, since code that copies a prototype's members would call the getter on the prototype. Assignable, since
+// subclasses written for 0.4.0 may have a field of the same name.
 function accessor(name, get) {
   Object.defineProperty(ReserveResource.prototype, name, {
     get,
@@ -120,36 +120,36 @@ accessor('signal', function () {
 });
 
 accessor('logger', function () {
-  // Asked of the prototype itself: one that were kept there would be everybody's.
+  // Read on the prototype itself: a logger kept there would be shared by all instances.
   if (this === ReserveResource.prototype) return undefined;
   const logger = logger_for(this);
-  // One that was frozen gets another at each line.
+  // A frozen instance gets a new one at each read.
   if (Object.isExtensible(this)) this.logger = logger;
   return logger;
 });
 
-// 0.4.0's timer. Code that clears it means to stop the renewal, which it would not: it is told, once an instance.
+// 0.4.0's timer. Code clears it to stop the renewal, which has no effect here: a warning says so, once an instance.
 accessor('_heartbeat', function () {
   if (this !== ReserveResource.prototype) tell_of_heartbeat(this);
   return undefined;
 });
 
-function hide(object, name, value) {
+function define_non_enumerable(object, name, value) {
   Object.defineProperty(object, name, { value, writable: true, configurable: true, enumerable: false });
 }
 
-hide(ReserveResource.prototype, INSPECT, function () {
+define_non_enumerable(ReserveResource.prototype, INSPECT, function () {
   return inspectable(this);
 });
 
-hide(ReserveResource.prototype, 'toJSON', function () {
+define_non_enumerable(ReserveResource.prototype, 'toJSON', function () {
   return serialisable(this);
 });
 
 set_base(ReserveResource.prototype);
 
-// V8 gives the objects of a constructor room for as many fields as its first eight turned out to have. These have all that
-// an instance has while it holds a lock; without them some of it would be in an array beside each instance.
+// V8 reserves in-object space for as many fields as the first eight instances have. These eight have all fields of an instance
+// that holds a lock; without them, V8 would put some into a separate array for each instance.
 for (let count = 0; count < 8; count++) {
   const instance = new ReserveResource();
   instance._redis = null;
@@ -160,12 +160,12 @@ for (let count = 0; count < 8; count++) {
 
 module.exports = ReserveResource;
 
-// What else can be imported. Not enumerable, for CoffeeScript 1 copies enumerable members onto every subclass; writable, for
+// The named exports. Not enumerable, since CoffeeScript 1 copies enumerable members onto every subclass; writable, since
 // subclasses export their own `default`.
 const names = { default: ReserveResource, ReserveResource, ...classes };
-for (const name of Object.keys(names)) hide(ReserveResource, name, names[name]);
+for (const name of Object.keys(names)) define_non_enumerable(ReserveResource, name, names[name]);
 
-// Never run: Node's scan for the names that `import { … } from` may ask for reads it.
+// Never run. Node scans the source for it to find the names that `import { … } from` can use.
 // eslint-disable-next-line no-constant-binary-expression
 0 &&
   (exports.default =

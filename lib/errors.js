@@ -1,8 +1,7 @@
-// The error classes that callers meet, and the making of them from what the native side sends.
-// Nothing else in the package creates an error for a caller.
+// The error classes, and making errors of them. Every error that a caller gets is made here, also those of the native side.
 'use strict';
 
-// Enumerable on the error, so that they show when it is printed; `message` and `cause` are set apart.
+// The details of an error, enumerable so that they are printed.
 const FIELDS = ['key', 'val', 'holder', 'host', 'port', 'released', 'lost', 'failed'];
 
 class ReservationError extends Error {
@@ -14,16 +13,16 @@ class ReservationError extends Error {
       const value = details[field];
       if (value != null && !(Array.isArray(value) && value.length === 0)) this[field] = value;
     }
-    if (details.cause != null) hide(this, 'cause', details.cause);
+    if (details.cause != null) define_non_enumerable(this, 'cause', details.cause);
   }
 
-  // Of all that JSON would take from an error by itself, the message is not part.
+  // JSON.stringify alone would leave the message out.
   toJSON() {
     return members_of(this, CAUSES);
   }
 
-  // `name` tells the class, for people and for code across realms. Written out, an error of ours stays what
-  // it was in 0.4.0, "Error: message": log lines are compared and searched for by that text.
+  // "Error: message" as in 0.4.0, without the class: people search and compare log lines by that text. The class is in
+  // `name`.
   toString() {
     return `Error: ${this.message}`;
   }
@@ -31,19 +30,19 @@ class ReservationError extends Error {
 
 const BASIC = ['name', 'code', 'message'];
 
-// How many causes are written, each the cause of the one before: a chain may be a ring.
+// How many causes JSON gets at most, since a chain of causes may be circular.
 const CAUSES = 4;
 
 /**
- * What JSON gets of an error: name, code and message, our fields, and its causes likewise. A replacer that writes
- * errors as texts, as kayvee's does, is to know it as one of ours; JSON itself looks at nothing but its members.
+ * An error for JSON: name, code, message, our fields, and its causes likewise. It inherits from ReservationError, so that a
+ * replacer that writes errors as text, such as kayvee's, recognises it as an error.
  */
 function members_of(error, causes) {
   const members = Object.create(ReservationError.prototype);
   const ours = error instanceof ReservationError;
   for (const field of ours ? BASIC.concat(FIELDS) : BASIC) {
     const value = error[field];
-    // What others call a code may be anything, and JSON throws at some of it.
+    // A foreign error's `code` may be anything, and JSON.stringify throws for some values.
     if (ours ? value !== undefined : is_plain(value)) define(members, field, value, true);
   }
   const { cause } = error;
@@ -57,19 +56,19 @@ function is_plain(value) {
 
 /** A wrong argument, field or option. Nothing was sent to redis. */
 class InvalidArgumentError extends ReservationError {}
-/** No connection could be had, or it broke and the call's time was up. */
+/** No connection could be made, or it broke and the call's time ran out. */
 class RedisConnectionError extends ReservationError {}
-/** Redis refused the credentials, or what they may do. */
+/** Redis refused the credentials, or denied the user a command. */
 class RedisAuthError extends ReservationError {}
-/** Redis answered with an error; its text stands in the message. */
+/** Redis answered with an error. The message quotes it. */
 class RedisReplyError extends ReservationError {}
 /** Redis did not answer within `command_timeout`. */
 class RedisTimeoutError extends ReservationError {}
-/** What was held is no longer ours. */
+/** A reservation was lost: another holds its key, or its lease ran out. */
 class ReservationLostError extends ReservationError {}
-/** A renewal was asked for while nothing is held. */
+/** A renewal was called while nothing is held. */
 class ReservationNotHeldError extends ReservationError {}
-/** Too few replicas had the lock in time (`min_replicas`); it was given back. */
+/** Fewer than `min_replicas` replicas confirmed the lock in time. It was released. */
 class TooFewReplicasError extends ReservationError {}
 /** The `timeout` of a wait passed before the resource was free. */
 class ReservationTimeoutError extends ReservationError {}
@@ -107,9 +106,9 @@ const classes = {
   NativeLoadError,
 };
 
-for (const name of Object.keys(classes)) hide(classes[name].prototype, 'name', name);
+for (const name of Object.keys(classes)) define_non_enumerable(classes[name].prototype, 'name', name);
 
-function hide(object, field, value) {
+function define_non_enumerable(object, field, value) {
   define(object, field, value, false);
 }
 
@@ -117,71 +116,68 @@ function define(object, field, value, enumerable) {
   Object.defineProperty(object, field, { value, writable: true, configurable: true, enumerable });
 }
 
-/** An error of the class that belongs to `code`. */
+/** An error of the class that `code` has. */
 function make_error(code, message, details) {
   const Class = CLASS_OF_CODE[code] || ReservationError;
   return new Class(message, code, details);
 }
 
 /**
- * What the native side sent instead of an error ({ code, message, … }) as an error. One that was thrown by ours stays itself,
- * but for its stack: what read the arguments may be ten calls deep, which is all that a stack shows, and none the caller's.
+ * Makes an error of what the native side sent ({ code, message, … }). An error that this package threw is returned itself,
+ * with a new stack: the check that threw may be ten calls deep, and a stack shows ten, so the caller's line would be missing.
  */
 function from_native(plain) {
   if (plain == null) return plain;
-  // What the native side throws, it throws for one of two reasons: a call too many, or what only it can read, such as a key.
+  // Thrown by the native side: too many calls, or an argument that only it can check, such as a private key.
   if (plain.code === 'InvalidArg') return make_error('ERR_INVALID_ARG_VALUE', plain.message);
   if (plain.code === 'QueueFull') return make_error('ERR_TOO_MANY_CALLS', plain.message);
   // A panic, or a call to Node that failed.
   if (plain.code === 'GenericFailure') return make_error('ERR_INTERNAL', plain.message, { cause: plain });
-  if (plain instanceof Error) return place(plain);
+  if (plain instanceof Error) return capture_stack(plain);
   const { cause } = plain;
   if (cause == null || cause instanceof Error) return make_error(plain.code, plain.message, plain);
   const inner = new Error(cause.message);
-  // It happened where there is no JavaScript: no frame has anything to say of it.
-  hide(inner, 'stack', `Error: ${cause.message}`);
+  // It comes from the native side, so no JavaScript frame belongs in its stack.
+  define_non_enumerable(inner, 'stack', `Error: ${cause.message}`);
   if (cause.code != null) inner.code = cause.code;
   return make_error(plain.code, plain.message, Object.assign({}, plain, { cause: inner }));
 }
 
-// The errors whose stacks lead to the caller.
-const placed = new WeakSet();
+// Errors whose stack was captured already.
+const captured = new WeakSet();
 
-/** Gives an error of ours the stack of whoever calls this first. Any other error keeps its own. */
-function place(error) {
-  if (!(error instanceof ReservationError) || placed.has(error)) return error;
-  placed.add(error);
-  Error.captureStackTrace(error, place);
+/** Sets the stack of one of our errors to the current one, the first time. Other errors keep theirs. */
+function capture_stack(error) {
+  if (!(error instanceof ReservationError) || captured.has(error)) return error;
+  captured.add(error);
+  Error.captureStackTrace(error, capture_stack);
   return error;
 }
 
-/** What an abandoned wait is answered with where the signal brings no reason that a callback could read as one. */
+/** The error of an aborted wait whose signal has no reason, or one that a callback would take for success. */
 function abort_error(cause) {
   const error = new Error('The wait was aborted by its signal.');
-  hide(error, 'name', 'AbortError');
+  define_non_enumerable(error, 'name', 'AbortError');
   error.code = 'ABORT_ERR';
-  hide(error, 'toJSON', ReservationError.prototype.toJSON);
-  if (cause !== undefined) hide(error, 'cause', cause);
+  define_non_enumerable(error, 'toJSON', ReservationError.prototype.toJSON);
+  if (cause !== undefined) define_non_enumerable(error, 'cause', cause);
   return error;
 }
 
-/**
- * An error that JSON can make something of, to be logged in place of one that is not ours and that JSON would make `{}` of.
- * Anything else stays itself.
- */
+/** A copy of a foreign error with a toJSON, for a log: JSON.stringify would make `{}` of it. Any other value is returned. */
 function with_json(value) {
   if (!(value instanceof Error) || typeof value.toJSON === 'function') return value;
   const copy = new Error(value.message);
   for (const field of ['name', 'stack', 'cause'])
-    if (value[field] !== undefined) hide(copy, field, value[field]);
+    if (value[field] !== undefined) define_non_enumerable(copy, field, value[field]);
   if (value.code !== undefined) copy.code = value.code;
-  hide(copy, 'toJSON', ReservationError.prototype.toJSON);
+  define_non_enumerable(copy, 'toJSON', ReservationError.prototype.toJSON);
   return copy;
 }
 
 /**
- * What was received, short enough for one line. Objects are told by their kind alone, and a text that looks like
- * an address with credentials by its length: their content may be a secret.
+ * A value for a message, in one line. Of an object only the class is shown, and of a string that may be a URL with credentials
+ * only the length: the content may be secret.
  */
 function describe(value) {
   switch (typeof value) {
@@ -207,4 +203,4 @@ function kind_of(object) {
   }
 }
 
-module.exports = { classes, make_error, from_native, place, abort_error, with_json, describe };
+module.exports = { classes, make_error, from_native, capture_stack, abort_error, with_json, describe };

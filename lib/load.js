@@ -1,6 +1,6 @@
-// Finds and loads the native part of the package, a .node file, and says everything there is to know when it
-// cannot. Loaded at the first call that needs it, so that a process that only requires the package, or only makes
-// reservations, pays nothing; and so that a failure reaches that call's callback instead of ending the process.
+// Finds and loads the native part of the package, a .node file; if it cannot, the error says all that was tried. It is loaded
+// at the first call that needs it: requiring the package and constructing instances costs nothing, and a failure reaches that
+// call's callback instead of ending the process.
 'use strict';
 
 const fs = require('fs');
@@ -10,12 +10,12 @@ const { make_error } = require('./errors');
 
 const OVERRIDE = 'REDIS_RESERVATION_NATIVE';
 
-// The package's folder. A bundle that is an ES module has no __dirname; its own folder is then not known either.
+// The package's folder. A bundle that is an ES module has no __dirname, so the working directory stands in.
 const HERE = typeof __dirname === 'string' ? path.join(__dirname, '..') : process.cwd();
 
-// Each platform's file beside index.js, as a build or a bundle leaves it, then the platform's own package, if this
-// package says that it has one. Every name stands in a plain require inside a try, which is what bundlers look for: the
-// first to follow it, the second to pass over it where there is nothing.
+// For each platform: the file beside index.js, where a build or a bundle puts it; then the platform's own package, if our
+// package.json lists it. Every name is a literal in a require inside a try: bundlers follow the literal, and because of the
+// try they skip a file that is absent.
 const PLATFORMS = {
   'linux-x64-gnu'(attempts) {
     try {
@@ -132,17 +132,17 @@ const PLATFORMS = {
 };
 
 /**
- * The packages of platforms that this one names as its own: a release has them, a checkout has none. A package by another
- * name may be anybody's. Null in a bundle, which has left package.json behind: its maker has chosen what is beside it.
+ * The platform packages that our package.json lists: a release has them, a checkout has none. Any other package of such a name
+ * may be anybody's. Null in a bundle, which has no package.json: whoever made it has chosen what is beside it.
  */
 function own_packages() {
   try {
-    // Not by `require`: rollup would follow it, and can read no JSON by itself.
+    // Not by `require`: rollup would follow it, and cannot read JSON without a plugin.
     const text = fs.readFileSync(path.join(HERE, 'package.json'), 'utf8');
     const { name, optionalDependencies } = JSON.parse(text);
     if (name === 'redis-reservation') return Object.keys(optionalDependencies || {});
   } catch (_) {
-    // Nothing there, or nothing of ours.
+    // No package.json, or not a readable one.
   }
   return null;
 }
@@ -152,7 +152,7 @@ function may_load(name) {
   return own === null || own.includes(name);
 }
 
-/** 'linux-x64-gnu' and the like: the name that files and packages carry. */
+/** This platform as file and package names have it, such as 'linux-x64-gnu'. */
 function platform_name() {
   const { platform, arch } = process;
   if (platform === 'linux') return `linux-${arch}-${is_musl() ? 'musl' : 'gnu'}`;
@@ -160,7 +160,7 @@ function platform_name() {
   return `${platform}-${arch}`;
 }
 
-/** Whether this node runs on musl. Its own first bytes name the loader that started it, on every distribution. */
+/** Whether this Node runs on musl. The first bytes of its executable name its dynamic loader, on every distribution. */
 function is_musl() {
   try {
     const head = Buffer.alloc(4096);
@@ -173,7 +173,7 @@ function is_musl() {
     if (head.includes('/ld-musl-')) return true;
     if (head.includes('/ld-linux')) return false;
   } catch (_) {
-    // Not readable: the report knows as well, but takes milliseconds to make.
+    // Not readable. The report below knows too, but takes milliseconds.
   }
   try {
     return !process.report.getReport().header.glibcVersionRuntime;
@@ -185,8 +185,8 @@ function is_musl() {
 let loaded = null;
 
 /**
- * The native exports. Throws an error that tells everything tried. It is not kept: a shortage passes, an installation is
- * mended.
+ * The native exports. Throws an error that lists all that was tried. The error is not cached, since a shortage passes and an
+ * installation gets fixed: the next call tries again.
  */
 function load() {
   if (loaded !== null) return loaded;
@@ -195,11 +195,11 @@ function load() {
   const platform = platform_name();
   let found = null;
   if (attempts.length > 0) {
-    // Without a descriptor Node takes every package for absent, and some versions of it remember that.
+    // Nothing is tried: without a free file descriptor, Node takes every package for absent, and some versions cache that.
   } else if (override) {
     const file = path.resolve(override);
     try {
-      // Not by `require`: bundlers warn of a name that they cannot read, and ES module bundles have none.
+      // Not by `require`: bundlers warn of a name that is not literal, and ES module bundles have no `require`.
       found = createRequire(file)(file);
     } catch (error) {
       attempts.push([file, error]);
@@ -227,7 +227,7 @@ function failure(platform, attempts, override) {
   return make_error('ERR_RESOURCE_SHORTAGE', message, { cause: shortage.cause });
 }
 
-// What Node, glibc, musl and Windows say when the system has no more of something, and the limit that is to be raised.
+// How Node, glibc, musl and Windows report that a resource is exhausted, and the limit to raise.
 const SHORTAGES = [
   [/\bENFILE\b|open files in system/i, 'The system may open no more files: raise its limit (`fs.file-max`).'],
   [
@@ -235,13 +235,13 @@ const SHORTAGES = [
     'This process may open no more files: raise its limit (`ulimit -n`).',
   ],
   [
-    // Of the memory for thread-local variables, which a larger limit does not enlarge, glibc says it in the same words.
+    // glibc uses the same words for static TLS (thread-local storage), which no limit enlarges.
     /\bENOMEM\b|cannot allocate memory(?! in static TLS)|out of memory|paging file is too small/i,
     'There is no memory left: raise the limit of this process (`ulimit -v`) or of its container.',
   ],
 ];
 
-/** The shortage for which nothing was loaded, and what is to be done; undefined where it was for something else. */
+/** The shortage that made loading fail, as { cause, remedy }; undefined if something else did. */
 function shortage_behind(attempts) {
   for (const [, cause] of attempts) {
     const text = String((cause && cause.message) || cause);
@@ -251,7 +251,7 @@ function shortage_behind(attempts) {
   return undefined;
 }
 
-/** The attempt to open any file at all, where there is no descriptor for it. */
+/** Opens a file to see whether a descriptor is free. Returns the failed attempt, or none. */
 function trouble_with_files() {
   try {
     fs.closeSync(fs.openSync(process.execPath, 'r'));
@@ -262,13 +262,13 @@ function trouble_with_files() {
   return [];
 }
 
-/** A file that is there and does not load says more than one that is absent. */
+/** The most telling error: that of a file that exists but does not load, else the first. */
 function telling_cause(attempts) {
   const telling = attempts.find((attempt) => !is_absent(attempt)) || attempts[0];
   return telling && telling[1];
 }
 
-/** Whether there is nothing by that name; a package that is there may itself miss a file. */
+/** Whether the file or package itself is absent. One that exists may fail to find another file. */
 function is_absent([name, error]) {
   return (
     error != null && error.code === 'MODULE_NOT_FOUND' && String(error.message).split('\n')[0].includes(name)
@@ -283,7 +283,7 @@ function failure_message(platform, attempts, advice) {
   for (const attempt of attempts) {
     const [name, error] = attempt;
     const place = name.endsWith('.node') ? path.resolve(HERE, name) : name;
-    // The rest of node's message is a list of files that required this one.
+    // The rest of Node's message lists the files that required this one.
     const reason = String((error && error.message) || error).split('\nRequire stack')[0];
     lines.push(`  ${place}: ${is_absent(attempt) ? 'not there' : reason}`);
   }
@@ -315,14 +315,14 @@ function remedy(platform, attempts, override) {
   );
 }
 
-/** The platforms whose file is beside index.js. */
+/** The platforms whose binary is beside index.js. */
 function other_platforms() {
   return Object.keys(PLATFORMS).filter((one) =>
     fs.existsSync(path.join(HERE, `redis-reservation.${one}.node`)),
   );
 }
 
-/** Whether anything was loaded so far. */
+/** Whether the native part is loaded. */
 function is_loaded() {
   return loaded !== null;
 }

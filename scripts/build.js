@@ -1,6 +1,6 @@
-// `npm run build` and `npm run build:debug`: compiles the native half and puts it beside index.js. A release for Linux
-// goes through cargo-zigbuild where that is there, which links against a glibc as old as is promised; else it is linked
-// against this system's own, which is said. What is built for others to run is checked before it is put in place.
+// `npm run build` and `npm run build:debug`: compiles the native half and puts it beside index.js. On Linux a release is built
+// with cargo-zigbuild, if that is installed, for the oldest supported glibc; otherwise for this system's glibc, with a notice.
+// A release binary is checked before it is put in place.
 'use strict';
 
 const fs = require('node:fs');
@@ -39,18 +39,18 @@ function main() {
   const flags = `${process.env.RUSTFLAGS || ''} ${plan.rustflags || ''}`.trim();
   const env = { ...process.env, ...plan.env, ...(flags && { RUSTFLAGS: flags }) };
   const args = [plan.command, '--lib', '--profile', values.profile, ...plan.args];
-  // --locked: what is built is what the lock file names.
+  // --locked: exactly the versions of the lock file.
   if (!run('cargo', [...args, '--locked'], { env })) return 1;
   const built = path.join(targetFolder(), plan.folder, values.profile, libraryName(file));
-  // Only what is published has to be small; the other profiles are made to be built fast.
+  // Only a published binary has to be small; the other profiles are for fast builds.
   const limit = values.profile === 'release' ? undefined : Infinity;
   return complaintsOf(built, plan, limit) ? 1 : put(built, path.join(root, file));
 }
 
-/** What the tests want to know of a binary, and what is shipped has not. */
+/** The features that only the tests need, and that a published binary must not have. */
 const TEST_FEATURES = ['--features', 'count-allocations'];
 
-/** How cargo is to be called: `{ command, args, folder, floor, env, rustflags }`. */
+/** How to call cargo: `{ command, args, folder, floor, env, rustflags }`. */
 function planBuild({ profile, target, portable }, file) {
   const plain = {
     command: 'build',
@@ -63,7 +63,7 @@ function planBuild({ profile, target, portable }, file) {
   if (!isRelease || !file.includes('.linux-')) return plain;
   const triple = target || targets.find(({ platform }) => binaryName(platform) === file).target;
   const musl = triple.endsWith('-musl');
-  // An addon is a library even where programs are linked statically.
+  // An addon is a dynamic library, also on musl, where programs are linked statically.
   if (musl) plain.rustflags = '-C target-feature=-crt-static';
   const zigbuild = findZigbuild();
   if (zigbuild) {
@@ -85,7 +85,7 @@ function targetNamed(target) {
   return found;
 }
 
-/** Says what was built, and whether it must not be published: above the limit, or needing what is above the floor. */
+/** Reports what was built, and why it must not be published: too large, or needing a newer glibc than the floor. */
 function complaintsOf(built, { floor }, limit) {
   const { size, glibc, complaints } = checkBinary(built, { floor: floor || '999', limit });
   const needs = glibc ? `, needs glibc ${glibc} or newer` : '';
@@ -94,7 +94,7 @@ function complaintsOf(built, { floor }, limit) {
   return complaints.length > 0;
 }
 
-/** By a rename: a process that has the old file loaded keeps it, and none ever sees a half of the new one. */
+/** Puts the file in place by a rename: a process that has loaded the old file keeps it, and none sees half of the new one. */
 function put(built, file) {
   const fresh = `${file}.${process.pid}.tmp`;
   fs.copyFileSync(built, fresh);

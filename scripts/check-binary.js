@@ -1,5 +1,5 @@
-// `npm run check:binary`: whether the binaries could be published. Of the checkout, or those that are named. `--floor
-// 2.34` for another glibc than that of a release, e.g. for a build without zig.
+// `npm run check:binary`: whether binaries could be published: those of the checkout, or those that are named. `--floor 2.34`
+// allows another glibc than a release's, e.g. for a build without zig.
 'use strict';
 
 const fs = require('node:fs');

@@ -1,12 +1,12 @@
-// `npm run check`: linters, formats, types and the documents' links, as many at once as there are cores. A line for each;
-// what one has to say is printed only where it fails. `npm run check -- types links` runs these alone.
+// `npm run check`: linters, formats, types and the documents' links, as many at once as there are cores. Prints one line for
+// each, and the output of those that fail. `npm run check -- types links` runs only these.
 'use strict';
 
 const { spawn } = require('node:child_process');
 const os = require('node:os');
 const { root } = require('./setup/run');
 
-// The longest first. `npx` would look for the package each time: the programs are those of node_modules.
+// The longest first. Programs are called from node_modules: `npx` would look for the package each time.
 const checks = [
   [
     'clippy',
@@ -30,7 +30,7 @@ function tool(file) {
   return `node_modules/${file}`;
 }
 
-/** Runs one; prints its line, and where it fails all that it has said. True if it succeeded. */
+/** Runs one check, and prints its line; if it fails, also its output. Returns whether it succeeded. */
 function check([name, program, words]) {
   const start = process.hrtime.bigint();
   return new Promise((resolve) => {

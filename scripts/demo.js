@@ -5,7 +5,7 @@ const { setup } = require('./setup');
 
 async function main() {
   Object.assign(process.env, setup());
-  // Loaded only now: it needs the npm packages that the set-up has just brought.
+  // Loaded only now: it needs npm packages that the set-up has just installed.
   const { playStory } = require('./demo/story');
   return (await playStory()) ? 0 : 1;
 }

@@ -1,5 +1,5 @@
-// `npm run docs`: README and docs/ as a small site in .cache/site/dist, with the types of index.d.ts. `--check` follows
-// every link of it; `--serve` shows it on a port of this machine.
+// `npm run docs`: builds a site of README, docs/ and the types of index.d.ts in .cache/site/dist. `--check` follows all of its
+// links; `--serve` serves it on a local port.
 'use strict';
 
 const fs = require('node:fs');
@@ -28,7 +28,7 @@ async function main(options) {
   return options.includes('--check') && broken.length > 0 ? 1 : 0;
 }
 
-/** The generators lie in a folder of their own: the package's own `npm ci` brings none of them. */
+/** Installs the generators, which have a folder of their own so that the package's `npm ci` does not bring them. */
 function install() {
   const lock = path.join(site, 'package-lock.json');
   const installed = path.join(site, 'node_modules', '.package-lock.json');

@@ -1,4 +1,4 @@
-// `npm run links`: every relative link of the documents leads to a file, a heading or a test that is there. A link to a
+// `npm run links`: checks that every relative link of the documents leads to an existing file, heading or test. A link to a
 // test is written `[lock.test.js: "of many that try at once, one gets it"](../__test__/lock.test.js)`.
 'use strict';
 
@@ -18,7 +18,7 @@ function documents(folder = root) {
   ];
 }
 
-/** What is wrong with the links of one document, a line each. */
+/** The broken links of one document, a line each. */
 function brokenLinks(file, folder = root) {
   const text = fs.readFileSync(path.join(folder, file), 'utf8');
   return linksOf(text).flatMap(({ label, target, line }) => {
@@ -29,14 +29,14 @@ function brokenLinks(file, folder = root) {
 
 /** The links outside of code: `[label](target)`, `![label](target)`, `[label]: target`, and those of HTML. */
 function linksOf(text) {
-  // Code is blanked, not cut, so that lines keep their numbers.
+  // Code is blanked, not cut, so that line numbers stay the same.
   const blank = (code) => code.replace(/[^\n]/g, ' ');
   const prose = text.replace(/^( *)(```+)[^]*?^\1\2.*$/gm, blank);
   const masked = prose.replace(/(`+)(?!`)(?:(?!\n\n)[^])*?[^`]\1(?!`)/g, blank);
   const found = [];
   const add = (index, label, target) =>
     found.push({ label: label.replace(/\s+/g, ' '), target, line: text.slice(0, index).split('\n').length });
-  // Labels may hold code, so they are read from the prose; where the link stands is asked of what is left of it.
+  // Labels may contain code, so they are read from the prose with code; the position is looked up in the blanked text.
   for (const { index, 0: whole, 1: label, 2: target } of prose.matchAll(
     /\[((?:[^[\]]|\[[^[\]]*\])*)\]\(\s*<?([^)\s>]+)>?(?:\s+"[^"]*")?\s*\)/g,
   )) {
@@ -72,14 +72,14 @@ function problem({ label, target }, file, folder) {
   return hasTest(fs.readFileSync(full, 'utf8'), title) ? null : 'there is no such test in that file';
 }
 
-/** Whether a path exists as it is written, also where the file system does not care about case. */
+/** Whether a path exists with this case, also on a file system that ignores case. */
 function existsExactly(full) {
   if (!fs.existsSync(full)) return false;
   const name = path.basename(full);
   return fs.readdirSync(path.dirname(full)).includes(name);
 }
 
-/** The anchor that GitHub makes of the text of a heading. */
+/** The anchor that GitHub makes of a heading's text. */
 function slugOf(heading) {
   return heading
     .trim()
@@ -100,7 +100,7 @@ function anchorsOf(text) {
   });
 }
 
-/** Whether a test file has a test of that title. What a title has in `${}` is written as `…`, or stands in the file. */
+/** Whether a test file has a test of that title. A link writes `…` for a `${}` in the title, or a text that the file has. */
 function hasTest(source, title) {
   return titlesOf(source).some((written) => {
     if (written === title) return true;

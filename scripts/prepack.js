@@ -1,4 +1,4 @@
-// `prepack`: a package without its binary is of no use to anybody, so none is packed. One for another platform may be.
+// `prepack`: fails if there is no binary, since a package without one is useless. A binary of another platform is accepted.
 'use strict';
 
 const fs = require('node:fs');
@@ -17,7 +17,7 @@ function main() {
     );
     return 1;
   }
-  // The name of what only such a build exports (src/addon/counting_allocator.rs).
+  // Only such a build exports this name (src/addon/counting_allocator.rs).
   for (const name of files.filter((file) =>
     fs.readFileSync(path.join(root, file)).includes('allocated_bytes'),
   )) {

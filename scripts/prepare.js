@@ -1,5 +1,5 @@
-// `prepare`, which package managers run for a checkout and for a git dependency, never for what comes from a registry: builds
-// the native part where there is none. What is there already stays as it is.
+// `prepare`: builds the native part if there is none; an existing one stays as it is. Package managers run it for a checkout
+// and for a git dependency, never for a package from a registry.
 'use strict';
 
 const fs = require('node:fs');

@@ -1,5 +1,5 @@
-// `npm run test:runtimes`: the packed package on every runtime that its users may have, against a real redis. With
-// names (`npm run test:runtimes -- node-12.22 bun`) only on those.
+// `npm run test:runtimes`: runs the packed package on every supported runtime, against a real redis. `npm run test:runtimes --
+// node-12.22 bun` runs only these.
 'use strict';
 
 const fs = require('node:fs');
@@ -25,7 +25,7 @@ async function main(names) {
     return 2;
   }
   Object.assign(process.env, setup());
-  // Loaded only now: they need the npm packages that the set-up has just brought.
+  // Loaded only now: they need npm packages that the set-up has just installed.
   const { startServer } = require('../__test__/support/server');
   const { probe } = require('./runtimes/probe');
   const folder = path.join(cache, 'runtimes', 'project');

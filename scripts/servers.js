@@ -1,5 +1,5 @@
-// `npm run test:servers`: the behaviour suite on every server that is promised to do, and a table of what passed. With
-// names (`npm run test:servers -- redis-8`) only on those.
+// `npm run test:servers`: runs the behaviour suite on every supported server, and prints a table of what passed. `npm run
+// test:servers -- redis-8` runs only these.
 'use strict';
 
 const path = require('node:path');
@@ -20,7 +20,7 @@ async function main(names) {
   }
   Object.assign(process.env, setup());
   const columns = [];
-  // All of them first: the tests are told of theirs by REDIS_SERVER, which is also what "system" would go by.
+  // All servers are found first: REDIS_SERVER names the server under test later, and "system" would use it too.
   const chosen = servers.filter(({ name }) => names.length === 0 || names.includes(name)).map(provideServer);
   for (const { program, version } of chosen) {
     process.stdout.write(`${version} … `);
@@ -40,9 +40,9 @@ async function main(names) {
   return sum('failed') === 0 ? 0 : 1;
 }
 
-/** Runs the suite with this server: what passed and failed in each file. */
+/** Runs the suite with one server. Returns what passed and failed in each file. */
 async function testOn(program) {
-  // Inherited by the processes of the test files.
+  // The processes of the test files inherit it.
   process.env.REDIS_SERVER = program;
   const counts = new Map(suite.map((name) => [name, { passed: 0, failed: 0, failures: [] }]));
   const files = suite.map((name) => path.join(root, '__test__', `${name}.test.js`));

@@ -1,6 +1,5 @@
-// Makes a fresh clone ready to run: npm packages, the native build, a redis-server. What is
-// there already is left alone, so a second run only looks. Uses nothing but Node's own modules,
-// because it is what brings all others.
+// Makes a fresh clone ready to run: npm packages, the native build, a redis-server. It leaves alone what is there already,
+// so a second run only looks. It uses only Node's own modules, since it installs all others.
 'use strict';
 
 const { installPackages } = require('./setup/packages');
@@ -8,7 +7,7 @@ const { buildNative } = require('./setup/native');
 const { provideRedisServer } = require('./setup/redis-server');
 const { SetupError } = require('./setup/run');
 
-/** Does what is missing, and returns the environment that demo and tests are to run in. */
+/** Installs what is missing, and returns the environment for demo and tests. */
 function setup() {
   try {
     installPackages();

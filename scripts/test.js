@@ -7,7 +7,7 @@ const path = require('node:path');
 const { setup } = require('./setup');
 const { root, run } = require('./setup/run');
 
-// What measures times or fills a core: each of these has the machine to itself.
+// Tests that measure times or fill a core run alone.
 const quiet = [
   'heartbeat.test.js',
   'original.test.js',
@@ -17,12 +17,12 @@ const quiet = [
   'faults/loop.test.js',
 ];
 
-// The others wait for redis and for timers most of the time: four at once fill half of two cores.
+// The others mostly wait for redis and timers: four at once use half of two cores.
 const AT_ONCE = 4;
 
 const testFolder = path.join(root, '__test__');
 
-// Sentinels and clusters take their time to fail over: `npm run test:topologies` runs these, and the CI does.
+// Not these: sentinels and clusters are slow to fail over. `npm run test:topologies` and the CI run them.
 const elsewhere = path.join(testFolder, 'topologies');
 
 function main(filters) {
@@ -49,7 +49,7 @@ function main(filters) {
 }
 
 function testCore(environment) {
-  // With the features of the binary that the JS tests run on: else each build would undo the other's.
+  // With the same features as the binary of the JS tests: otherwise each build would undo the other's.
   return run('cargo', ['test', '--profile', 'fast', '--all-features'], { env: environment });
 }
 
@@ -59,13 +59,13 @@ function testFiles(files, concurrency, environment) {
     '--test',
     '--test-reporter=spec',
     `--test-concurrency=${concurrency}`,
-    // A hang is a failure that says where, not a build that never ends.
+    // A test that hangs fails by name, instead of a build that never ends.
     '--test-timeout=240000',
   ];
   return run(process.execPath, [...options, ...files], { env: environment });
 }
 
-/** Every *.test.js below a folder, in the order of their names. */
+/** Every *.test.js below a folder, in order of name. */
 function findTests(folder = testFolder) {
   const entries = fs.readdirSync(folder, { withFileTypes: true });
   return entries
@@ -77,7 +77,7 @@ function findTests(folder = testFolder) {
     .sort();
 }
 
-/** A filter is a part of a file's name, or its path. */
+/** A filter is a part of a file's name, or a path. */
 function matches(file, filters) {
   const relative = path.relative(root, file);
   return filters.length === 0 || filters.some((filter) => relative.includes(path.normalize(filter)));

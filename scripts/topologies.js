@@ -1,5 +1,5 @@
-// `npm run test:topologies`: the set-up, then the tests with TLS, users, unix sockets, sentinels and clusters, one file
-// after another. With names (`npm run test:topologies -- sentinel`) only the files whose names contain one of them.
+// `npm run test:topologies`: the set-up, then the tests of TLS, users, unix sockets, sentinels and clusters, one file after
+// another. `npm run test:topologies -- sentinel` runs only files whose names contain one of the words.
 'use strict';
 
 const { parseArgs } = require('node:util');
@@ -44,11 +44,11 @@ function main() {
     process.stdout.write(`on ${version}\n`);
     environment.REDIS_SERVER = program;
   }
-  // One at a time: what they wait for are time limits of sentinels and clusters, which a busy machine would spoil.
+  // One at a time: they depend on time limits of sentinels and clusters, which a busy machine would exceed.
   return testFiles(files, 1, environment) ? 0 : 1;
 }
 
-/** Not installed unasked: what fetches anything over https has brought it almost everywhere. */
+/** Throws if openssl is missing. It is not installed automatically: almost every system has it. */
 function requireOpenssl() {
   if (which('openssl')) return;
   throw new SetupError(

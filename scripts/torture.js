@@ -1,5 +1,5 @@
-// `npm run torture -- --minutes N --seed S`: real processes, a real redis and every fault there is, for as long as you
-// like; the recorded history is checked. What it does is in __test__/torture/.
+// `npm run torture -- --minutes N --seed S`: real processes and a real redis under random faults, for N minutes, then a check
+// of the recorded history. The code is in __test__/torture/.
 'use strict';
 
 const fs = require('node:fs');
@@ -35,7 +35,7 @@ that has nothing else to do: what is told "in time" is measured.
 
 const ROUND = 30; // seconds
 
-/** Something wrong with the command line: its message is all that needs to be said. */
+/** A wrong command line. Only its message is printed. */
 class UsageError extends Error {}
 
 async function main() {
@@ -68,7 +68,7 @@ async function main() {
   const first = values.seed === undefined ? Math.floor(Math.random() * 1e9) : number(values, 'seed', 0);
   const seconds = number(values, 'minutes', 0) * 60;
   Object.assign(process.env, setup());
-  // Loaded only now: it needs the npm packages that the set-up may just have brought.
+  // Loaded only now: it needs npm packages that the set-up may have just installed.
   return rounds({ first, seconds, options, file: values.history });
 }
 

@@ -1,5 +1,5 @@
-// `npm run check:version`: whether package.json, Cargo.toml and both lock files have the version of CHANGELOG.md's newest
-// entry. `--write` puts it there, `--notes` prints the entry, `--release v1.2.3` also wants a date and that very tag.
+// `npm run check:version`: checks that package.json, Cargo.toml and both lock files have the version of CHANGELOG.md's newest
+// entry. `--write` writes it there, `--notes` prints the entry, `--release v1.2.3` also requires a date and that tag.
 'use strict';
 
 const fs = require('node:fs');
@@ -8,7 +8,7 @@ const { parseArgs } = require('node:util');
 const { root } = require('./setup/run');
 const { newestEntry } = require('./release/changelog');
 
-/** Each file, and what stands before and after its version. */
+/** Each file, and the text before and after its version. */
 const places = [
   ['package.json', /^( {2}"version": ")([^"]+)(",)$/m],
   ['package-lock.json', /^( {2}"version": ")([^"]+)(",)$/m],

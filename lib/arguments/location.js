@@ -1,5 +1,5 @@
-// Where redis is: the host, port and password of an instance and its options as one whole that the native side takes.
-// What the same thing is said of in two places must agree; what cannot go together is refused, and both are named.
+// Where redis is: host, port, password and options, combined into what the native side takes. A value that is given in two
+// places must agree; options that exclude each other are refused by an error that names both.
 'use strict';
 
 const { DEFAULT_KEY_PREFIX, password_from, port_from, wrong_value } = require('./values');
@@ -18,27 +18,27 @@ const DEFAULT_HOST = '127.0.0.1';
 const DEFAULT_PORT = 6379;
 const IN_URL = 'in the URL in host';
 
-// Options of an instance, whatever its connection.
+// Options that do not affect the connection.
 const OF_INSTANCE = ['connect_timeout', 'command_timeout', 'max_hold', 'key_prefix', 'min_replicas'];
 
-// Those that make it another connection.
+// Options that do: instances that differ in one have different connections.
 const CONNECTION_OPTIONS = CONSTRUCTOR_OPTIONS.filter((name) => !OF_INSTANCE.includes(name));
 
 /**
- * { host, port, password, key_prefix, options } as the native side takes them. `options` holds what is not the default;
- * with sentinels or a cluster `host` is empty and `port` 0, and on a unix socket `port` is 0.
+ * { host, port, password, key_prefix, options } as the native side takes them. `options` has only what differs from the
+ * defaults. With sentinels or a cluster, `host` is '' and `port` 0; with a unix socket, `port` is 0.
  */
 function location_from(host, port, password, given) {
   const own = options_from(given);
   const grouped = refuse_contradictions(own, host, port);
-  const place = grouped ? made({ host: '', port: 0, options: made({}) }) : place_from(host);
+  const place = grouped ? null_object({ host: '', port: 0, options: null_object({}) }) : place_from(host);
   const own_port = port_from(port);
   const options = merged(place.options, own);
   const tls = tls_of(place, own);
   if (tls) options.tls = tls;
   return {
     host: place.host,
-    // A socket has no port; one that is set for all environments alike does no harm there.
+    // A socket has no port. A given one is ignored: many set it for all their environments alike.
     port: grouped || place.socket ? 0 : agreed('port', place.port, own_port, 'as port') || DEFAULT_PORT,
     password: agreed('password', place.password, password_from(password), 'as password') || '',
     key_prefix: options.key_prefix === undefined ? DEFAULT_KEY_PREFIX : options.key_prefix,
@@ -46,7 +46,7 @@ function location_from(host, port, password, given) {
   };
 }
 
-/** Throws for options that exclude one another. Returns whether they name several servers. */
+/** Throws for options that exclude one another. Returns whether sentinels or a cluster are given. */
 function refuse_contradictions(own, host, port) {
   const { sentinels, cluster } = own;
   if (sentinels !== undefined && cluster !== undefined) {
@@ -79,30 +79,30 @@ function refuse_contradictions(own, host, port) {
   return true;
 }
 
-/** An object that inherits nothing: what somebody has put into Object.prototype is not in it. */
-function made(members) {
+/** An object without a prototype, so that a polluted Object.prototype is not in it. */
+function null_object(members) {
   return Object.assign(Object.create(null), members);
 }
 
-/** What `host` says, in any of its forms: { host, socket, tls, port, username, password, options }. */
+/** `host`, in any of its forms, as { host, socket, tls, port, username, password, options }. */
 function place_from(host) {
-  const options = made({});
-  if (!host) return made({ host: DEFAULT_HOST, options });
-  if (typeof host !== 'string') return made({ host: address_from(host, 'host'), options });
+  const options = null_object({});
+  if (!host) return null_object({ host: DEFAULT_HOST, options });
+  if (typeof host !== 'string') return null_object({ host: address_from(host, 'host'), options });
   if (is_url(host)) return place_from_url(host);
-  if (host.startsWith('/')) return made({ host: path_from(host), socket: true, options });
+  if (host.startsWith('/')) return null_object({ host: path_from(host), socket: true, options });
   refuse_forms_of_others(host);
   if (host.includes('@')) {
-    // Not shown: such a text often holds a password.
+    // The value is not shown: it often holds a password.
     throw wrong_value(
       'host must be a name, an address, a path or a URL; there is an @ in it. ' +
         'Write it as a URL, redis://user:password@redis.example.com, or pass its parts as options.username and password.',
     );
   }
-  return made({ host: address_from(host, 'host'), options });
+  return null_object({ host: address_from(host, 'host'), options });
 }
 
-/** Forms that other clients take. None is shown: there may be a password in it. */
+/** Throws for forms that only other clients take. The value is not shown: it may hold a password. */
 function refuse_forms_of_others(host) {
   if (/^unix:/i.test(host)) {
     throw wrong_value(
@@ -126,7 +126,7 @@ function refuse_forms_of_others(host) {
 
 function place_from_url(text) {
   const { socket, tls, host, port, username, password, db, query } = read_url(text);
-  const options = made({});
+  const options = null_object({});
   for (const name of Object.keys(query)) {
     const value = option_from(name, query[name], `${name} ${IN_URL}`);
     if (value !== undefined) options[name] = value;
@@ -136,7 +136,7 @@ function place_from_url(text) {
     options.db = agreed('db', options.db, number, 'as its path');
   }
   if (username) options.username = username;
-  return made({
+  return null_object({
     host: socket ? path_from(host) : host === undefined ? DEFAULT_HOST : address_from(host, 'host'),
     socket,
     tls,
@@ -153,9 +153,9 @@ function path_from(path) {
   );
 }
 
-/** The options of a URL and those of the constructor as one. TLS is looked at apart. */
+/** The options of the URL and of the constructor, merged. `tls` is left to tls_of(). */
 function merged(from_url, own) {
-  const options = made(own);
+  const options = null_object(own);
   delete options.tls;
   for (const name of Object.keys(from_url)) {
     options[name] = agreed(name, from_url[name], own[name], `as options.${name}`);
@@ -163,7 +163,7 @@ function merged(from_url, own) {
   return options;
 }
 
-/** What is given in one of two places, or in both alike. Numbers are shown, texts may be secret. */
+/** The value that is given in one of two places, or equally in both. The error shows numbers only: texts may be secret. */
 function agreed(name, in_url, other, place) {
   if (in_url === undefined) return other;
   if (other === undefined || other === in_url) return in_url;
@@ -173,7 +173,7 @@ function agreed(name, in_url, other, place) {
   );
 }
 
-/** What to do about TLS; false for nothing. A redis:// URL leaves it open, a rediss:// one asks for it. */
+/** The TLS settings; false for no TLS. A redis:// URL leaves that to the `tls` option, a rediss:// URL turns it on. */
 function tls_of({ tls: by_url, socket }, { tls }) {
   if (by_url && tls === false) {
     throw wrong_value(
@@ -188,20 +188,23 @@ function tls_of({ tls: by_url, socket }, { tls }) {
   return by_url && tls === undefined ? tls_from(true) : tls || false;
 }
 
-// What the native side calls otherwise.
-const NATIVE_NAMES = made({ sentinelUsername: 'sentinel_username', sentinelPassword: 'sentinel_password' });
+// Options that have another name on the native side.
+const NATIVE_NAMES = null_object({
+  sentinelUsername: 'sentinel_username',
+  sentinelPassword: 'sentinel_password',
+});
 
-// What the native side takes for granted.
-const DEFAULTS = made({
+// The native side's defaults.
+const DEFAULTS = null_object({
   db: 0,
   client_name: DEFAULT_CLIENT_NAME,
   key_prefix: DEFAULT_KEY_PREFIX,
   min_replicas: 0,
 });
 
-/** Under the native side's names, without what is the default, in one order: the same endpoint has the same text. */
+/** Options under their native names, in a fixed order, without defaults: equal endpoints give equal JSON. */
 function native_options(options) {
-  const native = made({});
+  const native = null_object({});
   for (const name of CONSTRUCTOR_OPTIONS) {
     const value = options[name];
     if (value === undefined || value === DEFAULTS[name]) continue;
@@ -210,7 +213,7 @@ function native_options(options) {
   return native;
 }
 
-/** What the keys of an instance begin with; undefined where its options are too wrong to say. Cheap where they are absent. */
+/** The key prefix of an instance; undefined if its options are wrong. Cheap if there are none. */
 function key_prefix_from(host, given) {
   const in_query = typeof host === 'string' && host.includes('?') && is_url(host);
   if (given == null && !in_query) return DEFAULT_KEY_PREFIX;
@@ -221,20 +224,20 @@ function key_prefix_from(host, given) {
     const text = in_query ? read_url(host).query.key_prefix : undefined;
     return text === undefined ? DEFAULT_KEY_PREFIX : option_from('key_prefix', text, 'key_prefix');
   } catch (_) {
-    // The call that asked meets the same error when it needs the connection.
+    // The call that asked gets the same error when it needs the connection.
     return undefined;
   }
 }
 
 /**
- * What makes it another connection, as the native side is told to disconnect it: a location from CONNECTION_OPTIONS alone.
- * The others may be wrong: they are another call's to refuse.
+ * The endpoint: the location by CONNECTION_OPTIONS alone, as the native side takes it to disconnect. The other options may be
+ * wrong: the call that needs them refuses them.
  */
 function endpoint_from(host, port, password, given) {
-  const own = made({});
+  const own = null_object({});
   if (given != null) for (const name of CONNECTION_OPTIONS) own[name] = member_of(given, name);
   const location = location_from(host, port, password, own);
-  // A URL may bring them.
+  // The query of a URL may set them.
   for (const name of OF_INSTANCE) delete location.options[name];
   return { host: location.host, port: location.port, password: location.password, options: location.options };
 }

@@ -1,11 +1,11 @@
-// Names of options: how an option is read off an object, the error that tells of a name that is not known, and which of the
-// known names was probably meant.
+// Names of options: reading an option off an object, and the error for an unknown name, with the name that was probably
+// meant.
 'use strict';
 
 const { describe, make_error } = require('../errors');
 
-// What other clients of redis, and other libraries for TLS, call what we have under a name that is spelt unlike it.
-const ELSEWHERE = {
+// The names that other redis clients and TLS libraries have for our options, normalised -> ours.
+const SYNONYMS = {
   database: 'db',
   user: 'username',
   pass: 'password',
@@ -37,17 +37,17 @@ const ELSEWHERE = {
   address: 'host',
 };
 
-// What is said in another way than by an option, and what need not be said.
-const WITHOUT = 'Leave it out: ';
+// Options of other clients that have no option here, normalised -> what to do instead.
+const OMIT = 'Leave it out: ';
 const TLS_IN_URL = 'For TLS begin the URL with rediss://, or pass options.tls.';
-const RECONNECTS = `${WITHOUT}the connection is made again by itself.`;
-const AT_FIRST_USE = `${WITHOUT}the connection is made at the first call.`;
+const RECONNECTS = `${OMIT}the connection is made again by itself.`;
+const AT_FIRST_USE = `${OMIT}the connection is made at the first call.`;
 const ADVICE = {
   ssl: TLS_IN_URL,
   tls: TLS_IN_URL,
   sslmode: TLS_IN_URL,
   rejectunauthorized: 'Pass it in options.tls.',
-  family: `${WITHOUT}all addresses of a name are tried, of either family.`,
+  family: `${OMIT}all addresses of a name are tried, of either family.`,
   path: 'Pass the absolute path of a unix socket as host.',
   url: 'Pass a URL as host.',
   passphrase: 'Decrypt the key first, with openssl pkey.',
@@ -55,15 +55,15 @@ const ADVICE = {
   retrystrategy: RECONNECTS,
   reconnectstrategy: RECONNECTS,
   reconnectonerror: RECONNECTS,
-  maxretriesperrequest: `${WITHOUT}a call has command_timeout, however often it is tried.`,
+  maxretriesperrequest: `${OMIT}a call has command_timeout, however often it is tried.`,
   lazyconnect: AT_FIRST_USE,
   enableofflinequeue: AT_FIRST_USE,
-  enablereadycheck: `${WITHOUT}a redis that is loading is waited for.`,
-  keepalive: `${WITHOUT}it is on.`,
-  nodelay: `${WITHOUT}it is on.`,
+  enablereadycheck: `${OMIT}a redis that is loading is waited for.`,
+  keepalive: `${OMIT}it is on.`,
+  nodelay: `${OMIT}it is on.`,
 };
 
-// What is no option because it is an argument.
+// Names that are positional arguments here, not options.
 const ARGUMENTS = {
   by: 'It is the first argument of the constructor.',
   host: 'It is the second argument of the constructor.',
@@ -79,12 +79,17 @@ const ARGUMENTS = {
   cluster: 'Pass it as options.cluster.',
 };
 
-// What one of several servers has not for itself.
-const OF_ALL =
+// Options that a single sentinel or node cannot have.
+const SHARED_BY_ALL =
   'It is the same for all of them: sentinelUsername and sentinelPassword for sentinels, username and password for a cluster.';
-const MEMBERS = { username: OF_ALL, user: OF_ALL, password: OF_ALL, pass: OF_ALL };
+const MEMBERS = {
+  username: SHARED_BY_ALL,
+  user: SHARED_BY_ALL,
+  password: SHARED_BY_ALL,
+  pass: SHARED_BY_ALL,
+};
 
-/** Whether an object is the one that all plain objects of a realm inherit from: what stands there was put there by chance. */
+/** Whether an object is an Object.prototype, of any realm. Members that were added there are no options. */
 function is_base(object) {
   return Object.getPrototypeOf(object) === null && has_own(object, 'hasOwnProperty');
 }
@@ -93,7 +98,7 @@ function has_own(object, name) {
   return Object.prototype.hasOwnProperty.call(object, name);
 }
 
-/** A member of an object, its own or that of a class of the caller's; never one of a polluted Object.prototype. */
+/** A member of an object, its own or inherited from the caller's class, but not from a polluted Object.prototype. */
 function member_of(object, name) {
   const value = object[name];
   if (value === undefined) return undefined;
@@ -103,7 +108,7 @@ function member_of(object, name) {
   return undefined;
 }
 
-/** Throws for the first name in `object` that is not `known` as an option of `what`. */
+/** Throws for the first member of `object` that is not among the `known` options of `what`. */
 function refuse_unknown(object, known, what) {
   for (const name of Object.keys(object)) if (!known.includes(name)) throw unknown(name, known, what);
 }
@@ -115,13 +120,13 @@ function unknown(name, known, what) {
   );
 }
 
-/** What was meant, in a sentence with a space behind it; nothing where there is no telling. */
+/** What was probably meant, as a sentence with a trailing space; '' if there is no guess. */
 function advice_for(name, known) {
-  const wanted = plain(name);
-  const same = known.find((one) => plain(one) === wanted);
+  const wanted = normalised(name);
+  const same = known.find((one) => normalised(one) === wanted);
   if (same !== undefined) return `Did you mean ${same}? `;
-  if (has_own(ELSEWHERE, wanted) && known.includes(ELSEWHERE[wanted])) {
-    return `Did you mean ${ELSEWHERE[wanted]}? `;
+  if (has_own(SYNONYMS, wanted) && known.includes(SYNONYMS[wanted])) {
+    return `Did you mean ${SYNONYMS[wanted]}? `;
   }
   const here = [ADVICE, known.includes('key_prefix') ? ARGUMENTS : known.includes('host') ? MEMBERS : {}];
   for (const advice of here) if (has_own(advice, wanted)) return `${advice[wanted]} `;
@@ -129,31 +134,31 @@ function advice_for(name, known) {
   return meant === undefined ? '' : `Did you mean ${meant}? `;
 }
 
-/** A name without what styles differ in: `keyPrefix`, `key-prefix` and `key_prefix` are one. */
-function plain(name) {
+/** A name without its style: `keyPrefix`, `key-prefix` and `key_prefix` become the same. */
+function normalised(name) {
   return name.slice(0, 40).toLowerCase().replace(/[_-]/g, '');
 }
 
-/** The known name that is reached by the fewest slips, of those that are near; undefined where none is. */
+/** The known name with the smallest edit distance; undefined if none is near. */
 function nearest(wanted, known) {
-  const candidates = known.map((name) => [plain(name), name]);
-  for (const other of Object.keys(ELSEWHERE)) {
-    if (known.includes(ELSEWHERE[other])) candidates.push([other, ELSEWHERE[other]]);
+  const candidates = known.map((name) => [normalised(name), name]);
+  for (const other of Object.keys(SYNONYMS)) {
+    if (known.includes(SYNONYMS[other])) candidates.push([other, SYNONYMS[other]]);
   }
   let best;
   let fewest = Infinity;
   for (const [candidate, name] of candidates) {
-    const slips = distance(wanted, candidate);
-    // One in three letters: `dbb` is db, `dn` and `ssl` are not.
-    if (slips < fewest && slips * 3 <= Math.max(wanted.length, candidate.length)) {
-      fewest = slips;
+    const edits = distance(wanted, candidate);
+    // At most one edit in three letters: `dbb` is near db; `dn` and `ssl` are not.
+    if (edits < fewest && edits * 3 <= Math.max(wanted.length, candidate.length)) {
+      fewest = edits;
       best = name;
     }
   }
   return best;
 }
 
-/** How many letters were left out, put in, changed or swapped with their neighbours. */
+/** Edit distance: letters deleted, inserted, changed, or swapped with a neighbour (optimal string alignment). */
 function distance(from, to) {
   let before = [];
   let row = Array.from({ length: to.length + 1 }, (_, index) => index);

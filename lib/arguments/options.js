@@ -1,5 +1,5 @@
-// The constructor's eighth argument, one option at a time: what each may be, and what is made of it. Which of them go
-// together is decided in location.js.
+// The constructor's options, one at a time: which values each takes, and what they become. Which options exclude each other
+// is decided in location.js.
 'use strict';
 
 const {
@@ -20,10 +20,10 @@ const { tls_from } = require('./tls');
 const DEFAULT_CLIENT_NAME = 'redis-reservation';
 const MEMBER_OPTIONS = ['host', 'port'];
 
-// What redis keeps in an int.
+// The largest C int: redis keeps these numbers in one.
 const MOST = Math.pow(2, 31) - 1;
 
-// Each is called with a value that is given and with the name to use for it in a message.
+// Each check gets a value and the name for it in messages, and returns the checked value.
 const CHECKS = {
   connect_timeout: (value, field) => milliseconds_from(field, value, 1),
   command_timeout: (value, field) => milliseconds_from(field, value, 1),
@@ -44,9 +44,9 @@ const CHECKS = {
 
 const CONSTRUCTOR_OPTIONS = Object.keys(CHECKS);
 
-/** All that is given of the constructor's options, checked. What is null or undefined counts as not given. */
+/** The constructor's options, checked. Null and undefined count as not given. */
 function options_from(options) {
-  // Without a prototype: what somebody has put into Object.prototype is no option.
+  // Without a prototype, so that a polluted Object.prototype adds no option.
   const checked = Object.create(null);
   if (options == null) return checked;
   object_from(options, 'the constructor');
@@ -69,7 +69,7 @@ function text_from(value, field) {
   throw wrong_type(`${field} must be a string; it is ${describe(value)}. Leave it out for the default.`);
 }
 
-/** The empty text, as an environment variable may bring it, is none. */
+/** An empty string, as an empty environment variable gives, means no user. */
 function user_from(value, field) {
   return text_from(value, field) || undefined;
 }
@@ -98,7 +98,7 @@ function name_from(value, field) {
   );
 }
 
-/** Redis takes the visible characters of ASCII alone, for its list of clients is read by programs. */
+/** Redis takes visible ASCII characters only, since programs parse its CLIENT LIST. */
 function client_name_from(value, field) {
   const name = text_from(value, field);
   if (/^[!-~]+$/.test(name)) return name;
@@ -108,7 +108,7 @@ function client_name_from(value, field) {
   );
 }
 
-/** `sentinels` or `cluster`: [{ host, port }], each complete. */
+/** `sentinels` or `cluster` as [{ host, port }], with the default port filled in. */
 function members_from(value, field, port) {
   const shape = `Pass [{ host: 'redis-1.example.com', port: ${port} }, …].`;
   if (!Array.isArray(value)) {
@@ -136,7 +136,7 @@ function members_from(value, field, port) {
   });
 }
 
-/** A name or an address, without brackets. A text that may be half a URL is not shown: it may hold a password. */
+/** A host name or an address, without brackets. The value is not shown: it may be half a URL, with a password in it. */
 function address_from(value, field) {
   if (typeof value !== 'string') {
     throw wrong_type(`${field} must be a string; it is ${describe(value)}. Leave it out for 127.0.0.1.`);
@@ -144,7 +144,7 @@ function address_from(value, field) {
   const bracketed = value.startsWith('[') && value.endsWith(']');
   const address = bracketed ? value.slice(1, -1) : value;
   if (bracketed || address.includes(':')) {
-    // Asked only here: most hosts are names.
+    // Loaded only here, since most hosts are names.
     if (require('net').isIPv6(address)) return address;
     throw wrong_value(
       `${field} must be a name or an address alone, such as redis.example.com or ::1; it is a string of ` +

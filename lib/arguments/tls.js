@@ -1,5 +1,5 @@
-// The `tls` option: whom to trust and what to show, as Node's users write it, turned into PEM text. The certificates
-// that Node trusts are gathered here when nobody names others; nothing of it is loaded before TLS is asked for.
+// The `tls` option, in Node's names, as PEM text for the native side. Without `ca`, the certificates that Node trusts are
+// used. Nothing is loaded before TLS is asked for.
 'use strict';
 
 const { wrong_type, wrong_value } = require('./values');
@@ -10,10 +10,10 @@ const TLS_OPTIONS = ['ca', 'cert', 'key', 'servername', 'rejectUnauthorized'];
 
 const CONTENT = "Pass the content of a PEM file, such as require('fs').readFileSync(path), not its name.";
 
-/** The `tls` option as the native side takes it; false for none. What it was given is in no message: it may be a key. */
+/** The `tls` option as the native side takes it; false for no TLS. No message shows the value: it may be a private key. */
 function tls_from(value) {
   if (value === false) return false;
-  // Without a prototype, as the native side reads it: what is in Object.prototype by chance is none of it.
+  // Without a prototype, so that the native side reads nothing from a polluted Object.prototype.
   const tls = Object.create(null);
   if (value === true) return Object.assign(tls, { ca: trusted_by_node(), reject_unauthorized: true });
   if (typeof value !== 'object' || Array.isArray(value) || ArrayBuffer.isView(value)) {
@@ -70,7 +70,7 @@ function key_from(field, value) {
   throw wrong_value(`${field} must be a private key in PEM; there is none in what was passed. ${CONTENT}`);
 }
 
-/** The texts of what Node takes for PEM: a string, bytes, or an array of these. */
+/** PEM in any form that Node takes, a string, bytes, or an array of these, as an array of strings. */
 function pieces_of(field, value) {
   const pieces = Array.isArray(value) ? value : [value];
   if (pieces.length === 0)
@@ -88,7 +88,7 @@ function pieces_of(field, value) {
   });
 }
 
-/** PEM without the mark that editors of Windows begin a file with, and with the ends of lines that an environment variable lost. */
+/** PEM without byte-order marks, which Windows editors add, and with real newlines for the `\n` that environment variables hold. */
 function as_pem(text) {
   return text.replace(/\uFEFF/g, '').replace(/\\r\\n|\\n/g, '\n');
 }
@@ -99,7 +99,7 @@ function servername_from(value) {
   throw typeof value === 'string' ? wrong_value(message) : wrong_type(message);
 }
 
-/** Strictly a boolean: a text such as "false", as environment variables bring it, would mean the opposite. */
+/** Only a boolean: the string "false", as an environment variable gives it, would count as true. */
 function reject_unauthorized_from(value) {
   if (value == null) return true;
   if (typeof value === 'boolean') return value;
@@ -108,7 +108,7 @@ function reject_unauthorized_from(value) {
   );
 }
 
-// One text for the whole process: hundreds of certificates, which do not change.
+// Made once a process: hundreds of certificates, which do not change.
 let trusted = null;
 
 /** The certificates that Node itself trusts, as one PEM text. */
@@ -137,19 +137,19 @@ function node_certificates() {
   return [...(tls.rootCertificates || []), ...extra_certificates()];
 }
 
-/** Before Node 22.15 nobody tells what of this file was taken, so it is read again. */
+/** Before Node 22.15 there is no API for the certificates of this file, so it is read again. */
 function extra_certificates() {
   const { NODE_EXTRA_CA_CERTS } = process.env;
   if (!NODE_EXTRA_CA_CERTS) return [];
   try {
     return [require('fs').readFileSync(NODE_EXTRA_CA_CERTS, 'utf8')];
   } catch (_) {
-    // Node has warned of it at its start, and goes on without it.
+    // Node warned of it at start-up, and runs without it.
     return [];
   }
 }
 
-/** Whether a text is that of Node's own certificates: then it need not be compared or written out. */
+/** Whether a text is that of trusted_by_node(), so that it need not be compared or written out. */
 function is_trusted_by_node(text) {
   return trusted !== null && text === trusted;
 }

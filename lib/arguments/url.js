@@ -1,5 +1,5 @@
-// A URL that says where redis is: read into its parts, and shown without what is secret in it. Nothing that stands in
-// such a text is ever quoted in an error, for a password may stand anywhere in one that is written wrong.
+// A URL in `host`: reading its parts, and printing it without secrets. No error quotes any of it, since in a malformed URL
+// the password may be anywhere.
 'use strict';
 
 const { wrong_value } = require('./values');
@@ -7,7 +7,7 @@ const { refuse_unknown } = require('./names');
 
 const HIDDEN = '[hidden]';
 
-// The schemes, each with what it says by itself.
+// The schemes, and what each one implies.
 const SCHEMES = {
   'redis:': { tls: false, socket: false },
   'rediss:': { tls: true, socket: false },
@@ -16,7 +16,7 @@ const SCHEMES = {
   'unix:': { tls: false, socket: true },
 };
 
-// What may stand after the question mark; username and password, as clients of unix sockets write them.
+// The options that the query may set. username and password are there for unix sockets, as other clients write them.
 const URL_OPTIONS = [
   'db',
   'protocol',
@@ -36,7 +36,7 @@ const ENCODE = 'In a user or a password, write / as %2F, ? as %3F, # as %23, @ a
 const GROUPS =
   "Pass no host, but options.sentinels, [{ host: 'sentinel-1.example.com', port: 26379 }, …], with options.name, or options.cluster.";
 
-// Schemes of other clients, each with what says the same here.
+// Schemes of other clients -> what to write here.
 const OTHER_SCHEMES = [
   [/sentinel|cluster/, GROUPS],
   [/unix|socket/, 'That of a socket is unix:///run/redis.sock.'],
@@ -44,8 +44,8 @@ const OTHER_SCHEMES = [
   [/(?:)/, EXAMPLE],
 ];
 
-// A comma behind all credentials and before the path.
-const SEVERAL = /^\s*[a-z][a-z0-9+.-]*:\/\/(?:[^/?#]*@)?[^/?#@]*,[^/?#@]*(?:[/?#][^@]*)?$/i;
+// Several hosts: a comma behind the credentials and before the path.
+const SEVERAL_HOSTS = /^\s*[a-z][a-z0-9+.-]*:\/\/(?:[^/?#]*@)?[^/?#@]*,[^/?#@]*(?:[/?#][^@]*)?$/i;
 
 const START = /^[a-z][a-z0-9+.-]*:\/\//i;
 
@@ -58,11 +58,11 @@ let last_text;
 let last_parts;
 
 /**
- * { socket, tls, host, port, username, password, db, query }: texts, decoded, undefined where they are not given. `host`
- * is a path where `socket` is true. The values of `query` are not checked, its names are.
+ * { socket, tls, host, port, username, password, db, query }: decoded strings, undefined if not given. If `socket` is true,
+ * `host` is a path. The names in `query` are checked, the values are not.
  */
 function read_url(text) {
-  // An instance asks for its own URL at each call, and most programs have one.
+  // A cache of one: an instance reads its URL at each call, and most programs have one URL.
   if (text !== last_text) {
     last_parts = parts_of(text);
     last_text = text;
@@ -73,7 +73,7 @@ function read_url(text) {
 function parts_of(text) {
   const url = parse(text);
   const known = url === null ? undefined : SCHEMES[url.protocol];
-  if (SEVERAL.test(text))
+  if (SEVERAL_HOSTS.test(text))
     throw wrong_value(`host must be a URL of one host; there are several in it. ${GROUPS}`);
   if (url === null) throw wrong_value(`host must be a URL that can be read; it cannot. ${EXAMPLE} ${ENCODE}`);
   if (known === undefined) {
@@ -91,7 +91,7 @@ function parts_of(text) {
   };
   delete query.username;
   delete query.password;
-  // Without a prototype: what somebody has put into Object.prototype is no part of a URL.
+  // Without a prototype, so that a polluted Object.prototype adds no part.
   const parts = Object.assign(Object.create(null), { socket, tls, query }, credentials);
   if (socket) return Object.assign(parts, { host: socket_of(url) });
   const host = url.hostname === '' ? undefined : decoded(url.hostname);
@@ -99,20 +99,20 @@ function parts_of(text) {
   return Object.assign(parts, { host, port, db: database_of(url) });
 }
 
-/** The URL of a text; null where it is none. The class's own error quotes its input, so nobody gets it. */
+/** A text as a URL object; null if it is no URL. The error of `new URL` quotes its input, so it is dropped. */
 function parse(text) {
   const trimmed = text.trim();
-  // Tabs and newlines would be dropped without a word, also out of a password.
+  // `new URL` silently removes tabs and newlines, also from a password.
   if (!START.test(trimmed) || /[\t\n\r]/.test(trimmed)) return null;
   try {
-    // The class knows no credentials without a host, which is how a socket's are written.
+    // `new URL` takes no credentials without a host, but a socket's URL has none: unix://user:password@/path.
     return new URL(trimmed.replace(/^(unix:\/\/[^/?#]*@)(?=\/)/i, '$1localhost'));
   } catch (_) {
     return null;
   }
 }
 
-/** A password with a /, ? or # in it ends the host early: what follows is then part of the password. */
+/** Whether the host ended too early: a /, ? or # in a password does that, and the rest of the password follows it. */
 function has_leftovers({ pathname, search, hash }) {
   return hash !== '' || pathname.includes('@') || search.includes('@');
 }
@@ -167,12 +167,12 @@ function socket_of({ hostname, port, pathname }) {
   );
 }
 
-/** A host as it may be printed: a URL without its password, in full where there is none in it. */
+/** A host as it may be printed: a URL has its password replaced, anything without a secret is unchanged. */
 function without_secrets(host) {
-  // No name, address or port has one of these in it, but a text with credentials has.
+  // Only a text that may have credentials contains one of these; a name, an address or a port does not.
   if (typeof host !== 'string' || !/:\/\/|[@,;=]/.test(host) || host.startsWith('/')) return host;
   const url = parse(host);
-  // What cannot be read may be a password from end to end.
+  // A text that cannot be parsed may be all password.
   if (url === null || has_leftovers(url)) return HIDDEN;
   if (url.password === '' && url.search === '') return host;
   const password = url.password === '' ? '' : `:${HIDDEN}`;

@@ -1,18 +1,17 @@
-// What a caller may pass as one argument, field or number, and what is made of it: turns loosely typed values into
-// strictly typed ones, or throws the error that the caller's callback gets. Options are in options.js, where redis is
-// in location.js.
+// Arguments and fields, one at a time: turns loosely typed values into strictly typed ones, or throws the error that the
+// caller's callback gets. Options are checked in options.js, combinations in location.js.
 'use strict';
 
 const { make_error, describe } = require('../errors');
 const { member_of, refuse_unknown } = require('./names');
 
-// 278 years: what is longer means "for ever", and this still fits every clock that counts in nanoseconds.
+// In ms: 278 years. Longer times are capped, which still means "for ever" and fits every clock that counts nanoseconds.
 const LONGEST = Math.pow(2, 43);
 
 const RESOURCES = 'Pass a string, a number, or an object whose String(resource) is a name.';
-// Texts of what came to nothing, and never meant as a name by what is no text itself.
+// String(value) of values that are not meant as names. As strings they are names.
 const MEANINGLESS = ['NaN', 'Invalid Date', 'undefined', 'null'];
-// On options that came in one object with the fields: the fields' names.
+// Set on options that came in one object with the fields: the names of the fields.
 const WITH_FIELDS = Symbol('redis-reservation fields');
 const DEFAULT_KEY_PREFIX = 'reservation-';
 const WAIT_OPTIONS = ['timeout', 'signal'];
@@ -28,14 +27,14 @@ function wrong_value(message) {
 // Half of a surrogate pair, or a whole one.
 const SURROGATE = /[\ud800-\udfff]/;
 
-/** The name that a resource goes by: its text, if that text means something. */
+/** The name of a resource: String(resource), if that can serve as a name. */
 function resource_name(resource) {
   const name = typeof resource === 'string' ? resource : text_of_resource(resource);
   if (name === '') {
     throw wrong_value(`resource cannot be empty: ${describe(resource)} gives an empty name. ${RESOURCES}`);
   }
-  // Every object of a kind has this same text, so all of them would share one lock. A promise is one of them:
-  // somebody forgot to await it.
+  // All objects of a class have this text, so all would share one lock. Often it is a promise that somebody forgot to
+  // await.
   if (name === '[object Object]' || (typeof resource === 'object' && /^\[object [^\]]*\]$/.test(name))) {
     throw wrong_type(`resource cannot be ${describe(resource)}: its text is ${name}. ${RESOURCES}`);
   }
@@ -46,8 +45,8 @@ function resource_name(resource) {
 }
 
 /**
- * Keys are UTF-8, in which half a pair becomes U+FFFD: known by that name here as well, what redis and the native side
- * say of it is recognised.
+ * A text as UTF-8 can hold it: a lone surrogate becomes U+FFFD, as it does in redis's keys. So the names that redis and the
+ * native side report match the ones here.
  */
 function as_utf8(text) {
   return SURROGATE.test(text) ? Buffer.from(text).toString() : text;
@@ -68,18 +67,18 @@ function text_of_resource(resource) {
   }
 }
 
-/** The key in redis of a resource: with the default prefix the same in every package that speaks this protocol. */
+/** The key of a resource in redis. With the default prefix it is the one that all peers use, 0.4.0 included. */
 function key_of(name, prefix) {
   return prefix + name;
 }
 
-/** A number from a number or from its text, as environment variables bring it; NaN for anything else. */
+/** A number, or the number in a string, as environment variables hold it; NaN for anything else. */
 function number_from(value) {
   if (typeof value === 'number') return value;
   return typeof value === 'string' && value.trim() !== '' ? Number(value) : NaN;
 }
 
-/** Seconds a lock lives without renewal. */
+/** The ttl in seconds. */
 function lock_ttl_from(value) {
   const seconds = number_from(value);
   // Redis counts whole milliseconds, at least one.
@@ -90,7 +89,7 @@ function lock_ttl_from(value) {
   );
 }
 
-/** Milliseconds between renewals: Infinity for none, 0 for the default, a third of the ttl. */
+/** Milliseconds between renewals: Infinity for none, 0 for the default (a third of the ttl). */
 function heartbeat_from(value) {
   const interval = number_from(value);
   if (!(interval > 0)) return 0;
@@ -98,7 +97,7 @@ function heartbeat_from(value) {
   return Math.min(Math.max(interval, 1), LONGEST);
 }
 
-/** A port; undefined where it is not given, for which the message promises `otherwise`. `field` is what it is called. */
+/** A port; undefined if it is not given. `field` is its name in messages, `otherwise` the default that they mention. */
 function port_from(value, field = 'port', otherwise = 6379) {
   if (!value) return undefined;
   if (typeof value !== 'number' && typeof value !== 'string') {
@@ -108,18 +107,18 @@ function port_from(value, field = 'port', otherwise = 6379) {
   }
   const port = number_from(value);
   if (Number.isInteger(port) && port >= 1 && port <= 65535) return port;
-  // A connection string in the wrong place has the password in it.
+  // It may be a connection string with a password in it.
   const shown = /[,;=]/.test(value) ? `a string of ${value.length} characters` : describe(value);
   throw wrong_value(
     `${field} must be a whole number from 1 to 65535; it is ${shown}. Leave it out for ${otherwise}.`,
   );
 }
 
-/** A password; undefined where it is not given. What it is stays out of every message. */
+/** A password; undefined if it is not given. No message shows it. */
 function password_from(value, field = 'password') {
   if (!value) return undefined;
   if (typeof value === 'string') return value;
-  // 0.4.0 sent a number's text, and configuration files do hold such passwords.
+  // As 0.4.0 did: configuration files have passwords that are numbers.
   if (typeof value === 'number') return String(value);
   const place = typeof value === 'object' ? ' Options come behind it.' : '';
   throw wrong_type(
@@ -127,7 +126,7 @@ function password_from(value, field = 'password') {
   );
 }
 
-/** The start of a lock's value: who holds it. */
+/** The owner's name: the start of a lock's value. */
 function owner_from(by, identifier) {
   const name = text_of('by', by);
   if (name !== '[object Object]') return `${name}-${text_of('identifier', identifier)}`;
@@ -146,7 +145,7 @@ function text_of(field, value) {
   throw wrong_type(`${field} must have a text; it is a symbol. Pass a string.`);
 }
 
-/** Milliseconds of an option, `least` or more; undefined where it is not given. */
+/** An option in milliseconds, at least `least`; undefined if it is not given. */
 function milliseconds_from(name, value, least) {
   if (value == null) return undefined;
   const milliseconds = number_from(value);
@@ -157,24 +156,24 @@ function milliseconds_from(name, value, least) {
   );
 }
 
-/** Refuses options that are none. */
+/** The options, if they are an object; throws otherwise. */
 function object_from(options, what) {
   if (typeof options === 'object' && !Array.isArray(options)) return options;
   throw wrong_type(`the options of ${what} must be an object; they are ${describe(options)}.`);
 }
 
-/** A literal, from whatever realm, and no instance of a class. */
+/** Whether an object is a plain one, of any realm, and no instance of a class. */
 function is_plain(object) {
   const prototype = Object.getPrototypeOf(object);
   return prototype === null || (!Array.isArray(object) && Object.getPrototypeOf(prototype) === null);
 }
 
-/** Any implementation will do: runtimes without AbortController get theirs from a package. */
+/** Whether a value is an AbortSignal, of any implementation: runtimes without one use a package's. */
 function is_signal(value) {
   return typeof value.aborted === 'boolean' && typeof value.addEventListener === 'function';
 }
 
-/** The second argument of wait_until_lock as { timeout, signal }, either undefined where it sets none. */
+/** The options of wait_until_lock as { timeout, signal }; each undefined if it is not given. */
 function wait_options_from(options) {
   if (options == null) return { timeout: undefined, signal: undefined };
   if (!Number.isNaN(number_from(options))) {

@@ -1,24 +1,33 @@
-// Getting a lock: lock() and wait_until_lock(), from the arguments to the answer and the lines around it.
+// Acquiring: lock() and wait_until_lock(), from the arguments to the answer and its log lines.
 'use strict';
 
 const { on_abort, reason_of } = require('../telling/abort');
 const { key_of, resource_name, wait_options_from } = require('../arguments/values');
-const { Attempt, answer_other_waits, hold, join, leave, misplaced, prepare, refuse } = require('./attempt');
+const {
+  Attempt,
+  answer_other_waits,
+  hold,
+  add_wait,
+  remove_wait,
+  misplaced,
+  prepare,
+  refuse,
+} = require('./attempt');
 const { ask } = require('./pending');
 const { from_native } = require('../errors');
 const log = require('../telling/log');
 const { holds } = require('../leases/native');
 const { is_overridden } = require('./overridden');
-const { behind_callback, wrong_callback } = require('./slips');
+const { behind_callback, wrong_callback } = require('./misuse');
 const { state_of } = require('../leases/state');
-const { turn_of } = require('./turn');
+const { round_of } = require('./round');
 const { WaitByCalling } = require('./wait_by_calling');
 
 class Lock extends Attempt {
   constructor(instance, resource, callback) {
     super('lock', instance, resource, callback);
-    // The turn of a wait that goes by an overridden lock, which calls this one.
-    this.turn = null;
+    // The round of a wait by calling in which this lock() is called; null outside of one.
+    this.round = null;
   }
 
   acquired(handle, val) {
@@ -42,8 +51,8 @@ function lock(instance, resource, callback, extra) {
     if (wrong !== undefined) throw wrong;
     const state = state_of(instance);
     call.made = prepare(instance, state);
-    call.turn = turn_of(state);
-    if (call.turn !== null && is_known(call, state)) return call.promise;
+    call.round = round_of(state);
+    if (call.round !== null && answer_in_round(call, state)) return call.promise;
     ask(call, (number) => call.made.native.lock(call.name, number));
   } catch (error) {
     call.later(refuse, call, from_native(error), misplaced(call, [resource, extra]));
@@ -51,9 +60,12 @@ function lock(instance, resource, callback, extra) {
   return call.promise;
 }
 
-/** Whether the answer is known, since somebody waits: by what was acquired for the wait, or because it is held already. */
-function is_known(call, state) {
-  const offer = call.turn.accept(call);
+/**
+ * In a round of a wait: answers without redis, with the lock offered to the round, or with false if the instance holds the
+ * name already. Returns whether it did.
+ */
+function answer_in_round(call, state) {
+  const offer = call.round.accept(call);
   if (offer !== null) {
     hold(call.instance, state, call, call.key, offer.handle, offer.val);
     const lease = state.get(call.key);
@@ -73,32 +85,32 @@ function locked(call, handle, val) {
 }
 
 function tell_locked(call, state) {
-  const { instance, resource, key, name, turn } = call;
+  const { instance, resource, key, name, round } = call;
   log.info(instance, 'reservation-attempted', { resource, lock_status: true, key });
-  if (turn !== null) turn.came_to(name, true);
+  if (round !== null) round.settled(name, true);
   call.succeed(true);
   answer_other_waits(instance, state, name, key);
 }
 
 function not_locked(call, holder) {
-  const { instance, resource, key, name, turn } = call;
-  if (turn !== null) turn.came_to(name, false);
+  const { instance, resource, key, name, round } = call;
+  if (round !== null) round.settled(name, false);
   if (holder != null) log.info(instance, 'reservation-exists', { key, resource, val: holder });
   log.info(instance, 'reservation-attempted', { resource, lock_status: false, key });
   call.succeed(false);
 }
 
-/** A wait that is under way, or answered already. */
+/** One wait_until_lock(), by our own lock(). */
 class Wait extends Attempt {
   constructor(instance, resource, callback) {
     super('wait_until_lock', instance, resource, callback);
-    // Where there is a signal: it, whether it was aborted, and what takes the listener off it.
+    // { signal, heard: whether it was aborted, forget: removes the listener }; null without a signal.
     this.abort = null;
-    // Its number on the native side, while it waits there.
+    // Its number on the native side while it waits there; -1 otherwise.
     this.number = -1;
   }
 
-  get bare() {
+  get rejects_silently() {
     return false;
   }
 
@@ -107,17 +119,17 @@ class Wait extends Attempt {
   }
 
   acquired(handle, val) {
-    this.run(woken, this, null, handle, val);
+    this.run(wait_ended, this, null, handle, val);
   }
 
   failed(error) {
-    this.run(woken, this, error);
+    this.run(wait_ended, this, error);
   }
 
-  /** The instance has come to hold the resource by another call. */
-  had(key) {
-    leave(state_of(this.instance), this);
-    this.run(waited, this, key);
+  /** Another call of the instance has acquired the resource: that answers this wait too. */
+  already_held(key) {
+    remove_wait(state_of(this.instance), this);
+    this.run(tell_acquired, this, key);
     this.cancel();
   }
 
@@ -126,7 +138,7 @@ class Wait extends Attempt {
   }
 }
 
-/** The callback may stand second. */
+/** The callback may be the second argument. */
 function wait_until_lock(instance, resource, second, third) {
   const [options, callback] = typeof second === 'function' ? [null, second] : [second, third];
   const by_calling = is_overridden(instance, 'lock') && typeof resource !== 'function';
@@ -147,7 +159,7 @@ function wait_until_lock(instance, resource, second, third) {
       wait.later(give_up, wait);
     } else if (has_already(state, wait)) {
       wait.made = state.made;
-      wait.later(waited, wait, wait.key);
+      wait.later(tell_acquired, wait, wait.key);
     } else {
       enqueue(state, wait, timeout);
     }
@@ -157,7 +169,7 @@ function wait_until_lock(instance, resource, second, third) {
   return wait.promise;
 }
 
-/** Whether the instance holds the resource already, under the key that it has now. */
+/** Whether the instance already holds the resource, under the key that it has by the fields as they are now. */
 function has_already(state, { name, key }) {
   return state.size > 0 && key_of(name, state.settings.key_prefix) === key && holds(state, name);
 }
@@ -166,38 +178,38 @@ function enqueue(state, wait, timeout) {
   const { instance, abort } = wait;
   wait.made = prepare(instance, state);
   if (abort !== null) {
-    // Before the wait begins: a signal that cannot be listened to must not leave one behind that nobody can end.
+    // Before the wait begins: if this throws, no wait may be left that nobody can end.
     abort.forget = on_abort(abort.signal, () => {
       abort.heard = true;
       wait.cancel();
     });
   }
-  join(state, wait);
+  add_wait(state, wait);
   try {
     ask(wait, (number) => {
       wait.made.native.wait_until_lock(wait.name, number, state.id, timeout);
       wait.number = number;
     });
   } catch (error) {
-    leave(state, wait);
+    remove_wait(state, wait);
     throw error;
   }
   if (wait.aborted) wait.cancel();
 }
 
-/** The native side is done with a wait, in whatever way. */
-function woken(wait, error, handle, val) {
+/** The native wait has ended: with a lock, or with an error. */
+function wait_ended(wait, error, handle, val) {
   const { instance, resource, name, key } = wait;
   const state = state_of(instance);
   wait.number = -1;
-  leave(state, wait);
+  remove_wait(state, wait);
   if (error === null && wait.aborted) {
     give_back(wait, handle);
   } else if (error === null) {
     hold(instance, state, wait, key, handle, val);
     log.info(instance, 'reservation-attempted', { resource, lock_status: true, key });
     log.info(instance, 'reservation-attempt', { resource, lock_status: true });
-    waited(wait, key);
+    tell_acquired(wait, key);
     answer_other_waits(instance, state, name, key);
   } else if (wait.aborted) {
     give_up(wait);
@@ -210,9 +222,9 @@ function give_up(wait) {
   wait.fail(reason_of(wait.abort.signal, wait.promise === undefined));
 }
 
-/** Acquired too late for the lock to be wanted, too early for the abort to be heard: it goes back unseen. */
+/** The lock was acquired just before the abort took effect. It is released, and the caller gets the abort. */
 function give_back(wait, handle) {
-  // Whether it succeeds or not, there is nothing more to tell: where it does not, the ttl frees the key.
+  // The result is not reported: if the release fails, the ttl frees the key.
   const { native } = wait.made;
   const end = () => wait.run(give_up, wait);
   const failed = () => {
@@ -226,7 +238,7 @@ function give_back(wait, handle) {
   }
 }
 
-function waited(wait, key) {
+function tell_acquired(wait, key) {
   const { instance, resource } = wait;
   log.info(instance, 'reservation-acquired', { resource, key });
   wait.succeed(key);

@@ -1,5 +1,5 @@
-// What lock() and wait_until_lock() have in common: a resource that is asked for, from what its call begins with to the lease
-// or the refusal that it comes to; and which waits of one instance are under way.
+// What lock() and wait_until_lock() share: preparing an attempt, recording its lease, reporting its failure, and the list of
+// an instance's pending waits.
 'use strict';
 
 const { key_of } = require('../arguments/values');
@@ -9,32 +9,32 @@ const log = require('../telling/log');
 const { beat } = require('../telling/loss');
 const { holds, key_for, native_for } = require('../leases/native');
 const { has_own_renewal, is_overridden } = require('./overridden');
-const { refuse_client } = require('./slips');
+const { refuse_client } = require('./misuse');
 
-/** A resource that is asked for. */
+/** A call that tries to acquire a resource. */
 class Attempt extends Call {
   constructor(method, instance, resource, callback) {
     super(method, typeof callback === 'function' ? callback : undefined);
     this.instance = instance;
     this.resource = resource;
     this.name = undefined;
-    // The native object that it goes by, and what that was made from; null before it goes.
+    // { native, fields, settings } of this attempt; null before it was submitted.
     this.made = null;
   }
 
-  /** In a child of its context, which the lease that comes of it keeps as it was. */
+  /** In a child of its async context, so that the lease keeps the context unchanged. */
   run(code, first, second, third, fourth) {
     run_in(this.scope, code, first, second, third, fourth);
   }
 
-  /** Built at each look, for many may wait for long; undefined while it cannot be told. */
+  /** The key in redis; undefined while it cannot be known. Built when it is read, to save memory: many may wait for long. */
   get key() {
     if (this.made !== null) return key_of(this.name, this.made.settings.key_prefix);
     return this.name === undefined ? undefined : key_for(this.instance, this.name);
   }
 }
 
-/** What every call to redis begins with, as in 0.4.0: afterwards `_redis` is there. */
+/** First step of every call to redis: checks `log`, sets `_redis` as 0.4.0 did, and brings the native object up to date. */
 function prepare(instance, state) {
   check_log(instance);
   instance._init_redis();
@@ -52,7 +52,7 @@ function hold(instance, state, call, key, handle, val) {
   );
 }
 
-/** The callback of a call that looks for it elsewhere: it hears of the error too, since nobody may look at the promise. */
+/** A callback that was passed in the wrong place. It gets the error too, since its caller may ignore the promise. */
 function misplaced({ promise }, places) {
   return promise === undefined ? undefined : places.find((one) => typeof one === 'function');
 }
@@ -60,7 +60,7 @@ function misplaced({ promise }, places) {
 function refuse(call, error, misplaced_callback) {
   const { instance, resource, key } = call;
   log.connection_trouble(instance, error);
-  // Without a key the resource was none, or its key cannot be told: there is no telling what is in it.
+  // Without a key, the resource may be invalid: its content is not logged.
   const data = key === undefined ? { err: error } : { resource, key, err: error };
   log.info(instance, 'reservation-failed', data);
   call.fail(error);
@@ -69,7 +69,7 @@ function refuse(call, error, misplaced_callback) {
   guarded(() => misplaced_callback(error));
 }
 
-function join(state, wait) {
+function add_wait(state, wait) {
   const { waits } = state;
   if (waits === null) {
     state.waits = wait;
@@ -81,8 +81,8 @@ function join(state, wait) {
   else others.add(wait);
 }
 
-/** A wait is over: it is in nobody's way any more, and its signal is no longer listened to. */
-function leave(state, wait) {
+/** Removes a wait that is over, and its listener on the signal. */
+function remove_wait(state, wait) {
   if (state.waits instanceof Map) {
     const others = state.waits.get(wait.name);
     if (others !== undefined && others.delete(wait) && others.size === 0) state.waits.delete(wait.name);
@@ -103,17 +103,17 @@ function waits_for(state, name) {
 }
 
 /**
- * The instance has come to hold a resource: whatever else waits for it on this very instance waits for what it has. One
- * instance is one owner; left waiting, code that awaits two such waits before it releases would never go on.
+ * Answers all other waits of this instance for a resource that it has just acquired. One instance is one owner: code that
+ * awaits two such waits before it releases would wait for itself.
  */
 function answer_other_waits(instance, state, name, key) {
   if (state.waits === null || !holds(state, name)) return;
   for (const wait of waits_for(state, name)) {
-    // The callback that was just answered may have released it already: then they wait on.
+    // The callback that was just answered may have released it. Then the others go on waiting.
     if (!holds(state, name)) return;
-    // An abort that is under way is answered by itself.
-    if (!wait.aborted) wait.had(key);
+    // A wait that is being aborted gets its own answer.
+    if (!wait.aborted) wait.already_held(key);
   }
 }
 
-module.exports = { Attempt, answer_other_waits, hold, join, leave, misplaced, prepare, refuse };
+module.exports = { Attempt, answer_other_waits, hold, add_wait, remove_wait, misplaced, prepare, refuse };

@@ -1,13 +1,13 @@
-// One call of a caller's: where its answer goes (callback or promise), in which async context everything that
-// belongs to it runs, and what happens when the caller's own code throws there.
+// One call: its answer (callback or promise), the async context in which all its code runs, and exceptions of the caller's
+// code.
 'use strict';
 
 const { AsyncResource } = require('async_hooks');
 const { wrong_type } = require('../arguments/values');
-const { describe, place } = require('../errors');
+const { capture_stack, describe } = require('../errors');
 const { next_tick, setImmediate } = require('../timers');
 
-/** An async context. It keeps no process alive: what looks for that which does, such as jest, may ask it. */
+/** An async context. It keeps no process alive, and says so to tools that look for open handles, such as jest. */
 class Scope extends AsyncResource {
   hasRef() {
     return false;
@@ -16,12 +16,12 @@ class Scope extends AsyncResource {
 
 class Call {
   constructor(name, callback) {
-    // Made by the call itself: a queue shared by many calls would run everything in the context of its first one.
-    // It is left to the collector, not destroyed by hand: a lease may need it long after the answer.
+    // One for each call: a queue that many calls share would run everything in the context of its first one.
+    // Left to garbage collection, since a lease may need it long after the answer.
     this.scope = new Scope(`redis-reservation.${name}`);
-    // The callback, or what resolves the promise; null from the answer on.
+    // The callback, or the promise's resolve function; null once answered.
     this.answer = null;
-    // Undefined where there is a callback.
+    // Undefined if there is a callback.
     this.promise = undefined;
     if (typeof callback === 'function') {
       this.answer = callback;
@@ -32,7 +32,7 @@ class Call {
     });
     if (callback != null) {
       const message = `the callback of ${name} must be a function; it is ${describe(callback)}. Leave it out for a promise.`;
-      this.fail(place(wrong_type(message)));
+      this.fail(capture_stack(wrong_type(message)));
     }
   }
 
@@ -41,10 +41,10 @@ class Call {
   }
 
   /**
-   * Whether code as old as 0.4.0 makes such a call without looking at what it returns: a rejection that nobody awaits
-   * must not end such a process.
+   * Whether a rejection that nobody awaits is not reported as unhandled. True where code for 0.4.0 ignores what the method
+   * returns: such a process must not end for it.
    */
-  get bare() {
+  get rejects_silently() {
     return true;
   }
 
@@ -53,14 +53,14 @@ class Call {
     this.scope.runInAsyncScope(guarded, undefined, code, first, second, third, fourth);
   }
 
-  /** The same, later, for what is already known when the call is made: no answer comes before the call returned. */
+  /** The same, after the call has returned: for answers that are known at once, since none may come before. */
   later(code, first, second, third) {
     later_in(this.scope, code, first, second, third);
   }
 
   /**
-   * Success: the callback gets (null, value), or (null) where there is none, the promise the value. Only the first answer
-   * counts. To be called within `run` or `later`, so that the callback is in its context already.
+   * Success: the callback gets (null, value), or (null) if value is undefined; the promise gets the value. Only the first
+   * answer counts. Call it within `run` or `later`, so that the callback runs in its context.
    */
   succeed(value) {
     const { answer } = this;
@@ -70,7 +70,7 @@ class Call {
     else answer(value);
   }
 
-  /** Failure, likewise. */
+  /** Failure: the callback gets (error), the promise rejects. Otherwise as `succeed`. */
   fail(error) {
     const { answer } = this;
     if (answer === null) return;
@@ -79,31 +79,31 @@ class Call {
       call_back(answer, error);
       return;
     }
-    // By the function that resolves: one that rejects, kept beside it, would be 64 bytes more for each who waits.
+    // Resolved with a rejected promise: keeping the reject function too would cost 64 bytes for each waiting call.
     answer(rejection(this, error));
   }
 }
 
 /**
- * A promise that will be rejected, for that of a call to follow. In a reaction of a promise V8 can tell which async functions
- * await what comes of it, as long as nothing else does. So the caller's line gets into the stack of a failure, and calls
- * that succeed pay nothing for it. Two reactions from now, for by then the call's promise follows this one.
+ * A promise that rejects two microtasks later, when the call's promise already follows it. In a promise reaction, V8 knows
+ * which async functions await the result, if nothing else awaits it. So the stack of a failure has the caller's line, and
+ * calls that succeed pay nothing for it.
  */
-function rejection({ promise, bare }, error) {
+function rejection({ promise, rejects_silently }, error) {
   return Promise.resolve()
     .then(ignore)
     .then(function answered() {
-      place(error);
-      // Handled, before there is anything to handle.
-      if (bare) promise.catch(ignore);
+      capture_stack(error);
+      // Marked as handled before it rejects.
+      if (rejects_silently) promise.catch(ignore);
       throw error;
     });
 }
 
 /**
- * Runs code in an async context in which more is to run: in a child of it, since what the code makes of its context
- * (`enterWith`) is nothing to what comes after. What it throws is thrown again from a tick of its own, made inside that context:
- * domains and AsyncLocalStorage see whose it is, and whatever else is being delivered goes on.
+ * Runs code in a child of an async context, so that the code cannot change (`enterWith`) the context of what runs after it.
+ * What the code throws is thrown again in a tick of its own in that context: domains and AsyncLocalStorage see whose it is,
+ * and the delivery goes on.
  */
 function run_in(scope, code, first, second, third, fourth) {
   scope.runInAsyncScope(in_child, undefined, code, first, second, third, fourth);
@@ -118,7 +118,7 @@ function later_in(scope, code, first, second, third) {
   setImmediate(() => run_in(scope, code, first, second, third));
 }
 
-/** Runs code of ours. This happens some times an operation, so no list is made of the parameters. */
+/** Runs code of ours. It is called several times an operation, so the parameters are spelt out, not collected in an array. */
 function guarded(code, first, second, third, fourth) {
   try {
     code(first, second, third, fourth);
@@ -127,7 +127,7 @@ function guarded(code, first, second, third, fourth) {
   }
 }
 
-/** Calls a function of the caller's, with no more arguments than it is to see. */
+/** Calls the caller's callback, with one argument if there is no value. */
 function call_back(callback, error, value) {
   try {
     if (value === undefined) callback(error);

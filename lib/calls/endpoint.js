@@ -1,5 +1,5 @@
-// `_redis`: what _init_redis() puts on an instance. One handle for each endpoint, credentials and options of a
-// connection, which stands for the one that the whole process shares and opens nothing by itself.
+// `_redis`: the handle that _init_redis() puts on an instance. It stands for the process's shared connection to one endpoint,
+// and opens nothing by itself. Instances with equal endpoints have the same handle.
 'use strict';
 
 const { wrong_value } = require('../arguments/values');
@@ -12,7 +12,7 @@ const { CONNECTION_OPTIONS, endpoint_from } = require('../arguments/location');
 const { clearInterval, setInterval } = require('../timers');
 const { is_trusted_by_node } = require('../arguments/tls');
 
-// Longest that a timer takes; it is only there to be counted by the event loop.
+// The longest timer that Node takes (ms). ref() starts one only to keep the event loop alive.
 const LONGEST_TIMER = Math.pow(2, 31) - 1;
 
 // How many handles are kept where there are no weak references (before Node 14.6).
@@ -31,7 +31,8 @@ class Quit extends Call {
     this.run(() => this.fail(error));
   }
 }
-// What callers of 0.4.0 ask of a client's events: accepted, and never called, for there is no client to have any.
+
+// The event methods that callers of 0.4.0 use. Accepted; listeners are never called, since there is no client.
 const EVENT_METHODS = [
   'on',
   'once',
@@ -42,16 +43,16 @@ const EVENT_METHODS = [
   'setMaxListeners',
 ];
 
-// What would change the connection, and the field or option that does.
+// Methods that would change the shared connection -> the field or option to set instead.
 const INSTEAD = { select: 'options.db', auth: 'password, and options.username' };
 
 class RedisHandle {
-  // The password stays in closures: whatever prints a handle finds no more than its methods.
+  // The methods are closures, so that whatever prints a handle finds no password.
   constructor(disconnect) {
     let anchor = null;
     const methods = {
       ref() {
-        // With the handle, so that this very one is found again and its `unref` ends it.
+        // The timer holds the handle, so that it is not collected: its `unref` must end this timer.
         if (anchor === null) anchor = setInterval(() => {}, LONGEST_TIMER, this);
         return this;
       },
@@ -72,7 +73,7 @@ class RedisHandle {
     };
     for (const name of EVENT_METHODS) methods[name] = () => this;
     for (const name of Object.keys(INSTEAD)) {
-      // Thrown, not called back: whoever does not look would lock somewhere else than he means.
+      // Thrown, not called back: code that ignores the error would lock in the wrong place.
       methods[name] = () => {
         throw wrong_value(
           `_redis.${name}() cannot change the connection, which others share. Set ${INSTEAD[name]} of the constructor.`,
@@ -90,7 +91,7 @@ function disconnect_from(find) {
   return function disconnect(call) {
     try {
       const { host, port, password, options } = find();
-      // Nothing was ever sent, so there is nothing to close: not worth loading the native part for.
+      // Nothing was ever sent, so nothing is open: the native part is not loaded for it.
       if (!is_loaded()) {
         call.later(() => call.succeed('OK'));
         return;
@@ -104,52 +105,52 @@ function disconnect_from(find) {
   };
 }
 
-// The handles that somebody has, by their endpoints. A text of an endpoint holds its password, so what nobody has any more
-// goes from here: passwords rotate.
+// endpoint as text -> its handle, while anybody holds that. The text contains the password, and passwords rotate, so entries
+// of collected handles are deleted.
 const handles = new Map();
 
 const { WeakRef, FinalizationRegistry } = globalThis;
-const abandoned =
+const collected =
   typeof WeakRef === 'function' && typeof FinalizationRegistry === 'function'
     ? new FinalizationRegistry((key) => {
-        // Another may have been made for the endpoint meanwhile.
-        if (kept(key) === undefined) handles.delete(key);
+        // Unless the endpoint has a new handle meanwhile.
+        if (live_handle(key) === undefined) handles.delete(key);
       })
     : null;
 
-function kept(key) {
+function live_handle(key) {
   const place = handles.get(key);
   return place === undefined ? undefined : place.deref();
 }
 
-function keep(key, handle) {
-  if (abandoned !== null) {
+function store(key, handle) {
+  if (collected !== null) {
     handles.set(key, new WeakRef(handle));
-    abandoned.register(handle, key);
+    collected.register(handle, key);
     return;
   }
   handles.set(key, { deref: () => handle });
-  // The one that has been there for longest.
+  // The oldest goes.
   if (handles.size > MOST_KEPT) handles.delete(handles.keys().next().value);
 }
 
-// The endpoint asked for last, as the fields of its instance were. Programs make reservations by the million for one
-// endpoint, so this look-up must build no text and allocate nothing.
+// The fields of the last look-up, and its handle. Programs make millions of reservations for one endpoint, so a repeated
+// look-up must build no text and allocate nothing.
 let last_host;
 let last_port;
 let last_password;
-// The values of the options that matter to a connection; null for none.
+// The values of CONNECTION_OPTIONS; null if there were no options.
 let last_options = null;
 let last_handle = null;
 
-/** The handle for an endpoint, given as the fields of an instance: not yet checked, never refused. */
+/** The handle for the fields of an instance. Wrong fields get a handle too: quit() reports them. */
 function handle_for(host, port, password, options) {
   if (
     last_handle !== null &&
     host === last_host &&
     port === last_port &&
     password === last_password &&
-    are_last(options)
+    are_last_options(options)
   ) {
     return last_handle;
   }
@@ -162,7 +163,7 @@ function handle_for(host, port, password, options) {
   return handle;
 }
 
-function are_last(options) {
+function are_last_options(options) {
   if (options == null && last_options === null) return true;
   for (let index = 0; index < CONNECTION_OPTIONS.length; index++) {
     const value = options == null ? undefined : options[CONNECTION_OPTIONS[index]];
@@ -176,19 +177,19 @@ function find_or_make(host, port, password, options) {
   try {
     endpoint = endpoint_from(host, port, password, options);
   } catch (_) {
-    // Not an endpoint: quit() will say so. There is nothing to share.
+    // Wrong fields: quit() reports them. Such a handle is not shared.
     return new RedisHandle(disconnect_from(() => endpoint_from(host, port, password, options)));
   }
   const key = JSON.stringify(endpoint, without_node_certificates);
-  let handle = kept(key);
+  let handle = live_handle(key);
   if (handle === undefined) {
     handle = new RedisHandle(disconnect_from(() => endpoint));
-    keep(key, handle);
+    store(key, handle);
   }
   return handle;
 }
 
-/** For the texts of endpoints: hundreds of certificates, always the same, are not written out. */
+/** A replacer for JSON.stringify: leaves out Node's own certificates, which are many and always the same. */
 function without_node_certificates(name, value) {
   return name === 'ca' && is_trusted_by_node(value) ? null : value;
 }

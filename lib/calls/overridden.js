@@ -1,34 +1,34 @@
-// Methods that a subclass, a patched instance or a patched prototype has put in the place of ours: which they are, and how
-// they are asked. What they do is the caller's own; here it comes to one answer at most.
+// Overridden methods: which methods of an instance a subclass, a patched instance or a patched prototype has replaced, and
+// calling them so that they answer at most once.
 'use strict';
 
 const { describe, make_error } = require('../errors');
 
 const METHODS = ['lock', 'ensure_reservation', '_ensure_reservation', '_set_expiration', '_init_redis'];
 
-// What they are when nobody has touched them.
-const ours = {};
+// The methods of this package, before anybody replaced them.
+const originals = {};
 
-/** Brings the prototype of this package, before a caller can patch it. */
+/** Notes the methods of the prototype, before a caller can patch it. */
 function set_base(prototype) {
-  for (const method of METHODS) ours[method] = prototype[method];
+  for (const method of METHODS) originals[method] = prototype[method];
 }
 
 function is_overridden(instance, method) {
-  return instance[method] !== ours[method];
+  return instance[method] !== originals[method];
 }
 
-/** Whether it renews in its own way, and finds losses in its own way. */
+/** Whether the instance overrides renewal, and so finds losses itself. */
 function has_own_renewal(instance) {
   return is_overridden(instance, 'ensure_reservation') || is_overridden(instance, '_ensure_reservation');
 }
 
 /**
- * Calls a method with a callback, and `answer(error, value)` with what comes first: the callback, an exception, or a promise
- * where the method returns one. `error` is null for success. A promise of nothing says nothing: an async method that was
- * given a callback returns one, too.
+ * Calls a method with a callback, and `answer(error, value)` once: for its callback, its exception or its promise, whichever
+ * comes first. `error` is null for success. A promise of undefined is ignored: an async method that calls back returns one
+ * too.
  */
-function ask(instance, method, parameters, answer) {
+function call_method(instance, method, parameters, answer) {
   let is_answered = false;
   const once = (error, value) => {
     if (is_answered) return;
@@ -54,7 +54,7 @@ function no_method(method, value) {
   return make_error('ERR_INVALID_ARG_TYPE', `${method} must be a method; it is ${describe(value)}.`);
 }
 
-/** A callback would take it for success. */
+/** For a falsy value that was thrown: as an error, a callback would take it for success. */
 function without_reason(method, thrown) {
   return make_error(
     'ERR_INVALID_ARG_VALUE',
@@ -62,4 +62,4 @@ function without_reason(method, thrown) {
   );
 }
 
-module.exports = { ask, has_own_renewal, is_overridden, set_base };
+module.exports = { call_method, has_own_renewal, is_overridden, set_base };

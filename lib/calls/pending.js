@@ -1,13 +1,14 @@
-// What the native side owes: the calls that it has not answered yet, and the leases that it may tell of, each by its
-// number. Numbers and not functions cross the border, since each value that does costs more than the call itself.
+// Pending calls and reported leases, by number. Only numbers cross to the native side: a function for each call would cost
+// more than the call itself. Being listed here also keeps the instances alive.
 'use strict';
 
-// By number; undefined where it is vacant.
+// number -> pending call; undefined where the number is vacant.
 const calls = [];
 const vacant = [];
+// handle -> lease that is held.
 const leases = [];
 
-/** Makes a call by its number, under which it is answered. */
+/** Registers a call, and submits it by `make(number)`. The answer comes back with that number. */
 function ask(call, make) {
   const number = vacant.length > 0 ? vacant.pop() : calls.length;
   calls[number] = call;
@@ -19,7 +20,7 @@ function ask(call, make) {
   }
 }
 
-/** The call is answered, or was not made after all. */
+/** Takes a call out: it is answered, or could not be submitted. */
 function settle(number) {
   const call = calls[number];
   calls[number] = undefined;
@@ -27,45 +28,45 @@ function settle(number) {
   return call;
 }
 
-/** The call of a number, while it has no answer. */
+/** The pending call of a number. */
 function call_of(number) {
   return calls[number];
 }
 
-/** Whether any call has no answer yet. */
+/** Whether any call is pending. */
 function any_pending() {
   return calls.length > vacant.length;
 }
 
-/** A lease is held, so it and its instance stay alive. The native side chooses the number. */
-function keep(handle, lease) {
+/** Keeps a lease, and so its instance, alive while it is held. The native side chose the handle. */
+function add_lease(handle, lease) {
   leases[handle] = lease;
 }
 
-/** It is over. One that had lapsed is given up by `native`: no release tells of it any more. */
-function let_go(lease, native) {
+/** The lease is over. If it had lapsed, `native` forgets it as well: no release will report it any more. */
+function remove_lease(lease, native) {
   if (leases[lease.handle] === lease) {
     leases[lease.handle] = undefined;
     return;
   }
-  if (unclaimed !== null) unclaimed.unregister(lease);
+  if (lapsed !== null) lapsed.unregister(lease);
   native.forget(lease.handle);
 }
 
-// Leases that lapsed, which only a release tells: should their instances be collected before, none can come any more.
-// Absent from the oldest runtimes.
-const unclaimed =
+// Lapsed leases. Only a release reports one; once its instance is garbage-collected, no release can come, and the native
+// side forgets the lease. Null on the oldest runtimes, which have no FinalizationRegistry.
+const lapsed =
   typeof globalThis.FinalizationRegistry === 'function'
     ? new globalThis.FinalizationRegistry(({ native, handle }) => native.forget(handle))
     : null;
 
-/** Its time ran out after a release that had failed. It keeps its instance alive no longer. */
+/** The lease ended after a failed release. It no longer keeps its instance alive. */
 function lapse(lease, native) {
   leases[lease.handle] = undefined;
-  if (unclaimed !== null) unclaimed.register(lease, { native, handle: lease.handle }, lease);
+  if (lapsed !== null) lapsed.register(lease, { native, handle: lease.handle }, lease);
 }
 
-/** Whether a lease that is held lapsed. */
+/** Whether a lease that the instance still lists has lapsed. */
 function has_lapsed(lease) {
   return leases[lease.handle] !== lease;
 }
@@ -74,4 +75,4 @@ function lease_of(handle) {
   return leases[handle];
 }
 
-module.exports = { ask, settle, call_of, any_pending, keep, let_go, lapse, has_lapsed, lease_of };
+module.exports = { ask, settle, call_of, any_pending, add_lease, remove_lease, lapse, has_lapsed, lease_of };

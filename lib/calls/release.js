@@ -1,5 +1,5 @@
-// What is done with a lock once it is held: release(), ensure_reservation() and _set_expiration(), their answers, their
-// lines, and the losses that they find.
+// Releasing and renewing: release(), ensure_reservation() and _set_expiration(), their answers and log lines, and the losses
+// that they find.
 'use strict';
 
 const { key_of, resource_name } = require('../arguments/values');
@@ -10,24 +10,24 @@ const log = require('../telling/log');
 const loss = require('../telling/loss');
 const { handles_of, native_for } = require('../leases/native');
 const overridden = require('./overridden');
-const { passed_on, wrong_callback } = require('./slips');
+const { passed_on, wrong_callback } = require('./misuse');
 const { peek } = require('../leases/state');
 
 const NONE = new Set();
 const NOTHING = [];
 
-/** A release that is asked for: of `key` (null: of everything), which is to free the leases in `asked`. */
+/** One release(): of `key`, or of everything (null). `asked` are the leases that it frees. */
 class Release extends Call {
   constructor(instance, callback) {
     super('release', callback);
     this.instance = instance;
     this.key = null;
     this.asked = NOTHING;
-    // key -> error: losses that nobody had been told of when it was called. It tells them.
+    // key -> error: losses that were not yet reported when it was called. Its answer reports them.
     this.untold = null;
   }
 
-  get bare() {
+  get rejects_silently() {
     return false;
   }
 
@@ -40,7 +40,7 @@ class Release extends Call {
   }
 }
 
-/** `parameters` are ([resource,] callback), as given. */
+/** `parameters` as the caller passed them: ([resource,] [callback]). */
 function release(instance, parameters) {
   const named = typeof parameters[0] !== 'function' && (parameters.length > 1 || parameters[0] != null);
   const call = new Release(instance, named ? parameters[1] : parameters[0]);
@@ -57,7 +57,7 @@ function release(instance, parameters) {
     call.asked = take_for_release(state, call.key);
     const handles = call.asked.length === 1 ? call.asked[0].handle : handles_of(call.asked);
     ask(call, (number) => state.native.release(handles, number));
-    // Not before: what this call cannot even ask is answered with that alone, and the next one tells these.
+    // Only now: if the request could not be submitted, that error is the answer, and the next release reports the losses.
     call.untold = loss.take_untold(state, keys_of(call));
   } catch (error) {
     for (const lease of call.asked) lease.releasing = false;
@@ -67,7 +67,7 @@ function release(instance, parameters) {
   return call.promise;
 }
 
-/** A resource that is held is what was meant, whatever it looks like. */
+/** Throws for the value of a promise in place of a resource. A resource that is held is accepted, whatever it looks like. */
 function refuse_passed_on(resource, name, state) {
   const settings = state === undefined ? null : state.settings;
   if (settings !== null && state.get(key_of(name, settings.key_prefix)) !== undefined) return;
@@ -75,7 +75,7 @@ function refuse_passed_on(resource, name, state) {
   if (error !== undefined) throw error;
 }
 
-/** What this release is to free: not what another one, still under way, frees already. */
+/** The leases that this release frees: those that no other pending release frees. Marks them. */
 function take_for_release(state, key) {
   const named = key === null ? undefined : state.get(key);
   const wanted = key === null ? state.all() : named === undefined ? [] : [named];
@@ -84,7 +84,7 @@ function take_for_release(state, key) {
   return asked;
 }
 
-/** Whose losses a release tells; null for all. */
+/** The keys whose losses a release reports; null for all. */
 function keys_of(call) {
   return call.key === null ? null : [call.key];
 }
@@ -111,27 +111,24 @@ function released_by(call, error, count) {
   else call.fail(answer);
 }
 
-/**
- * What redis, or the clock, took from us before: of what was asked for, those that nobody was told of. Not what is held
- * under the same key now, which may have been taken since.
- */
+/** The leases in `asked` that the error names as lost. Leases that were since acquired under the same keys are not among them. */
 function lost_leases(asked, error) {
-  return error != null && Array.isArray(error.lost) ? those_of(asked, error.lost) : NONE;
+  return error != null && Array.isArray(error.lost) ? leases_with_keys(asked, error.lost) : NONE;
 }
 
-/** Those that may be released again. An error that names no keys speaks for all of them. */
+/** The leases that may be released again. An error that names no keys means all of them. */
 function failed_leases(asked, error) {
   if (error == null) return NONE;
-  if (Array.isArray(error.failed)) return those_of(asked, error.failed);
+  if (Array.isArray(error.failed)) return leases_with_keys(asked, error.failed);
   return Array.isArray(error.lost) ? NONE : new Set(asked);
 }
 
-function those_of(leases, keys) {
+function leases_with_keys(leases, keys) {
   const wanted = new Set(keys);
   return new Set(leases.filter((lease) => wanted.has(lease.key)));
 }
 
-/** Records the losses that this call found, and makes the one error that tells them, and those in `kept`. */
+/** Records the losses that this call found. Returns the one error that reports these and those in `kept`; null for none. */
 function settle(instance, state, kept, lost, failed, error, released) {
   for (const lease of lost) loss.record(instance, state, lease, error);
   if (error == null && kept.size === 0) return null;
@@ -145,16 +142,16 @@ function settle(instance, state, kept, lost, failed, error, released) {
   return loss.combined(Array.from(kept.values()), keys, { released });
 }
 
-/** A renewal that is asked for. */
+/** One ensure_reservation() or _set_expiration(). */
 class Renewal extends Call {
   constructor(instance, name, callback, value) {
     super(name, typeof callback === 'function' ? callback : undefined);
     this.instance = instance;
-    // What success answers.
+    // The answer on success.
     this.value = value;
-    // What is to be renewed.
+    // The leases to renew.
     this.asked = NOTHING;
-    // Whether it is a subclass's timer that asks.
+    // Whether the timer for overridden renewals made the call.
     this.beating = false;
   }
 
@@ -175,11 +172,11 @@ function ensure_reservation(instance, callback) {
   return is_ours || state === undefined || state.size === 0 ? renew(call) : renew_by_calling(call, state);
 }
 
-/** The caller's own _set_expiration is what renews. 0.4.0 looked at nothing of its answer but the error. */
+/** Renews by the caller's own _set_expiration. Only its error counts, as in 0.4.0. */
 function renew_by_calling(call, state) {
   const { instance } = call;
   call.beating = state.beating;
-  overridden.ask(instance, '_set_expiration', [], (error) => {
+  overridden.call_method(instance, '_set_expiration', [], (error) => {
     call.later(() => {
       const kept = error === null ? loss.take_untold(state, null) : null;
       const found = kept === null ? error : settle(instance, state, kept, NONE, NONE, null, undefined);
@@ -189,7 +186,7 @@ function renew_by_calling(call, state) {
   return call.promise;
 }
 
-/** Whether the callback is none. Code for 0.4.0 looks at no promise here, so there is a line. */
+/** Fails the call if its callback is no function, and returns whether it did. Logs it too: code for 0.4.0 ignores the promise. */
 function refused(call, method, callback) {
   const wrong = wrong_callback(method, callback);
   if (wrong === undefined) return false;
@@ -200,7 +197,7 @@ function refused(call, method, callback) {
   return true;
 }
 
-/** 0.4.0's inner half of a renewal: (null, whether it was extended). */
+/** 0.4.0's inner renewal method: its answer is whether anything was extended. */
 function set_expiration(instance, callback) {
   const call = new Renewal(instance, '_set_expiration', callback, true);
   if (refused(call, '_set_expiration', callback)) return call.promise;
@@ -241,7 +238,7 @@ function renewed(call, error) {
   const lost = lost_leases(asked, error);
   const only_loss = error instanceof classes.ReservationLostError;
   const nothing_held = error instanceof classes.ReservationNotHeldError;
-  // Beside a loss nothing is known of the others: the first one that is found is the answer.
+  // An error says nothing of the leases that it does not name, so only success logs them as extended.
   if (error == null) {
     const duration = `${instance.lock_ttl}s`;
     for (const lease of asked) {
@@ -252,7 +249,7 @@ function renewed(call, error) {
     log.connection_trouble(instance, error);
     log.error(instance, 'expire-set-failed', { err: error, key: error.key || instance._reserve_key });
   }
-  // What was lost before, and is told only now, says more than that nothing is held.
+  // An earlier loss that is reported only now says more than that nothing is held.
   const found = settle(
     instance,
     state,
@@ -272,7 +269,7 @@ function answer_renewal(call, state, error) {
     return;
   }
   call.fail(error);
-  // Called by the timer of a subclass and without a callback, it told nobody but a promise that nobody may hold.
+  // Called by the timer and without a callback: the promise may have no reader, so the loss is reported here.
   if (call.beating && call.promise !== undefined) loss.tell_of_beat(call.instance, state, call.scope, error);
 }
 

@@ -1,14 +1,14 @@
-// wait_until_lock() where lock() is a caller's own: of a subclass, a patched instance or prototype. What it locks, and under
-// which name, only that method knows, so the wait is made of calls of it, a second apart, as in 0.4.0. Each call is a turn.
+// wait_until_lock() where lock() is overridden: by a subclass, a patched instance or a patched prototype. Only that method
+// knows what it locks, and under which name. So the wait calls it once a second, as 0.4.0 did; each call is a round.
 //
-// To wake in milliseconds all the same: a turn that asked our own lock() for one name, and found it held, leaves a native
-// waiter for that name. What this acquires is offered to the next turn, for as long as the method takes to return: our own
-// lock() answers with it if it is asked for that name. What is not asked for goes back at once.
+// To wake within milliseconds all the same: after a round that asked our own lock() for one name and found it held, a native
+// waiter waits for that name. The lock that it acquires is offered to the next round: if the method asks our lock() for that
+// name before it returns, our lock() answers with the offer. An offer that is not taken is released at once.
 'use strict';
 
 const { on_abort, reason_of } = require('../telling/abort');
 const { key_of, resource_name, wrong_value } = require('../arguments/values');
-const { Attempt, join, leave, refuse } = require('./attempt');
+const { Attempt, add_wait, remove_wait, refuse } = require('./attempt');
 const { ask } = require('./pending');
 const { run_in } = require('./call');
 const { from_native, make_error } = require('../errors');
@@ -17,20 +17,20 @@ const { holds } = require('../leases/native');
 const overridden = require('./overridden');
 const { state_of } = require('../leases/state');
 const { clearTimeout, setTimeout } = require('../timers');
-const { Turn, give_back, relied_on, run_in_turn, turn_of } = require('./turn');
+const { Round, give_back, shared_leases, run_in_round, round_of } = require('./round');
 
-// Between the end of a turn and the next one, give or take a tenth: many may have begun at once.
+// Milliseconds between two rounds, ±10 %: many waits may have begun at once.
 const PAUSE = 1000;
-// How long the first turn may take beyond the wait's timeout: what is free is had, however short that is.
+// How long (ms) the first round may outlast the wait's timeout: a free resource is acquired, however short the timeout is.
 const GRACE = 5000;
-// Waits within a turn of the same instance's wait, within a turn, and so on.
+// How deep waits may nest: a wait in a round of the same instance's wait, and so on.
 const DEEPEST = 8;
 const LONGEST_TIMER = Math.pow(2, 31) - 1;
 
-// What a wait does not end with, if redis was reached before.
+// Errors that do not end a wait, once redis has been reached.
 const PASSING = ['ERR_REDIS_CONNECTION', 'ERR_REDIS_TIMEOUT', 'ERR_REDIS_REPLY', 'ERR_TOO_FEW_REPLICAS'];
 
-/** Stands in the native queue for a wait. It is not a call of a caller's: nothing but the wait hears of it. */
+/** The native waiter of a wait: its place in the native queue. No caller sees it; it reports to the wait alone. */
 class Waker {
   constructor(wait, name, made) {
     this.wait = wait;
@@ -46,18 +46,18 @@ class Waker {
     return this.wait === null;
   }
 
-  /** For lines about its own attempts: those of the turns are told instead. */
+  /** Where the log lines of its attempts would be written. None are: the rounds log their own. */
   run() {}
 
   start(state) {
-    join(state, this);
+    add_wait(state, this);
     try {
       ask(this, (number) => {
         this.made.native.wait_until_lock(this.name, number, state.id, undefined);
         this.number = number;
       });
     } catch (error) {
-      leave(state, this);
+      remove_wait(state, this);
       throw error;
     }
   }
@@ -65,7 +65,7 @@ class Waker {
   stop() {
     if (this.wait === null) return;
     this.wait = null;
-    leave(state_of(this.instance), this);
+    remove_wait(state_of(this.instance), this);
     if (this.number !== -1) this.made.native.cancel_wait(this.name, this.number);
   }
 
@@ -73,9 +73,9 @@ class Waker {
     const { name, made, wait } = this;
     const offer = { name, made, handle, val };
     this.number = -1;
-    if (wait === null || wait.turn !== null) give_back(offer);
-    else wait.run(take_turn, wait, offer);
-    // From here on a later turn may begin to watch again.
+    if (wait === null || wait.round !== null) give_back(offer);
+    else wait.run(start_round, wait, offer);
+    // Now a later round can start a new waker.
     if (wait !== null && wait.waker === this) wait.unwatch();
   }
 
@@ -89,46 +89,46 @@ class Waker {
     });
   }
 
-  /** The instance has come to hold the name by another call, so the next turn finds that it has what it waits for. */
-  had() {
-    if (this.wait.turn === null) this.wait.run(take_turn, this.wait, null);
+  /** Another call of the instance has acquired the name: the next round finds it held. */
+  already_held() {
+    if (this.wait.round === null) this.wait.run(start_round, this.wait, null);
   }
 }
 
 class WaitByCalling extends Attempt {
   constructor(instance, resource, callback) {
     super('wait_until_lock', instance, resource, callback);
-    // The turn that has no answer yet.
-    this.turn = null;
+    // The round whose answer is pending; null between rounds.
+    this.round = null;
     this.depth = 0;
     this.waker = null;
-    // Whether redis has answered to it.
+    // Whether redis has answered in any round.
     this.has_reached = false;
-    // Whether it takes more than one name by our own lock(), or has taken one and was not content: then that the instance
-    // holds a name is not to say that it has what it waits for.
+    // Whether a round asked for several names, or acquired one and still answered false. Then a name that the instance holds
+    // does not mean that the wait has succeeded.
     this.is_doubtful = false;
-    // Whether the method has answered.
+    // Whether a round has finished.
     this.has_tried = false;
-    // The key that it took, or tried, in the last turn that was about one; undefined before that.
+    // The key of the last round that asked for exactly one name; undefined before there was one.
     this.tried_key = undefined;
     this.timer = null;
     this.deadline = null;
-    // The timeout, once it has passed during the first turn.
+    // The timeout in ms, once it has expired during the first round.
     this.late = undefined;
     this.abort = null;
   }
 
-  get bare() {
+  get rejects_silently() {
     return false;
   }
 
-  /** Each time in a child of its context: what a turn makes of it is nothing to the next one. */
+  /** In a new child of its async context each time, so that no round changes the context of the next. */
   run(code, first, second, third) {
     run_in(this.scope, code, first, second, third);
   }
 
   start(timeout, signal) {
-    const outer = turn_of(state_of(this.instance));
+    const outer = round_of(state_of(this.instance));
     this.depth = outer === null ? 0 : outer.wait.depth + 1;
     if (this.depth > DEEPEST) {
       throw wrong_value(
@@ -137,10 +137,10 @@ class WaitByCalling extends Attempt {
       );
     }
     try {
-      // Only for lines: what it is called in redis is the method's business.
+      // For log lines only: which key it has in redis is decided by the method.
       this.name = resource_name(this.resource);
     } catch (_) {
-      // It may be something that only the method can name.
+      // Only the method may know its name.
     }
     if (signal !== undefined) {
       this.abort = { signal, forget: on_abort(signal, () => this.run(give_up, this)) };
@@ -150,15 +150,15 @@ class WaitByCalling extends Attempt {
       }
     }
     if (timeout < Infinity) this.expire_in(timeout, timeout);
-    take_turn(this, null);
+    start_round(this, null);
   }
 
-  /** There is always this timer, so a wait keeps the process alive, whatever the method does. */
+  /** Starts the next round after the pause. The timer always runs, so a wait keeps the process alive whatever the method does. */
   pause() {
     clearTimeout(this.timer);
     this.timer = setTimeout(
       () => {
-        if (this.turn === null) this.run(take_turn, this, null);
+        if (this.round === null) this.run(start_round, this, null);
         else this.pause();
       },
       PAUSE * (0.9 + 0.2 * Math.random()),
@@ -192,7 +192,7 @@ class WaitByCalling extends Attempt {
     this.waker = null;
   }
 
-  /** Nothing of it is left. Returns whether it is the first to say so. */
+  /** Stops timers, signal and waker. Returns false if the wait was answered already. */
   end() {
     if (this.answered) return false;
     clearTimeout(this.timer);
@@ -203,63 +203,63 @@ class WaitByCalling extends Attempt {
   }
 }
 
-function take_turn(wait, offer) {
+function start_round(wait, offer) {
   const state = state_of(wait.instance);
-  const turn = new Turn(wait, state, offer);
-  wait.turn = turn;
+  const round = new Round(wait, state, offer);
+  wait.round = round;
   wait.pause();
   let has_returned = false;
   const answer = (error, value) => {
-    if (has_returned) wait.run(finish, turn, error, value);
-    else wait.later(finish, turn, error, value);
+    if (has_returned) wait.run(finish, round, error, value);
+    else wait.later(finish, round, error, value);
   };
-  run_in_turn(turn, () => overridden.ask(wait.instance, 'lock', [wait.resource], answer));
+  run_in_round(round, () => overridden.call_method(wait.instance, 'lock', [wait.resource], answer));
   has_returned = true;
-  if (turn.offer === null) return;
-  give_back(turn.offer);
-  turn.offer = null;
-  turn.has_wasted = true;
+  if (round.offer === null) return;
+  give_back(round.offer);
+  round.offer = null;
+  round.has_wasted = true;
 }
 
-/** The method has answered. */
-function finish(turn, error, value) {
-  const { wait, asked, name, state } = turn;
-  turn.is_over = true;
+/** The method has answered, so the round is over. */
+function finish(round, error, value) {
+  const { wait, asked, name, state } = round;
+  round.is_over = true;
   if (wait.answered) return;
-  wait.turn = null;
+  wait.round = null;
   wait.has_tried = true;
   if (name !== undefined) wait.tried_key = key_of(name, state.settings.key_prefix);
   wait.has_reached = wait.has_reached || Array.from(asked.values()).some((outcome) => outcome !== undefined);
-  if (error !== null && !is_passing(turn, error)) {
+  if (error !== null && !is_passing(round, error)) {
     fail(wait, error);
     return;
   }
   const outcome = asked.get(name);
-  // 0.4.0 looked at no value: a method may leave it out.
+  // 0.4.0 ignored the value, so a method may leave it out.
   const has_it = value === undefined ? outcome === true : Boolean(value);
   const had_it = outcome === false && !wait.is_doubtful && holds(state, name);
   const { instance, resource } = wait;
   if (error === null) log.info(instance, 'reservation-attempt', { resource, lock_status: has_it });
   if (error === null && (has_it || had_it)) {
     const key = name === undefined ? undefined : wait.tried_key;
-    if (!has_it) relied_on.add(state.get(key));
+    if (!has_it) shared_leases.add(state.get(key));
     succeed(wait, key);
     return;
   }
   wait.is_doubtful = wait.is_doubtful || asked.size > 1 || outcome === true;
-  rest(turn, error);
+  rest(round, error);
 }
 
-/** Until the next turn. */
-function rest(turn, error) {
-  const { wait, asked, name, state } = turn;
+/** Waits for the next round: by a native waker where one can help, else by the pause alone. */
+function rest(round, error) {
+  const { wait, asked, name, state } = round;
   wait.pause();
-  // It wakes for what this turn found held. Of an outage the native side knows whether it is one to wait out. What was
-  // wasted would be so again, at any rate: then a pause is all there is.
+  // The waker waits for the name that this round found held. In an outage, the native side decides whether to wait it out.
+  // A round that did not take its offer would not take the next one either, so then only the pause is left.
   const is_known = name !== undefined && (asked.get(name) === false || error !== null);
   if (wait.late !== undefined) {
     expire(wait, wait.late);
-  } else if (is_known && !turn.has_wasted) {
+  } else if (is_known && !round.has_wasted) {
     try {
       wait.watch(name, state.made);
     } catch (thrown) {
@@ -270,7 +270,7 @@ function rest(turn, error) {
   }
 }
 
-/** Whether an error is none to end the wait with. */
+/** Whether the wait goes on after an error. */
 function is_passing({ wait, name }, { code }) {
   return PASSING.includes(code) && (wait.has_reached || name !== undefined);
 }
@@ -283,7 +283,7 @@ function succeed(wait, key = wait.instance._reserve_key || wait.key) {
 
 function fail(wait, error) {
   if (!wait.end()) return;
-  // What our own lock() has to say of it, it has said.
+  // Our own lock() has logged the connection trouble already.
   log.info(wait.instance, 'reservation-failed', { resource: wait.resource, key: wait.key, err: error });
   wait.fail(error);
 }
@@ -300,11 +300,11 @@ function give_up(wait) {
   });
 }
 
-/** Ends a wait beside a turn that may have no answer yet: what it has taken, or takes from now on, goes back. */
+/** Ends a wait whose round may still be pending: what the round acquired, or acquires from now on, is released. */
 function abandon(wait, answer) {
-  const { turn } = wait;
+  const { round } = wait;
   answer();
-  if (turn !== null) turn.give_back_all();
+  if (round !== null) round.release_all();
 }
 
 module.exports = { WaitByCalling };

@@ -1,18 +1,17 @@
-// What one instance holds, as its caller sees it: `_reserve_key` and `_reserve_val`, `signal`, the losses that nobody
-// was told of yet, and the timer for subclasses that renew in their own way. Whether a lease still stands at this
-// instant is not known here: the native side decides that by its clock. The values are kept there too.
+// The leases of one instance, as its caller sees them: `_reserve_key`, `_reserve_val`, `signal`, unreported losses, and the
+// timer for overridden renewals. Whether a lease is valid right now is not known here: the native side decides that by its
+// clock. It also keeps the values of the keys.
 'use strict';
 
 const { abort, make_controller } = require('../telling/abort');
-const { keep, let_go } = require('../calls/pending');
+const { add_lease, remove_lease } = require('../calls/pending');
 const { run_in } = require('../calls/call');
 const { clearTimeout, setTimeout } = require('../timers');
 
 const LONGEST_TIMER = Math.pow(2, 31) - 1;
 const NONE = new Map();
 
-// There may be a hundred thousand leases in a process, in one instance or in as many: what few of them need is made when
-// it is needed.
+// A process may have 100,000 leases, in one instance or in as many, so what few of them need is made on demand.
 class Lease {
   constructor(instance, key, handle, scope) {
     this.instance = instance;
@@ -21,8 +20,8 @@ class Lease {
     this.handle = handle;
     // The async context of the call that took it.
     this.scope = scope;
-    // A release of it was asked for, and its answer was not read yet. The native side's phase says something else: while the
-    // first letter of a delivery is read, it is past the last one.
+    // Whether a release of it is pending. The native phase cannot tell: while JavaScript reads the first letter of a delivery,
+    // the phase already reflects the last.
     this.releasing = false;
   }
 }
@@ -30,10 +29,11 @@ class Lease {
 /** The leases of an instance that holds more than one. */
 class Leases {
   constructor(first) {
-    // key -> lease, the oldest first.
+    // key -> lease, oldest first.
     this.by_key = new Map([[first.key, first]]);
     this.newest = first;
-    // The same as an array, since a map has no way to its end. Made when the newest goes; those that went since are in it.
+    // The same as an array, since a Map gives no access to its last entry. Made when the newest lease goes; may contain leases
+    // that are gone.
     this.order = null;
   }
 
@@ -58,21 +58,21 @@ class Leases {
   }
 }
 
-/** What is held. Whoever extends it brings `native`, and a lease's value by `value_of(lease)`. */
+/** The leases of an instance. A subclass supplies `native` and `value_of(lease)`. */
 class Holding {
   constructor() {
-    // Null, the only lease, or Leases from the second one on.
+    // Null, the only Lease, or Leases if there was a second one.
     this.held = null;
-    // key -> error: losses that no listener, callback or exception told yet. Null while there is none, as nearly always.
+    // key -> error: losses that no listener, callback or exception has reported. Null for none, as nearly always.
     this.untold = null;
-    // One period lasts from an acquisition until nothing is held; after a loss, until the next acquisition. These belong
-    // to it: what its signal is made of, and the first loss in it.
+    // The AbortController and the first loss of the current period. A period lasts from an acquisition until nothing is held;
+    // after a loss, until the next acquisition.
     this.controller = null;
     this.loss = null;
     this.timer = null;
     // True while the timer for overridden renewals is inside the subclass's method.
     this.beating = false;
-    // Each is told once an instance.
+    // Warnings that are written once an instance.
     this.warned_of_interval = false;
     this.warned_of_heartbeat = false;
   }
@@ -91,7 +91,7 @@ class Holding {
     return this.held !== null && this.held.key === key ? this.held : undefined;
   }
 
-  /** All leases, the oldest first. */
+  /** All leases, oldest first. */
   all() {
     if (this.held instanceof Leases) return Array.from(this.held.by_key.values());
     return this.held === null ? [] : [this.held];
@@ -102,17 +102,17 @@ class Holding {
     if (former !== undefined) this.forget(former);
     if (this.loss !== null) this.end_period();
     const lease = new Lease(instance, key, handle, scope);
-    keep(handle, lease);
+    add_lease(handle, lease);
     if (this.held === null) {
       this.held = lease;
     } else {
       if (!(this.held instanceof Leases)) this.held = new Leases(this.held);
       this.held.add(lease);
     }
-    // Taken anew by the same caller, who has gone on: the old loss is no news any more.
+    // The caller has acquired the key again, so the old loss is not reported any more.
     this.take_untold([key]);
     if (instance._lost_reservation !== false) assign(instance, '_lost_reservation', false);
-    name(instance, lease, val);
+    set_reserve_fields(instance, lease, val);
     return lease;
   }
 
@@ -120,8 +120,9 @@ class Holding {
   drop(instance, leases) {
     for (const lease of leases) if (this.get(lease.key) === lease) this.forget(lease);
     const latest = this.newest;
-    if (latest === null) unname(instance);
-    else if (instance._reserve_key !== latest.key) name(instance, latest, this.value_of(latest));
+    if (latest === null) clear_reserve_fields(instance);
+    else if (instance._reserve_key !== latest.key)
+      set_reserve_fields(instance, latest, this.value_of(latest));
     if (this.size > 0) return;
     this.held = null;
     this.stop_timer();
@@ -134,16 +135,16 @@ class Holding {
   }
 
   forget(lease) {
-    let_go(lease, this.native);
+    remove_lease(lease, this.native);
     if (this.held instanceof Leases) this.held.delete(lease);
     else this.held = null;
   }
 
-  /** A lease is gone. The signal hears of it here; telling the caller is left to whoever found out. */
+  /** Removes a lost lease and aborts the signal. Whoever found the loss reports it to the caller. */
   lose(instance, lease, error) {
     assign(instance, '_lost_reservation', true);
     const { controller } = this;
-    // For a signal that is asked for later, by code which does not know yet.
+    // For a signal that is first read after the loss.
     if (this.loss === null) this.loss = error;
     this.drop(instance, [lease]);
     if (controller !== null) run_in(lease.scope, abort, controller, error);
@@ -158,7 +159,7 @@ class Holding {
     return this.untold === null ? undefined : this.untold.get(key);
   }
 
-  /** The losses among `keys` (all for null) that nobody was told of, as key -> error; from now on they count as told. */
+  /** Takes the unreported losses of `keys` (null: of all), as key -> error. From now on they count as reported. */
   take_untold(keys) {
     const { untold } = this;
     if (untold === null) return NONE;
@@ -172,7 +173,7 @@ class Holding {
     return taken;
   }
 
-  /** Made at the first look, for most callers never ask. Undefined where nothing was held or lost, and on old runtimes. */
+  /** Made when it is first read, which most callers never do. Undefined before a period, and without AbortController. */
   signal() {
     const { loss } = this;
     if ((this.size === 0 && loss === null) || typeof AbortController !== 'function') return undefined;
@@ -184,13 +185,13 @@ class Holding {
   }
 
   /**
-   * Calls `beat` every `interval` ms while anything is held; `interval` is asked for each time, for it may change.
-   * Nothing waits for this timer: it does not keep the process alive.
+   * Calls `beat` every `interval()` ms while anything is held; the interval is read each time, since it may change. The timer
+   * does not keep the process alive.
    */
   start_timer(interval, beat) {
     if (this.timer !== null) return;
     const sleep = (left) => {
-      // Timers of more than 2^31 - 1 ms fire at once, so long intervals are slept in pieces.
+      // Node fires a timer of more than 2^31 - 1 ms at once, so a long interval is split.
       const piece = Math.min(left, LONGEST_TIMER);
       const timer = setTimeout(() => {
         if (left > piece) return sleep(left - piece);
@@ -210,16 +211,16 @@ class Holding {
   }
 }
 
-/** `_reserve_key` and `_reserve_val` name the latest that is still held. */
-function name(instance, lease, val) {
+/** `_reserve_key` and `_reserve_val` are those of the newest lease that is still held. */
+function set_reserve_fields(instance, lease, val) {
   assign(instance, '_reserve_key', lease.key);
   assign(instance, '_reserve_val', val);
 }
 
-function unname(instance) {
-  // In this order: an object whose youngest field goes stays a fast one.
+function clear_reserve_fields(instance) {
+  // Last field first: V8 keeps an object fast only if its newest field is deleted.
   for (const field of ['_reserve_val', '_reserve_key']) {
-    // One that was sealed while it held keeps its fields.
+    // A sealed instance keeps its fields.
     if (!Reflect.deleteProperty(instance, field)) assign(instance, field, undefined);
   }
 }
@@ -228,7 +229,7 @@ function assign(instance, field, value) {
   try {
     instance[field] = value;
   } catch (_) {
-    // An instance that was frozen, or a subclass that refuses: the lock matters more than its name.
+    // The instance is frozen, or a setter of a subclass throws. The lock is held all the same.
   }
 }
 

@@ -1,5 +1,5 @@
-// The native object of an instance: made at the first call that needs it, and another when fields have changed before a
-// later one. It stands for those fields alone, so that instances which have the same share one.
+// The native object of an instance: made at the first call that needs it, and replaced when fields have changed. It stands
+// for the fields alone, so instances with equal fields share one.
 'use strict';
 
 const checked = require('../arguments/values');
@@ -14,10 +14,10 @@ const { options_of } = require('./state');
 
 const NOTHING = [];
 
-// What was made last: instances are made alike by the thousand, and share it.
+// The last `made`: thousands of instances with equal fields share it.
 let latest = null;
 
-/** The native object, configured from the fields as they are now. Throws what the caller's callback should get. */
+/** The native object for the fields as they are now. Throws what the caller's callback should get. */
 function native_for(instance, state) {
   if (state.native !== null && unchanged(instance, state.made.fields)) return state.native;
   if (latest === null || !unchanged(instance, latest.fields)) latest = made_from(read(instance), state.made);
@@ -27,7 +27,7 @@ function native_for(instance, state) {
   return state.native;
 }
 
-/** A native object for fields; where they come to the same as before, that of before. */
+/** `made` for fields. Reuses the native object of before if the settings are equal. */
 function made_from(fields, made) {
   const settings = settings_from(fields);
   for (const former of [made, latest]) {
@@ -42,7 +42,7 @@ function made_from(fields, made) {
   return { fields, settings, native };
 }
 
-/** Everything that a caller may assign between two calls. */
+/** All fields that a caller may assign between two calls. */
 function read(instance) {
   const options = options_of(instance);
   return {
@@ -56,12 +56,12 @@ function read(instance) {
     options,
     given: options == null ? NOTHING : given_by(options),
     log_level: log.wanted_events(instance),
-    // Not where the caller has a _set_expiration of its own, which is what renews then.
+    // False if _set_expiration is overridden: then that renews.
     renews: !is_overridden(instance, '_set_expiration'),
   };
 }
 
-/** Whether the fields of an instance are what was read before. Asked at each call, so nothing is made for it. */
+/** Whether the fields of an instance are still as read before. Runs at each call, so it allocates nothing (without options). */
 function unchanged(instance, former) {
   const options = options_of(instance);
   return (
@@ -79,12 +79,12 @@ function unchanged(instance, former) {
   );
 }
 
-/** An object's text may have changed while it is still the same object. */
+/** An object counts as changed: its text may have, though it is the same object. */
 function is_still(value, former) {
   return Object.is(value, former) && (typeof value !== 'object' || value === null);
 }
 
-/** Values of options as they are now; what is inside of one counts as unchanged while it is the same object. */
+/** The values of all options as they are now. An option counts as unchanged while it is the same object. */
 function given_by(options) {
   return CONSTRUCTOR_OPTIONS.map((name) => options[name]);
 }
@@ -99,27 +99,27 @@ function settings_from(fields) {
   return { owner, host, port, heartbeat, renews: fields.renews, ttl, password, key_prefix, options };
 }
 
-/** Whether two values of settings are alike, down to the members of sentinels and the texts of tls. */
+/** Deep equality of settings, down to the members of sentinels and the PEM texts of tls. */
 function alike(one, other) {
   if (typeof one !== 'object' || typeof other !== 'object') return one === other;
   const names = Object.keys(one);
   return names.length === Object.keys(other).length && names.every((name) => alike(one[name], other[name]));
 }
 
-/** The key in redis of a resource's name; undefined while the options are too wrong to say. */
+/** The key of a resource's name; undefined if the options are wrong. */
 function key_for(instance, name) {
   const prefix = key_prefix_from(instance.host, options_of(instance));
   return prefix === undefined ? undefined : checked.key_of(name, prefix);
 }
 
-/** Whether a resource is held under the key that it has by the settings, and certain at this very instant. */
+/** Whether a resource is held, under its key by the current settings, and its lease is certain right now. */
 function holds(state, name) {
   if (state.size === 0) return false;
   const lease = state.get(checked.key_of(name, state.settings.key_prefix));
   return lease !== undefined && state.native.is_held(lease.handle);
 }
 
-/** Whether anything is held, and all of it is certain at this very instant. */
+/** Whether anything is held, and every lease is certain right now. */
 function holds_all(state) {
   if (state.size === 0) return false;
   if (state.size === 1) return state.native.is_held(state.newest.handle);
@@ -132,7 +132,7 @@ function handles_of(leases) {
   return Uint32Array.from(leases, (lease) => lease.handle);
 }
 
-/** Once an instance: such a lease ends before its first renewal. Infinity says that this is meant. */
+/** Warns, once an instance, if the lease would end before its first renewal. An interval of Infinity says that this is meant. */
 function warn_of_interval(instance, state) {
   const { heartbeat, ttl } = state.settings;
   if (state.warned_of_interval || heartbeat === Infinity || heartbeat < ttl * 1000) return;
@@ -141,13 +141,13 @@ function warn_of_interval(instance, state) {
   log.warn(instance, 'interval-exceeds-ttl', { heartbeat_interval, lock_ttl });
 }
 
-// host:port of those that were warned of. A server that is not verified is a matter of the process, not of an instance.
+// host:port of the unverified servers that were warned of: once a process, not once an instance.
 const unverified = new Set();
 
-/** Once an endpoint: whoever sits on the way to it can read and change everything. */
+/** Warns, once an endpoint, of TLS without verification: anybody on the way can read and change everything. */
 function warn_of_trust(instance, state) {
   const { host, port, options } = state.settings;
-  // An instance that is silent leaves it to the next one to say.
+  // A silent instance leaves the warning to the next one.
   if (options.tls === undefined || options.tls.reject_unauthorized || options.log_level === 0) return;
   for (const place of options.sentinels || options.cluster || [{ host, port }]) {
     const endpoint = `${place.host}:${place.port}`;

@@ -1,32 +1,31 @@
-// Where the private part of an instance lives: made at its first call, out of sight of whoever lists or prints it.
+// The private state of an instance: made at its first call, and hidden from whoever lists or prints the instance.
 'use strict';
 
 const { Holding } = require('./holding');
 
-// Symbols and not a WeakMap: they are found through a Proxy as well. Under each is a function that gives the thing itself:
-// a Proxy that wraps whatever object is read through it, as Vue's reactive() does, would wrap native objects too, which then
-// refuse to work.
+// Symbols, not a WeakMap: they are found through a Proxy as well. Each holds a function that returns the value. A Proxy such
+// as Vue's reactive() wraps every object that is read through it, and a wrapped native object does not work.
 const STATE = Symbol('redis-reservation state');
 const OPTIONS = Symbol('redis-reservation options');
 
-// By instance, for those that were frozen, sealed or made non-extensible before their first call.
-const apart = { [STATE]: new WeakMap(), [OPTIONS]: new WeakMap() };
+// By instance, for those that could take no symbol: frozen, sealed or made non-extensible before their first call.
+const of_non_extensible = { [STATE]: new WeakMap(), [OPTIONS]: new WeakMap() };
 
-// A small number: it is only compared with those of others that wait at the same time.
+// Ids may repeat after this many: they are only compared among instances that wait at the same time.
 const LARGEST_ID = Math.pow(2, 30);
 let next_id = 0;
 
-// What is made of fields, before anything is.
+// `made`, before the first native object.
 const NOTHING_MADE = { native: null, fields: null, settings: null };
 
 class State extends Holding {
   constructor() {
     super();
-    // The native object, and the fields and settings that it was made from. Other instances may have the same.
+    // The native object, and the fields and settings that it was made from. Instances with equal fields share them.
     this.made = NOTHING_MADE;
-    // The wait that is under way, or name -> Set of them, in the order in which they came, where there is more than one.
+    // The pending wait; or, for more than one, name -> Set of waits in order of arrival; null for none.
     this.waits = null;
-    // Tells instances apart on the native side.
+    // Tells instances of_non_extensible on the native side.
     this.id = next_id;
     next_id = (next_id + 1) % LARGEST_ID;
   }
@@ -39,40 +38,40 @@ class State extends Holding {
     return this.made.settings;
   }
 
-  /** What redis has in the key of a lease: only the native side keeps it. */
+  /** The value of a lease's key in redis. Only the native side keeps it. */
   value_of(lease) {
     return this.native.value_of(lease.handle);
   }
 }
 
-/** The state of an instance, or undefined if it never had a call. Inherited state is somebody else's. */
+/** The state of an instance; undefined before its first call. State on its prototype belongs to another instance. */
 function peek(instance) {
   if (Object.prototype.hasOwnProperty.call(instance, STATE)) return instance[STATE]();
-  return Object.isExtensible(instance) ? undefined : apart[STATE].get(instance);
+  return Object.isExtensible(instance) ? undefined : of_non_extensible[STATE].get(instance);
 }
 
 function state_of(instance) {
   const state = peek(instance);
-  return state === undefined ? keep(instance, STATE, new State()) : state;
+  return state === undefined ? attach(instance, STATE, new State()) : state;
 }
 
-/** The constructor's eighth argument. Under a symbol, for subclasses have an `options` of their own. */
+/** Keeps the constructor's eighth argument, under a symbol: subclasses have an `options` field of their own. */
 function keep_options(instance, options) {
-  keep(instance, OPTIONS, options);
+  attach(instance, OPTIONS, options);
 }
 
 function options_of(instance) {
   const get = instance[OPTIONS];
   if (get !== undefined) return get();
-  return Object.isExtensible(instance) ? undefined : apart[OPTIONS].get(instance);
+  return Object.isExtensible(instance) ? undefined : of_non_extensible[OPTIONS].get(instance);
 }
 
-function keep(instance, key, thing) {
+function attach(instance, key, thing) {
   if (Object.isExtensible(instance)) {
     const value = () => thing;
     Object.defineProperty(instance, key, { value, writable: true, configurable: true, enumerable: false });
   } else {
-    apart[key].set(instance, thing);
+    of_non_extensible[key].set(instance, thing);
   }
   return thing;
 }

@@ -1,15 +1,15 @@
-// Abort signals, both ways: hearing a caller's, with one listener a signal however many waits share it; and aborting
-// one of our own with a reason, also on runtimes whose abort() knows no reason.
+// Abort signals. The caller's: one listener a signal, however many waits share it. Ours: aborted with a reason, also on
+// runtimes whose abort() takes none.
 'use strict';
 
 const events = require('events');
 const { abort_error } = require('../errors');
 
-const heard = new WeakMap();
+const entries = new WeakMap();
 
-/** Calls `react` when the signal is aborted. Returns what takes it back. */
+/** Calls `react` when the signal is aborted. Returns the function that removes it again. */
 function on_abort(signal, react) {
-  let entry = heard.get(signal);
+  let entry = entries.get(signal);
   if (entry === undefined) {
     const reactions = new Set();
     entry = {
@@ -18,9 +18,9 @@ function on_abort(signal, react) {
         for (const reaction of reactions) reaction();
       },
     };
-    heard.set(signal, entry);
+    entries.set(signal, entry);
   }
-  // A listener each would have node warn of a leak at the eleventh wait.
+  // With a listener for each wait, Node would warn of a leak at the eleventh.
   if (entry.reactions.size === 0) signal.addEventListener('abort', entry.listener);
   entry.reactions.add(react);
   return function forget() {
@@ -30,7 +30,7 @@ function on_abort(signal, react) {
   };
 }
 
-/** What an abandoned call is answered with: the signal's reason, or an AbortError where it has none. */
+/** The error of an aborted call: the signal's reason, or an AbortError if it has none. */
 function reason_of(signal, for_callback) {
   const { reason } = signal;
   if (reason === undefined) return abort_error();
@@ -38,18 +38,18 @@ function reason_of(signal, for_callback) {
   return reason || !for_callback ? reason : abort_error(reason);
 }
 
-/** A controller whose signal any number may listen to: each request of a job does. Node would warn of a leak at the eleventh. */
+/** A controller whose signal takes any number of listeners, as each request of a job may add one. Node warns at the eleventh. */
 function make_controller() {
   const controller = new AbortController();
   try {
     events.setMaxListeners(0, controller.signal);
   } catch (_) {
-    // Not on this runtime; then it does not count them either.
+    // This runtime does not have it, and does not count listeners either.
   }
   return controller;
 }
 
-/** Aborts for the first reason that there is; a signal keeps that one. */
+/** Aborts with a reason. A signal that is aborted keeps its first reason. */
 function abort(controller, reason) {
   const { signal } = controller;
   if (signal.aborted) return;

@@ -1,6 +1,5 @@
-// What the native side has to say, in batches: the answers to calls, and what it tells of its own accord: renewals,
-// outages, attempts of waiters, and losses. Each of these becomes a log line; a loss is also told to whoever should hear
-// of it, exactly once.
+// Letters from the native side, in batches: answers to calls, and events (renewals, outages, attempts of waiters, losses).
+// Each event becomes a log line; a loss is also reported to the caller, exactly once.
 'use strict';
 
 const { any_pending, call_of, lapse, lease_of, settle } = require('../calls/pending');
@@ -19,15 +18,15 @@ const DONE = 3;
 const FAILED = 4;
 
 /**
- * The function that the native side calls, on the JS thread, with letters of four places each: the kind, the number of a
- * call (of a lease in some events), and two more that the kind gives a meaning to.
+ * The native side calls this on the JS thread. Each letter takes four places of the array: its kind, the number of a call
+ * (in some events, of a lease), and two values that depend on the kind.
  */
 function deliver(letters) {
   for (let at = 0; at < letters.length; at += 4) {
     try {
       hand_over(letters[at], letters[at + 1], letters[at + 2], letters[at + 3]);
     } catch (error) {
-      // What one letter brings about keeps no other from being delivered.
+      // The other letters are delivered all the same.
       next_tick(rethrow, error);
     }
   }
@@ -55,7 +54,7 @@ function hand_over(kind, number, first, second) {
   }
 }
 
-/** A failure that did not get across the border. */
+/** The error for a failure that could not be made a JavaScript value. */
 function unsaid() {
   return make_error(
     'ERR_INTERNAL',
@@ -63,10 +62,10 @@ function unsaid() {
   );
 }
 
-// Whose event was the last: lines that there was no room for are counted in the log that would have had them.
+// The instance of the last event. Its log gets the count of dropped lines.
 let last_told = null;
 
-/** The lease of an event, and its instance's state; undefined where the caller has given it up meanwhile. */
+/** The lease of an event; undefined if the caller has released it meanwhile. */
 function held(handle) {
   const lease = lease_of(handle);
   if (lease !== undefined) last_told = lease.instance;
@@ -98,7 +97,7 @@ const HANDLERS = {
     log.error(wait.instance, 'redis-error', { host, port, err: from_native(err) });
   },
 
-  // The server does not say when a key changes: a wait there is as quick as its poll.
+  // The server does not announce changes of keys, so a wait only learns of them by polling.
   'waiting-by-polling'(number, { endpoint, reason }) {
     const wait = waiting(number);
     if (wait !== undefined) log.warn(wait.instance, 'waiting-by-polling', { endpoint, reason });
@@ -108,7 +107,7 @@ const HANDLERS = {
     if (last_told !== null) log.warn(last_told, 'log-lines-dropped', { count });
   },
 
-  // A waiter tried and did not get it. 0.4.0 waited by calling lock, and this is what that printed.
+  // A waiter's attempt failed. 0.4.0 waited by calling lock(), and printed these lines.
   'reservation-attempt'(number, { key, holder }) {
     const wait = waiting(number);
     if (wait === undefined) return;
@@ -122,9 +121,9 @@ const HANDLERS = {
 
   'reservation-lost'(handle, fields) {
     const lease = held(handle);
-    // A release or a renewal that the caller asked for found it first, and has told it.
+    // A release or renewal of the caller's has found and reported it first.
     if (lease === undefined) return;
-    // Where the rest did not get across the border, `quiet` is all there is.
+    // If the fields could not be made JavaScript values, `quiet` is all there is.
     const { key = lease.key, val, holder, message = `Worker lost reservation for ${key}`, quiet } = fields;
     const { instance } = lease;
     const state = peek(instance);
@@ -132,7 +131,7 @@ const HANDLERS = {
     loss.found(instance, state, lease, error, quiet === true);
   },
 
-  // Only a release of it tells, and there may be none: it keeps its instance alive no longer.
+  // Only a release reports it, and there may be none, so it no longer keeps its instance alive.
   'reservation-lapsed'(handle) {
     const lease = lease_of(handle);
     if (lease !== undefined) lapse(lease, peek(lease.instance).native);
@@ -140,8 +139,8 @@ const HANDLERS = {
 };
 
 /**
- * What the native side knows this package by. `resource` is what Node's hooks see of the handle that wakes this thread:
- * tools that look for what keeps a process alive ask it.
+ * What the native side calls. `resource` is the handle that wakes this thread as async_hooks shows it: tools that look for
+ * open handles ask its hasRef().
  */
 const listener = { deliver, set_immediate: setImmediate, resource: { hasRef: any_pending } };
 

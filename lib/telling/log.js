@@ -1,11 +1,18 @@
-// The log lines: which there are for whom, and the `logger` of an instance, with kayvee's methods. Whatever happens in here,
-// nothing is thrown at the code that logs.
+// Log lines: which instance writes which, and the `logger` of an instance, with kayvee's methods. Logging never throws at the
+// code that logs.
 'use strict';
 
 const { is_plain } = require('../arguments/values');
 const { are_options } = require('../arguments/construct');
 const { ReservationError } = require('../errors').classes;
-const { format, from_environment, give_event, is_logger, make_up, write_line } = require('./loggers');
+const {
+  format,
+  from_environment,
+  give_event,
+  is_logger,
+  fall_back_to_stderr,
+  write_line,
+} = require('./loggers');
 
 const LEVELS = { trace: 0, debug: 1, info: 2, warning: 3, error: 4, critical: 5 };
 
@@ -19,19 +26,19 @@ class Logger {
     this.globals = { source: shown(source) };
     if (process.env._TEAM_OWNER) this.globals.team = process.env._TEAM_OWNER;
     Object.assign(this.globals, from_environment(), { via: VIA });
-    // Where whole lines go; null while `log` is an object that takes titles and events, or is silent.
+    // The function that gets whole lines; null if `log` is a logger, or silent.
     this.logWriter = null;
     this.logRouter = null;
     this.asyncLocalStorage = null;
-    hide(this, 'target', null);
-    // What this logger was made from, so that `follow` sees when the instance's fields are assigned anew.
-    hide(this, 'source', source);
-    hide(this, 'log', undefined);
-    hide(this, 'redirected', false);
+    define_non_enumerable(this, 'target', null);
+    // The fields that this logger was made from, so that `_follow` sees when they are assigned anew.
+    define_non_enumerable(this, 'source', source);
+    define_non_enumerable(this, 'log', undefined);
+    define_non_enumerable(this, 'redirected', false);
     this._use(log);
   }
 
-  /** Takes lines to where `log` wants them; merges it into them where it is metadata. */
+  /** Sends lines where `log` says. Metadata is merged into each line instead. */
   _use(log) {
     const { globals, log: former } = this;
     if (is_metadata(former)) {
@@ -46,7 +53,7 @@ class Logger {
     else if (log !== false && this.target === null) this.logWriter = to_console;
   }
 
-  /** An instance's fields are read when they are used: `by` and `metadata` count as they are at each line. */
+  /** Adopts the instance's `by` and `metadata` as they are now: fields are read when they are used. */
   _follow(instance) {
     const { by, metadata } = instance;
     if (by !== this.source) {
@@ -61,7 +68,7 @@ class Logger {
     return this.logLvl;
   }
 
-  /** From now on every line goes to `output`, as one string, whatever form `log` had. */
+  /** From now on every line goes to `output` as one string, whatever `log` is. */
   setOutput(output) {
     this.redirected = true;
     this.logWriter = output;
@@ -78,7 +85,7 @@ class Logger {
     this.logRouter = router;
   }
 
-  /** Its store is a Map; what the Map has as `context`, an object or a Map, is part of every line. */
+  /** The store is a Map. Its `context`, an object or a Map, is merged into every line. */
   setAsyncLocalStorage(storage) {
     this.asyncLocalStorage = storage;
   }
@@ -106,7 +113,7 @@ class Logger {
     this._logWithLevel('info', { title, value, type: 'gauge' }, data);
   }
 
-  /** kayvee's name for the one way that every line takes. */
+  /** Writes every line. The name is kayvee's. */
   _logWithLevel(level, metadata, data) {
     if (LEVELS[level] < LEVELS[this.logLvl]) return;
     if (this.logWriter === null && this.target === null) return;
@@ -117,7 +124,7 @@ class Logger {
   }
 }
 
-// debug and debugD, info and infoD, … are alike but for their level.
+// debug and debugD, info and infoD, …: they differ only in their level.
 for (const [method, level] of [
   ['trace', 'trace'],
   ['debug', 'debug'],
@@ -126,15 +133,15 @@ for (const [method, level] of [
   ['error', 'error'],
   ['critical', 'critical'],
 ]) {
-  hide(Logger.prototype, method, function plain(title) {
+  define_non_enumerable(Logger.prototype, method, function plain(title) {
     this._logWithLevel(level, { title }, {});
   });
-  hide(Logger.prototype, `${method}D`, function with_data(title, data) {
+  define_non_enumerable(Logger.prototype, `${method}D`, function with_data(title, data) {
     this._logWithLevel(level, { title }, data);
   });
 }
 
-function hide(object, name, value) {
+function define_non_enumerable(object, name, value) {
   Object.defineProperty(object, name, { value, writable: true, configurable: true, enumerable: false });
 }
 
@@ -144,7 +151,7 @@ function context_of(storage) {
   return context instanceof Map ? Object.fromEntries(context) : context;
 }
 
-// Looked up at each line, so that a console that is replaced later, by a test or a supervisor, gets its lines.
+// console.log is looked up at each line, since a test or a process manager may replace it later.
 function to_console(line) {
   // eslint-disable-next-line no-console -- the documented default.
   return console.log(line);
@@ -159,39 +166,39 @@ function is_object(value) {
   return typeof value === 'object' && value !== null;
 }
 
-/** A worker's name. A literal in its place may be all that the constructor was to be given, secrets too. */
+/** A worker's name. A plain object in its place may hold all arguments, secrets too, so it is not shown. */
 function shown(by) {
   return is_object(by) && is_plain(by) ? '[object Object]' : by;
 }
 
 function is_metadata(log) {
-  // Options that stand in its place may hold secrets. The first call refuses them.
+  // Options passed as `log` may hold secrets. The first call refuses them.
   return is_object(log) && !is_logger(log) && !are_options(log);
 }
 
-/** The logger of an instance, for its `by` and `metadata` as they are now. */
+/** A new logger for an instance's `by` and `metadata` as they are now. */
 function logger_for(instance) {
   return new Logger(instance.by, instance.metadata);
 }
 
-/** One line of ours. Goes through the instance's `logger`, so that one put there by somebody else gets it. */
+/** Writes one line of this package by the instance's `logger`, which the caller may have replaced. */
 function write(instance, level, title, data) {
   const event = () => Object.assign({ level, source: instance.by, via: VIA, title }, data);
   try {
-    // Said once, for `log: false` is chosen where every microsecond counts.
+    // The quick way out: `log: false` is chosen where every microsecond counts.
     if (instance.metadata === false && !Object.prototype.hasOwnProperty.call(instance, 'logger')) return;
     const { logger } = instance;
     if (logger instanceof Logger) logger._follow(instance);
-    // Also ours by its method, and not past it: somebody may have put another one there.
+    // Ours goes by its public methods too: the caller may have replaced them.
     if (is_object(logger) || is_logger(logger)) give_event(logger, level, title, data, event);
     else if (typeof logger === 'function') write_line(logger, event(), format);
   } catch (reason) {
-    // What throws is a getter: of `logger`, or of metadata that might be a logger.
-    make_up(instance, event, reason);
+    // A getter threw: `logger` itself, or one of metadata.
+    fall_back_to_stderr(instance, event, reason);
   }
 }
 
-/** How much the native side need tell: 0 nothing, 1 errors, 2 everything. */
+/** Which events the native side should send: 0 none, 1 errors, 2 all. */
 function wanted_events(instance) {
   try {
     if (!Object.prototype.hasOwnProperty.call(instance, 'logger')) return instance.metadata === false ? 0 : 2;
@@ -209,7 +216,7 @@ const info = (instance, title, data) => write(instance, 'info', title, data);
 const warn = (instance, title, data) => write(instance, 'warning', title, data);
 const error = (instance, title, data) => write(instance, 'error', title, data);
 
-/** What a failure adds to the log before the line of the call that met it. */
+/** Logs `redis-error` for a failed connection or login, before the line of the call that failed. */
 function connection_trouble(instance, failure) {
   if (!(failure instanceof ReservationError)) return;
   if (failure.code !== 'ERR_REDIS_CONNECTION' && failure.code !== 'ERR_REDIS_AUTH') return;

@@ -1,11 +1,10 @@
-// How one line gets into a log of any make: a function, or a logger. Nothing that happens there is thrown at the code that
-// logs. A log that fails costs no line: its lines go to stderr, and with the first of them the reason and the remedy.
+// Writing one line to any kind of log: a function, or a logger of any library. Errors of the log are never thrown at the code
+// that logs. If a log fails, its lines go to stderr, and the first time also the reason and the remedy.
 'use strict';
 
 const { describe, with_json } = require('../errors');
 
-// The methods that a line of each level may be given to, the best first: kayvee's, then those of other loggers. The last
-// is Nest's.
+// level -> the methods that may take its lines, best first: kayvee's, then those of other loggers. `log` is Nest's.
 const METHODS = {
   trace: ['traceD', 'debugD', 'infoD', 'trace', 'debug', 'info', 'log'],
   debug: ['debugD', 'infoD', 'debug', 'info', 'log'],
@@ -17,17 +16,17 @@ const METHODS = {
 
 const ENOUGH = ['infoD', 'errorD', 'info', 'error'];
 
-// Under this name every logger of pino's has its serializers.
+// Every pino logger has its serializers under this symbol.
 const PINO = Symbol.for('pino.serializers');
 
 const REMEDY =
   'The lines of this log go to stderr. If it is a method taken off its logger, pass the logger itself, or the method bound to it: logger.info.bind(logger).';
 const NO_METHOD = `It has none of the methods ${ENOUGH.join(', ')}.`;
 
-// The logs that were found to fail.
+// The logs that have failed.
 const failed = new WeakSet();
 
-/** Whether something takes titles and events. Throws what its getters throw. */
+/** Whether `log` has a method of a logger. Throws what its getters throw. */
 function is_logger(log) {
   return log != null && ENOUGH.some((name) => typeof log[name] === 'function');
 }
@@ -39,41 +38,41 @@ function write_line(log, event, text) {
     () => event,
     () => {
       const line = text(event);
-      return needs_this(log) ? Reflect.apply(log, NOBODY, [line]) : log(line);
+      return needs_this(log) ? Reflect.apply(log, NO_RECEIVER, [line]) : log(line);
     },
   );
 }
 
 /**
- * Hands `fields` to the best method that a logger has for the level: title first, or fields first to those that take the
- * title for all there is. One that has a method for errors alone gets errors alone. `event` makes what a line would be made
- * of.
+ * Calls the logger's best method for the level, with (title, fields), or with (fields, title) for loggers that would ignore
+ * what follows a title. A logger that only has a method for errors only gets errors. `event` makes the fields of a whole line,
+ * for stderr.
  */
 function give_event(logger, level, title, fields, event) {
   attempt(logger, event, () => {
     if (!is_logger(logger)) throw new TypeError(NO_METHOD);
     const method = METHODS[level].find((name) => typeof logger[name] === 'function');
     if (method === undefined) return undefined;
-    // kayvee's write an error as text themselves.
+    // kayvee's methods write an error as text themselves.
     if (method.endsWith('D')) return logger[method](title, fields);
     const err = with_json(fields.err);
     const members = err === fields.err ? fields : Object.assign({}, fields, { err });
     if (!takes_fields_first(logger)) return logger[method](title, members);
-    // The level there is a number of the logger's own, and must not be written over.
+    // Such a logger has a numeric `level` of its own, which ours must not overwrite.
     const others = Object.assign({}, members);
     delete others.level;
     return logger[method](others, title);
   });
 }
 
-/** Known by what such loggers have for the fields: serializers, as pino and bunyan call them. */
+/** Such loggers have serializers for fields: pino under a symbol, bunyan by addSerializers. */
 function takes_fields_first(logger) {
   return logger[PINO] !== undefined || typeof logger.addSerializers === 'function';
 }
 
-// What a function finds as its `this` that is called alone: in sloppy code that would be the global object, where a method of
-// a logger finds nothing of its own, and may return without a word, as bunyan's do.
-const NOBODY = new Proxy(
+// `this` for a sloppy-mode function. Otherwise `this` would be the global object, and a method taken off its logger might find
+// nothing there and silently do nothing, as bunyan's do. This one throws as soon as it is read.
+const NO_RECEIVER = new Proxy(
   {},
   {
     get(_target, name) {
@@ -82,7 +81,7 @@ const NOBODY = new Proxy(
   },
 );
 
-/** Whether it is sloppy code: V8 shows that by these two members. */
+/** Whether it is a sloppy-mode function: in V8 only these have the two properties. */
 function needs_this(log) {
   return (
     Object.prototype.hasOwnProperty.call(log, 'caller') &&
@@ -93,31 +92,31 @@ function needs_this(log) {
 function attempt(log, event, hand) {
   try {
     const returned = hand();
-    // Slow logs return promises. Their failures are no more the caller's than exceptions are.
+    // An asynchronous log returns a promise; its rejection counts as a failure too.
     if (returned == null || typeof returned.then !== 'function') return;
-    returned.then(undefined, (reason) => make_up(log, event, reason));
+    returned.then(undefined, (reason) => fall_back_to_stderr(log, event, reason));
   } catch (reason) {
-    make_up(log, event, reason);
+    fall_back_to_stderr(log, event, reason);
   }
 }
 
-/** A line that a log did not take; `make` makes its event. */
-function make_up(log, make, reason) {
+/** Writes a line to stderr that a log failed to take; `make` makes its event. */
+function fall_back_to_stderr(log, make, reason) {
   try {
     const event = make();
     if (!failed.has(log)) {
       if (Object(log) === log) failed.add(log);
       const { source, via } = event;
-      to_stderr({ level: 'error', source, via, title: 'log-failed', err: told(reason), remedy: REMEDY });
+      to_stderr({ level: 'error', source, via, title: 'log-failed', err: safe_text(reason), remedy: REMEDY });
     }
     to_stderr(event);
   } catch (_) {
-    // There is nothing left to write to.
+    // Nothing is left to write to.
   }
 }
 
-// The text of somebody else's error: an address in it may have a password.
-function told(reason) {
+// The text of a foreign error, without passwords in URLs.
+function safe_text(reason) {
   try {
     const text = reason instanceof Error ? `${reason.name}: ${reason.message}` : describe(reason);
     return text.replace(/\/\/\S*@/g, '//[hidden]@');
@@ -131,7 +130,7 @@ function to_stderr(event) {
   console.error(format(event));
 }
 
-// The environment as kayvee reads it: when it is loaded, for what stands first in every line.
+// The environment variables that kayvee reads when it is loaded, for the first fields of every line.
 const ENVIRONMENT = [
   ['deploy_env', '_DEPLOY_ENV'],
   ['wf_id', '_EXECUTION_NAME'],
@@ -149,13 +148,13 @@ function from_environment() {
   return fields;
 }
 
-/** kayvee's line of an event: JSON, its keys in their order. */
+/** An event as a line, as kayvee formats it: JSON, keys in order. */
 function format(event) {
   const fields = nothing_first ? event : Object.assign({}, first, event);
   try {
     return JSON.stringify(fields, readable);
   } catch (_) {
-    // A circular or hostile value, in metadata or a resource: the rest of the line is still worth having.
+    // Metadata or a resource has a circular value, or one that throws. The rest of the line is still written.
     const printable = {};
     for (const key of Object.keys(fields)) printable[key] = printable_value(fields[key]);
     return JSON.stringify(printable);
@@ -176,4 +175,4 @@ function printable_value(value) {
   }
 }
 
-module.exports = { is_logger, write_line, give_event, make_up, format, from_environment };
+module.exports = { is_logger, write_line, give_event, fall_back_to_stderr, format, from_environment };

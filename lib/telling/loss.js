@@ -1,5 +1,5 @@
-// A lease is gone: the line, the signal, and who is told. A loss is told once: to the `lost` listeners, else thrown, else
-// (where a subclass renews in its own way, or the lease was never meant to be renewed) kept for whoever asks next.
+// Losses: the log line, the signal, and the report to the caller. Each loss is reported once: to the `lost` listeners; else
+// thrown; else, if renewal is overridden or was switched off, by the next call that can report it.
 'use strict';
 
 const { EventEmitter } = require('events');
@@ -9,20 +9,20 @@ const log = require('./log');
 const { has_own_renewal, is_overridden } = require('../calls/overridden');
 const { next_tick } = require('../timers');
 
-// Losses that reached somebody; the same error may come by again in the promise of a subclass's method.
+// Losses that were reported. The same error may come back in the promise of a subclass's method.
 const told = new WeakSet();
 
-/** A loss that the native side found: a release() that is called before it is told tells it instead. */
+/** The native side found a loss. A release() that is called before the report reports it instead. */
 function found(instance, state, lease, error, quiet) {
   state.keep_untold(lease.key, error);
-  // The line and the signal run the caller's code, which may release. So may the listener of a loss that came with this one.
+  // Log and signal run the caller's code, which may call release(). So may the listener of an earlier loss in this delivery.
   record(instance, state, lease, error);
   if (lease.releasing || state.untold_of(lease.key) !== error) return;
   state.take_untold([lease.key]);
   tell(instance, state, lease, error, quiet);
 }
 
-/** Everything but the telling. The key may have been taken anew since: then what is held now is not touched. */
+/** Logs a loss and removes the lease, without the report. A newer lease of the same key is not touched. */
 function record(instance, state, lease, error) {
   const { key } = lease;
   const val = state.value_of(lease);
@@ -31,14 +31,14 @@ function record(instance, state, lease, error) {
   if (state.get(key) === lease) state.lose(instance, lease, error);
 }
 
-/** Tells a loss that no callback tells. */
+/** Reports a loss that no callback reports. */
 function tell(instance, state, lease, error, quiet) {
   const { scope, key } = lease;
   if (announce(instance, scope, error)) return;
   if ((quiet && !was_to_be_renewed(instance, state)) || has_own_renewal(instance)) {
     state.keep_untold(key, error);
-    // The subclass's own renewal would have found it: let it, now that its timer may have stopped.
-    // A renewal that was under way may tell it before that.
+    // The subclass's renewal is meant to find it, but its timer may have stopped: call it once more, unless a pending renewal
+    // has reported the loss by then.
     if (has_own_renewal(instance)) {
       later_in(scope, () => {
         if (state.untold_of(key) !== undefined) beat(instance, state, lease);
@@ -49,12 +49,12 @@ function tell(instance, state, lease, error, quiet) {
   throw_in(scope, state, [key], error);
 }
 
-/** Nobody renews it natively where _set_expiration is the caller's own; that is not to say that it was to end. */
+/** Whether an overridden _set_expiration was to renew the lease. Natively nobody does then, yet its end is a loss. */
 function was_to_be_renewed(instance, { settings }) {
   return is_overridden(instance, '_set_expiration') && settings.heartbeat < settings.ttl * 1000;
 }
 
-/** Throws a loss in a tick of its own. A release() that is called before that tells it instead. */
+/** Throws a loss in a tick of its own. A release() that is called before that reports it instead. */
 function throw_in(scope, state, keys, error) {
   for (const key of keys) state.keep_untold(key, error);
   run_in(scope, () => next_tick(throw_untold, state, keys, error));
@@ -67,17 +67,17 @@ function throw_untold(state, keys, error) {
   rethrow(error);
 }
 
-/** The losses among `keys` (all for null) that nobody was told of, for the call whose answer is to tell them. */
+/** Takes the unreported losses of `keys` (null: of all), for the call whose answer reports them. */
 function take_untold(state, keys) {
   const taken = state.take_untold(keys);
   for (const error of taken.values()) told.add(error);
   return taken;
 }
 
-/** To the listeners, in the context `scope`. Returns whether there are any, or it was told before. */
+/** Emits `lost` in the context `scope`. Returns true if there are listeners, or the loss was reported before. */
 function announce(instance, scope, error) {
   if (told.has(error)) return true;
-  // By the prototype: a subclass may have a method of this name for something else.
+  // Of the prototype: a subclass may use the name listenerCount for something else.
   if (EventEmitter.prototype.listenerCount.call(instance, 'lost') === 0) return false;
   told.add(error);
   run_in(scope, () => {
@@ -87,7 +87,7 @@ function announce(instance, scope, error) {
   return true;
 }
 
-/** One beat of the timer that serves subclasses which renew in their own way. */
+/** One tick of the timer for overridden renewals. */
 function beat(instance, state, lease) {
   let returned;
   state.beating = true;
@@ -98,13 +98,13 @@ function beat(instance, state, lease) {
   }
   if (returned == null || typeof returned.then !== 'function') return;
   returned.then(undefined, (error) => {
-    // A renewal that failed is tried again at the next beat; the subclass's own failures are its own.
+    // A failed renewal is tried again at the next beat. Errors of the subclass's own are thrown.
     if (!(error instanceof classes.ReservationError)) throw error;
     tell_of_beat(instance, state, lease.scope, error);
   });
 }
 
-/** A loss that a subclass's beat found and has handed to no callback: to the listeners, or kept for whoever asks next. */
+/** Reports a loss that a subclass's beat found and gave to no callback: to the listeners, else kept for the next call. */
 function tell_of_beat(instance, state, scope, error) {
   if (!(error instanceof classes.ReservationLostError) || announce(instance, scope, error)) return;
   const keys = error.lost || [error.key];
@@ -112,7 +112,7 @@ function tell_of_beat(instance, state, scope, error) {
   else throw_in(scope, state, keys, error);
 }
 
-/** Several losses as the one error that a callback gets: the first one's words, everybody's keys. */
+/** Several losses as one error for a callback: the message of the first, the keys of all. */
 function combined(errors, keys, details) {
   const [first] = errors;
   const { key, val, holder } = first;

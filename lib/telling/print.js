@@ -1,5 +1,4 @@
-// How an instance is printed: as it is, but for its password, as a field or in a URL. Only reading the field
-// gives it.
+// Printing an instance: as it is, but with its password hidden, as a field or in a URL. Only reading the field gives it.
 'use strict';
 
 const { are_options } = require('../arguments/construct');
@@ -8,13 +7,13 @@ const { HIDDEN, without_secrets } = require('../arguments/url');
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom');
 
-// Where a URL may stand, or the connection string of another client.
+// Fields that may hold a URL, or another client's connection string, with a password in it.
 const PLACES = ['host', 'port'];
 
-// What was printed for an instance, so that one which refers to itself is recognised as such.
+// instance -> the copy that was printed, so that util.inspect recognises circular references.
 const copies = new WeakMap();
 
-/** For util.inspect: a look-alike of the same class, which is then printed in the usual way. */
+/** For util.inspect: a copy of the same class without secrets, which is printed in the usual way. */
 function inspectable(instance) {
   let copy = copies.get(instance);
   if (copy === undefined) {
@@ -31,7 +30,7 @@ function inspectable(instance) {
     if (PLACES.includes(key) && 'value' in descriptor) descriptor.value = without_secrets(descriptor.value);
     Object.defineProperty(copy, key, descriptor);
   }
-  // Else it would be asked in turn how it wants to be printed.
+  // Otherwise util.inspect would call the custom function of the copy too.
   Object.defineProperty(copy, INSPECT, { value: undefined, configurable: true });
   return copy;
 }

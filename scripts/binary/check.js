@@ -1,21 +1,21 @@
-// What a binary must be to be published: small, loadable on systems as old as is promised, and an addon at all.
+// Checks that a binary can be published: small enough, loadable on the oldest supported systems, and an addon at all.
 'use strict';
 
 const fs = require('node:fs');
 const { readElf } = require('./elf');
 
-/** The oldest glibc that a published binary may need: that of CentOS 7 and of all that came after it. */
+/** The newest glibc that a published binary may need: that of CentOS 7. */
 const FLOOR = '2.17';
-/** More than half is TLS and the engine for clusters: without them it is 1.6 MB. */
+/** The largest size of a published binary. More than half is TLS and the cluster engine: without them it is 1.6 MB. */
 const LIMIT = 3.5 * 1024 * 1024; // bytes
 
-/** What every system that runs node has. */
+/** Libraries that every system with Node has. */
 const LIBRARIES =
   /^(libc|libm|libdl|libpthread|librt|libutil|ld-linux[\w-]*|libgcc_s|libc\.musl-[\w-]+|ld-musl-[\w-]+)\.so(\.\d+)?$/;
 
 /**
- * `{ size, glibc, complaints }` of a .node file. `glibc`: the newest version that it cannot do without, or null where
- * there is none (musl, macOS, Windows). `floor`: the newest that it may be.
+ * `{ size, glibc, complaints }` of a .node file. `glibc`: the newest version that it needs, or null if it needs none (musl,
+ * macOS, Windows). `floor`: the newest version that it may need.
  */
 function checkBinary(path, { floor = FLOOR, limit = LIMIT } = {}) {
   const file = fs.readFileSync(path);

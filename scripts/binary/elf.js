@@ -1,12 +1,12 @@
-// Reads of an ELF file (Linux's libraries) what decides where it can be loaded: the libraries it needs, the versions
-// of their symbols, and what it exports. Only the 64-bit little-endian kind, which is all that is built here.
+// Reads an ELF file (a Linux library): the libraries and symbol versions that it needs, which decide where it loads, and its
+// exports. Only 64-bit little-endian files, since no others are built here.
 'use strict';
 
 const SECTION = { strings: 3, dynamic: 6, symbols: 11, versions: 0x6ffffffe };
 const NEEDED = 1n;
-const WEAK = 2; // a version that only weak symbols ask for: absent, they are null
+const WEAK = 2; // a version that only weak symbols need: if it is absent, they are null
 
-/** `{ machine, needed: [library], versions: [{ library, version, weak }], exports: [name] }`, or null if it is no ELF. */
+/** `{ machine, needed: [library], versions: [{ library, version, weak }], exports: [name] }`, or null if it is no ELF file. */
 function readElf(file) {
   if (file.length < 64 || file.readUInt32BE(0) !== 0x7f454c46) return null;
   if (file[4] !== 2 || file[5] !== 1) throw new Error('only 64-bit little-endian ELF files are understood');

@@ -1,4 +1,4 @@
-// The workers of the story: real processes, and what each of them said so far.
+// The demo's workers: real processes, and what each has reported so far.
 'use strict';
 
 const path = require('node:path');
@@ -34,14 +34,14 @@ class Worker {
       this.tell.get(event)(details);
     };
     this.child.process.on('message', ({ event, ...details }) => hear(event, details));
-    // The worker of old talks by console.log; so does, by default, the package itself.
+    // The old worker reports by console.log. So does the package, by default.
     this.child.lines.listen((line) => {
       if (line.includes('"reservation-extended"')) this.renewals += 1;
       else hear(line, {});
     });
   }
 
-  /** Resolves with the details once the worker has said this. */
+  /** Resolves with the details once the worker has reported this event. */
   said(event, timeout = 15000) {
     const ended = this.child.exited.then(({ code, signal }) => {
       throw new Error(`${this.name} ended (${signal || code}) and never said "${event}"`);

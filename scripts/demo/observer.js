@@ -1,5 +1,5 @@
-// The eye of the story: looks at the key in redis every 50 ms from a connection of its own, as any
-// other client could, and remembers what it saw.
+// The demo's observer: reads the key in redis every 50 ms over a connection of its own, as any other client could, and records
+// what it saw.
 'use strict';
 
 const { performance } = require('node:perf_hooks');
@@ -27,7 +27,7 @@ class Observer {
     while (this.watching) {
       try {
         await this.look();
-      } catch {} // redis is away, which is part of the story
+      } catch {} // redis is down, which is part of the demo
       await sleep(50);
     }
   }

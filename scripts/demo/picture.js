@@ -1,5 +1,5 @@
 // `node scripts/demo/picture.js`: plays the demo, and draws what happened as docs/demo.svg. With the path of a recording
-// (.json) it draws that; with --keep it leaves one in .cache/.
+// (.json), it draws that instead; with --keep, it leaves a recording in .cache/.
 'use strict';
 
 const fs = require('node:fs');
@@ -72,7 +72,7 @@ function drawWorker({ marks, x, end }, who, y) {
   return parts;
 }
 
-/** What another client saw of the key: its time to live, in the colour of whoever held it. */
+/** What another client saw of the key: its ttl, in the colour of its holder. */
 function drawLife({ marks, x }, looks, pids) {
   const y = (life) => round(lifeBottom - (Math.max(0, Math.min(life, ttl)) / ttl) * lifeHeight);
   const parts = [];
@@ -99,7 +99,7 @@ function drawLife({ marks, x }, looks, pids) {
   return parts;
 }
 
-/** The looks of each time that one process held the key, one after the other. */
+/** The looks, grouped by holder: one group for each time that a process held the key. */
 function tenures(looks, pids) {
   const found = [];
   let last;

@@ -1,5 +1,5 @@
-// The redis of the story: a private server on a free port, or the one that REDIS_HOST and
-// REDIS_PORT name, of which nothing but the one key is touched.
+// The demo's redis: a private server on a free port, or the one that REDIS_HOST and REDIS_PORT name, where only the one key is
+// touched.
 'use strict';
 
 const Redis = require('ioredis');

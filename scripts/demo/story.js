@@ -1,6 +1,6 @@
-// The story of the demo: three workers want one lock; the one that blocks its event loop keeps it,
-// from the one that is killed it passes on, the one whose redis forgets it is told. Who gets the
-// lock when is not arranged: each scene is played with whoever has it then.
+// The demo's story: three workers want one lock. One blocks its event loop, and keeps the lock; one is killed, and the lock
+// passes on; one loses the lock because redis lost its data, and is told. Who gets the lock when is not arranged: each scene
+// is played with the current holder.
 'use strict';
 
 const { performance } = require('node:perf_hooks');
@@ -16,8 +16,8 @@ const ttl = 2000;
 const lossClaim = 'the holder is told, once, when redis has forgotten the lock';
 
 /**
- * Plays it all and prints it; true if everything that the story claims really happened. What happened and what redis
- * showed meanwhile is put into `recording`, if one is given.
+ * Plays and prints the story. Returns whether all that it claims happened. The events, and what redis showed meanwhile, go
+ * into `recording`, if one is given.
  */
 async function playStory(recording = {}) {
   const timeline = new Timeline();
@@ -88,7 +88,7 @@ async function race(stage) {
     workers.push(new Worker({ name, script, environment: redis.environment, onEvent: narrate }));
   }
   const [bob, cleo, ada] = workers;
-  // The compiler makes ada the slowest to start; the others set off when she does.
+  // ada is the slowest to start, since her code is compiled first. The others start when she does.
   await ada.said('wants the lock');
   for (const worker of [bob, cleo]) worker.child.send('go');
   const answers = await Promise.all(
@@ -100,7 +100,7 @@ async function race(stage) {
   timeline.fact('of three that ask at once, exactly one gets the lock', winners === 1, `${winners} of 3`);
 }
 
-/** The worker of old blocks its event loop for longer than its lock lives, and keeps it. */
+/** The old worker blocks its event loop for longer than its ttl, and keeps the lock. */
 async function playBlocked({ timeline, observer }, worker) {
   const begin = performance.now();
   const renewedBefore = worker.renewals;
@@ -126,7 +126,7 @@ async function playBlocked({ timeline, observer }, worker) {
   );
 }
 
-/** The holder dies without a word; its lock passes on when its lease is over. */
+/** The holder is killed; its lock passes on when its ttl is over. */
 async function playKilled({ timeline, observer }, worker, waiting) {
   await sleep(700); // long enough to see that it works
   const { value, left } = await observer.look();
@@ -147,7 +147,7 @@ async function playKilled({ timeline, observer }, worker, waiting) {
   );
 }
 
-/** Redis comes back without its data; whoever held the lock gets to know. */
+/** Redis comes back without its data; the holder is told of the loss. */
 async function playForgotten({ timeline, redis, observer }, worker) {
   await sleep(700);
   if (!redis.isOurs) {
@@ -175,7 +175,7 @@ async function playForgotten({ timeline, redis, observer }, worker) {
   );
 }
 
-/** Whether this value of the key says that the worker holds the lock. */
+/** Whether the key's value is this worker's. */
 function isOf(worker, value) {
   return typeof value === 'string' && value.startsWith(`${worker.name}-${worker.pid}-`);
 }
@@ -196,7 +196,7 @@ function tellEvent(worker, event, details) {
   return lines[event];
 }
 
-/** Without the unguessable end of a lock's value, which tells a reader nothing. */
+/** A lock's value without its token, which tells a reader nothing. */
 function shorten(message = '') {
   return message.replace(/\b(ada|bob|cleo)-(\d+)-\w+/g, '$1-$2-…');
 }

@@ -1,5 +1,5 @@
-// What a person gets to see: one line per event (when, who, what), and at the end each claim with
-// whether it came true. Colours only where a terminal shows them and NO_COLOR does not forbid them.
+// The demo's output: one line for each event (when, who, what), and at the end each claim with whether it came true. Colours
+// only on a terminal, and not with NO_COLOR.
 'use strict';
 
 const { performance } = require('node:perf_hooks');
@@ -16,7 +16,7 @@ class Timeline {
     this.marks = []; // what happened to whom, for the picture
   }
 
-  /** Notes for the picture that something happens to somebody now. */
+  /** Records an event for the picture: something happens to somebody now. */
   mark(who, what) {
     this.marks.push({ at: performance.now(), who, what });
   }
@@ -45,14 +45,14 @@ class Timeline {
     this.facts.push({ claim, isTrue: true, skipped: true, detail: reason });
   }
 
-  /** Prints all claims; true if there is none that did not come true. */
+  /** Prints all claims. Returns whether all came true. */
   conclude() {
     this.scene('What was shown');
     for (const { claim, isTrue, skipped, detail } of this.facts) {
       const mark = skipped
         ? this.paint('yellow', 'skipped')
         : this.paint(isTrue ? 'green' : 'red', isTrue ? 'yes' : 'NO');
-      // Padded by what is seen, not by what the colours add.
+      // Padded by visible width, without the colour codes.
       const gap = ' '.repeat(9 - (skipped ? 7 : isTrue ? 3 : 2));
       this.write(`${mark}${gap}${claim}${detail && this.paint('grey', ` (${detail})`)}`);
     }

@@ -1,5 +1,4 @@
-// A worker in JS, with promises. It works for as long as the story wants it to ('finish'), or until
-// it is told that its lock is lost.
+// A worker in JS, with promises. It works until the story tells it to 'finish', or until its lock is lost.
 'use strict';
 
 const { once } = require('node:events');
@@ -26,7 +25,7 @@ async function main() {
   tell('job begins');
   const finished = once(process, 'message').then(() => tell('job ends')); // 'finish'
   await Promise.race([finished, once(signal, 'abort')]);
-  await reservation.release(); // after a loss there is nothing to free, and that is no error
+  await reservation.release(); // after a loss there is nothing to free, which is no error
   tell('released');
 }
 

@@ -1,10 +1,10 @@
-// Every link of the rendered site leads to a file that is there, and to a place in it that is there.
+// Checks that every link of the rendered site leads to an existing file, and to an existing anchor in it.
 'use strict';
 
 const fs = require('node:fs');
 const path = require('node:path');
 
-/** What is wrong in the site in `folder`, a line each; and how much was looked at. */
+/** The broken links of the site in `folder`, a line each, and how many links and pages were checked. */
 function checkSite(folder) {
   const files = fs.readdirSync(folder, { recursive: true }).filter((file) => file.endsWith('.html'));
   const pages = new Map(files.map((file) => [file, fs.readFileSync(path.join(folder, file), 'utf8')]));

@@ -1,5 +1,5 @@
-// The pages of the site: the README, docs/ and their pictures, copied to .cache/site with links that hold there. What is
-// no page (examples, tests, sources) is linked to where it is read, in the repository.
+// The pages of the site: copies the README, docs/ and their pictures to .cache/site, and rewrites their links. Links to files
+// that are no page (examples, tests, sources) lead to the repository.
 'use strict';
 
 const fs = require('node:fs');
@@ -12,11 +12,11 @@ const pages = path.join(folder, 'pages');
 const output = path.join(folder, 'dist');
 const repository = require('../../package.json').repository.url.replace(/^git\+|\.git$/g, '');
 
-/** Lays all pages, anew; gives their paths in the repository. */
+/** Writes all pages, anew. Returns their paths in the repository. */
 function layPages() {
   fs.rmSync(folder, { recursive: true, force: true });
   fs.mkdirSync(folder, { recursive: true });
-  // What pages are compiled to asks for the generator's packages from where the pages lie.
+  // Compiled pages import the generator's packages, relative to where the pages are.
   fs.symlinkSync(
     path.join(root, 'docs', 'site', 'node_modules'),
     path.join(folder, 'node_modules'),
@@ -30,7 +30,7 @@ function layPages() {
   return files;
 }
 
-/** Where a document lies in the site. */
+/** The path of a document in the site. */
 function placeOf(file) {
   return file === 'README.md' ? 'index.md' : file;
 }
@@ -41,7 +41,7 @@ function put(file, content) {
   fs.writeFileSync(full, content);
 }
 
-/** The text of a document with its links as they are in the site. Its pictures are copied beside it. */
+/** A document's text with its links rewritten for the site. Copies its pictures beside it. */
 function translate(text, file, files) {
   return outsideOfFences(text, (prose) =>
     prose.replace(/`+[^`]+`+|(\]\()([^)\s]+)(\))/g, (whole, before, target, after) => {
@@ -69,13 +69,13 @@ function relative(to, from) {
   return found.startsWith('.') ? found : `./${found}`;
 }
 
-/** Changes what is in no fence. */
+/** Changes the text outside of code fences. */
 function outsideOfFences(text, change) {
   const parts = text.split(/(^ *```[^]*?^ *```.*$)/m);
   return parts.map((part, index) => (index % 2 ? part : change(part))).join('');
 }
 
-/** The types as a module that exports by name: `export =` would be the name of all that TypeDoc tells of them. */
+/** The types as a module with named exports: of `export =`, TypeDoc would show everything under that name. */
 function layTypes() {
   const text = fs.readFileSync(path.join(root, 'index.d.ts'), 'utf8');
   put(

@@ -1,4 +1,4 @@
-// Shows a folder of files on a free port of this machine, as a static host would, until it is interrupted.
+// Serves a folder on a free local port, as a static host would, until it is interrupted.
 'use strict';
 
 const fs = require('node:fs');

@@ -1,4 +1,4 @@
-// CHANGELOG.md as the one place where a version is decided: its newest heading, and the text below it.
+// Reads the newest entry of CHANGELOG.md, which alone decides the version: its heading, and the text below it.
 'use strict';
 
 /** `{ version, date, notes }` of the newest heading, `## [1.2.3] - 2026-01-31` or `- unreleased` (then `date` is null). */

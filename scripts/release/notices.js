@@ -1,5 +1,5 @@
-// The licences of the crates that are linked into the binary, whose texts have to come along with it: THIRD-PARTY.txt.
-// `npm run notices` writes that file anew; a test insists that it is up to date.
+// `npm run notices`: writes THIRD-PARTY.txt, the licences of all crates that are linked into the binary. They must be shipped
+// with it. A test checks that the file is up to date.
 'use strict';
 
 const { execFileSync } = require('node:child_process');
@@ -11,7 +11,7 @@ const { targets } = require('./targets');
 const NOTICES = 'THIRD-PARTY.txt';
 const rule = '-'.repeat(78);
 
-/** The crates that end up in a binary for this target: `{ name, version, license, texts }`, in order. */
+/** The crates in a binary for this target: `{ name, version, license, texts }`, in order. */
 function linkedCrates(target) {
   const args = ['metadata', '--format-version=1', '--locked', '--filter-platform', target];
   const options = { cwd: root, encoding: 'utf8', maxBuffer: 1 << 27 };
@@ -50,7 +50,7 @@ function describe({ name, version, license, authors, manifest_path: manifest }) 
 
 const textOf = (file) => fs.readFileSync(file, 'utf8').replaceAll('\r\n', '\n').trim();
 
-/** The files with licences that lie in a folder itself. */
+/** The licence files directly in a folder. */
 function filesIn(folder) {
   return fs
     .readdirSync(folder, { withFileTypes: true })
@@ -59,7 +59,7 @@ function filesIn(folder) {
     .sort();
 }
 
-/** The crate's own. Where there is a free choice, that of MIT, the shortest. */
+/** The crate's own licence. If it may be chosen, MIT, the shortest. */
 function chosenTexts(folder, license) {
   const files = filesIn(folder);
   const isChoice = / OR |\//.test(license) && !license.includes(' AND ');
@@ -67,7 +67,7 @@ function chosenTexts(folder, license) {
   return (chosen.length > 0 ? chosen : files).map(textOf);
 }
 
-/** Those of what it has taken in from others: C sources, parts of other crates. */
+/** The licences of code that the crate includes from others: C sources, parts of other crates. */
 function textsBelow(folder) {
   return fs
     .readdirSync(folder, { withFileTypes: true })
@@ -77,7 +77,7 @@ function textsBelow(folder) {
     .flatMap((inner) => [...filesIn(inner).map(textOf), ...textsBelow(inner)]);
 }
 
-/** For a crate that was published without one. */
+/** A licence text for a crate that was published without one. */
 function withoutText(license, authors) {
   if (license !== 'MIT') throw new Error(`a crate under ${license} by ${authors} has no text of its licence`);
   const own = fs.readFileSync(path.join(root, 'LICENSE'), 'utf8');
@@ -85,7 +85,7 @@ function withoutText(license, authors) {
   return `MIT License\n\nCopyright (c) ${authors.join(', ') || 'its authors'}\n\n${terms}`;
 }
 
-/** All that is linked on any platform, as one text; a text that several crates share stands once. */
+/** The licences of all crates that are linked on any platform, as one text. Shared texts appear once. */
 function notices(crates = allCrates()) {
   const groups = new Map();
   for (const one of crates) {

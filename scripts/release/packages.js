@@ -1,6 +1,6 @@
-// Makes the packages of a release out of the checkout and the binaries of all platforms: the main package, which has no
-// binary and names the others as optional dependencies, and one for each platform. The checkout stays as it is: there,
-// nothing is optional or missing, and `npm pack` gives a package that works on this platform by itself.
+// Makes the packages of a release of the checkout and the binaries of all platforms: the main package, which has no binary and
+// names the others as optional dependencies, and one package for each platform. The checkout is not changed: it has no
+// optional dependencies, and its `npm pack` gives a package that works on this platform by itself.
 'use strict';
 
 const fs = require('node:fs');
@@ -10,9 +10,9 @@ const { NOTICES } = require('./notices');
 const { targets, binaryName, packageName } = require('./targets');
 
 /**
- * `from`: the folder with the binaries. `to`: where the packages go, one folder each. `only`: some platforms, for tests;
- * a release has all. `repository`: `owner/name`, which a package with provenance must tell; what package.json says if not
- * given. Returns the folders, in the order in which they are to be published: the main package last, for it needs the others.
+ * `from`: the folder with the binaries. `to`: where the packages go, one folder each. `only`: some platforms, for tests; a
+ * release has all. `repository`: `owner/name`, which a package with provenance must state; package.json's if not given.
+ * Returns the folders in the order of publication: the main package last, since it depends on the others.
  */
 function makePackages({ from, to, only, repository }) {
   const chosen = targets.filter(({ platform }) => !only || only.includes(platform));
@@ -62,7 +62,7 @@ function makePlatformPackage(manifest, { platform, os, cpu, libc }, { from, to }
     os: [os],
     cpu: [cpu],
     libc: libc && [libc],
-    // Addons cannot be loaded out of an archive.
+    // An addon cannot be loaded from an archive.
     preferUnplugged: true,
   });
   return folder;
@@ -71,7 +71,7 @@ function makePlatformPackage(manifest, { platform, os, cpu, libc }, { from, to }
 function makeMainPackage(manifest, chosen, to) {
   const folder = path.join(to, manifest.name);
   fs.mkdirSync(folder, { recursive: true });
-  // Neither the binary nor what belongs to it.
+  // Without the binary, and without the licences that belong to it.
   const files = manifest.files.filter((name) => !name.includes('*') && name !== NOTICES);
   for (const name of files) {
     fs.cpSync(path.join(root, name), path.join(folder, name), { recursive: true });

@@ -1,6 +1,5 @@
-// Publishes the packages of a release, those of the platforms first: whoever installs the main package finds them. One
-// that is there already is passed over, so that a release which broke off half-way can be run again. `--dry-run` asks
-// npm what it would do.
+// Publishes the packages of a release, the main package last, so that whoever installs it finds the others. A package that is
+// published already is skipped, so that a release that broke off can be run again. `--dry-run` asks npm what it would do.
 'use strict';
 
 const { spawnSync } = require('node:child_process');
@@ -17,16 +16,16 @@ function main([release, ...options]) {
       process.stdout.write(`${name} ${version} is published already\n`);
       continue;
     }
-    // A version like 1.1.0-beta.1 is for those who ask for it.
+    // A version such as 1.1.0-beta.1 must not become `latest`.
     const tag = version.includes('-') ? 'next' : 'latest';
-    // Provenance can be given only where the workflow can prove who it is.
+    // npm takes provenance only from a workflow that can prove its identity.
     const provenance = options.includes('--dry-run') ? [] : ['--provenance'];
     const args = ['publish', '--access', 'public', '--tag', tag, ...provenance, ...options];
     if (npm(args, folder, 'inherit').status !== 0) throw new Error(`${name} ${version} was not published`);
   }
 }
 
-/** The folders of the packages; the one that depends on the others last. */
+/** The packages' folders, the main package last. */
 function inOrder(release) {
   const folders = fs.readdirSync(release).map((name) => path.join(release, name));
   const isMain = (folder) => Boolean(manifestOf(folder).optionalDependencies);

@@ -1,10 +1,10 @@
-// The platforms that a release has a binary for, by Rust's names (package.json, "napi"), and what npm, the loader and
-// the build call each of them.
+// The platforms of a release: by Rust's names (package.json, "napi"), and the names that npm, the loader and the build have
+// for them.
 'use strict';
 
 const { napi } = require('../../package.json');
 
-/** `{ target, platform, os, cpu, libc }`: `platform` is the name that files and packages carry, `libc` is npm's word. */
+/** `{ target, platform, os, cpu, libc }`: `platform` is the name in files and packages, `libc` npm's. */
 const targets = napi.targets.map((target) => {
   const [machine, , system, library] = target.split('-');
   const cpu = { x86_64: 'x64', aarch64: 'arm64' }[machine];

@@ -1,5 +1,5 @@
-// Brings the runtimes into .cache/runtimes, each once. The packages carry the plain binaries; nothing of them is run at
-// their installation, and none is a dependency of the project.
+// Installs the runtimes into .cache/runtimes, each once, from npm packages that contain the plain binaries. No install script
+// runs, and none is a dependency of the project.
 'use strict';
 
 const fs = require('node:fs');
@@ -8,7 +8,7 @@ const { cache, SetupError, say, npm, ask } = require('../setup/run');
 
 const folder = path.join(cache, 'runtimes');
 
-/** The path of the runtime's program, installed now if need be. */
+/** The path of the runtime's program. Installs it if need be. */
 function provideRuntime(runtime) {
   const prefix = path.join(folder, runtime.name);
   const program = path.join(prefix, 'node_modules', ...runtime.binary.split('/'));

@@ -1,4 +1,4 @@
-// The runtimes of the matrix: which npm package carries each one's binary, where it lies in there, how it runs a file.
+// The runtimes of the matrix: the npm package with each one's binary, the binary's path in it, and how it runs a file.
 'use strict';
 
 const nodes = ['12.22', '14', '16', '18', '20', '22', '24', '26'].map((version) => ({
@@ -19,7 +19,7 @@ const others = [
     name: 'deno',
     package: '@deno/linux-x64-glibc@2',
     binary: '@deno/linux-x64-glibc/deno',
-    // What the package needs: an addon (ffi), its own files, the environment. --allow-net is the probe's own.
+    // The package needs its addon (ffi), its files and the environment. Only the probe needs --allow-net.
     run: [
       'run',
       '--no-prompt',

@@ -1,4 +1,4 @@
-// Runs the probe of __test__/runtimes on one runtime, against one server: a list of `{ check, ok, seen }`.
+// Runs the probe of __test__/runtimes on one runtime, against one server. Returns a list of `{ check, ok, seen }`.
 'use strict';
 
 const { spawn } = require('node:child_process');
@@ -6,7 +6,7 @@ const { reap } = require('../../__test__/support/reaper');
 
 const LIMIT = 90000; // ms that one process may take
 
-/** How each process of `ends.js` is to end. `fast`: without waiting for the end of any ttl. */
+/** How each process of `ends.js` should end. `fast`: before any ttl is over. */
 const ends = {
   idle: { title: 'exit: idle', code: 0, fast: true },
   holding: { title: 'exit: holding', code: 0, fast: true },
@@ -18,7 +18,7 @@ const ends = {
   },
 };
 
-/** `folder` has the package in its node_modules, and the probe's files beside that. */
+/** `folder` contains the probe's files, and the package in node_modules. */
 async function probe(runtime, program, folder, environment) {
   const start = (...args) => runProcess(program, [...runtime.run, ...args], folder, environment);
   const results = [];
@@ -31,7 +31,7 @@ async function probe(runtime, program, folder, environment) {
   return results;
 }
 
-/** The lines that a part printed, and one more if it did not end as it should. */
+/** The lines that a part printed, and one more if it did not end as expected. */
 async function checksOf(part, running) {
   const ended = await running;
   const lines = ended.stdout.split('\n').filter((line) => line.startsWith('{"check"'));

@@ -1,4 +1,4 @@
-// The matrix as a table: a row a check, a column a runtime, and below it what was seen where something is missing.
+// The matrix as a Markdown table: a row for each check, a column for each runtime, and below it the failures as seen.
 'use strict';
 
 /** `columns`: `[{ name, version, results: [{ check, ok, seen }] }]`. Lines of Markdown. */

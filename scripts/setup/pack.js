@@ -1,5 +1,4 @@
-// The package as its users get it: what `npm pack` would publish, as a tarball and unpacked. Made anew each time, in a
-// folder that the caller names.
+// Packs the package as users get it (`npm pack`): as a tarball, or unpacked. Made anew each time, in the caller's folder.
 'use strict';
 
 const { execFileSync } = require('node:child_process');
@@ -7,22 +6,22 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { root } = require('./run');
 
-/** Packs the checkout into `folder`; the tarball's path. */
+/** Packs the checkout into `folder`. Returns the tarball's path. */
 function pack(folder) {
   fs.mkdirSync(folder, { recursive: true });
-  // --ignore-scripts: nothing of the package runs at packing, and what is there now is what is packed.
+  // --ignore-scripts: no script runs, so what is there now is packed.
   const args = ['pack', '--ignore-scripts', '--json', '--pack-destination', folder];
   const [{ filename }] = JSON.parse(npmAnswer(args));
   return path.join(folder, filename);
 }
 
-/** Packs the checkout and unpacks it as `folder`/node_modules/redis-reservation, without any package manager. */
+/** Packs the checkout and unpacks it into `folder`/node_modules/redis-reservation, without a package manager. */
 function packInto(folder) {
   const tarball = pack(folder);
   const installed = path.join(folder, 'node_modules', 'redis-reservation');
   fs.rmSync(installed, { recursive: true, force: true });
   fs.mkdirSync(installed, { recursive: true });
-  // By relative names: some tars take the C: of a path for a host.
+  // Relative paths: some versions of tar take the C: of a path for a host.
   const place = ['-C', path.join('node_modules', 'redis-reservation'), '--strip-components=1'];
   execFileSync('tar', ['-xzf', path.basename(tarball), ...place], { cwd: folder });
   fs.rmSync(tarball);

@@ -1,4 +1,4 @@
-// Brings node_modules to what package-lock.json asks for, and only when it is not that already.
+// Installs the packages of package-lock.json, unless node_modules has exactly these.
 'use strict';
 
 const fs = require('node:fs');
@@ -12,16 +12,16 @@ function installPackages() {
 
 function install() {
   say('installing the npm packages (npm ci)');
-  // Warnings about the engines of packages that we only need for building would drown the rest.
-  // No scripts: our own, `prepare`, would build what ships, and none of the packages needs its own.
+  // Without warnings about the `engines` of packages that only the build needs.
+  // Without scripts: our `prepare` would make a release build, and no package needs its own.
   const arguments_ = ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'];
   if (npm(arguments_)) return;
   throw new SetupError('npm ci failed; what it said stands above. Mend that, then run the command again.');
 }
 
 /**
- * Examples, demo and types name the package as its users do. It is found here by a link, since a package that has no
- * `exports` (with which a require of 0.4.0's, 'redis-reservation/', would not be possible) does not find itself.
+ * Examples, demo and types require the package by its name, as users do. A link in node_modules makes that work here: only a
+ * package with `exports` finds itself, and `exports` would break the require('redis-reservation/') that 0.4.0 allows.
  */
 function linkItself() {
   const link = path.join(root, 'node_modules', 'redis-reservation');
@@ -30,10 +30,10 @@ function linkItself() {
   fs.symlinkSync(root, link, 'junction');
 }
 
-/** Whether each package of the lock file is there in the very version that it names. */
+/** Whether every package of the lock file is installed in exactly its version. */
 function upToDate() {
   const wanted = readLock(path.join(root, 'package-lock.json'));
-  // npm notes here what it put into node_modules.
+  // npm's record of what it put into node_modules.
   const present = readLock(path.join(root, 'node_modules', '.package-lock.json'));
   if (!wanted) throw new SetupError('package-lock.json is missing or cannot be read; `git checkout` it.');
   if (!present) return false;

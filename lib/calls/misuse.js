@@ -1,5 +1,5 @@
-// Calls that are written by mistake in ways that would otherwise succeed, or fail without a word: a method that lost its
-// instance, a callback in another one's place, what a promise passes on. Each gets an error that says what was meant.
+// Misuse that would otherwise succeed, or fail silently: a method called without its instance, a callback in the wrong place,
+// a release() that gets the value of a promise. Each error says what was probably meant.
 'use strict';
 
 const { wrong_type, wrong_value } = require('../arguments/values');
@@ -10,12 +10,12 @@ const log = require('../telling/log');
 const { is_overridden } = require('./overridden');
 const { peek } = require('../leases/state');
 
-/** Whether a method was taken off its instance: no object of ours, however made, is without _init_redis. */
-function is_astray(instance) {
+/** Whether a method is called without its instance. Every instance, however it was made, has _init_redis. */
+function is_detached(instance) {
   return typeof instance._init_redis !== 'function';
 }
 
-function without_instance(method, instance) {
+function detached_error(method, instance) {
   const seen = instance === globalThis ? 'the global object' : describe(instance);
   return wrong_type(
     `${method} was called without its instance: its this is ${seen}. Call it as reservation.${method}(…), ` +
@@ -23,33 +23,33 @@ function without_instance(method, instance) {
   );
 }
 
-/** A call without an instance, and so without a log. */
-class Stray extends Call {
+/** A call of a detached method. It has no instance, so it has no log. */
+class DetachedCall extends Call {
   constructor(method, callback) {
     super(method, callback);
     this.is_loud = /release|wait/.test(method);
   }
 
-  // Code for 0.4.0 looks at the promises of some methods only.
-  get bare() {
+  // Code for 0.4.0 ignores what the other methods return.
+  get rejects_silently() {
     return !this.is_loud;
   }
 }
 
-/** Answers it: whichever argument is a callback hears of it, else the promise. */
-function astray(method, instance, parameters) {
-  const call = new Stray(
+/** Fails a call of a detached method: by the callback, wherever it stands, else by the promise. A warning covers ignored promises. */
+function answer_detached(method, instance, parameters) {
+  const call = new DetachedCall(
     method,
     parameters.find((one) => typeof one === 'function'),
   );
-  const error = without_instance(method, instance);
-  if (call.promise !== undefined && call.bare)
+  const error = detached_error(method, instance);
+  if (call.promise !== undefined && call.rejects_silently)
     process.emitWarning(error.message, 'ReservationWarning', error.code);
   call.later(() => call.fail(error));
   return call.promise;
 }
 
-/** What is wrong with a callback, and with a function behind it; undefined where nothing is. */
+/** The error for a wrong callback, or for a function behind a missing one; undefined if all is right. */
 function wrong_callback(method, callback, behind) {
   if (typeof callback === 'function' || (callback == null && typeof behind !== 'function')) return undefined;
   const remedy =
@@ -59,7 +59,7 @@ function wrong_callback(method, callback, behind) {
   return wrong_type(`the callback of ${method} must be a function; it is ${describe(callback)}. ${remedy}`);
 }
 
-/** For wait_until_lock(resource, callback, options): what stands behind the callback would not be looked at. */
+/** The error for wait_until_lock(resource, callback, options): the options would be ignored. */
 function behind_callback(value) {
   return wrong_type(
     `the options of wait_until_lock come before its callback; behind it is ${describe(value)}. ` +
@@ -67,7 +67,7 @@ function behind_callback(value) {
   );
 }
 
-/** A client of the caller's own, which is set up in a way that cannot be known here. */
+/** Throws if `_redis` is a client of the caller's own: the connection is native, and cannot go through it. */
 function refuse_client(instance) {
   const { _redis } = instance;
   if (_redis == null || is_handle(_redis)) return;
@@ -82,7 +82,7 @@ function refuse_client(instance) {
   );
 }
 
-/** For code that would clear 0.4.0's timer while a lock is held, which ended its renewal. */
+/** Warns once if `_heartbeat` is read while a lock is held: code for 0.4.0 clears that timer to end the renewal. */
 function tell_of_heartbeat(instance) {
   const state = peek(instance);
   if (state === undefined || state.size === 0 || state.warned_of_heartbeat) return;
@@ -95,7 +95,7 @@ function tell_of_heartbeat(instance) {
 
 const PASSED_ON = 'A promise passes its value on: write .then(() => reservation.release()).';
 
-/** What a promise of lock() or wait_until_lock() passes to a release that is handed to its then(). */
+/** The error for .then(reservation.release), which gets true or a key from the promise before it; undefined if it is none. */
 function passed_on(resource, name, state) {
   if (typeof resource === 'boolean') {
     return wrong_type(`release takes the name of a resource that is held; it is ${resource}. ${PASSED_ON}`);
@@ -111,12 +111,12 @@ function passed_on(resource, name, state) {
 }
 
 module.exports = {
-  astray,
+  answer_detached,
   behind_callback,
-  is_astray,
+  is_detached,
   passed_on,
   refuse_client,
   tell_of_heartbeat,
-  without_instance,
+  detached_error,
   wrong_callback,
 };
