@@ -33,7 +33,7 @@ test('a held lock does not keep the process alive; its key lapses', async (t) =>
   await until(async () => !(await client.exists(key)), { timeout: 20000, what: 'the end of the key' });
 });
 
-test('nor does one that is renewed, released, or was lost', async (t) => {
+test('a lock that is renewed, released, or was lost does not keep the process alive', async (t) => {
   const server = await startServer(t);
   const code = `
     const reservation = make(20, 30);
@@ -85,7 +85,7 @@ test('a pending lock keeps the process alive until it is answered', async (t) =>
   assert.equal(await client.exists(key), 1);
 });
 
-test('so does a pending wait, with a callback or a promise', async (t) => {
+test('a pending wait keeps the process alive, with a callback or a promise', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set(key, 'other', 'EX', 600);

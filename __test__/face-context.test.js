@@ -71,7 +71,7 @@ test('an uncaught exception of a callback ends the process, once, with its own s
   assert.equal(child.stdout, 'exit');
 });
 
-test('calls made bare, as code for 0.4.0 makes them, do not end the process by a rejection', async (t) => {
+test('calls whose promise is ignored, as code for 0.4.0 does, do not end the process by a rejection', async (t) => {
   const code = `
     const ReserveResource = require('./index.js');
     const reservation = new ReserveResource('w', '127.0.0.1', 1, 0, 2, false);
@@ -85,7 +85,7 @@ test('calls made bare, as code for 0.4.0 makes them, do not end the process by a
   assert.equal(child.stdout, 'ERR_INVALID_ARG_TYPE');
 });
 
-test('a wait that fails and that nobody awaits does', async (t) => {
+test('a wait that fails and that nobody awaits ends the process by a rejection', async (t) => {
   const code = `
     const ReserveResource = require('./index.js');
     new ReserveResource('w', '127.0.0.1', 1, 0, 2, false).wait_until_lock(undefined);`;

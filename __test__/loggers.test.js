@@ -1,5 +1,5 @@
-// The loggers that people use, the real packages, as `log`: a lock is had and lost, and another cannot reach its redis. All
-// that comes out of the process is looked at: titles, fields, and the error's message.
+// The loggers that people use, by their real packages, as `log`: one lock is acquired and lost, another cannot reach its redis.
+// Checks all output of the process: titles, fields, and the error's message.
 'use strict';
 
 const assert = require('node:assert/strict');

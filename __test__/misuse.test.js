@@ -1,4 +1,5 @@
-// What people write by mistake: each gives an error that says what was meant, and a line where nobody looks; nothing is sent.
+// Misuse: each mistake gives an error that says what was meant, and a log line where the promise is usually ignored; nothing
+// is sent.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -114,7 +115,7 @@ for (const [what, call, code, pattern] of [
   });
 }
 
-test('where nobody looks at the promise there is a line', async (t) => {
+test('a mistake whose promise is usually ignored is logged', async (t) => {
   const log = keepLog();
   const reservation = makeReservation(t, nowhere, { log });
   reservation.lock('job', { timeout: 5 });
@@ -178,7 +179,7 @@ test('a method that lost its instance says so, in the callback and in the promis
   );
 });
 
-test('handed to timers, events and loops, such a method ends no process that 0.4.0 let live, and none in silence', async (t) => {
+test('a detached method passed to timers, events and loops warns, and ends no process that 0.4.0 let live', async (t) => {
   const make = `const ReserveResource = require('./index.js');
     const reservation = new ReserveResource('w', '127.0.0.1', 1, 0, 30, false);`;
   const harmless = `${make} setTimeout(reservation.ensure_reservation, 1); ['job'].forEach(reservation.lock);`;
@@ -191,7 +192,7 @@ test('handed to timers, events and loops, such a method ends no process that 0.4
   assert.match(loud.stderr, /release was called without its instance/);
 });
 
-test('what a promise passes to a release that is handed to its then()', async (t) => {
+test('then(reservation.release): release refuses the value of the promise', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server);
   const release = reservation.release.bind(reservation);
@@ -303,7 +304,7 @@ test('options in the place of the password, and one object beside other argument
   assert.ok(!lines[0].includes('hunter2'), lines[0]);
 });
 
-test('what somebody put on the prototype of all objects is no option of a wait, and no argument', async (t) => {
+test('members of a polluted Object.prototype are no options of a wait, and no arguments', async (t) => {
   const server = await startServer(t);
   t.after(() => ['timeout', 'signal', 'host', 'tls'].forEach((name) => delete Object.prototype[name]));
   Object.defineProperty(Object.prototype, 'timeout', { value: 'never', configurable: true, writable: true });

@@ -1,5 +1,5 @@
-// How a wait through an overridden lock() ends without one: by its timeout, its signal, an error of the method, an outage; and
-// what becomes of the method that waits itself, or never answers.
+// How a wait through an overridden lock() ends without a lock: by its timeout, its signal, an error of the method, an outage;
+// and methods that wait themselves, or never answer.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -11,7 +11,7 @@ const { startServer, freePort } = require('../support/server');
 const { until, within } = require('../support/wait');
 const { key, tried, ways } = require('./kit');
 
-test('a timeout ends the wait; 0 tries once, and what is free is had', async (t) => {
+test('a timeout ends the wait; 0 tries once, and acquires a free resource', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = ways['a subclass'](t, server);
@@ -40,7 +40,7 @@ test('a timeout ends the wait; 0 tries once, and what is free is had', async (t)
   assert.equal(other.held, false);
 });
 
-test('a signal ends the wait; what the method takes after that goes back', async (t) => {
+test('a signal ends the wait; a lock that the method acquires after that is released', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reason = new Error('no longer wanted');
@@ -116,7 +116,7 @@ for (const [what, answer, pattern] of [
   });
 }
 
-test('a method that waits by wait_until_lock, and one that is none', async (t) => {
+test('a method that waits by wait_until_lock, and a lock that is no method', async (t) => {
   const server = await startServer(t);
   class Round extends ReserveResource {
     lock(resource, callback) {
@@ -176,7 +176,7 @@ test('a method that never answers: the timeout counts, and the process waits', a
   assert.equal(child.stdout, '');
 });
 
-test('after it there is nothing that keeps the process alive', async (t) => {
+test('after the wait nothing keeps the process alive', async (t) => {
   const server = await startServer(t);
   const code = `
     const ReserveResource = require('./index.js');

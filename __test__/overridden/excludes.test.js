@@ -1,5 +1,5 @@
-// wait_until_lock() where lock() is somebody else's: it takes the resource through that method, and wakes in milliseconds where
-// it can know what the method locks.
+// wait_until_lock() where lock() is overridden: it acquires through that method, and wakes within milliseconds if it can know
+// what the method locks.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -91,7 +91,7 @@ for (const who of ['a subclass', 'an instance', 'an async method that returns th
   });
 }
 
-test('waiters of one process are served first come, first served, also across their turns', async (t) => {
+test('waiters of one process are served first come, first served, also across rounds', async (t) => {
   const server = await startServer(t);
   const make = () => ways['a subclass'](t, server);
   const holder = make();

@@ -1,5 +1,5 @@
-// Methods in the place of lock() that take several names, take one and are not content, or do not ask for what was acquired for
-// them: nothing counts as had that is not, and nothing stays that nobody knows of.
+// Overriding lock() methods that acquire several names, that acquire one and still answer false, or that do not ask for what a
+// waiter acquired for them: only what is held counts as acquired, and no key is left that nobody knows of.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -57,7 +57,7 @@ test('a method that locks two names: the wait has both or none', async (t) => {
   });
 });
 
-test('a method that takes the lock and is not content: false is false, also while it is held', async (t) => {
+test('a method that acquires the lock and answers false: the wait goes on, also while it is held', async (t) => {
   const server = await startServer(t);
   let is_leader = false;
   class Own extends ReserveResource {
@@ -74,7 +74,7 @@ test('a method that takes the lock and is not content: false is false, also whil
   assert.equal(await reservation.wait_until_lock('job'), key);
 });
 
-test('a lock that was taken before the abort, by a method that has not answered, goes back', async (t) => {
+test('a lock acquired before the abort, by a method that has not answered, is released', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   let taken = () => {};
@@ -97,7 +97,7 @@ test('a lock that was taken before the abort, by a method that has not answered,
   assert.equal(reservation.held, false);
 });
 
-test('what another wait of the instance was answered with does not go back by the abort of the first', async (t) => {
+test('a lock that also answered another wait is not released by the abort of the first', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   let turns = 0;
@@ -139,7 +139,7 @@ test('one of several names: the wait has the first that is free', async (t) => {
   assert.equal(await within(5000, waiting), 'reservation-slot-2');
 });
 
-test('what was acquired for a turn that does not ask for it goes back at once, and not again each moment', async (t) => {
+test('a lock acquired for a round that does not ask for it is released at once, and not acquired again in every round', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   let paused = false;
