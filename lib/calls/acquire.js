@@ -13,7 +13,7 @@ const {
   prepare,
   refuse,
 } = require('./attempt');
-const { ask } = require('./pending');
+const { ask, give_back } = require('./pending');
 const { from_native } = require('../errors');
 const log = require('../telling/log');
 const { holds } = require('../leases/native');
@@ -204,7 +204,8 @@ function wait_ended(wait, error, handle, val) {
   wait.number = -1;
   remove_wait(state, wait);
   if (error === null && wait.aborted) {
-    give_back(wait, handle);
+    // It was acquired just before the abort took effect.
+    give_back(wait.made.native, handle, () => wait.run(give_up, wait));
   } else if (error === null) {
     hold(instance, state, wait, key, handle, val);
     log.info(instance, 'reservation-attempted', { resource, lock_status: true, key });
@@ -220,22 +221,6 @@ function wait_ended(wait, error, handle, val) {
 
 function give_up(wait) {
   wait.fail(reason_of(wait.abort.signal, wait.promise === undefined));
-}
-
-/** The lock was acquired just before the abort took effect. It is released, and the caller gets the abort. */
-function give_back(wait, handle) {
-  // The result is not reported: if the release fails, the ttl frees the key.
-  const { native } = wait.made;
-  const end = () => wait.run(give_up, wait);
-  const failed = () => {
-    native.forget(handle);
-    end();
-  };
-  try {
-    ask({ done: end, failed }, (number) => native.release(handle, number));
-  } catch (_) {
-    give_up(wait);
-  }
 }
 
 function tell_acquired(wait, key) {

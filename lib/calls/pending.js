@@ -75,4 +75,31 @@ function lease_of(handle) {
   return leases[handle];
 }
 
-module.exports = { ask, settle, call_of, any_pending, add_lease, remove_lease, lapse, has_lapsed, lease_of };
+/**
+ * Releases a lock that nobody was told of; `end` is called when that is answered. The result is not reported: if the release
+ * fails, the ttl frees the key, and nobody can ask for its number again.
+ */
+function give_back(native, handle, end = () => {}) {
+  const failed = () => {
+    native.forget(handle);
+    end();
+  };
+  try {
+    ask({ done: end, failed }, (number) => native.release(handle, number));
+  } catch (_) {
+    end();
+  }
+}
+
+module.exports = {
+  give_back,
+  ask,
+  settle,
+  call_of,
+  any_pending,
+  add_lease,
+  remove_lease,
+  lapse,
+  has_lapsed,
+  lease_of,
+};

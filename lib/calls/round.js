@@ -4,7 +4,6 @@
 
 const { AsyncLocalStorage } = require('async_hooks');
 const { key_of } = require('../arguments/values');
-const { ask } = require('./pending');
 const { release } = require('./release');
 
 // The round of each async context. Made for the first round, not before: with an AsyncLocalStorage, Node tracks every promise.
@@ -73,15 +72,4 @@ function run_in_round(round, code) {
   rounds.run(round, code);
 }
 
-/** Releases a lock that a native waiter acquired and that no round took. */
-function give_back({ made, handle }) {
-  // The result is not reported: if the release fails, the ttl frees the key.
-  const call = { done() {}, failed() {} };
-  try {
-    ask(call, (number) => made.native.release(handle, number));
-  } catch (_) {
-    // The ttl frees the key.
-  }
-}
-
-module.exports = { Round, give_back, shared_leases, run_in_round, round_of };
+module.exports = { Round, shared_leases, run_in_round, round_of };

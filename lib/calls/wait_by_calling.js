@@ -9,7 +9,7 @@
 const { on_abort, reason_of } = require('../telling/abort');
 const { key_of, resource_name, wrong_value } = require('../arguments/values');
 const { Attempt, add_wait, remove_wait, refuse } = require('./attempt');
-const { ask } = require('./pending');
+const { ask, give_back } = require('./pending');
 const { run_in } = require('./call');
 const { from_native, make_error } = require('../errors');
 const log = require('../telling/log');
@@ -17,7 +17,7 @@ const { holds } = require('../leases/native');
 const overridden = require('./overridden');
 const { state_of } = require('../leases/state');
 const { clearTimeout, setTimeout } = require('../timers');
-const { Round, give_back, shared_leases, run_in_round, round_of } = require('./round');
+const { Round, shared_leases, run_in_round, round_of } = require('./round');
 
 // Milliseconds between two rounds, ±10 %: many waits may have begun at once.
 const PAUSE = 1000;
@@ -73,7 +73,7 @@ class Waker {
     const { name, made, wait } = this;
     const offer = { name, made, handle, val };
     this.number = -1;
-    if (wait === null || wait.round !== null) give_back(offer);
+    if (wait === null || wait.round !== null) give_back(offer.made.native, offer.handle);
     else wait.run(start_round, wait, offer);
     // Now a later round can start a new waker.
     if (wait !== null && wait.waker === this) wait.unwatch();
@@ -216,7 +216,7 @@ function start_round(wait, offer) {
   run_in_round(round, () => overridden.call_method(wait.instance, 'lock', [wait.resource], answer));
   has_returned = true;
   if (round.offer === null) return;
-  give_back(round.offer);
+  give_back(round.offer.made.native, round.offer.handle);
   round.offer = null;
   round.has_wasted = true;
 }
