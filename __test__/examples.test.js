@@ -198,10 +198,12 @@ test('the documents name every error, option, line and method', () => {
   assert.deepEqual(missing, []);
 });
 
-test('the README is short, and names every option', () => {
+test('the README is short, and names every option and every error', () => {
   assert.ok(readme.split('\n').length <= 251, 'it has more than 250 lines');
   assert.deepEqual(
-    CONSTRUCTOR_OPTIONS.filter((name) => !readme.includes(`\`${name}\``)),
+    [...CONSTRUCTOR_OPTIONS, ...read('lib/errors.js').match(/\bERR_\w+/g)].filter(
+      (name) => !readme.includes(`\`${name}\``),
+    ),
     [],
   );
 });

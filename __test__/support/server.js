@@ -99,7 +99,8 @@ class Server {
     const served = ready === 'pong' ? /^(\+PONG|-NOAUTH|-DENIED)/ : /^[+-]/;
     const check = async () => {
       if (child.exitCode !== null || child.signalCode !== null) return 'ended';
-      return served.test(await ask(this.port, 'PING\r\n'));
+      // Another program may have got the free port first: then it is that one which answers, until this one ends.
+      return /Server initialized/.test(this.output) && served.test(await ask(this.port, 'PING\r\n'));
     };
     const outcome = await until(check, { timeout: 20000, what: `an answer from port ${this.port}` });
     if (outcome === 'ended') throw new Error(`redis-server ended at its start:\n${this.output}`);
