@@ -241,9 +241,9 @@ impl Keeper {
     async fn keep(self) {
         let mut backoff = Backoff::default();
         // The last connection was closed as soon as it was made.
-        let mut closes = false;
+        let mut flaps = false;
         while let Some((endpoint, config)) = self.wanted() {
-            let closed = std::mem::take(&mut closes);
+            let closed = std::mem::take(&mut flaps);
             let made = timeout(
                 SILENCE,
                 connect(&endpoint, Address::Host(&self.host), config, Instant::now() + SILENCE),
@@ -254,7 +254,7 @@ impl Keeper {
                     Fate::Over => return,
                     Fate::Probe => backoff.reset(),
                     Fate::Pause => {
-                        closes = true;
+                        flaps = true;
                         let pause = backoff.next_delay();
                         // The engine waits for a first connection for as long as for one after a short pause.
                         if pause > HURRY / 2 {
