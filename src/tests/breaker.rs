@@ -205,3 +205,23 @@ async fn a_connection_that_nobody_holds_is_closed() {
     until("its end", || states() == 1).await;
     timeout(LONG, nodes.all_gone()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_node_that_closes_each_connection_is_not_called_back_each_time() {
+    let (server, other) = (Server::start(), Server::start());
+    let (nodes, mut pushes) = nodes();
+    let _other = connect(&nodes, host(other.port)).await.0.unwrap();
+    let (start, mut refusals) = (Instant::now(), 0);
+    while refusals < 50 {
+        match connect(&nodes, host(server.port)).await.0 {
+            Ok(node) => {
+                server.run::<i64>(&["CLIENT", "KILL", "TYPE", "normal"]);
+                until("its end", || !node.is_open()).await;
+            }
+            Err(_) => refusals += 1,
+        }
+        assert!(start.elapsed() < LONG, "{refusals} refusals");
+    }
+    until("another connection", || nodes.why_barred(&host(server.port)).is_none()).await;
+    assert!(pushes.try_recv().is_err());
+}
