@@ -22,7 +22,7 @@ use crate::model::lease::{Interval, Lease, Step};
 use crate::model::reservation::{Phase, Reservation};
 use crate::model::settings::DEFAULT_CONNECT_TIMEOUT;
 use crate::time::clock::Moment;
-use crate::time::pace::Pace;
+use crate::time::pace::{Pace, Quota};
 
 /// Less than this is too short for a connect across a continent and its handshake.
 const SHORTEST_CONNECT: Duration = Duration::from_millis(500);
@@ -102,8 +102,9 @@ pub struct EndpointState {
     pub queues: RefCell<HashMap<Arc<str>, Rc<WaitQueue>>>,
     /// How many of them had a try that was not answered, and none since that was.
     pub waiters_in_trouble: Cell<u32>,
-    /// How many waiters were let try soon since when.
-    soon: Cell<(Option<Instant>, u32)>,
+    /// How many waiters, and how many renewals, were let try soon in this second.
+    soon: Quota,
+    renewed_soon: Quota,
     /// Told when what kept waiters from an answer has passed, and how often at most.
     passed: Rc<Notify>,
     passing: Rc<Pace>,
@@ -124,7 +125,8 @@ impl EndpointState {
             turns_of_others: RefCell::default(),
             queues: RefCell::default(),
             waiters_in_trouble: Cell::new(0),
-            soon: Cell::default(),
+            soon: Quota::default(),
+            renewed_soon: Quota::default(),
             passed: Rc::default(),
             passing: Rc::default(),
         })
@@ -150,13 +152,12 @@ impl EndpointState {
 
     /// Whether a waiter in trouble may try again soon, and not when it is its turn: so many a second may.
     pub fn may_try_soon(&self) -> bool {
-        let (since, count) = self.soon.get();
-        let (since, count) = match since.filter(|since| since.elapsed() < Duration::from_secs(1)) {
-            Some(since) => (since, count),
-            None => (Instant::now(), 0),
-        };
-        self.soon.set((Some(since), count.saturating_add(1)));
-        count < MOST_TRIES_A_SECOND
+        self.soon.take(MOST_TRIES_A_SECOND)
+    }
+
+    /// The same of a renewal that was refused for the first time.
+    pub fn may_renew_soon(&self) -> bool {
+        self.renewed_soon.take(MOST_TRIES_A_SECOND)
     }
 
     /// Until a waiter has its answer after tries that had none.
@@ -290,11 +291,10 @@ impl EndpointState {
             .collect()
     }
 
-    /// Whether a reservation is still ours is not known since now.
-    pub fn doubt(&self, id: u64) {
-        if let Some(ttl) = self.with(id, |held| held.lease.ttl()) {
-            self.doubtful.borrow_mut().insert(id, ttl);
-        }
+    /// Whether a reservation is still ours is not known since now. True if it was.
+    pub fn doubt(&self, id: u64) -> bool {
+        let ttl = self.with(id, |held| held.lease.ttl());
+        ttl.is_some_and(|ttl| self.doubtful.borrow_mut().insert(id, ttl))
     }
 
     /// It is known. True if it was not.

@@ -23,7 +23,7 @@ use crate::model::lease::{Asking, Lease, Step};
 use crate::model::reservation::{Phase, Reservation};
 use crate::model::settings::LogLevel;
 use crate::protocol::command::{Comparison, EXTEND, ScriptCall, comparison_of};
-use crate::time::backoff::spread;
+use crate::time::backoff::{jittered, spread};
 use crate::time::budget::Budget;
 use crate::time::clock::Moment;
 
@@ -284,29 +284,29 @@ fn renew(state: &Rc<EndpointState>, ids: &[u64]) {
 /// A renewal failed without redis having said that the key is lost. It is tried again, until the deadline: after a
 /// while, or when the connection is back.
 fn failed(state: &EndpointState, id: u64, error: Error) {
-    let is_up = state.supervisor.current().is_some();
-    let mut is_held = false;
+    let is_held = |held: &Held| held.reservation.phase() == Phase::Held;
+    if !state.with(id, is_held).unwrap_or_default() {
+        return;
+    }
+    let (is_up, is_new) = (state.supervisor.current().is_some(), state.doubt(id));
     state.update(id, |held| {
-        is_held = held.reservation.phase() == Phase::Held;
-        if !is_held {
-            return;
-        }
         let ttl = held.lease.ttl();
-        held.lease.postpone(is_up.then(|| Moment::now().after(next_try(state, ttl))));
+        held.lease.postpone(is_up.then(|| Moment::now().after(next_try(state, ttl, is_new))));
         if !std::mem::replace(&mut held.has_complained, true) {
             let reservation = Arc::clone(&held.reservation);
             let level = held.reservation.settings().log_level;
             held.caller.report(level, Event::ExtendFailed { reservation, error });
         }
     });
-    if is_held {
-        state.doubt(id);
-    }
 }
 
 /// How long after a refused renewal of a lease of this ttl the next is sent: soon, unless there are so many that their tries
-/// would be a burden. Some of them are always soon: when one is answered, all others follow.
-fn next_try(state: &EndpointState, ttl: Duration) -> Duration {
+/// would be a burden. Some of them are always soon: when one is answered, all others follow. The first retry of a lease
+/// is, if possible: its trouble may be another than that of all others, and over by then.
+fn next_try(state: &EndpointState, ttl: Duration, is_new: bool) -> Duration {
+    if is_new && state.may_renew_soon() {
+        return jittered(RETRY);
+    }
     spread(RETRY, state.doubtful().count_for(ttl), MOST_TRIES_A_SECOND)
 }
 

@@ -1,4 +1,4 @@
-//! What is done once a second at most, and whose last occasion is never passed over.
+//! What is done once a second at most, and whose last occasion is never passed over; and what is done so many times a second.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -37,6 +37,22 @@ impl Pace {
                 act();
             }
         });
+    }
+}
+
+/// So many a second.
+#[derive(Debug, Default)]
+pub struct Quota(Cell<(Option<Instant>, u32)>);
+
+impl Quota {
+    /// Takes one of `most`, if there is one left in this second.
+    pub fn take(&self, most: u32) -> bool {
+        let (since, taken) = match self.0.get() {
+            (Some(since), taken) if since.elapsed() < SECOND => (since, taken),
+            _ => (Instant::now(), 0),
+        };
+        self.0.set((Some(since), taken.saturating_add(1)));
+        taken < most
     }
 }
 
