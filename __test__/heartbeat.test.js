@@ -5,6 +5,7 @@ const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const { startChild } = require('./support/child');
 const { commandCalls } = require('./support/commands');
+const { refusals } = require('./support/faults');
 const { makeReservation, keepLog, keepLosses } = require('./support/reservation');
 const { startServer } = require('./support/server');
 const { until } = require('./support/wait');
@@ -278,4 +279,30 @@ test('ten thousand renewals that failed at once: some are tried again soon, and 
   assert.ok(took < 4000, `${took} ms`);
   assert.deepEqual(losses, []);
   assert.equal(await reservation.release(), names.length);
+});
+
+test('a renewal that is refused once is tried again at once, however many others are refused for long', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  const log = keepLog();
+  const many = makeReservation(t, server, { interval: 500, ttl: 60 });
+  const one = makeReservation(t, server, { interval: 200, ttl: 60, log });
+  await Promise.all(Array.from({ length: 20000 }, (_, number) => many.lock(`many-${number}`)));
+  await one.lock('one');
+  const allow = (keys) => client.call('ACL', 'SETUSER', 'default', 'resetkeys', `~${keys}`);
+  await allow('reservation-one');
+  const refused = async () => (await refusals(client, 'NOPERM')) >= 24000; // all of them, and a second or two later
+  await until(refused, { timeout: 30000, what: '24,000 refusals' });
+  for (let round = 1; round <= 3; round += 1) {
+    await allow('nothing');
+    await until(() => log.of('expire-set-failed').length === round, { timeout: 30000, what: 'a refusal' });
+    const soFar = log.of('reservation-extended').length;
+    const start = performance.now();
+    await allow('reservation-one');
+    await until(() => log.of('reservation-extended').length > soFar, { timeout: 60000, what: 'a renewal' });
+    const took = performance.now() - start;
+    t.diagnostic(`renewed after ${took.toFixed(0)} ms`);
+    assert.ok(took < 2000, `renewed after ${took} ms`); // their tries are spread over 20 s
+  }
+  await client.call('ACL', 'SETUSER', 'default', 'allkeys');
 });

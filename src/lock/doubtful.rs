@@ -18,11 +18,12 @@ pub struct Doubtful {
 }
 
 impl Doubtful {
-    /// Adds a reservation, with its ttl.
-    pub fn insert(&mut self, id: u64, ttl: Duration) {
+    /// Adds a reservation, with its ttl. True if it was not there.
+    pub fn insert(&mut self, id: u64, ttl: Duration) -> bool {
         let weight = weight_of(ttl);
-        let former = self.weights.insert(id, weight).unwrap_or_default();
-        self.sum = self.sum + u128::from(weight) - u128::from(former);
+        let former = self.weights.insert(id, weight);
+        self.sum = self.sum + u128::from(weight) - u128::from(former.unwrap_or_default());
+        former.is_none()
     }
 
     /// Removes a reservation. True if it was there.

@@ -22,7 +22,7 @@ use crate::model::lease::{Interval, Lease, Step};
 use crate::model::reservation::{Phase, Reservation};
 use crate::model::settings::DEFAULT_CONNECT_TIMEOUT;
 use crate::time::clock::Moment;
-use crate::time::pace::Pace;
+use crate::time::pace::{Pace, Quota};
 
 /// A shorter limit leaves no time to connect across a continent and log in.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -101,8 +101,10 @@ pub struct EndpointState {
     pub queues: RefCell<HashMap<Arc<str>, Rc<WaitQueue>>>,
     /// How many waiters back off: they had a try without a usable reply, and none with one since.
     pub waiters_backing_off: Cell<u32>,
-    /// Since when, and how many waiters were allowed to retry soon: counted for one second.
-    soon: Cell<(Option<Instant>, u32)>,
+    /// How many waiters were allowed to retry soon in this second.
+    soon: Quota,
+    /// The same of renewals.
+    renewed_soon: Quota,
     /// Notified when a waiter that backed off has its reply; once a second at most.
     recovery: Rc<Notify>,
     recovery_pace: Rc<Pace>,
@@ -123,7 +125,8 @@ impl EndpointState {
             turns_of_others: RefCell::default(),
             queues: RefCell::default(),
             waiters_backing_off: Cell::new(0),
-            soon: Cell::default(),
+            soon: Quota::default(),
+            renewed_soon: Quota::default(),
             recovery: Rc::default(),
             recovery_pace: Rc::default(),
         })
@@ -149,13 +152,12 @@ impl EndpointState {
 
     /// True if a waiter that backs off may retry soon, instead of waiting for its turn. So many a second may.
     pub fn may_try_soon(&self) -> bool {
-        let (since, count) = self.soon.get();
-        let (since, count) = match since.filter(|since| since.elapsed() < Duration::from_secs(1)) {
-            Some(since) => (since, count),
-            None => (Instant::now(), 0),
-        };
-        self.soon.set((Some(since), count.saturating_add(1)));
-        count < MAX_TRIES_A_SECOND
+        self.soon.take(MAX_TRIES_A_SECOND)
+    }
+
+    /// The same for a renewal that failed for the first time.
+    pub fn may_renew_soon(&self) -> bool {
+        self.renewed_soon.take(MAX_TRIES_A_SECOND)
     }
 
     /// Waits until a waiter that backed off has its reply.
@@ -291,11 +293,10 @@ impl EndpointState {
             .collect()
     }
 
-    /// Marks a reservation as doubtful: it may be lost.
-    pub fn doubt(&self, id: u64) {
-        if let Some(ttl) = self.with(id, |held| held.lease.ttl()) {
-            self.doubtful.borrow_mut().insert(id, ttl);
-        }
+    /// Marks a reservation as doubtful: it may be lost. True if it was not doubtful before.
+    pub fn doubt(&self, id: u64) -> bool {
+        let ttl = self.with(id, |held| held.lease.ttl());
+        ttl.is_some_and(|ttl| self.doubtful.borrow_mut().insert(id, ttl))
     }
 
     /// Removes that mark. True if there was one.

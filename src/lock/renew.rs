@@ -23,7 +23,7 @@ use crate::model::lease::{Lease, PendingExtend, Step};
 use crate::model::reservation::{Phase, Reservation};
 use crate::model::settings::LogLevel;
 use crate::protocol::command::{Comparison, EXTEND, ScriptCall, comparison_of};
-use crate::time::backoff::spread;
+use crate::time::backoff::{jittered, spread};
 use crate::time::budget::Budget;
 use crate::time::clock::Moment;
 
@@ -284,29 +284,29 @@ fn renew(state: &Rc<EndpointState>, ids: &[u64]) {
 /// A renewal has failed, but redis has not said that the key is lost. Retries it until the deadline: after a pause, or
 /// when the connection is up again.
 fn failed(state: &EndpointState, id: u64, error: Error) {
-    let is_up = state.supervisor.current().is_some();
-    let mut is_held = false;
+    let is_held = |held: &Held| held.reservation.phase() == Phase::Held;
+    if !state.with(id, is_held).unwrap_or_default() {
+        return;
+    }
+    let (is_up, is_new) = (state.supervisor.current().is_some(), state.doubt(id));
     state.update(id, |held| {
-        is_held = held.reservation.phase() == Phase::Held;
-        if !is_held {
-            return;
-        }
         let ttl = held.lease.ttl();
-        held.lease.postpone(is_up.then(|| Moment::now().after(next_try(state, ttl))));
+        held.lease.postpone(is_up.then(|| Moment::now().after(next_try(state, ttl, is_new))));
         if !std::mem::replace(&mut held.has_complained, true) {
             let reservation = Arc::clone(&held.reservation);
             let level = held.reservation.settings().log_level;
             held.caller.report(level, Event::ExtendFailed { reservation, error });
         }
     });
-    if is_held {
-        state.doubt(id);
-    }
 }
 
 /// The pause before a failed renewal of a lease with this ttl is retried: short, unless there are so many that their
-/// retries would flood the server. Some of them are always soon; when one is answered, all others follow.
-fn next_try(state: &EndpointState, ttl: Duration) -> Duration {
+/// retries would flood the server. Some of them are always soon; when one is answered, all others follow. The first retry
+/// of a lease is soon if the quota allows: its failure may have another cause than that of the others, and be over by then.
+fn next_try(state: &EndpointState, ttl: Duration, is_first: bool) -> Duration {
+    if is_first && state.may_renew_soon() {
+        return jittered(RETRY_PAUSE);
+    }
     spread(RETRY_PAUSE, state.doubtful().count_for(ttl), MAX_TRIES_A_SECOND)
 }
 

@@ -1,4 +1,4 @@
-//! Limits an action to once a second, without ever dropping the last occasion for it.
+//! Limits an action to once a second, without ever dropping the last occasion for it; or to so many times a second.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -37,6 +37,22 @@ impl Pace {
                 act();
             }
         });
+    }
+}
+
+/// A limit on how often something is done in one second.
+#[derive(Debug, Default)]
+pub struct Quota(Cell<(Option<Instant>, u32)>);
+
+impl Quota {
+    /// True if fewer than `most` were taken in this second, this one not counted.
+    pub fn take(&self, most: u32) -> bool {
+        let (since, taken) = match self.0.get() {
+            (Some(since), taken) if since.elapsed() < SECOND => (since, taken),
+            _ => (Instant::now(), 0),
+        };
+        self.0.set((Some(since), taken.saturating_add(1)));
+        taken < most
     }
 }
 
