@@ -53,7 +53,7 @@ class Call {
     this.scope.runInAsyncScope(guarded, undefined, code, first, second, third, fourth);
   }
 
-  /** The same, after the call has returned: for answers that are known at once, since none may come before. */
+  /** The same, for an answer that is known at once: no callback may run before the method has returned. */
   later(code, first, second, third) {
     later_in(this.scope, code, first, second, third);
   }

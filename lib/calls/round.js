@@ -51,7 +51,7 @@ class Round {
     if (outcome && this.wait.answered) this.give_back(name);
   }
 
-  /** The wait has ended without them: nobody would know that they are held. */
+  /** Releases the locks of this round: the wait has ended, so nobody else knows of them. */
   release_all() {
     for (const [name, outcome] of this.asked) if (outcome) this.give_back(name);
   }

@@ -59,7 +59,7 @@ pub struct Pipeline {
     batches: RefCell<FxHashMap<*const ReplySlots, Rc<ReplySlots>>>,
     /// When commands are next checked for timeouts: no later than the first of them is due. `None` without commands.
     next_check: Cell<Option<Instant>>,
-    /// Notified when that is set to an earlier time.
+    /// Notified when `next_check` is set to an earlier time.
     earlier: Rc<Notify>,
     has_watchdog: Cell<bool>,
     /// When the last reply came. Tells a command that is slow by itself from a connection that has gone silent.

@@ -1,4 +1,5 @@
-//! The one connection that all calls to an endpoint share: whether it is up, what it reports, and when it is given up.
+//! The one connection that all calls to an endpoint share: whether it is up, and what it reports.
+//! [`super::pipeline`] gives it up when the server hangs.
 //! [`connecting`] makes it when somebody needs it.
 
 mod connecting;

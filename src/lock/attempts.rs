@@ -32,7 +32,7 @@ pub struct Attempts<'call> {
     budget: Budget,
     /// Retries also when redis is out of memory.
     outlasts_memory: bool,
-    /// The error of the last try. If there is no time for another, it says more than a timeout.
+    /// The error of the last try. If time runs out, the call fails with it: it explains more than a timeout.
     last: Option<Error>,
     /// A waiter's pause before its next try. It is spent while asking for the connection, when the waiter can still
     /// leave.
@@ -110,8 +110,8 @@ impl<'call> Attempts<'call> {
         self.last.as_ref()
     }
 
-    /// A try on `pipeline` has failed with `error`. Returns when the next try is due. A command that may still run is the
-    /// caller's to deal with.
+    /// A try on `pipeline` has failed with `error`. Returns when the next try is due. If the command may still run, the
+    /// caller must handle that.
     ///
     /// # Errors
     /// The error of the call: there is no time for a retry, or no point in one.
@@ -127,7 +127,7 @@ impl<'call> Attempts<'call> {
             NoReply::Dropped | NoReply::Unsent(_) if pipeline.keeps_order() => !self.budget.is_over(),
             NoReply::Dropped => self.pause().await,
             NoReply::Refused(_) | NoReply::Unsent(_) => self.passes(&error) && self.pause().await,
-            // It has used up the time.
+            // The command has used the whole time of the call.
             NoReply::TimedOut | NoReply::Overdue => self.budget.is_endless(),
         };
         if goes_on {

@@ -24,7 +24,7 @@ use crate::model::settings::Settings;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The most polls of one connection while the server reports changes. The polls of 100,000 waiters are only the safety
-/// net then. With other commands they stay below 1,000.
+/// net then. The rest of 1,000 a second is for other commands.
 const MAX_POLLS_A_SECOND: u32 = 900;
 
 /// Looks that find the key held are spaced out if they follow one another within this time.
@@ -214,7 +214,7 @@ fn poll_interval(state: &EndpointState, is_watched: bool) -> Duration {
 ///
 /// Two cases need it. A key that changes hands a thousand times a second, say inside another process, is not worth a
 /// look each time. And if the server's tracking table is too small for all watched keys, each look ends the watch of
-/// another key, whose look ends a third: such reports tell of no change, and are answered ever later.
+/// another key, whose look ends a third: such reports mean no change, so each next look waits longer.
 #[derive(Default)]
 struct LookPacer {
     close_together: u32,

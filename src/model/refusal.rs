@@ -1,4 +1,4 @@
-//! Classifies the error replies of redis. No other file reads their words.
+//! Classifies the error replies of redis (READONLY, OOM, NOPERM, …): what may be tried next. Other code goes by the class.
 
 use redis::ServerError;
 

@@ -58,7 +58,8 @@ impl Budget {
         !self.is_endless && self.end.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// True while a try has enough time for redis to answer it.
+    /// True while a try has enough time for redis to answer it: half of what [`MAX_LAST_TRY`] reserves, since the pause
+    /// before it may have run over.
     pub fn has_time(&mut self) -> bool {
         self.is_endless || self.remaining() > (self.each / 8).min(MAX_LAST_TRY)
     }

@@ -86,7 +86,7 @@ impl Member {
                 }
             }
         }
-        // A question without an answer is how a node that hangs is found, so none is cancelled.
+        // Not cancelled: a question that stays unanswered reveals a node that hangs.
         answers.detach_all();
         said
     }
