@@ -1,0 +1,5 @@
+//! The world that the core can be run in, in test builds only: nothing of it is in the shipped binary.
+
+#![allow(clippy::unwrap_used, reason = "test code: what cannot be is to stop the test")]
+
+pub mod server;
