@@ -24,6 +24,8 @@ pub struct Client {
     pub since: Time,
     pub input: Vec<u8>,
     pub output: Vec<u8>,
+    /// How much of the output is on its way: what a call has written before. The rest is lost if the client is killed.
+    pub sent: usize,
     pub resp3: bool,
     pub database: u32,
     pub name: String,
@@ -50,6 +52,7 @@ impl Client {
             since,
             input: Vec::new(),
             output: Vec::new(),
+            sent: 0,
             resp3: false,
             database: 0,
             name: String::new(),

@@ -45,7 +45,7 @@ impl Server {
             text.push_str(if *resp3 { " resp=3" } else { " resp=2" });
         }
         if version.has_client_set_info() {
-            text.push_str(&format!(" lib-name={} lib-ver={}", library[0], library[1]));
+            text = format!("{text} lib-name={} lib-ver={}", library[0], library[1]);
         }
         text
     }
@@ -76,12 +76,6 @@ impl Server {
         }
         let client = self.client(id);
         match &*lower(&words[2]) {
-            "on" if client.tracks && opts_in && !client.opts_in => {
-                return Err(
-                    "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then \
-                     re-enabling it with a different mode.",
-                );
-            }
             "on" => (client.tracks, client.opts_in) = (true, opts_in),
             "off" => (client.tracks, client.opts_in, client.caching) = (false, false, false),
             _ => return Err(SYNTAX),
@@ -114,9 +108,14 @@ impl Server {
         let (mut number, mut address) = (None, None);
         if let [only] = words {
             let only = String::from_utf8_lossy(only);
-            let found = self.clients.iter().find(|(_, client)| *client.address == *only);
+            let found = self.clients.iter().find(|(_, client)| !client.closes && *client.address == *only);
             let found = found.map(|(&found, _)| found).ok_or(NO_SUCH_CLIENT)?;
-            self.client(found).closes = true;
+            if found == id {
+                // After its reply.
+                self.client(id).closes = true;
+            } else {
+                end(self.client(found));
+            }
             return Ok(Reply::ok());
         }
         for pair in words.chunks(2) {
@@ -138,10 +137,7 @@ impl Server {
         let mut count = 0;
         for (&of, client) in &mut self.clients {
             if fits(of, client) {
-                // At once: what it has sent and is not run yet never will be, nor is what it was told sent.
-                client.closes = true;
-                client.waiting = None;
-                client.input.clear();
+                end(client);
                 count += 1;
             }
         }
@@ -157,4 +153,12 @@ impl Server {
             (None, Version::Valkey9) => Err(SYNTAX),
         }
     }
+}
+
+/// At once: what it has sent and is not run yet never will be, nor is what it was told and is not on its way.
+fn end(client: &mut Client) {
+    client.closes = true;
+    client.waiting = None;
+    client.input.clear();
+    client.output.truncate(client.sent);
 }

@@ -53,7 +53,6 @@ impl Server {
         if let Some(error) = self.faults.refusals.get(spec.name) {
             return Some(error.clone());
         }
-        let version = self.config.version;
         let is = |fault| self.faults.states.contains(&fault);
         if is(Fault::OutOfMemory) && spec.grows && !written && self.role() == Role::Master {
             return Some("OOM command not allowed when used memory > 'maxmemory'.".into());
@@ -65,9 +64,7 @@ impl Server {
                         Please check the Redis logs for details about the RDB error.";
             return Some(text.into());
         }
-        // Redis 6 asks for replicas before a script, which it does not know to write, and not in it.
-        let counts_replicas = self.role() == Role::Master && !(in_script && version.is_old());
-        if is(Fault::NoReplicas) && spec.writes && counts_replicas {
+        if is(Fault::NoReplicas) && spec.writes && self.role() == Role::Master {
             return Some("NOREPLICAS Not enough good replicas to write.".into());
         }
         if spec.writes && self.role() == Role::Replica {

@@ -67,7 +67,7 @@ impl Engine {
         let server = RefCell::new((server, false));
         let result = self.lua.scope(|scope| {
             let ask = |lua: &Lua, words: Variadic<Value>| -> mlua::Result<Reply> {
-                let line = lua.inspect_stack(1, |debug| debug.current_line()).flatten().unwrap_or_default();
+                let line = line_of(lua);
                 let located = |text: &str| match self.version {
                     Version::Redis62 => format!("@user_script: {line}: {text}"),
                     _ => text.to_owned(),
@@ -80,8 +80,7 @@ impl Engine {
             };
             let call = scope.create_function(move |lua, words| match ask(lua, words)? {
                 Reply::Error(text) => {
-                    let line =
-                        lua.inspect_stack(1, |debug| debug.current_line()).flatten().unwrap_or_default();
+                    let line = line_of(lua);
                     Err(mlua::Error::external(Ended { text, line }))
                 }
                 reply => to_lua(lua, &reply),
@@ -126,6 +125,12 @@ impl Engine {
         };
         Reply::Error(text)
     }
+}
+
+/// Where the script is that calls us.
+#[allow(clippy::redundant_closure_for_method_calls, reason = "the method itself has the wrong lifetime")]
+fn line_of(lua: &Lua) -> usize {
+    lua.inspect_stack(1, |debug| debug.current_line()).flatten().unwrap_or_default()
 }
 
 fn ended(cause: &mlua::Error) -> Option<Ended> {

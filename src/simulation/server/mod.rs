@@ -80,7 +80,8 @@ pub struct Server {
     pub sentinel: Option<Sentinel>,
     pub data: Data,
     clients: BTreeMap<ClientId, Client>,
-    last_id: ClientId,
+    /// The number of the client that connected last.
+    pub last_id: ClientId,
     tracking: Tracking,
     scripts: Scripts,
     replication: Replication,
@@ -148,7 +149,16 @@ impl Server {
 
     /// What the server has written to a client since it was last asked: replies and pushes, in order.
     pub fn take_output(&mut self, id: ClientId) -> Vec<u8> {
-        self.clients.get_mut(&id).map(|client| std::mem::take(&mut client.output)).unwrap_or_default()
+        let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
+        client.sent = 0;
+        std::mem::take(&mut client.output)
+    }
+
+    /// What is written is on its way: no kill takes it back.
+    fn send_all(&mut self) {
+        for client in self.clients.values_mut() {
+            client.sent = client.output.len();
+        }
     }
 
     /// Who has something to read, or is hung up on.
@@ -171,6 +181,7 @@ impl Server {
     /// Time passes: keys are expired, waits end.
     pub fn advance(&mut self, now: Time) {
         self.now = self.now.max(now);
+        self.send_all();
         while self.next_expiry().is_some_and(|due| due <= self.now) {
             let (_, place) = self.data.first_end().unwrap().clone();
             self.delete(&place);

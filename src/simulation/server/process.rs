@@ -3,8 +3,11 @@
 use super::Server;
 use super::client::ClientId;
 use super::resp::{Reply, Request, lower, parse};
+use super::session::WRONG_PASS;
 use super::table::{NoCommand, Spec, find, keys_of};
 use super::version::Version;
+
+const NO_AUTH: &str = "NOAUTH Authentication required.";
 
 impl Server {
     /// Runs what has come of a client, until something is missing or it waits.
@@ -51,18 +54,26 @@ impl Server {
                 Some(text) => Some(Reply::Error(text)),
                 None => self.call(id, &spec, words, None),
             },
+            Err((why, known)) if self.wants_login(id) && asks_for_login_first(version, &why, known) => {
+                Some(Reply::error(NO_AUTH))
+            }
             Err((why, _)) => Some(Reply::Error(no_command(version, &why, words))),
         };
         // Redis 8 empties its memory before it answers.
         let flushes = known.is_some_and(|spec| spec.name == "flushall");
         let tells_first =
-            version == Version::Redis8 && flushes && !words.get(1).is_some_and(|word| lower(word) == "async");
+            version == Version::Redis8 && flushes && words.get(1).is_none_or(|word| lower(word) != "async");
         if tells_first {
             self.tell_pending(id);
+            self.send_all();
         }
         let offset = self.offset();
         if let Some(client) = self.clients.get_mut(&id) {
-            if let Some(reply) = reply {
+            // Redis 8.2 loses this one behind other replies that it has not written yet.
+            let is_lost = version == Version::Redis8
+                && client.output.len() > client.sent
+                && reply.as_ref().is_some_and(|reply| *reply == Reply::error(WRONG_PASS));
+            if let Some(reply) = reply.filter(|_| !is_lost) {
                 reply.write(&mut client.output, client.resp3);
             }
             // CLIENT CACHING is for the next command that is not CLIENT.
@@ -83,8 +94,8 @@ impl Server {
     /// Why a command that is one does not run.
     fn refusal(&self, id: ClientId, spec: &Spec, words: &[Vec<u8>]) -> Option<String> {
         let client = &self.clients[&id];
-        if !client.is_authenticated && !spec.before_login {
-            return Some("NOAUTH Authentication required.".into());
+        if self.wants_login(id) && !spec.before_login {
+            return Some(NO_AUTH.into());
         }
         let database = client.database;
         self.redirection(keys_of(spec, words), database, client.asking)
@@ -119,6 +130,16 @@ impl Server {
             self.remember(id, keys_of(spec, words));
         }
         Some(reply)
+    }
+}
+
+/// Valkey looks at the words of a command only once it may run; to redis 6 CLIENT and SCRIPT are commands, which look at
+/// the rest themselves.
+fn asks_for_login_first(version: Version, why: &NoCommand, known: Option<Spec>) -> bool {
+    match (version, why) {
+        (Version::Valkey9, NoCommand::WrongArity(_)) => known.is_none_or(|spec| !spec.before_login),
+        (Version::Redis62 | Version::Valkey9, NoCommand::UnknownSubcommand(_)) => true,
+        _ => false,
     }
 }
 

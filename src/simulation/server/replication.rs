@@ -6,6 +6,7 @@ use super::Server;
 use super::client::{ClientId, Waiting};
 use super::data::{Data, Entry, Place, Time};
 use super::resp::{Reply, integer};
+use super::version::Version;
 
 /// Redis looks ten times a second at what it does on time alone.
 pub const TICK: Time = 100;
@@ -72,7 +73,7 @@ impl Server {
             return self.offset();
         }
         let at = |offset: u64| usize::try_from(offset - theirs.base).unwrap();
-        for effect in theirs.log[at(mine)..at(offset.clamp(mine, theirs.offset()))].to_vec() {
+        for effect in theirs.log[at(mine)..at(offset.clamp(mine, theirs.offset()))].iter().cloned() {
             match &effect {
                 Effect::Set(place, entry) => {
                     self.data.put(place.clone(), entry.clone());
@@ -124,10 +125,11 @@ impl Server {
 
     pub(super) fn wait(&mut self, id: ClientId, words: &[Vec<u8>]) -> Option<Reply> {
         if self.role() == Role::Replica {
-            let text = "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a \
-                        replica is configured to be writable (which is not the default) writes to replicas are just \
-                        local and are not propagated.";
-            return Some(Reply::error(text));
+            let since = if self.config.version == Version::Valkey9 { "" } else { "since Redis 4.0 " };
+            return Some(Reply::error(format!(
+                "ERR WAIT cannot be used with replica instances. Please also note that {since}if a replica is configured to \
+                 be writable (which is not the default) writes to replicas are just local and are not propagated."
+            )));
         }
         let Some(replicas) = integer(&words[1]) else {
             return Some(Reply::error("ERR value is not an integer or out of range"));

@@ -40,17 +40,20 @@ impl Reply {
             Self::Error(text) => line(out, '-', text),
             Self::Int(number) => line(out, ':', number),
             Self::Bulk(bytes) => bulk(out, bytes),
-            Self::Nil if resp3 => out.extend(b"_\r\n"),
+            Self::Nil | Self::NilArray if resp3 => out.extend(b"_\r\n"),
             Self::Nil => out.extend(b"$-1\r\n"),
-            Self::NilArray if resp3 => out.extend(b"_\r\n"),
             Self::NilArray => out.extend(b"*-1\r\n"),
             Self::Array(items) => {
                 line(out, '*', items.len());
-                items.iter().for_each(|item| item.write(out, resp3));
+                for item in items {
+                    item.write(out, resp3);
+                }
             }
             Self::Push(items) => {
                 line(out, '>', items.len());
-                items.iter().for_each(|item| item.write(out, resp3));
+                for item in items {
+                    item.write(out, resp3);
+                }
             }
             Self::Map(fields) => {
                 if resp3 {

@@ -7,7 +7,7 @@ use super::replication::Role;
 use super::resp::{Reply, integer, lower};
 use super::version::Version;
 
-const WRONG_PASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+pub const WRONG_PASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 pub const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 const DATABASES: u32 = 16;
 
@@ -89,11 +89,14 @@ impl Server {
         {
             return Err(WRONG_PASS.into());
         }
+        // Who came while there was a password, and has not said it, is asked for it here also when there is none any more.
         if !self.clients[&id].is_authenticated {
-            let how = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
-                       <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
-                       the same time";
-            return Err(how.into());
+            let protocol = if self.config.version >= Version::Redis8 { "<proto> " } else { "" };
+            return Err(format!(
+                "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO {protocol}AUTH <user> \
+                 <pass> option can be used to authenticate the client and select the RESP protocol version at the same \
+                 time"
+            ));
         }
         let client = self.client(id);
         if let Some(name) = name {
@@ -149,6 +152,11 @@ impl Server {
             _ => return Reply::error(SYNTAX),
         };
         if is_in { Reply::ok() } else { Reply::error(WRONG_PASS) }
+    }
+
+    /// Nobody has to log in while there is no password.
+    pub(super) fn wants_login(&self, id: ClientId) -> bool {
+        self.config.password.is_some() && !self.clients[&id].is_authenticated
     }
 
     /// A user without a password is let in with any.

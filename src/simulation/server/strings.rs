@@ -5,6 +5,7 @@ use super::client::ClientId;
 use super::data::{Entry, Time, Value};
 use super::keys::{NO_INTEGER, SYNTAX, WRONG_TYPE};
 use super::resp::{Reply, integer, lower};
+use super::version::Version;
 
 /// When a key is to end.
 enum End {
@@ -56,7 +57,12 @@ impl Server {
                 "xx" if !if_absent => if_there = true,
                 "get" => with_get = true,
                 "keepttl" if matches!(end, None | Some(End::Keep)) => end = Some(End::Keep),
-                unit @ ("ex" | "px") if end.is_none() => {
+                // The same twice is no contradiction: the last counts.
+                unit @ ("ex" | "px")
+                    if end
+                        .as_ref()
+                        .is_none_or(|end| matches!(end, End::After(_, of) if *of == unit_of(unit))) =>
+                {
                     end = Some(End::After(options.next().ok_or(SYNTAX)?.clone(), unit_of(unit)));
                 }
                 _ => return Err(SYNTAX.into()),
@@ -94,6 +100,10 @@ impl Server {
             }
             _ => return Err(SYNTAX.into()),
         };
+        if self.config.version == Version::Valkey9 {
+            // The others look at the time only for a key that is there.
+            self.end_of(&end, "getex")?;
+        }
         let reply = self.read(id, &words[1]);
         let place = self.place(id, &words[1]);
         let Some(entry) = self.look(&place) else { return Ok(reply) };

@@ -61,7 +61,7 @@ impl Version {
             }
             let left = 128 - arguments.len();
             let shown = String::from_utf8_lossy(&word[..word.len().min(left)]).into_owned();
-            arguments.push_str(&format!("{open}{shown}{close}"));
+            arguments.extend([open, &shown, close]);
         }
         let name = String::from_utf8_lossy(&words[0][..words[0].len().min(128)]).into_owned();
         let (open, close) = if self.is_old() { ('`', '`') } else { ('\'', '\'') };
