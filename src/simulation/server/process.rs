@@ -78,8 +78,10 @@ impl Server {
             }
             // CLIENT CACHING is for the next command that is not CLIENT.
             let is_client = match known {
+                // To redis 8 this one is a command of its own.
+                Some(spec) if spec.name == "client|setinfo" => version != Version::Redis8,
                 Some(spec) => spec.name.starts_with("client|"),
-                None => version.is_old() && words.len() > 1 && lower(&words[0]) == "client",
+                None => version.is_old() && lower(&words[0]) == "client",
             };
             client.caching &= is_client;
             client.asking &= known.is_some_and(|spec| spec.name == "asking");
@@ -137,8 +139,8 @@ impl Server {
 /// the rest themselves.
 fn asks_for_login_first(version: Version, why: &NoCommand, known: Option<Spec>) -> bool {
     match (version, why) {
-        (Version::Valkey9, NoCommand::WrongArity(_)) => known.is_none_or(|spec| !spec.before_login),
-        (Version::Redis62 | Version::Valkey9, NoCommand::UnknownSubcommand(_)) => true,
+        (Version::Valkey9, _) => known.is_none_or(|spec| !spec.before_login),
+        (Version::Redis62, NoCommand::UnknownSubcommand(_)) => true,
         _ => false,
     }
 }
