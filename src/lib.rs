@@ -12,6 +12,8 @@
 //! - [`model`]: values that more than one thread sees: reservation, lease, endpoint, error, answer.
 //! - [`runtime`]: tasks that outlive a panic, fail points of tests.
 //! - [`time`]: the clock, backoff, budgets.
+//!
+//! Outside of the house, and in test builds only: `simulation`, the world that it can be run in, and `tests`.
 
 #[macro_use]
 pub mod runtime;
@@ -22,6 +24,8 @@ pub mod dispatcher;
 pub mod lock;
 pub mod model;
 pub mod protocol;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
 pub mod time;

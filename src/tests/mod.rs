@@ -5,6 +5,7 @@ mod breaker;
 mod locks;
 mod losses;
 mod panics;
+mod simulated_redis;
 pub mod support;
 mod trouble;
 mod waits;
