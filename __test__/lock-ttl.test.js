@@ -7,7 +7,7 @@ const { test } = require('node:test');
 const { commandCalls } = require('./support/commands');
 const { patient } = require('./support/faults');
 const { startProxy } = require('./support/proxy');
-const { makeReservation, ask, keepLosses } = require('./support/reservation');
+const { makeReservation, ask, keepLosses, connect } = require('./support/reservation');
 const { startServer } = require('./support/server');
 const { until } = require('./support/wait');
 
@@ -71,6 +71,7 @@ for (const [how, { interval, answered }] of Object.entries({
   test(`a ttl that is shortened ${how}: the loss is told when it ends, not when the longer one would`, async (t) => {
     const server = await startServer(t);
     const proxy = await startProxy(t, server);
+    await connect(t, proxy);
     const options = { command_timeout: 300, connect_timeout: 300 };
     const reservation = makeReservation(t, proxy, { interval, ttl: 60, options });
     const losses = keepLosses(reservation);

@@ -7,7 +7,7 @@ const { test } = require('node:test');
 const { commandCalls } = require('../support/commands');
 const { patient, wait, setOf, scriptFor, ran, allowOnlyClient } = require('../support/faults');
 const { startProxy } = require('../support/proxy');
-const { makeReservation, ask, askError, keepLosses } = require('../support/reservation');
+const { connect, makeReservation, ask, askError, keepLosses } = require('../support/reservation');
 const { startServer } = require('../support/server');
 const { until, within } = require('../support/wait');
 
@@ -17,9 +17,8 @@ const key = 'reservation-job';
 async function setUp(t, settings = {}) {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
+  await connect(t, proxy);
   const reservation = makeReservation(t, proxy, { ttl: 600, ...settings });
-  await reservation.lock('warm-up');
-  await reservation.release();
   return { server, proxy, reservation, client: server.client(), losses: keepLosses(reservation) };
 }
 

@@ -7,7 +7,14 @@ const { test } = require('node:test');
 const { commandCalls } = require('../support/commands');
 const { patient, wait, passed, ran } = require('../support/faults');
 const { startProxy } = require('../support/proxy');
-const { ReserveResource, makeReservation, ask, askError, keepLosses } = require('../support/reservation');
+const {
+  ReserveResource,
+  makeReservation,
+  connect,
+  ask,
+  askError,
+  keepLosses,
+} = require('../support/reservation');
 const { startServer } = require('../support/server');
 const { until, within } = require('../support/wait');
 
@@ -17,6 +24,7 @@ const keys = names.map((name) => `reservation-${name}`);
 async function setUp(t, settings = {}) {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
+  await connect(t, proxy);
   const holder = makeReservation(t, proxy, settings);
   return { server, client: server.client(), proxy, holder, losses: keepLosses(holder) };
 }

@@ -16,6 +16,16 @@ function makeReservation(t, server, settings = {}) {
 }
 
 /**
+ * Makes the connection that all reservations on `server` share, in as long as that takes on a busy machine. A short
+ * `connect_timeout` concerns only what is connected to later.
+ */
+async function connect(t, server) {
+  const reservation = makeReservation(t, server);
+  await reservation.lock('connecting');
+  await reservation.release();
+}
+
+/**
  * Calls `start(callback)` and resolves with the arguments that the callback got. A callback that is called before
  * `start` has returned, or twice, fails the test; so does a `start` that throws.
  */
@@ -59,4 +69,4 @@ function keepLosses(reservation) {
   return losses;
 }
 
-module.exports = { ReserveResource, makeReservation, ask, askError, keepLog, keepLosses };
+module.exports = { ReserveResource, makeReservation, connect, ask, askError, keepLog, keepLosses };
