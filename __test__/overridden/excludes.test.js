@@ -117,6 +117,61 @@ test('waiters of one process are served first come, first served, also across ro
   assert.deepEqual(served, [0, 1, 2, 3, 4]);
 });
 
+/** Waits by a method whose second call has its answer at once and ends when it is told to. */
+function startGated(t, server) {
+  const gate = {};
+  const opened = new Promise((resolve) => (gate.open = resolve));
+  let calls = 0;
+  class Gated extends ReserveResource {
+    async lock(resource) {
+      const answer = await super.lock(`prod-${resource}`);
+      calls += 1;
+      if (calls === 2) {
+        gate.is_closed = true;
+        await opened;
+      }
+      return answer;
+    }
+  }
+  const reservation = makeReservation(t, server, { Class: Gated });
+  return { gate, reservation, waiting: reservation.wait_until_lock('job') };
+}
+
+test('a lock that comes during a round is for the next round: the wait keeps its place', async (t) => {
+  const server = await startServer(t);
+  const holder = makeReservation(t, server);
+  await holder.lock('prod-job');
+  const { gate, reservation, waiting } = startGated(t, server);
+  await until(() => gate.is_closed, { what: 'the second round' });
+  const behind = makeReservation(t, server);
+  const served = [];
+  const both = [
+    waiting.then(() => served.push('first') && reservation.release()),
+    behind.wait_until_lock('prod-job').then(() => served.push('behind') && behind.release()),
+  ];
+  await holder.release();
+  await until(async () => (await server.command('GET', key)) !== holder._reserve_val, {
+    what: 'the hand-over',
+  });
+  gate.open();
+  await within(5000, Promise.all(both));
+  assert.deepEqual(served, ['first', 'behind']);
+});
+
+test('a lock that comes during a round without end is given to who waits behind it', async (t) => {
+  const server = await startServer(t);
+  const holder = makeReservation(t, server);
+  await holder.lock('prod-job');
+  const { gate, waiting } = startGated(t, server);
+  await until(() => gate.is_closed, { what: 'the second round' });
+  await holder.release();
+  const behind = makeReservation(t, server);
+  await within(5000, behind.wait_until_lock('prod-job'));
+  await behind.release();
+  gate.open();
+  assert.equal(await within(5000, waiting), key);
+});
+
 test('what the instance holds by that name comes at once, and nothing is sent', async (t) => {
   const server = await startServer(t);
   const reservation = ways['a subclass'](t, server);

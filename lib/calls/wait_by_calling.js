@@ -73,7 +73,9 @@ class Waker {
     const { name, made, wait } = this;
     const offer = { name, made, handle, val };
     this.number = -1;
-    if (wait === null || wait.round !== null) give_back(offer.made.native, offer.handle);
+    if (wait === null) give_back(offer.made.native, offer.handle);
+    // A round that has asked already cannot take it any more. It is for the next one: the wait would lose its place.
+    else if (wait.round !== null) wait.offer = offer;
     else wait.run(start_round, wait, offer);
     // Now a later round can start a new waker.
     if (wait !== null && wait.waker === this) wait.unwatch();
@@ -102,6 +104,8 @@ class WaitByCalling extends Attempt {
     this.round = null;
     this.depth = 0;
     this.waker = null;
+    // A lock that the waker acquired during a round: { name, made, handle, val }; null as a rule.
+    this.offer = null;
     // Whether redis has answered in any round.
     this.has_reached = false;
     // Whether a round asked for several names, or acquired one and still answered false. Then a name that the instance holds
@@ -160,6 +164,8 @@ class WaitByCalling extends Attempt {
       () => {
         if (this.round === null) this.run(start_round, this, null);
         else this.pause();
+        // A round may take for ever, and nobody else can have the lock meanwhile.
+        this.withdraw_offer();
       },
       PAUSE * (0.9 + 0.2 * Math.random()),
     );
@@ -192,6 +198,18 @@ class WaitByCalling extends Attempt {
     this.waker = null;
   }
 
+  /** Takes what the waker acquired during the last round; null if that is nothing. */
+  take_offer() {
+    const { offer } = this;
+    this.offer = null;
+    return offer;
+  }
+
+  withdraw_offer() {
+    const offer = this.take_offer();
+    if (offer !== null) give_back(offer.made.native, offer.handle);
+  }
+
   /** Stops timers, signal and waker. Returns false if the wait was answered already. */
   end() {
     if (this.answered) return false;
@@ -199,6 +217,7 @@ class WaitByCalling extends Attempt {
     clearTimeout(this.deadline);
     if (this.abort !== null) this.abort.forget();
     this.unwatch();
+    this.withdraw_offer();
     return true;
   }
 }
@@ -260,6 +279,11 @@ function rest(round, error) {
   if (wait.late !== undefined) {
     expire(wait, wait.late);
   } else if (is_known && !round.has_wasted) {
+    const offer = wait.take_offer();
+    if (offer !== null) {
+      wait.run(start_round, wait, offer);
+      return;
+    }
     try {
       wait.watch(name, state.made);
     } catch (thrown) {
@@ -267,6 +291,7 @@ function rest(round, error) {
     }
   } else {
     wait.unwatch();
+    wait.withdraw_offer();
   }
 }
 
