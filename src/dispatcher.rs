@@ -68,6 +68,13 @@ impl Core {
         Ok(Self { requests })
     }
 
+    /// A core without a thread, and the future that runs it inside of a `LocalSet`: for the simulation.
+    #[cfg(test)]
+    pub fn on_this_thread() -> (Self, impl Future<Output = ()>) {
+        let (requests, receiver) = unbounded_channel();
+        (Self { requests }, Dispatcher::default().serve(receiver))
+    }
+
     /// Submits a request. Never blocks.
     pub fn submit(&self, request: Request) {
         // The receiver lives as long as its thread. Should the thread ever have ended, the request is dropped here, and

@@ -1,18 +1,16 @@
-//! Connects to a server: address, socket, socket options. What is said on the connection is the business of
-//! handshake.rs.
+//! Connects to a server: by name, by whichever of its addresses accepts first, over TLS where that is asked for. What is
+//! said on the connection is the business of handshake.rs.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::io::tcp::socket2;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::connection::resolve::{Unresolved, resolve};
+use crate::connection::socket::{self, Socket, Stream};
 use crate::connection::tls_stream::encrypt;
 use crate::model::endpoint::{Endpoint, Host};
 use crate::model::error::Error;
@@ -23,11 +21,6 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// The most addresses in one message.
 const MAX_ADDRESSES_TOLD: usize = 4;
-
-/// A byte stream to a server: TCP, a unix socket, or TLS.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<Carrier: AsyncRead + AsyncWrite + Send + Unpin> Stream for Carrier {}
 
 /// Connects to a host: to whichever of its addresses accepts first. Over TLS if `endpoint` says so.
 ///
@@ -87,18 +80,14 @@ pub async fn reach_socket(endpoint: &Arc<Endpoint>, path: &str) -> Result<Box<dy
     ))
 }
 
-async fn connect(endpoint: &Arc<Endpoint>, host: &Host, deadline: Instant) -> Result<TcpStream, Error> {
+async fn connect(endpoint: &Arc<Endpoint>, host: &Host, deadline: Instant) -> Result<Socket, Error> {
     let addresses = resolve(host, deadline)
         .await
         .map_err(|Unresolved { detail, reason }| unreachable(endpoint, detail, reason))?;
-    let (address, stream) = first_to_accept(&addresses, deadline)
+    let (_, socket) = first_to_accept(&addresses, deadline)
         .await
         .map_err(|failures| why_nobody_accepts(endpoint, host, &failures))?;
-    tune(&stream).map_err(|error| {
-        let words = in_words(&error);
-        unreachable(endpoint, format!("socket options {} {address}{words}", name_of(&error)), name_of(&error))
-    })?;
-    Ok(stream)
+    Ok(socket)
 }
 
 /// An address that did not accept, and why.
@@ -110,7 +99,7 @@ type Refusal = (SocketAddr, io::Error);
 async fn first_to_accept(
     addresses: &[SocketAddr],
     deadline: Instant,
-) -> Result<(SocketAddr, TcpStream), Vec<Refusal>> {
+) -> Result<(SocketAddr, Socket), Vec<Refusal>> {
     // So short that all have been tried after half of the time.
     let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     let pause = ATTEMPT_DELAY.min((deadline - Instant::now()) / count.saturating_mul(2));
@@ -120,7 +109,8 @@ async fn first_to_accept(
     let mut refusals = Vec::new();
     loop {
         if let Some(address) = untried.next() {
-            in_flight.spawn(async move { (address, TcpStream::connect(address).await) });
+            let connecting = socket::connect(address);
+            in_flight.spawn(async move { (address, connecting.await) });
         } else if in_flight.is_empty() {
             return Err(refusals);
         }
@@ -156,15 +146,6 @@ fn why_nobody_accepts(endpoint: &Arc<Endpoint>, host: &Host, refusals: &[Refusal
     unreachable(endpoint, format!("{}{others}{}", told.join(", "), in_words(last)), name_of(last))
 }
 
-/// No Nagle delay for small commands. Keepalive probes, so that the kernel notices a peer that has vanished in less
-/// than half a minute, even if no command is in flight.
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive =
-        socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(5));
-    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
-}
-
 /// The error that there is no connection, and why.
 #[must_use]
 pub fn unreachable(endpoint: &Arc<Endpoint>, detail: String, reason: &'static str) -> Error {
@@ -175,7 +156,8 @@ pub fn unreachable(endpoint: &Arc<Endpoint>, detail: String, reason: &'static st
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use tokio::net::TcpListener;
+    use redis::io::tcp::socket2;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::timeout;
 
     use super::*;
@@ -239,14 +221,14 @@ mod tests {
         let (hole, _listener, _queued) = black_hole().await;
         let refusing = refusing().await;
         let began = Instant::now();
-        let refusals = first_to_accept(&[hole, refusing], within(300)).await.unwrap_err();
+        let refusals = first_to_accept(&[hole, refusing], within(300)).await.err().unwrap();
         assert!(began.elapsed() >= Duration::from_millis(290));
         let told: Vec<_> = refusals.iter().map(|(address, error)| (*address, name_of(error))).collect();
         assert_eq!(told, [(refusing, "ECONNREFUSED"), (hole, "ETIMEDOUT")]);
         // An address that has refused is not waited for.
-        let refusals = first_to_accept(&[refusing, refusing], within(60_000)).await.unwrap_err();
+        let refusals = first_to_accept(&[refusing, refusing], within(60_000)).await.err().unwrap();
         assert_eq!(refusals.len(), 2);
-        assert!(first_to_accept(&[], within(60_000)).await.unwrap_err().is_empty());
+        assert!(first_to_accept(&[], within(60_000)).await.err().unwrap().is_empty());
     }
 
     #[test]

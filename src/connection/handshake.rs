@@ -9,8 +9,9 @@ use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisEr
 use tokio::time::{Instant, timeout_at};
 
 use crate::connection::banner::{Banner, PeerKind, Recorded};
-use crate::connection::dial::{Stream, reach_host, reach_socket};
+use crate::connection::dial::{reach_host, reach_socket};
 use crate::connection::send_queue::CRATE_BUFFER;
+use crate::connection::socket::Stream;
 use crate::model::endpoint::{Endpoint, Host, Login, Place, Protocol};
 use crate::model::error::Error;
 use crate::model::quote::without;
@@ -119,6 +120,7 @@ async fn shake_hands(
     let mut driver: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(driver);
 
     let prepared = tokio::select! {
+        biased;
         result = prepare(&connection, &endpoint.login) => {
             result.map_err(|error| handshake_error(endpoint, banner, &error))?
         }

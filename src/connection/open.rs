@@ -115,6 +115,7 @@ async fn open_master(
     let mut master = sentinels.master().await?;
     loop {
         let newer = tokio::select! {
+            biased;
             opened = open_one(endpoint, Address::Host(&master.host), deadline) => {
                 let mut opened = opened?;
                 opened.moved = Some(Box::pin(async move { drop(sentinels.newer_than(&master).await) }));

@@ -323,6 +323,7 @@ async fn watch(pipeline: Weak<Pipeline>, earlier: Rc<Notify>) {
             continue;
         };
         tokio::select! {
+            biased;
             () = sleep_until(end) => {}
             () = earlier.notified() => continue,
         }

@@ -27,7 +27,8 @@ pub struct Unresolved {
     pub reason: &'static str,
 }
 
-type Answer = Result<Vec<SocketAddr>, Unresolved>;
+/// The addresses of a name.
+pub type Answer = Result<Vec<SocketAddr>, Unresolved>;
 
 /// The addresses of a host, in the order in which to try them.
 ///
@@ -37,7 +38,22 @@ pub async fn resolve(host: &Host, deadline: Instant) -> Answer {
     if let Ok(address) = host.name.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, host.port)]);
     }
+    #[cfg(test)]
+    if let Some(names) = SIMULATED.get() {
+        return names(host);
+    }
     SYSTEM.resolve(host, deadline).await
+}
+
+#[cfg(test)]
+thread_local! {
+    static SIMULATED: std::cell::Cell<Option<fn(&Host) -> Answer>> = const { std::cell::Cell::new(None) };
+}
+
+/// The names that this thread knows from now on; `None` are the system's.
+#[cfg(test)]
+pub fn simulate(names: Option<fn(&Host) -> Answer>) {
+    SIMULATED.set(names);
 }
 
 static SYSTEM: Resolver =

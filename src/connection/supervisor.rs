@@ -217,6 +217,7 @@ impl Supervisor {
         spawn_local(async move {
             let moved = opened.moved.unwrap_or_else(|| Box::pin(pending()));
             let has_moved = tokio::select! {
+                biased;
                 // The listener panicked, so nobody would hear of changes any more. Make a new connection.
                 Err(_) = listening => {
                     driver.abort();

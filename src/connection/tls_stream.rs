@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::connection::banner::{Banner, Recorded};
-use crate::connection::dial::{Stream, unreachable};
+use crate::connection::dial::unreachable;
+use crate::connection::socket::{Socket, Stream};
 use crate::connection::tls_config::{config_of, kind_of};
 use crate::model::endpoint::{Endpoint, Host};
 use crate::model::error::Error;
 use crate::model::system_error::name_of;
 use crate::model::tls::Tls;
 
-/// Does the TLS handshake on `stream`.
+/// Does the TLS handshake on `socket`.
 ///
 /// # Errors
 /// [`Error::Connection`], also if the handshake is not done by the `deadline`.
@@ -25,7 +25,7 @@ pub async fn encrypt(
     endpoint: &Arc<Endpoint>,
     host: &Host,
     tls: &Tls,
-    stream: TcpStream,
+    socket: Socket,
     deadline: Instant,
 ) -> Result<Box<dyn Stream>, Error> {
     let config = config_of(tls).map_err(|sentence| unreachable(endpoint, sentence, "ERR_TLS"))?;
@@ -35,7 +35,7 @@ pub async fn encrypt(
     })?;
     let banner = Banner::default();
     // No limit here: rustls limits the answer itself.
-    let stream = Recorded::new(stream, banner.clone(), usize::MAX);
+    let stream = Recorded::new(socket, banner.clone(), usize::MAX);
     let encrypted = timeout_at(deadline, TlsConnector::from(config).connect(server, stream)).await;
     banner.end();
     let error = match encrypted {

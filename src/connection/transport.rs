@@ -42,6 +42,7 @@ impl Transport {
                 // Commands without a key are about their connection, and a cluster has several.
                 let key = commands.cmd_iter().find_map(key_of).map(<[u8]>::to_vec).unwrap_or_default();
                 tokio::select! {
+                    biased;
                     replies = connection.clone().send(&key, commands) => replies,
                     // Always an error: the sender is gone.
                     _ = closed.changed() => Err(NoReply::Dropped),

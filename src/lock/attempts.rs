@@ -79,6 +79,7 @@ impl<'call> Attempts<'call> {
     pub async fn connection(&mut self, patience: Patience) -> Result<Rc<Pipeline>, Error> {
         if let Some(pause) = self.pause.take() {
             tokio::select! {
+                biased;
                 () = self.state.recovered() => {}
                 () = sleep(pause) => {}
             }

@@ -27,6 +27,12 @@ use crate::time::pace::{Pace, Quota};
 /// A shorter limit leaves no time to connect across a continent and log in.
 const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// A map by key. Its order is random, but for tests, in which the same seed must give the same order.
+#[cfg(not(test))]
+pub type KeyMap<T> = HashMap<Arc<str>, T>;
+#[cfg(test)]
+pub type KeyMap<T> = HashMap<Arc<str>, T, std::hash::BuildHasherDefault<rustc_hash::FxHasher>>;
+
 /// A reservation, with what only the core's thread needs.
 pub struct Held {
     /// The part that its caller's thread sees.
@@ -96,9 +102,9 @@ pub struct EndpointState {
     /// Locked by the one lock that waits for replicas.
     pub replication: Mutex<()>,
     /// Keys that this process leaves to waiters of other processes, and until when.
-    turns_of_others: RefCell<HashMap<Arc<str>, Instant>>,
+    turns_of_others: RefCell<KeyMap<Instant>>,
     /// The wait queues, by key.
-    pub queues: RefCell<HashMap<Arc<str>, Rc<WaitQueue>>>,
+    pub queues: RefCell<KeyMap<Rc<WaitQueue>>>,
     /// How many waiters back off: they had a try without a usable reply, and none with one since.
     pub waiters_backing_off: Cell<u32>,
     /// How many waiters were allowed to retry soon in this second.

@@ -72,6 +72,7 @@ pub async fn beat(state: Weak<EndpointState>, wakeup: Rc<Notify>) {
         };
         let end = Instant::now() + Moment::now().until(next).min(MAX_SLEEP);
         tokio::select! {
+            biased;
             () = sleep_until(end) => {}
             () = wakeup.notified() => {}
         }

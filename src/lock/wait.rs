@@ -197,6 +197,7 @@ async fn rest_until(queue: &WaitQueue, changes: u64, rest: Duration) -> bool {
         return true;
     }
     tokio::select! {
+        biased;
         () = queue.woken() => true,
         () = sleep(rest) => false,
     }

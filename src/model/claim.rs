@@ -78,7 +78,7 @@ impl fmt::Debug for Claim {
 fn draw_token() -> Result<[u8; TOKEN], Error> {
     POOL.with_borrow_mut(|pool| {
         if pool.used == pool.bytes.len() {
-            getrandom::fill(&mut pool.bytes).map_err(|error| {
+            fill(&mut pool.bytes).map_err(|error| {
                 Error::Internal(format!("no random numbers from the operating system ({error})"))
             })?;
             pool.used = 0;
@@ -90,6 +90,30 @@ fn draw_token() -> Result<[u8; TOKEN], Error> {
         pool.used += TOKEN;
         Ok(token)
     })
+}
+
+#[cfg(not(test))]
+use getrandom::fill;
+
+#[cfg(test)]
+thread_local! {
+    static SEEDED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// If true, this thread draws tokens from `fastrand`'s generator from now on, so that its seed repeats them.
+#[cfg(test)]
+pub fn simulate(seeded: bool) {
+    SEEDED.set(seeded);
+    POOL.with_borrow_mut(|pool| pool.used = pool.bytes.len());
+}
+
+#[cfg(test)]
+fn fill(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
+    if SEEDED.get() {
+        fastrand::fill(bytes);
+        return Ok(());
+    }
+    getrandom::fill(bytes)
 }
 
 #[cfg(test)]

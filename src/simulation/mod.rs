@@ -1,6 +1,25 @@
-//! The world that the core can be run in, in test builds only: nothing of it is in the shipped binary.
+//! The world that the core can be run in, in test builds only: nothing of it is in the shipped binary. The core is the
+//! real one, as many times as there are processes. Its time, network, servers, random numbers and callers are simulated,
+//! so one seed is one history.
+//!
+//! - [`story`]: what is to happen, from a seed
+//! - [`run`]: lives through a story
+//! - [`world`]: what is outside of the cores, and when it occurs
+//! - [`process`]: a core on its own clock
+//! - [`caller`]: an environment with its event loop and its program
+//! - [`network`]: connections, and what goes wrong with them
+//! - [`node`], [`server`]: redis
+//! - [`invariants`]: what must be true at every moment
 
 #![allow(clippy::unwrap_used, reason = "test code: what cannot be is to stop the test")]
-#![allow(dead_code, reason = "a network and processes are to come, which call the rest")]
+#![allow(dead_code, reason = "the simulated servers can do more than the stories ask of them")]
 
+pub mod caller;
+pub mod invariants;
+pub mod network;
+pub mod node;
+pub mod process;
+pub mod run;
 pub mod server;
+pub mod story;
+pub mod world;

@@ -6,6 +6,7 @@ mod locks;
 mod losses;
 mod panics;
 mod simulated_redis;
+mod simulation;
 pub mod support;
 mod trouble;
 mod waits;

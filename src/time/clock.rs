@@ -2,6 +2,17 @@
 
 use std::time::Duration;
 
+#[cfg(test)]
+thread_local! {
+    static SIMULATED: std::cell::Cell<Option<fn() -> u64>> = const { std::cell::Cell::new(None) };
+}
+
+/// The clock that this thread reads from now on; `None` is the system's.
+#[cfg(test)]
+pub fn simulate(clock: Option<fn() -> u64>) {
+    SIMULATED.set(clock);
+}
+
 /// A point in time, in nanoseconds since an arbitrary start that is the same for the whole process.
 ///
 /// `CLOCK_BOOTTIME` on Linux ([clock_gettime(2)](https://man7.org/linux/man-pages/man2/clock_gettime.2.html)):
@@ -20,6 +31,10 @@ impl Moment {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     #[must_use]
     pub fn now() -> Self {
+        #[cfg(test)]
+        if let Some(clock) = SIMULATED.get() {
+            return Self(clock());
+        }
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         Self(
             u64::try_from(time.tv_sec)

@@ -190,6 +190,7 @@ impl Life {
     /// Runs until the connection ends, and returns why. Commands in flight are answered with [`Unanswered::Lost`].
     pub async fn end(mut self) -> End {
         let end = tokio::select! {
+            biased;
             () = &mut self.driver => End::Closed,
             () = self.health.silence(self.connection.clone()) => End::Silent,
             // Always an error: the last clone was dropped.

@@ -1,0 +1,187 @@
+//! What must be true at every moment of a simulation, and at its end.
+
+use std::sync::Arc;
+
+use super::process::{self, enter};
+use super::server::data::Time;
+use super::world::{World, now};
+use crate::model::reservation::{Phase, Reservation};
+
+/// A reservation that a caller has been given.
+pub struct Watched {
+    pub environment: usize,
+    pub process: usize,
+    pub reservation: Arc<Reservation>,
+    key: String,
+    value: String,
+    /// Its key was deleted, changed or forgotten by others. docs/guarantees.md excepts that.
+    is_excused: bool,
+    /// Its release had failed, and its lease has ended since.
+    has_lapsed: bool,
+    /// Since when its caller could have been told that it is over, in time for which its process ran.
+    overdue_since: Option<Time>,
+}
+
+impl Watched {
+    pub fn new(environment: usize, process: usize, reservation: Arc<Reservation>) -> Self {
+        let (key, value) = (reservation.key().to_owned(), reservation.value());
+        Self { environment, process, reservation, key, value, is_excused: false, has_lapsed: false, overdue_since: None }
+    }
+}
+
+/// How long after the end of a lease its caller is told, at the most.
+const TOLD_WITHIN: Time = 100;
+
+/// The most commands of a process in a second, in whatever outage. These stories have a handful of callers.
+pub const MAX_COMMANDS_A_SECOND: u64 = 1_500;
+
+impl World {
+    /// A caller has got a lock.
+    pub fn watch(&mut self, mut watched: Watched) {
+        // What a master that is none any more has granted is excepted as the failover is.
+        watched.is_excused = self.excused.contains(&(watched.key.clone(), watched.value.clone()))
+            || self.nodes.iter().any(|node| {
+                node.is_stale_master && node.text_at(&watched.key).is_some_and(|text| text == watched.value)
+            });
+        self.watched.push(watched);
+    }
+
+    /// Somebody else has changed a key, or is about to.
+    pub fn excuse(&mut self, node: usize, key: &str) {
+        let Some(value) = self.nodes[node].text_at(key) else { return };
+        for watched in &mut self.watched {
+            watched.is_excused |= watched.key == key && watched.value == value;
+        }
+        self.excused.insert((key.to_owned(), value));
+    }
+
+    /// The same for all keys of a server.
+    pub fn excuse_all_at(&mut self, node: usize) {
+        for key in self.story.keys() {
+            self.excuse(node, &key);
+        }
+    }
+
+    /// A caller is told of a loss.
+    pub fn told(&mut self, environment: usize, reservation: &Arc<Reservation>) {
+        self.counts.lost += 1;
+        self.ended(environment, reservation);
+    }
+
+    /// A lease has ended whose release had failed.
+    pub fn lapsed(&mut self, reservation: &Arc<Reservation>) {
+        for watched in &mut self.watched {
+            watched.has_lapsed |= Arc::ptr_eq(&watched.reservation, reservation);
+        }
+    }
+
+    /// A reservation is over, and its caller knows. That happens once.
+    pub fn ended(&mut self, environment: usize, reservation: &Arc<Reservation>) {
+        self.environments[environment].held.retain(|one| one.value() != reservation.value());
+        let before = self.watched.len();
+        self.watched.retain(|watched| !Arc::ptr_eq(&watched.reservation, reservation));
+        if self.watched.len() == before {
+            self.offence(format!("caller {environment} is told twice that {:?} is over", reservation.claim));
+        }
+    }
+
+    /// Looks at everything that must be true now.
+    pub fn check(&mut self) {
+        self.counts.steps += 1;
+        let mut found = Vec::new();
+        let mut certain: Vec<usize> = Vec::new();
+        for index in 0..self.watched.len() {
+            let watched = &self.watched[index];
+            let process = &self.processes[watched.process];
+            enter(watched.process, process.clock);
+            let is_certain = watched.reservation.is_certain();
+            let phase = watched.reservation.phase();
+            if is_certain && !watched.is_excused {
+                if let Some(other) = certain.iter().find(|other| self.watched[**other].key == watched.key) {
+                    let other = &self.watched[*other];
+                    found.push(format!(
+                        "two hold {}: caller {} by {} and caller {} by {}",
+                        watched.key, other.environment, other.value, watched.environment, watched.value
+                    ));
+                }
+                certain.push(index);
+                let there = self.nodes[self.master].text_at(&watched.key);
+                if there.as_deref() != Some(&*watched.value) {
+                    let (key, value, environment) = (&watched.key, &watched.value, watched.environment);
+                    found.push(format!(
+                        "caller {environment} holds {key} by {value}, but redis has {there:?}"
+                    ));
+                }
+            }
+            let is_overdue = match phase {
+                Phase::Held => !is_certain,
+                Phase::Lost => true,
+                // A call that is about others as well is answered when it knows of all.
+                Phase::Over => self.environments[watched.environment].calls.is_empty(),
+                Phase::Releasing | Phase::Unreleased => false,
+            };
+            let (runs, ran) = (process.runs(), process.ran());
+            let can_be_told = runs && self.environments[watched.environment].blocked_until <= now();
+            let watched = &mut self.watched[index];
+            if !is_overdue || !can_be_told {
+                watched.overdue_since = None;
+                continue;
+            }
+            let since = *watched.overdue_since.get_or_insert(ran);
+            if ran.saturating_sub(since) > TOLD_WITHIN {
+                watched.overdue_since = Some(Time::MAX);
+                let (key, value) = (&watched.key, &watched.value);
+                found.push(format!(
+                    "caller {} is not told that its {key} by {value} is over ({phase:?})",
+                    watched.environment
+                ));
+            }
+        }
+        enter(process::current(), process::Clock::default());
+        for number in 0..self.environments.len() {
+            let one = &self.environments[number];
+            let process = &self.processes[one.process];
+            if one.is_open
+                && process.runs()
+                && one.blocked_until <= now()
+                && let Some(late) = one.late_call(process.ran())
+            {
+                found.push(format!("caller {number}: {late}"));
+                self.environments[number].is_open = false;
+            }
+        }
+        for what in found {
+            self.offence(what);
+        }
+    }
+
+    /// Looks at what must be true once everything was released, and its time is over.
+    pub fn check_end(&mut self) {
+        for key in self.story.keys() {
+            if let Some(value) = self.nodes[self.master].text_at(&key)
+                && value.starts_with("caller-")
+            {
+                self.offence(format!("{key} is left behind, by {value}"));
+            }
+        }
+        for watched in std::mem::take(&mut self.watched) {
+            if self.environments[watched.environment].is_open && !watched.has_lapsed {
+                let phase = watched.reservation.phase();
+                self.offence(format!("{} by {} has no end ({phase:?})", watched.key, watched.value));
+            }
+        }
+        for number in 0..self.environments.len() {
+            let one = &self.environments[number];
+            if one.is_open && self.processes[one.process].is_alive && !one.calls.is_empty() {
+                let count = one.calls.len();
+                self.offence(format!("{count} calls of caller {number} have no answer"));
+            }
+        }
+        for process in 0..self.processes.len() {
+            let open = self.connections_of(process);
+            if self.processes[process].is_alive && !open.is_empty() {
+                self.offence(format!("process {process} keeps connections that nobody needs: {open:?}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A simulated process: a whole core on its own clock, that can be stopped, and can end at any moment.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+
+use super::server::data::Time;
+use super::world::{self, Occurrence, World, now};
+use crate::dispatcher::Core;
+use crate::model::endpoint::Endpoint;
+
+/// The way to the servers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Link {
+    pub delay: Time,
+    pub jitter: Time,
+    pub slow_until: Time,
+    pub slow_by: Time,
+    /// Nobody answers attempts to connect before.
+    pub unreachable_until: Time,
+}
+
+/// What the world knows of a process.
+pub struct Process {
+    pub core: Core,
+    pub endpoint: Arc<Endpoint>,
+    pub link: Link,
+    pub clock: Clock,
+    /// Stopped until then.
+    pub stopped_until: Time,
+    pub is_alive: bool,
+    /// For how long it was stopped in all.
+    pub stopped_for: Time,
+    pub alarm: Arc<Alarm>,
+}
+
+/// A clock that runs a little fast or slow.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    pub offset: u64,
+    pub parts_per_million: i64,
+}
+
+impl Clock {
+    fn read(self) -> u64 {
+        let elapsed = i128::try_from(world::elapsed().as_nanos()).unwrap_or_default();
+        let drift = elapsed * i128::from(self.parts_per_million) / 1_000_000;
+        self.offset + u64::try_from(elapsed + drift).unwrap_or_default()
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<(usize, Clock)> = Cell::new((0, Clock::default()));
+}
+
+/// The process whose code runs.
+pub fn current() -> usize {
+    CURRENT.get().0
+}
+
+/// The clock of the process whose code runs: what `Moment::now` reads.
+pub fn read_clock() -> u64 {
+    CURRENT.get().1.read()
+}
+
+pub fn enter(process: usize, clock: Clock) {
+    CURRENT.set((process, clock));
+}
+
+/// Remembers that a process has something to do.
+pub struct Alarm {
+    is_set: AtomicBool,
+    main: Waker,
+}
+
+impl Alarm {
+    pub fn new(main: Waker) -> Arc<Self> {
+        Arc::new(Self { is_set: AtomicBool::new(true), main })
+    }
+
+    pub fn take(&self) -> bool {
+        self.is_set.swap(false, Ordering::Relaxed)
+    }
+
+    pub fn set(&self) {
+        self.is_set.store(true, Ordering::Relaxed);
+        self.main.wake_by_ref();
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.set();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.set();
+    }
+}
+
+impl Process {
+    pub fn runs(&self) -> bool {
+        self.is_alive && self.stopped_until <= now()
+    }
+
+    /// For how long its code could run so far.
+    pub fn ran(&self) -> Time {
+        now() - self.stopped_for.min(now())
+    }
+}
+
+impl World {
+    /// SIGSTOP, or a machine that sleeps.
+    pub fn stop(&mut self, process: usize, until: Time) {
+        let one = &mut self.processes[process];
+        if !one.is_alive || one.stopped_until > now() {
+            return;
+        }
+        one.stopped_until = until;
+        one.stopped_for += until - now();
+        self.schedule(until, Occurrence::Resume(process));
+    }
+
+    /// The process ends at once: its system closes its connections.
+    pub fn kill(&mut self, process: usize) {
+        self.processes[process].is_alive = false;
+        for id in self.connections_of(process) {
+            self.hang_up(id, super::network::Side::Server);
+        }
+        for number in 0..self.environments.len() {
+            if self.environments[number].process == process {
+                self.environments[number].is_open = false;
+            }
+        }
+        self.watched.retain(|watched| watched.process != process);
+    }
+}
