@@ -107,11 +107,12 @@ async fn finish(
     key: String,
     tried: Option<Box<Tried>>,
 ) {
-    let acquisition = Acquisition::new(&state, &settings, &key, Purpose::Lock, tried.as_deref());
+    let mut acquisition = Acquisition::new(&state, &settings, &key, Purpose::Lock, tried.as_deref());
     let result = match acquisition.run(pin!(pending()), tried).await {
         Ok(Attempt::Acquired(sent)) => return renew::keep(&state, sent, ticket),
         Ok(Attempt::Held(_)) => {
-            let holder = Box::pin(holder_for_log(&state, &settings, &key)).await;
+            let left = acquisition.attempts.remaining();
+            let holder = Box::pin(holder_for_log(&state, &settings, &key, left)).await;
             Ok(Answer::Taken { holder })
         }
         Ok(Attempt::TooLate | Attempt::Unwanted) => Ok(Answer::Taken { holder: None }),
@@ -120,18 +121,19 @@ async fn finish(
     ticket.answer(result);
 }
 
-/// Reads who holds the key, if a log line will show it. An uncontended lock stays one command.
-async fn holder_for_log(state: &Rc<EndpointState>, settings: &Settings, key: &str) -> Option<String> {
+/// Reads who holds the key, if a log line will show it. An uncontended lock stays one command. It has the rest of the
+/// call's time: the answer is known and must not be late for a line.
+async fn holder_for_log(
+    state: &Rc<EndpointState>,
+    settings: &Settings,
+    key: &str,
+    left: Duration,
+) -> Option<String> {
     if settings.log_level < LogLevel::Info {
         return None;
     }
     let pipeline = state.supervisor.current()?;
-    pipeline
-        .ask(command::read(key), settings.command_timeout)
-        .await
-        .ok()
-        .as_ref()
-        .and_then(command::holder_of)
+    pipeline.ask(command::read(key), left).await.ok().as_ref().and_then(command::holder_of)
 }
 
 /// Tries to take a key for a waiter, until redis has answered, or until `left` ends (between two tries). It also
@@ -182,7 +184,7 @@ impl<'call> Acquisition<'call> {
         Self { state, settings, key, purpose, attempts, unknown: None }
     }
 
-    async fn run(mut self, left: Left<'_>, tried: Option<Box<Tried>>) -> Result<Attempt, Error> {
+    async fn run(&mut self, left: Left<'_>, tried: Option<Box<Tried>>) -> Result<Attempt, Error> {
         let result = self.repeat(left, tried).await;
         if let Some(sent) = self.unknown.take() {
             undo::discard(self.state, sent);

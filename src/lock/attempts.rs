@@ -4,8 +4,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::connection::open::not_within;
 use crate::connection::pipeline::Pipeline;
 use crate::connection::reply::NoReply;
 use crate::connection::supervisor::Patience;
@@ -72,7 +73,8 @@ impl<'call> Attempts<'call> {
         Self { outlasts_memory: true, ..self }
     }
 
-    /// The connection for the next try, after the pause before it.
+    /// The connection for the next try, after the pause before it. Once the first command was sent, the wait for another
+    /// connection ends with the call's time: a try after that would be too late.
     ///
     /// # Errors
     /// Why there is no connection within `patience`; or the error of the last try, if connecting has used up the time.
@@ -84,7 +86,16 @@ impl<'call> Attempts<'call> {
                 () = sleep(pause) => {}
             }
         }
-        let pipeline = self.state.supervisor.pipeline(patience, self.settings.connect_timeout).await?;
+        let connecting = self.state.supervisor.pipeline(patience, self.settings.connect_timeout);
+        let connected = match self.budget.end() {
+            None => connecting.await,
+            // Boxed, so that the many calls that wait for their first connection are small.
+            Some(end) => Box::pin(timeout_at(end, connecting)).await.unwrap_or_else(|_| {
+                let endpoint = &self.state.supervisor.endpoint;
+                Err(self.last.take().unwrap_or_else(|| not_within(endpoint, self.settings.connect_timeout)))
+            }),
+        };
+        let pipeline = connected?;
         self.check_time()?;
         Ok(pipeline)
     }

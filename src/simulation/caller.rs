@@ -93,7 +93,8 @@ impl Environment {
     /// How many calls wait for a resource.
     pub fn waits_for(&self, resource: &str) -> usize {
         let key = self.settings.key_of(resource);
-        let waits = |call: &&Call| call.key == key && matches!(call.kind, Kind::Wait { is_cancelled: false, .. });
+        let waits =
+            |call: &&Call| call.key == key && matches!(call.kind, Kind::Wait { is_cancelled: false, .. });
         self.calls.values().filter(waits).count()
     }
 
@@ -231,7 +232,11 @@ impl World {
                 self.counts.acquired += 1;
                 self.check_order(number, call, &asked);
                 // As the JavaScript side does: an older one of this key, whose release has failed, is forgotten.
-                for older in self.environments[number].held.extract_if(.., |one| one.key() == reservation.key()).collect::<Vec<_>>() {
+                for older in self.environments[number]
+                    .held
+                    .extract_if(.., |one| one.key() == reservation.key())
+                    .collect::<Vec<_>>()
+                {
                     self.lapsed(&older);
                 }
                 self.environments[number].held.push(Arc::clone(&reservation));

@@ -25,7 +25,16 @@ pub struct Watched {
 impl Watched {
     pub fn new(environment: usize, process: usize, reservation: Arc<Reservation>) -> Self {
         let (key, value) = (reservation.key().to_owned(), reservation.value());
-        Self { environment, process, reservation, key, value, is_excused: false, has_lapsed: false, overdue_since: None }
+        Self {
+            environment,
+            process,
+            reservation,
+            key,
+            value,
+            is_excused: false,
+            has_lapsed: false,
+            overdue_since: None,
+        }
     }
 }
 

@@ -52,10 +52,16 @@ impl Budget {
         end.saturating_duration_since(Instant::now())
     }
 
+    /// When the time is over; `None` while it has not begun, and for a call that retries for ever.
+    #[must_use]
+    pub fn end(&self) -> Option<Instant> {
+        self.end.filter(|_| !self.is_endless)
+    }
+
     /// True once there is no time for another try.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        !self.is_endless && self.end.is_some_and(|end| Instant::now() >= end)
+        self.end().is_some_and(|end| Instant::now() >= end)
     }
 
     /// True while a try has enough time for redis to answer it: half of what [`MAX_LAST_TRY`] reserves, since the pause
