@@ -38,7 +38,7 @@ pub struct Outcome {
 const MOST_TURNS: u32 = 20_000;
 
 /// How long after the end of a story everything must be over: idle connections are closed after a minute.
-const AFTERWARDS: Time = 75_000;
+const AFTERWARDS: Time = 90_000;
 
 /// Lives through a story.
 pub fn run(story: &Story, traced: bool) -> Outcome {
@@ -216,7 +216,7 @@ impl Life {
             for (index, (at, _)) in story.steps.iter().enumerate() {
                 world.schedule(*at, Occurrence::Act(index));
             }
-            for round in 0..4 {
+            for round in 0..8 {
                 world.schedule(story.end + round * 2_000, Occurrence::Act(story.steps.len()));
             }
         });
