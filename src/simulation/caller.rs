@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use super::invariants::Watched;
 use super::server::data::Time;
-use super::story::{Action, EnvironmentPlan};
+use super::story::{Action, EnvironmentPlan, Renewal};
 use super::world::{self, Occurrence, World, now};
 use crate::addon::mailbox::{Letter, Mailbox};
 use crate::dispatcher::request::Request;
 use crate::model::answer::{Answer, CallFailure, Caller, Event, Ticket};
+use crate::model::lease::{Interval, Terms};
 use crate::model::reservation::Reservation;
 use crate::model::settings::{LogLevel, Settings};
 
@@ -331,13 +332,18 @@ pub fn settings_of(
     plan: &EnvironmentPlan,
     endpoint: Arc<crate::model::endpoint::Endpoint>,
 ) -> Settings {
-    let ttl = plan.terms.ttl;
+    let ttl = Duration::from_millis(plan.ttl);
+    let interval = match plan.renewal {
+        Renewal::Third => Interval::Third,
+        Renewal::Every(time) => Interval::Every(Duration::from_millis(time)),
+        Renewal::Never => Interval::Never,
+    };
     Settings {
         endpoint,
         key_prefix: "reservation-".into(),
         min_replicas: 0,
         owner: format!("caller-{number}"),
-        terms: plan.terms,
+        terms: Terms { ttl, interval, max_hold: plan.max_hold.map(Duration::from_millis) },
         connect_timeout: Duration::from_millis(plan.connect_timeout),
         command_timeout: plan
             .command_timeout

@@ -10,6 +10,7 @@
 //! - [`network`]: connections, and what goes wrong with them
 //! - [`node`], [`server`]: redis
 //! - [`invariants`]: what must be true at every moment
+//! - [`shrink`]: makes a story that offends short
 
 #![allow(clippy::unwrap_used, reason = "test code: what cannot be is to stop the test")]
 #![allow(dead_code, reason = "the simulated servers can do more than the stories ask of them")]
@@ -21,5 +22,6 @@ pub mod node;
 pub mod process;
 pub mod run;
 pub mod server;
+pub mod shrink;
 pub mod story;
 pub mod world;

@@ -17,7 +17,7 @@ use crate::connection::socket::Socket;
 pub type ConnectionId = u64;
 
 /// An end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Side {
     Client,
     Server,
@@ -63,7 +63,7 @@ pub struct Connection {
 }
 
 /// What becomes of the bytes on their way to the server when a connection is cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Fate {
     Lost,
     /// Some of the first ones arrive, at any byte.

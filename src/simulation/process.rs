@@ -11,7 +11,7 @@ use crate::dispatcher::Core;
 use crate::model::endpoint::Endpoint;
 
 /// The way to the servers.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Link {
     pub delay: Time,
     pub jitter: Time,

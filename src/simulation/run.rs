@@ -60,6 +60,7 @@ pub fn run(story: &Story, traced: bool) -> Outcome {
         std::future::poll_fn(|context| life.as_mut().get_mut().poll(context)).await;
         let mut world = world::end().unwrap();
         world.check_end();
+        world.counts.stories = 1;
         let trace = world.take_trace();
         Outcome { offences: std::mem::take(&mut world.offences), counts: world.counts, trace }
     });

@@ -4,15 +4,16 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::network::{Fate, Side};
 use super::process::Link;
 use super::server::data::Time;
 use super::server::faults::Fault;
 use super::server::version::Version;
-use crate::model::lease::{Interval, Terms};
 
 /// What a program or the world does at a moment. Times are in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     Lock {
         caller: usize,
@@ -114,22 +115,32 @@ pub enum Action {
     KillClients,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ProcessPlan {
     pub link: Link,
     pub parts_per_million: i64,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// When a lock is renewed.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum Renewal {
+    Third,
+    Every(Time),
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct EnvironmentPlan {
     pub process: usize,
-    pub terms: Terms,
+    pub ttl: Time,
+    pub renewal: Renewal,
+    pub max_hold: Option<Time>,
     /// `None` is the default, which depends on the ttl.
     pub command_timeout: Option<Time>,
     pub connect_timeout: Time,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Story {
     pub seed: u64,
     pub version: Version,
@@ -160,8 +171,7 @@ impl Story {
             Action::Renew { ttl, .. } => Some(*ttl),
             _ => None,
         });
-        let terms = self.environments.iter().map(|one| u64::try_from(one.terms.ttl.as_millis()).unwrap_or(0));
-        renewed.chain(terms).max().unwrap_or(0)
+        renewed.chain(self.environments.iter().map(|one| one.ttl)).max().unwrap_or(0)
     }
 
     /// The same story with these steps alone.
@@ -191,13 +201,11 @@ impl fmt::Display for Story {
             )?;
         }
         for (number, one) in self.environments.iter().enumerate() {
-            let EnvironmentPlan { process, terms: Terms { ttl, interval, max_hold }, .. } = one;
-            let (ttl, limit) = (ttl.as_millis(), one.command_timeout);
+            let EnvironmentPlan { process, ttl, renewal, max_hold, command_timeout, connect_timeout } = one;
             writeln!(
                 formatter,
-                "  caller {number} in process {process}: ttl {ttl} ms, interval {interval:?}, max_hold {max_hold:?}, \
-                 command_timeout {limit:?}, connect_timeout {} ms",
-                one.connect_timeout
+                "  caller {number} in process {process}: ttl {ttl}, renewal {renewal:?}, max_hold {max_hold:?}, \
+                 command_timeout {command_timeout:?}, connect_timeout {connect_timeout}"
             )?;
         }
         for (time, action) in &self.steps {
@@ -289,17 +297,16 @@ impl Writer<'_> {
 
     fn environment(&mut self, process: usize) -> EnvironmentPlan {
         let ttl = self.one_of(&[200, 500, 1_000, 3_000, 10_000, 30_000]);
-        let interval = match self.random.u32(..8) {
-            0 => Interval::Never,
-            1 => Interval::Every(Duration::from_millis(ttl / 2)),
-            2 => Interval::Every(Duration::from_millis(ttl / 10 + 1)),
-            _ => Interval::Third,
+        let renewal = match self.random.u32(..8) {
+            0 => Renewal::Never,
+            1 => Renewal::Every(ttl / 2),
+            2 => Renewal::Every(ttl / 10 + 1),
+            _ => Renewal::Third,
         };
-        let max_hold = self.chance(6).then(|| Duration::from_millis(self.time(100, 30_000)));
+        let max_hold = self.chance(6).then(|| self.time(100, 30_000));
         let command_timeout = self.chance(3).then(|| self.time(50, ttl));
         let connect_timeout = self.one_of(&[200, 1_000, 5_000]);
-        let terms = Terms { ttl: Duration::from_millis(ttl), interval, max_hold };
-        EnvironmentPlan { process, terms, command_timeout, connect_timeout }
+        EnvironmentPlan { process, ttl, renewal, max_hold, command_timeout, connect_timeout }
     }
 
     /// What a caller does: it comes back to a few keys, at times quickly.

@@ -65,6 +65,7 @@ pub struct World {
 /// What a run did, to see that it did something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
+    pub stories: u64,
     pub acquired: u64,
     pub lost: u64,
     pub released: u64,
@@ -76,6 +77,7 @@ pub struct Counts {
 
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
+        self.stories += other.stories;
         self.acquired += other.acquired;
         self.lost += other.lost;
         self.released += other.released;

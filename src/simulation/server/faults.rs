@@ -7,7 +7,7 @@ use super::replication::Role;
 use super::table::Spec;
 
 /// States in which redis refuses some commands and not others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Fault {
     OutOfMemory,
     /// Snapshots cannot be written.

@@ -1,7 +1,7 @@
 //! Which server is simulated, and in what its words and ways differ from those of the others.
 
 /// The servers that the simulation is held to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Version {
     Redis62,
     Redis70,
