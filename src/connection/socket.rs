@@ -52,7 +52,9 @@ mod simulated {
 
     use super::{SocketAddr, Stream, connect_by_system, io};
 
+    /// A connected socket.
     pub type Socket = Box<dyn Stream>;
+    /// An attempt to connect.
     pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Socket>> + Send>>;
 
     thread_local! {
@@ -64,6 +66,7 @@ mod simulated {
         NETWORK.set(network);
     }
 
+    /// Connects to an address.
     pub fn connect(address: SocketAddr) -> Connecting {
         match NETWORK.get() {
             Some(network) => network(address),

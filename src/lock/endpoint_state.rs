@@ -30,6 +30,7 @@ const MIN_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// A map by key. Its order is random, but for tests, in which the same seed must give the same order.
 #[cfg(not(test))]
 pub type KeyMap<T> = HashMap<Arc<str>, T>;
+/// The same in a fixed order.
 #[cfg(test)]
 pub type KeyMap<T> = HashMap<Arc<str>, T, std::hash::BuildHasherDefault<rustc_hash::FxHasher>>;
 

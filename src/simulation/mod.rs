@@ -2,12 +2,13 @@
 //! real one, as many times as there are processes. Its time, network, servers, random numbers and callers are simulated,
 //! so one seed is one history.
 //!
-//! - [`story`]: what is to happen, from a seed
+//! - [`story`], [`generate`]: what is to happen, from a seed
 //! - [`run`]: lives through a story
 //! - [`world`]: what is outside of the cores, and when it occurs
 //! - [`process`]: a core on its own clock
 //! - [`caller`]: an environment with its event loop and its program
-//! - [`network`]: connections, and what goes wrong with them
+//! - [`network`], [`stream`]: connections, and what can go wrong with them
+//! - [`trouble`]: what a story lets go wrong
 //! - [`node`], [`server`]: redis
 //! - [`invariants`]: what must be true at every moment
 //! - [`shrink`]: makes a story that offends short
@@ -16,6 +17,7 @@
 #![allow(dead_code, reason = "the simulated servers can do more than the stories ask of them")]
 
 pub mod caller;
+pub mod generate;
 pub mod invariants;
 pub mod network;
 pub mod node;
@@ -24,4 +26,6 @@ pub mod run;
 pub mod server;
 pub mod shrink;
 pub mod story;
+pub mod stream;
+pub mod trouble;
 pub mod world;

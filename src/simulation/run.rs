@@ -10,13 +10,13 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::caller::{Environment, settings_of};
-use super::network::{self, Side};
 use super::node::{HEAL_STALE, Node};
 use super::process::{self, Alarm, Clock, Process, enter};
 use super::server::data::Time;
 use super::server::sentinel::{Sentinel, Watched as Master};
 use super::server::{Config, Server};
 use super::story::{Action, Story};
+use super::stream;
 use super::world::{self, Counts, Occurrence, World, now};
 use crate::connection::{resolve, socket};
 use crate::dispatcher::Core;
@@ -53,7 +53,7 @@ pub fn run(story: &Story, traced: bool) -> Outcome {
             reason: "ENOTFOUND",
         })
     }));
-    socket::simulate(Some(network::connect));
+    socket::simulate(Some(stream::connect));
     let outcome = runtime.block_on(async {
         world::begin(World::new(story.clone(), traced));
         let mut life = pin!(Life::default());
@@ -305,129 +305,5 @@ impl Action {
             | Self::Leave { caller } => Some(*caller),
             _ => None,
         }
-    }
-}
-
-impl World {
-    /// Something goes wrong.
-    fn befall(&mut self, index: usize, action: &Action) {
-        let now = now();
-        match *action {
-            Action::Stop { process, time } => self.stop(process, now + time),
-            Action::Kill { process } => self.kill(process),
-            Action::Stall { process, to, time } => self.stall(process, to, now + time),
-            Action::Slow { process, by, time } => {
-                let link = &mut self.processes[process].link;
-                (link.slow_by, link.slow_until) = (by, now + time);
-            }
-            Action::Unreachable { process, time } => {
-                self.processes[process].link.unreachable_until = now + time
-            }
-            Action::Cut { process, is_seen, fate, heard } => {
-                for id in self.connections_of(process) {
-                    self.cut(id, is_seen, fate, heard);
-                }
-            }
-            Action::Hang { node, time } => self.nodes[node].hung_until = now + time,
-            Action::Crash { node, silent, keeps_data, time } => {
-                self.crash(node, silent, keeps_data, now + time)
-            }
-            Action::Trouble { node, fault, time } => {
-                self.nodes[node].server.faults.begin(fault);
-                self.schedule(now + time, Occurrence::Heal(index));
-            }
-            Action::FailOver { to, learns } => {
-                let before = self.master;
-                self.fail_over(to, learns);
-                if self.master != before {
-                    self.tell_sentinels();
-                }
-            }
-            Action::Delete { ref key } => self.meddle(key, |key| vec!["DEL".into(), key]),
-            Action::Expire { ref key, time } => {
-                self.meddle(key, |key| vec!["PEXPIRE".into(), key, time.to_string()]);
-            }
-            Action::Take { ref key, time } => self.meddle(key, |key| {
-                ["SET", &key, "another-1", "PX", &time.to_string()].map(str::to_owned).to_vec()
-            }),
-            Action::FlushAll => {
-                self.excuse_all_at(self.master);
-                self.operate(&["FLUSHALL".to_owned()]);
-            }
-            Action::FlushScripts => self.operate(&["SCRIPT".to_owned(), "FLUSH".to_owned()]),
-            Action::KillClients => {
-                self.operate(&["CLIENT", "KILL", "SKIPME", "yes"].map(str::to_owned));
-            }
-            _ => {}
-        }
-    }
-
-    /// Somebody else's command about a key of ours.
-    fn meddle(&mut self, resource: &str, words: impl FnOnce(String) -> Vec<String>) {
-        let key = format!("reservation-{resource}");
-        self.excuse(self.master, &key);
-        self.operate(&words(key));
-    }
-
-    fn operate(&mut self, words: &[String]) {
-        let master = self.master;
-        if self.nodes[master].down.is_some() || self.nodes[master].hung_until > now() {
-            return;
-        }
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let reply = self.nodes[master].command(&words);
-        self.trace(|_| format!("{words:?}: {}", reply.trim_end()));
-        self.flush(master);
-    }
-
-    fn tell_sentinels(&mut self) {
-        let (name, first) = (self.nodes[self.master].address.ip().to_string(), self.story.nodes);
-        for node in &mut self.nodes[first..] {
-            if let Some(master) =
-                node.server.sentinel.as_mut().and_then(|one| one.masters.get_mut("mymaster"))
-            {
-                master.host.clone_from(&name);
-                master.epoch += 1;
-            }
-        }
-    }
-
-    fn heal(&mut self, index: usize) {
-        if let Some((_, Action::Trouble { node, fault, .. })) = self.story.steps.get(index).cloned() {
-            self.nodes[node].server.faults.end(fault);
-        }
-    }
-
-    /// Everything heals, and everybody lets go.
-    fn end_of_story(&mut self) -> Vec<Action> {
-        for process in 0..self.processes.len() {
-            let one = &mut self.processes[process];
-            one.link.slow_until = 0;
-            one.link.unreachable_until = 0;
-            if one.stopped_until > now() {
-                one.stopped_for -= one.stopped_until - now();
-                one.stopped_until = now();
-                one.alarm.set();
-            }
-            self.stall(process, Side::Client, 0);
-        }
-        for node in 0..self.nodes.len() {
-            self.nodes[node].hung_until = self.nodes[node].hung_until.min(now());
-            self.restart(node);
-        }
-        for index in 0..self.story.steps.len() {
-            self.heal(index);
-        }
-        let mut actions = Vec::new();
-        for caller in 0..self.environments.len() {
-            self.environments[caller].blocked_until = 0;
-            self.schedule(now(), Occurrence::Letters(caller));
-            for key in self.story.resources.clone() {
-                let count = self.environments[caller].waits_for(&key);
-                actions.extend(std::iter::repeat_n(Action::Cancel { caller, key }, count));
-            }
-            actions.push(Action::Release { caller, key: None });
-        }
-        actions
     }
 }

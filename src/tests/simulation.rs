@@ -6,9 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::simulation::generate::story_of;
 use crate::simulation::run::run;
 use crate::simulation::shrink::shrink;
-use crate::simulation::story::{Story, story_of};
+use crate::simulation::story::Story;
 use crate::simulation::world::Counts;
 
 /// What `cargo test` lives through each time: some 20 s of it.

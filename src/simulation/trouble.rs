@@ -1,0 +1,130 @@
+//! What a story lets go wrong, what others do to the keys, and how everything heals at its end.
+
+use super::network::Side;
+use super::story::Action;
+use super::world::{Occurrence, World, now};
+
+impl World {
+    /// Something goes wrong.
+    pub fn befall(&mut self, index: usize, action: &Action) {
+        let now = now();
+        match *action {
+            Action::Stop { process, time } => self.stop(process, now + time),
+            Action::Kill { process } => self.kill(process),
+            Action::Stall { process, to, time } => self.stall(process, to, now + time),
+            Action::Slow { process, by, time } => {
+                let link = &mut self.processes[process].link;
+                (link.slow_by, link.slow_until) = (by, now + time);
+            }
+            Action::Unreachable { process, time } => {
+                self.processes[process].link.unreachable_until = now + time
+            }
+            Action::Cut { process, is_seen, fate, heard } => {
+                for id in self.connections_of(process) {
+                    self.cut(id, is_seen, fate, heard);
+                }
+            }
+            Action::Hang { node, time } => self.nodes[node].hung_until = now + time,
+            Action::Crash { node, silent, keeps_data, time } => {
+                self.crash(node, silent, keeps_data, now + time)
+            }
+            Action::Trouble { node, fault, time } => {
+                self.nodes[node].server.faults.begin(fault);
+                self.schedule(now + time, Occurrence::Heal(index));
+            }
+            Action::FailOver { to, learns } => {
+                let before = self.master;
+                self.fail_over(to, learns);
+                if self.master != before {
+                    self.tell_sentinels();
+                }
+            }
+            Action::Delete { ref key } => self.meddle(key, |key| vec!["DEL".into(), key]),
+            Action::Expire { ref key, time } => {
+                self.meddle(key, |key| vec!["PEXPIRE".into(), key, time.to_string()]);
+            }
+            Action::Take { ref key, time } => self.meddle(key, |key| {
+                ["SET", &key, "another-1", "PX", &time.to_string()].map(str::to_owned).to_vec()
+            }),
+            Action::FlushAll => {
+                self.excuse_all_at(self.master);
+                self.operate(&["FLUSHALL".to_owned()]);
+            }
+            Action::FlushScripts => self.operate(&["SCRIPT".to_owned(), "FLUSH".to_owned()]),
+            Action::KillClients => {
+                self.operate(&["CLIENT", "KILL", "SKIPME", "yes"].map(str::to_owned));
+            }
+            _ => {}
+        }
+    }
+
+    /// Somebody else's command about a key of ours.
+    fn meddle(&mut self, resource: &str, words: impl FnOnce(String) -> Vec<String>) {
+        let key = format!("reservation-{resource}");
+        self.excuse(self.master, &key);
+        self.operate(&words(key));
+    }
+
+    fn operate(&mut self, words: &[String]) {
+        let master = self.master;
+        if self.nodes[master].down.is_some() || self.nodes[master].hung_until > now() {
+            return;
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let reply = self.nodes[master].command(&words);
+        self.trace(|_| format!("{words:?}: {}", reply.trim_end()));
+        self.flush(master);
+    }
+
+    fn tell_sentinels(&mut self) {
+        let (name, first) = (self.nodes[self.master].address.ip().to_string(), self.story.nodes);
+        for node in &mut self.nodes[first..] {
+            if let Some(master) =
+                node.server.sentinel.as_mut().and_then(|one| one.masters.get_mut("mymaster"))
+            {
+                master.host.clone_from(&name);
+                master.epoch += 1;
+            }
+        }
+    }
+
+    /// A fault of the story is over.
+    pub fn heal(&mut self, index: usize) {
+        if let Some((_, Action::Trouble { node, fault, .. })) = self.story.steps.get(index).cloned() {
+            self.nodes[node].server.faults.end(fault);
+        }
+    }
+
+    /// Everything heals. Returns how everybody lets go.
+    pub fn end_of_story(&mut self) -> Vec<Action> {
+        for process in 0..self.processes.len() {
+            let one = &mut self.processes[process];
+            one.link.slow_until = 0;
+            one.link.unreachable_until = 0;
+            if one.stopped_until > now() {
+                one.stopped_for -= one.stopped_until - now();
+                one.stopped_until = now();
+                one.alarm.set();
+            }
+            self.stall(process, Side::Client, 0);
+        }
+        for node in 0..self.nodes.len() {
+            self.nodes[node].hung_until = self.nodes[node].hung_until.min(now());
+            self.restart(node);
+        }
+        for index in 0..self.story.steps.len() {
+            self.heal(index);
+        }
+        let mut actions = Vec::new();
+        for caller in 0..self.environments.len() {
+            self.environments[caller].blocked_until = 0;
+            self.schedule(now(), Occurrence::Letters(caller));
+            for key in self.story.resources.clone() {
+                let count = self.environments[caller].waits_for(&key);
+                actions.extend(std::iter::repeat_n(Action::Cancel { caller, key }, count));
+            }
+            actions.push(Action::Release { caller, key: None });
+        }
+        actions
+    }
+}
