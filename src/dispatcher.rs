@@ -63,16 +63,23 @@ impl Core {
         let (requests, receiver) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("redis-reservation".into()).spawn(move || {
-            LocalSet::new().block_on(&runtime, Dispatcher::default().serve(receiver));
+            LocalSet::new().block_on(&runtime, Rc::new(Dispatcher::default()).serve(receiver));
         })?;
         Ok(Self { requests })
     }
 
-    /// A core without a thread, and the future that runs it inside of a `LocalSet`: for the simulation.
+    /// A core without a thread, for the simulation; the future that runs it inside of a `LocalSet`; and whether it has
+    /// nothing to do for anybody.
     #[cfg(test)]
-    pub fn on_this_thread() -> (Self, impl Future<Output = ()>) {
+    pub fn on_this_thread() -> (Self, impl Future<Output = ()>, impl Fn() -> bool) {
         let (requests, receiver) = unbounded_channel();
-        (Self { requests }, Dispatcher::default().serve(receiver))
+        let dispatcher = Rc::new(Dispatcher::default());
+        let watched = Rc::clone(&dispatcher);
+        let is_at_rest = move || {
+            let states = watched.states.borrow();
+            states.values().all(|state| Rc::strong_count(state) == 1 && !state.needs_connection())
+        };
+        (Self { requests }, dispatcher.serve(receiver), is_at_rest)
     }
 
     /// Submits a request. Never blocks.
@@ -92,8 +99,8 @@ struct Dispatcher {
 }
 
 impl Dispatcher {
-    async fn serve(self, mut receiver: UnboundedReceiver<Request>) {
-        let dispatcher = Rc::new(self);
+    async fn serve(self: Rc<Self>, mut receiver: UnboundedReceiver<Request>) {
+        let dispatcher = self;
         let mut requests = Vec::with_capacity(MAX_REQUESTS_A_TURN);
         loop {
             let sweep = async {

@@ -5,7 +5,7 @@ use super::process::Link;
 use super::server::data::Time;
 use super::server::faults::Fault;
 use super::server::version::Version;
-use super::story::{Action, EnvironmentPlan, ProcessPlan, Renewal, Story};
+use super::story::{Action, EnvironmentPlan, LONGEST_EXPIRE, ProcessPlan, Renewal, Story};
 
 /// The story of a seed.
 pub fn story_of(seed: u64) -> Story {
@@ -48,7 +48,7 @@ impl Writer<'_> {
         let processes: Vec<_> = (0..self.random.usize(1..=3)).map(|_| self.process()).collect();
         let callers = processes.len() + self.random.usize(..=2);
         let environments: Vec<_> =
-            (0..callers).map(|number| self.environment(number % processes.len())).collect();
+            (0..callers).map(|number| self.environment(number % processes.len(), &processes)).collect();
         let resources: Vec<String> =
             ["a", "b", "c"][..self.random.usize(1..=3)].iter().map(|&name| name.to_owned()).collect();
         let nodes = if has_sentinels { self.random.usize(2..=3) } else { 1 };
@@ -56,7 +56,7 @@ impl Writer<'_> {
             seed,
             version: self.one_of(&versions),
             speaks_resp2: self.chance(5),
-            denies_kill: self.chance(5),
+            denied: self.denied(),
             active_expiry: self.one_of(&[Some(0), Some(0), Some(30), Some(1_000), None]),
             nodes,
             sentinels: if has_sentinels { self.random.usize(1..=3) } else { 0 },
@@ -74,6 +74,24 @@ impl Writer<'_> {
         story
     }
 
+    /// Most users may do everything; what a release needs, all of them may.
+    fn denied(&mut self) -> Vec<String> {
+        if !self.chance(3) {
+            return Vec::new();
+        }
+        let commands = [
+            "client|kill",
+            "client|kill",
+            "client|info",
+            "client|tracking",
+            "client|caching",
+            "client|setname",
+            "script|load",
+            "pttl",
+        ];
+        (0..self.random.usize(1..=3)).map(|_| self.one_of(&commands).to_owned()).collect()
+    }
+
     fn process(&mut self) -> ProcessPlan {
         let link = Link {
             delay: self.one_of(&[0, 0, 1, 2, 20]),
@@ -83,8 +101,12 @@ impl Writer<'_> {
         ProcessPlan { link, parts_per_million: self.random.i64(-950..=950) }
     }
 
-    fn environment(&mut self, process: usize) -> EnvironmentPlan {
-        let ttl = self.one_of(&[200, 500, 1_000, 3_000, 10_000, 30_000]);
+    fn environment(&mut self, process: usize, processes: &[ProcessPlan]) -> EnvironmentPlan {
+        let Link { delay, jitter, .. } = processes[process].link;
+        // What is too far away for its limits never gets anything.
+        let round_trip = 2 * (delay + jitter) + 1;
+        let ttls = [200, 500, 1_000, 3_000, 10_000, 30_000].into_iter().filter(|ttl| *ttl >= 10 * round_trip);
+        let ttl = self.one_of(&ttls.collect::<Vec<_>>());
         let renewal = match self.random.u32(..8) {
             0 => Renewal::Never,
             1 => Renewal::Every(ttl / 2),
@@ -92,8 +114,8 @@ impl Writer<'_> {
             _ => Renewal::Third,
         };
         let max_hold = self.chance(6).then(|| self.time(100, 30_000));
-        let command_timeout = self.chance(3).then(|| self.time(50, ttl));
-        let connect_timeout = self.one_of(&[200, 1_000, 5_000]);
+        let command_timeout = self.chance(3).then(|| self.time(50 + 2 * round_trip, ttl));
+        let connect_timeout = self.one_of(&[200, 1_000, 5_000]) + 6 * round_trip;
         EnvironmentPlan { process, ttl, renewal, max_hold, command_timeout, connect_timeout }
     }
 
@@ -168,11 +190,13 @@ impl Writer<'_> {
                 Action::Trouble { node, fault: self.one_of(&faults), time: self.time(5, 8_000) }
             }
             25 if story.nodes > 1 => Action::FailOver { to: node, learns: self.time(1, 10_000) },
+            25 => Action::LockOut { node, time: self.time(10, 5_000) },
+            26 if self.chance(2) => Action::Full { node, time: self.time(10, 5_000) },
             26 => Action::KillClients,
             27 => Action::FlushScripts,
             28 => match self.random.u32(..4) {
                 0 => Action::Delete { key },
-                1 => Action::Expire { key, time: self.time(1, 30_000) },
+                1 => Action::Expire { key, time: self.time(1, LONGEST_EXPIRE) },
                 2 => Action::Take { key, time: self.time(10, 5_000) },
                 _ => Action::FlushAll,
             },

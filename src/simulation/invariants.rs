@@ -164,6 +164,27 @@ impl World {
         }
     }
 
+    /// Every call must have been answered by now.
+    pub fn check_served(&mut self) {
+        for number in 0..self.environments.len() {
+            let one = &self.environments[number];
+            if one.is_open && self.processes[one.process].is_alive && !one.calls.is_empty() {
+                let count = one.calls.len();
+                self.offence(format!("{count} calls of caller {number} are forgotten"));
+            }
+        }
+        for process in 0..self.processes.len() {
+            let Some(rest) =
+                self.processes[process].is_alive.then(|| self.processes[process].at_rest.clone())
+            else {
+                continue;
+            };
+            if !rest() {
+                self.offence(format!("process {process} has something left to do"));
+            }
+        }
+    }
+
     /// Looks at what must be true once everything was released, and its time is over.
     pub fn check_end(&mut self) {
         for key in self.story.keys() {
@@ -177,13 +198,6 @@ impl World {
             if self.environments[watched.environment].is_open && !watched.has_lapsed {
                 let phase = watched.reservation.phase();
                 self.offence(format!("{} by {} has no end ({phase:?})", watched.key, watched.value));
-            }
-        }
-        for number in 0..self.environments.len() {
-            let one = &self.environments[number];
-            if one.is_open && self.processes[one.process].is_alive && !one.calls.is_empty() {
-                let count = one.calls.len();
-                self.offence(format!("{count} calls of caller {number} have no answer"));
             }
         }
         for process in 0..self.processes.len() {

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::task::Waker;
 
+use super::invariants::MAX_COMMANDS_A_SECOND;
 use super::server::client::ClientId;
 use super::server::data::Time;
 use super::world::{Occurrence, World, now};
@@ -136,6 +137,12 @@ impl World {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let process = connection.process;
+        let sent = self.processes[process].send(commands_in(bytes));
+        self.counts.busiest = self.counts.busiest.max(sent);
+        if sent > MAX_COMMANDS_A_SECOND {
+            self.processes[process].sent.1 = 0;
+            self.offence(format!("process {process} sends {sent} commands in a second"));
+        }
         self.trace(|_| format!("process {process} > {id}: {}", shown(bytes)));
         self.send(id, Side::Server, Part::Bytes(bytes.to_vec()));
         Ok(bytes.len())
@@ -336,6 +343,12 @@ fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
     }
+}
+
+/// How many commands these bytes begin.
+fn commands_in(bytes: &[u8]) -> u64 {
+    let starts = bytes.windows(3).filter(|window| window.starts_with(b"\r\n*")).count();
+    starts as u64 + u64::from(bytes.starts_with(b"*"))
 }
 
 /// Bytes of the wire on one line.

@@ -200,8 +200,9 @@ impl World {
             return;
         }
         one.by_client.clear();
-        let keeps_data = one.keeps_data;
+        let (keeps_data, faults) = (one.keeps_data, one.server.faults.clone());
         one.server.restart(keeps_data, now());
+        one.server.faults = faults;
         one.tick = None;
         one.is_replicating = false;
         if node != self.master {

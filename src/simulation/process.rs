@@ -33,6 +33,10 @@ pub struct Process {
     /// For how long it was stopped in all.
     pub stopped_for: Time,
     pub alarm: Arc<Alarm>,
+    /// How many commands it has sent in this second.
+    pub sent: (Time, u64),
+    /// True while the core has no task for anybody.
+    pub at_rest: std::rc::Rc<dyn Fn() -> bool>,
 }
 
 /// A clock that runs a little fast or slow.
@@ -102,6 +106,13 @@ impl Wake for Alarm {
 impl Process {
     pub fn runs(&self) -> bool {
         self.is_alive && self.stopped_until <= now()
+    }
+
+    /// Notes commands that it sends; returns how many there were in this second.
+    pub fn send(&mut self, commands: u64) -> u64 {
+        let second = now() / 1_000;
+        self.sent = if self.sent.0 == second { (second, self.sent.1 + commands) } else { (second, commands) };
+        self.sent.1
     }
 
     /// For how long its code could run so far.

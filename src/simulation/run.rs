@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -37,8 +38,8 @@ pub struct Outcome {
 /// How often the world may turn within one millisecond.
 const MOST_TURNS: u32 = 20_000;
 
-/// How long after the end of a story everything must be over: idle connections are closed after a minute.
-const AFTERWARDS: Time = 90_000;
+/// How long after the last release everything must be over: idle connections are closed after a minute.
+const AFTERWARDS: Time = 75_000;
 
 /// Lives through a story.
 pub fn run(story: &Story, traced: bool) -> Outcome {
@@ -115,7 +116,7 @@ impl Life {
             }
         }
         let (end, next) = world::with(|world| {
-            let end = world.story.end + world.story.longest_ttl() + AFTERWARDS;
+            let end = world.story.served_by() + AFTERWARDS;
             (end, world.next().unwrap_or(end).min(end))
         });
         if now() >= end {
@@ -151,11 +152,9 @@ impl Life {
             config.active_expiry = story.active_expiry;
             config.address = address(number).to_string();
             let mut server = Server::new(config, story.seed ^ number as u64, 0);
-            if story.denies_kill {
-                server.faults.refuse_with(
-                    "client|kill",
-                    "NOPERM this user has no permissions to run the 'client|kill' command",
-                );
+            for command in &story.denied {
+                let error = format!("NOPERM this user has no permissions to run the '{command}' command");
+                server.faults.refuse_with(command, &error);
             }
             if number >= story.nodes {
                 let master = Master { host: host(0).name, port: 6379, epoch: 1 };
@@ -183,7 +182,7 @@ impl Life {
         let endpoint = Endpoint { place, login, tls: None, waits_for_replicas: None };
         let mut processes = Vec::new();
         for (number, plan) in story.processes.iter().enumerate() {
-            let (core, serves) = Core::on_this_thread();
+            let (core, serves, at_rest) = Core::on_this_thread();
             let local = LocalSet::new();
             let clock = Clock {
                 offset: 1_000_000_000 * (number as u64 + 1),
@@ -202,6 +201,8 @@ impl Life {
                 is_alive: true,
                 stopped_for: 0,
                 alarm: Alarm::new(waker.clone()),
+                sent: (0, 0),
+                at_rest: Rc::new(at_rest),
             });
         }
         let environments = story.environments.iter().enumerate().map(|(number, plan)| {
@@ -217,9 +218,11 @@ impl Life {
             for (index, (at, _)) in story.steps.iter().enumerate() {
                 world.schedule(*at, Occurrence::Act(index));
             }
-            for round in 0..8 {
-                world.schedule(story.end + round * 2_000, Occurrence::Act(story.steps.len()));
+            world.schedule(story.end, Occurrence::Act(story.steps.len()));
+            for at in (story.end..story.served_by()).step_by(500) {
+                world.schedule(at, Occurrence::Act(story.steps.len() + 1));
             }
+            world.schedule(story.served_by() + 5_000, Occurrence::Served);
         });
     }
 
@@ -237,6 +240,7 @@ impl Life {
             Occurrence::Heal(index) => world.heal(index),
             Occurrence::Letters(number) => world.read_letters(number),
             Occurrence::Resume(process) => world.processes[process].alarm.set(),
+            Occurrence::Served => world.check_served(),
             Occurrence::Act(_) => {}
         });
     }
@@ -247,7 +251,8 @@ impl Life {
             // Of a program that was stopped.
             Some(_) if now() >= world.story.end => Vec::new(),
             Some((_, action)) => vec![action.clone()],
-            None => world.end_of_story(),
+            None if index == world.story.steps.len() => world.end_of_story(),
+            None => world.let_go(),
         });
         for action in actions {
             let asked = world::with(|world| {

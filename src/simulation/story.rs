@@ -93,6 +93,16 @@ pub enum Action {
         fault: Fault,
         time: Time,
     },
+    /// The server has another password.
+    LockOut {
+        node: usize,
+        time: Time,
+    },
+    /// It takes no more connections.
+    Full {
+        node: usize,
+        time: Time,
+    },
     FailOver {
         to: usize,
         learns: Time,
@@ -145,8 +155,8 @@ pub struct Story {
     pub seed: u64,
     pub version: Version,
     pub speaks_resp2: bool,
-    /// The user may not close connections.
-    pub denies_kill: bool,
+    /// Commands that the user may not use.
+    pub denied: Vec<String>,
     pub active_expiry: Option<Time>,
     /// Servers behind sentinels, the first is the master; else one server.
     pub nodes: usize,
@@ -174,12 +184,21 @@ impl Story {
         renewed.chain(self.environments.iter().map(|one| one.ttl)).max().unwrap_or(0)
     }
 
+    /// When every waiter must have been served after everything has healed: keys whose holders are gone end by their
+    /// ttl, and what was stalled has come through.
+    pub fn served_by(&self) -> Time {
+        self.end + self.longest_ttl().max(LONGEST_EXPIRE) + 20_000
+    }
+
     /// The same story with these steps alone.
     pub fn keeping(&self, kept: &[usize]) -> Self {
         let steps = kept.iter().filter_map(|index| self.steps.get(*index).cloned()).collect();
         Self { steps, ..self.clone() }
     }
 }
+
+/// The longest ttl that somebody else gives a key.
+pub const LONGEST_EXPIRE: Time = 30_000;
 
 impl fmt::Display for Story {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -188,8 +207,8 @@ impl fmt::Display for Story {
         if self.speaks_resp2 {
             writeln!(formatter, "  RESP2")?;
         }
-        if self.denies_kill {
-            writeln!(formatter, "  the user may not close connections")?;
+        if !self.denied.is_empty() {
+            writeln!(formatter, "  the user may not use {:?}", self.denied)?;
         }
         for (number, process) in self.processes.iter().enumerate() {
             let Link { delay, jitter, .. } = process.link;

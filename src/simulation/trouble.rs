@@ -1,6 +1,5 @@
 //! What a story lets go wrong, what others do to the keys, and how everything heals at its end.
 
-use super::network::Side;
 use super::story::Action;
 use super::world::{Occurrence, World, now};
 
@@ -30,6 +29,14 @@ impl World {
             }
             Action::Trouble { node, fault, time } => {
                 self.nodes[node].server.faults.begin(fault);
+                self.schedule(now + time, Occurrence::Heal(index));
+            }
+            Action::LockOut { node, time } => {
+                self.nodes[node].server.config.password = Some("another".into());
+                self.schedule(now + time, Occurrence::Heal(index));
+            }
+            Action::Full { node, time } => {
+                self.nodes[node].server.config.max_clients = 1;
                 self.schedule(now + time, Occurrence::Heal(index));
             }
             Action::FailOver { to, learns } => {
@@ -90,12 +97,15 @@ impl World {
 
     /// A fault of the story is over.
     pub fn heal(&mut self, index: usize) {
-        if let Some((_, Action::Trouble { node, fault, .. })) = self.story.steps.get(index).cloned() {
-            self.nodes[node].server.faults.end(fault);
+        match self.story.steps.get(index).map(|(_, action)| action.clone()) {
+            Some(Action::Trouble { node, fault, .. }) => self.nodes[node].server.faults.end(fault),
+            Some(Action::LockOut { node, .. }) => self.nodes[node].server.config.password = None,
+            Some(Action::Full { node, .. }) => self.nodes[node].server.config.max_clients = 10_000,
+            _ => {}
         }
     }
 
-    /// Everything heals. Returns how everybody lets go.
+    /// Everything heals. Returns what most callers do then: they stop waiting, but for the first few.
     pub fn end_of_story(&mut self) -> Vec<Action> {
         for process in 0..self.processes.len() {
             let one = &mut self.processes[process];
@@ -106,7 +116,6 @@ impl World {
                 one.stopped_until = now();
                 one.alarm.set();
             }
-            self.stall(process, Side::Client, 0);
         }
         for node in 0..self.nodes.len() {
             self.nodes[node].hung_until = self.nodes[node].hung_until.min(now());
@@ -120,11 +129,18 @@ impl World {
             self.environments[caller].blocked_until = 0;
             self.schedule(now(), Occurrence::Letters(caller));
             for key in self.story.resources.clone() {
-                let count = self.environments[caller].waits_for(&key);
+                let count = self.environments[caller].waits_for(&key).saturating_sub(STAY);
                 actions.extend(std::iter::repeat_n(Action::Cancel { caller, key }, count));
             }
-            actions.push(Action::Release { caller, key: None });
         }
         actions
     }
+
+    /// Everybody lets go of what he holds; so each waiter must get it in the end.
+    pub fn let_go(&self) -> Vec<Action> {
+        (0..self.environments.len()).map(|caller| Action::Release { caller, key: None }).collect()
+    }
 }
+
+/// How many calls of a caller go on waiting for a key after the end.
+const STAY: usize = 3;

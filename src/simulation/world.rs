@@ -37,6 +37,8 @@ pub enum Occurrence {
     Resume(usize),
     /// The story goes on.
     Act(usize),
+    /// Every waiter has been served.
+    Served,
 }
 
 pub struct World {
@@ -73,6 +75,8 @@ pub struct Counts {
     pub connections: u64,
     pub deliveries: u64,
     pub steps: u64,
+    /// The most commands that a process sent in a second.
+    pub busiest: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -85,6 +89,7 @@ impl std::ops::AddAssign for Counts {
         self.connections += other.connections;
         self.deliveries += other.deliveries;
         self.steps += other.steps;
+        self.busiest = self.busiest.max(other.busiest);
     }
 }
 
