@@ -31,6 +31,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::error::Error;
 use crate::model::reservation::Reservation;
 use crate::runtime::guard::keep_running;
+use crate::runtime::task::spawn;
 
 /// How many requests are handled before the commands that they made are written.
 const MAX_REQUESTS_A_TURN: usize = 512;
@@ -170,7 +171,7 @@ impl Dispatcher {
                 self.release(ticket, reservations, Releases::telling(losses));
             }
             Request::Renew { ticket, reservations, ttl } => {
-                tokio::task::spawn_local(Rc::clone(self).renew(ticket, reservations, ttl));
+                spawn(Rc::clone(self).renew(ticket, reservations, ttl));
             }
             Request::Disconnect { ticket, endpoint } => {
                 for state in self.states.borrow().values() {
@@ -232,7 +233,7 @@ impl Dispatcher {
             return;
         }
         let dispatcher = Rc::clone(self);
-        tokio::task::spawn_local(async move {
+        spawn(async move {
             let mut releases = releases;
             // In parts, so that other requests have a turn between them.
             for part in reservations.chunks(MAX_RELEASES_IN_FLIGHT) {

@@ -20,6 +20,7 @@ use crate::connection::transport::Transport;
 use crate::model::refusal::is_wrong_type;
 use crate::protocol::command::{Comparison, Identity, Script, ScriptCall};
 use crate::runtime::guard::keep_running;
+use crate::runtime::task::spawn_boxed;
 use crate::time::pace::Pace;
 use in_flight::InFlight;
 
@@ -300,7 +301,7 @@ impl Pipeline {
         let in_flight = InFlight::begin(self, slots);
         let mut exchange = Box::pin(in_flight.exchange(batch.commands));
         if exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            tokio::task::spawn_local(exchange);
+            spawn_boxed(exchange);
         }
     }
 }

@@ -46,13 +46,16 @@ pub async fn resolve(host: &Host, deadline: Instant) -> Answer {
 }
 
 #[cfg(test)]
+type Names = fn(&Host) -> Answer;
+
+#[cfg(test)]
 thread_local! {
-    static SIMULATED: std::cell::Cell<Option<fn(&Host) -> Answer>> = const { std::cell::Cell::new(None) };
+    static SIMULATED: std::cell::Cell<Option<Names>> = const { std::cell::Cell::new(None) };
 }
 
 /// The names that this thread knows from now on; `None` are the system's.
 #[cfg(test)]
-pub fn simulate(names: Option<fn(&Host) -> Answer>) {
+pub fn simulate(names: Option<Names>) {
     SIMULATED.set(names);
 }
 

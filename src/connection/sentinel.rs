@@ -6,19 +6,21 @@
 //! had two holders for as long as the demotion of the old master takes: 8 s.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, Value, from_redis_value};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::{JoinSet, spawn_local};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::connection::handshake::{Address, Connected, connect};
 use crate::model::endpoint::{Endpoint, Host, Login, Place};
 use crate::model::error::Error;
 use crate::model::secret::Secret;
+use crate::runtime::task::spawn_boxed;
 use crate::time::backoff::jittered;
 
 /// Pause between two questions to one sentinel.
@@ -88,7 +90,7 @@ impl Sentinels {
                 name: name.to_owned(),
                 sender: sender.clone(),
             };
-            pollers.spawn_local(poller.run());
+            pollers.spawn_local(Box::pin(poller.run()) as Pin<Box<dyn Future<Output = ()>>>);
         }
         Self {
             endpoint: Arc::clone(endpoint),
@@ -197,7 +199,7 @@ impl Poller {
         let connection = match connect(&self.endpoint, address, config, Instant::now() + LIMIT).await {
             Ok(Connected { connection, driver, .. }) => {
                 // Ends when the last sender on it is dropped.
-                spawn_local(driver);
+                spawn_boxed(driver);
                 connection
             }
             Err(error) => return error,

@@ -57,16 +57,19 @@ mod simulated {
     /// An attempt to connect.
     pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Socket>> + Send>>;
 
+    type Network = fn(SocketAddr) -> Connecting;
+
     thread_local! {
-        static NETWORK: Cell<Option<fn(SocketAddr) -> Connecting>> = const { Cell::new(None) };
+        static NETWORK: Cell<Option<Network>> = const { Cell::new(None) };
     }
 
     /// What this thread connects to from now on; `None` is the system's network.
-    pub fn simulate(network: Option<fn(SocketAddr) -> Connecting>) {
+    pub fn simulate(network: Option<Network>) {
         NETWORK.set(network);
     }
 
     /// Connects to an address.
+    #[must_use]
     pub fn connect(address: SocketAddr) -> Connecting {
         match NETWORK.get() {
             Some(network) => network(address),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::connection::cluster::breaker::NODE_BACK;
@@ -25,6 +25,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::error::Error;
 use crate::model::refusal::Class;
 use crate::protocol::command::text_of;
+use crate::runtime::task::{spawn, spawn_boxed};
 use crate::time::backoff::Backoff;
 
 pub use connecting::Patience;
@@ -197,7 +198,7 @@ impl Supervisor {
     fn came_up(self: &Rc<Self>, opened: Opened) {
         let generation = self.generation.get() + 1;
         self.generation.set(generation);
-        let mut driver = spawn_local(opened.driver);
+        let mut driver = spawn_boxed(opened.driver);
         let tells_changes = opened.pushes.is_ok();
         let pipeline = Pipeline::new(
             generation,
@@ -210,11 +211,11 @@ impl Supervisor {
             Ok(pushes) => self.listen(pushes),
             Err(reason) => {
                 self.note_why_no_pushes(reason);
-                spawn_local(async {})
+                spawn(async {})
             }
         };
         let supervisor: Weak<Self> = Rc::downgrade(self);
-        spawn_local(async move {
+        spawn(async move {
             let moved = opened.moved.unwrap_or_else(|| Box::pin(pending()));
             let has_moved = tokio::select! {
                 biased;
@@ -291,7 +292,7 @@ impl Supervisor {
     /// Reports which keys have changed, until the connection ends.
     fn listen(self: &Rc<Self>, mut pushes: UnboundedReceiver<PushInfo>) -> JoinHandle<()> {
         let supervisor: Weak<Self> = Rc::downgrade(self);
-        spawn_local(async move {
+        spawn(async move {
             while let Some(push) = pushes.recv().await {
                 let Some(supervisor) = supervisor.upgrade() else { return };
                 fail_point!("listen", supervisor.endpoint.to_string());

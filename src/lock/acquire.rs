@@ -27,6 +27,7 @@ use crate::model::lease::Lease;
 use crate::model::refusal::{Class, is_wrong_type};
 use crate::model::settings::{LogLevel, Settings};
 use crate::protocol::command::{self, Comparison, EXTEND, ScriptCall};
+use crate::runtime::task::spawn;
 use crate::time::budget::Budget;
 use crate::time::clock::Moment;
 
@@ -73,7 +74,7 @@ pub fn lock(state: &Rc<EndpointState>, ticket: Ticket, settings: Arc<Settings>, 
     let key = settings.key_of(resource);
     let Some(pipeline) = state.supervisor.current().filter(|_| settings.min_replicas == 0) else {
         let state = Rc::clone(state);
-        tokio::task::spawn_local(finish(state, ticket, settings, key, None));
+        spawn(finish(state, ticket, settings, key, None));
         return;
     };
     let sent = match Sent::now(key, settings) {
@@ -94,7 +95,7 @@ pub fn lock(state: &Rc<EndpointState>, ticket: Ticket, settings: Arc<Settings>, 
         reply => {
             let (settings, key) = (Arc::clone(&sent.claim.settings), sent.claim.key().to_owned());
             let tried = Box::new(Tried { pipeline, sent, look: None, replication: None, began, reply });
-            tokio::task::spawn_local(finish(state, ticket, settings, key, Some(tried)));
+            spawn(finish(state, ticket, settings, key, Some(tried)));
         }
     });
 }

@@ -22,6 +22,7 @@ use crate::model::error::Error;
 use crate::model::lease::Lease;
 use crate::model::reservation::Reservation;
 use crate::protocol::command::{Comparison, HAND_OVER, RELEASE, Script, ScriptCall, comparison_of};
+use crate::runtime::task::spawn;
 use crate::time::budget::Budget;
 use crate::time::clock::Moment;
 
@@ -88,7 +89,7 @@ pub fn release(
     let guard = FailureGuard { state: Rc::clone(state), reservation: Arc::clone(&reservation) };
     let release = Release { state: Rc::clone(state), reservation, next_holder, hand_overs, guard };
     let Some(pipeline) = release.state.supervisor.current() else {
-        tokio::task::spawn_local(async move { done(release.finish(None).await) });
+        spawn(async move { done(release.finish(None).await) });
         return;
     };
     let (script, call) = release.script();
@@ -98,7 +99,7 @@ pub fn release(
         match reply.as_ref().ok().and_then(comparison_of) {
             Some(Comparison::Ours) => done(release.freed(Comparison::Ours)),
             _ => {
-                tokio::task::spawn_local(async move {
+                spawn(async move {
                     done(release.finish(Some((pipeline, began, reply))).await);
                 });
             }

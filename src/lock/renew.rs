@@ -23,6 +23,7 @@ use crate::model::lease::{Lease, PendingExtend, Step};
 use crate::model::reservation::{Phase, Reservation};
 use crate::model::settings::LogLevel;
 use crate::protocol::command::{Comparison, EXTEND, ScriptCall, comparison_of};
+use crate::runtime::task::spawn;
 use crate::time::backoff::{jittered, spread};
 use crate::time::budget::Budget;
 use crate::time::clock::Moment;
@@ -239,7 +240,7 @@ impl Drop for Extension {
         if std::thread::panicking() {
             let (state, id) = (Rc::clone(&self.round.state), self.reservation.id);
             let error = Error::Internal("a renewal ended without an answer".into());
-            tokio::task::spawn_local(async move { failed(&state, id, error) });
+            spawn(async move { failed(&state, id, error) });
         }
     }
 }
@@ -273,7 +274,7 @@ fn renew(state: &Rc<EndpointState>, ids: &[u64]) {
                 if let Ok(Some(Comparison::Ours)) = reply.as_ref().map(comparison_of) {
                     extension.renewed();
                 } else {
-                    tokio::task::spawn_local(extension.settle(reply));
+                    spawn(extension.settle(reply));
                 }
             });
             // Nothing more is due until the reply comes or the lease ends.

@@ -19,6 +19,7 @@ use crate::model::answer::{Event, Ticket};
 use crate::model::error::Error;
 use crate::model::refusal::Class;
 use crate::model::settings::Settings;
+use crate::runtime::task::spawn;
 
 /// Poll interval of a waiter that nothing else wakes: as in 0.4.0, but jittered.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,13 +60,13 @@ pub fn wait(
     let queue = existing.unwrap_or_else(|| {
         let queue = Rc::new(WaitQueue::new(Arc::clone(&key)));
         state.queues.borrow_mut().insert(Arc::clone(&key), Rc::clone(&queue));
-        tokio::task::spawn_local(serve(Rc::clone(state), Rc::clone(&queue)));
+        spawn(serve(Rc::clone(state), Rc::clone(&queue)));
         queue
     });
     let grace = settings.command_timeout;
     let arrival = queue.join(Waiter { ticket, instance, settings, has_tried: false, timeout_task: None });
     if let Some(timeout) = timeout {
-        let timeout_task = tokio::task::spawn_local({
+        let timeout_task = spawn({
             let queue = Rc::clone(&queue);
             async move {
                 sleep(timeout).await;
@@ -301,7 +302,7 @@ impl Drop for QueueGuard {
             drop(self.queue.leave(head.arrival));
         }
         if self.queue.head().is_some() {
-            tokio::task::spawn_local(serve(Rc::clone(&self.state), Rc::clone(&self.queue)));
+            spawn(serve(Rc::clone(&self.state), Rc::clone(&self.queue)));
         } else {
             self.state.queues.borrow_mut().remove(&self.queue.key);
         }

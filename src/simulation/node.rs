@@ -1,6 +1,7 @@
 //! A simulated server in its place: its address, its hangs, crashes and restarts, its replicas.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::net::SocketAddr;
 
 use super::network::{ConnectionId, Side};
@@ -75,7 +76,7 @@ impl Node {
     pub fn command(&mut self, words: &[&str]) -> String {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {
-            request += &format!("${}\r\n{word}\r\n", word.len());
+            let _ = write!(request, "${}\r\n{word}\r\n", word.len());
         }
         let client = self.server.connect("127.0.0.1:1", now());
         if self.server.config.version != Version::Redis62 {

@@ -89,7 +89,7 @@ impl Life {
             let mut has_turned = false;
             while let Some(occurrence) = world::with(|world| world.take_due(now())) {
                 has_turned = true;
-                self.occur(occurrence);
+                Self::occur(occurrence);
             }
             for (number, core) in self.cores.iter_mut().enumerate() {
                 let (waker, clock) = world::with(|world| {
@@ -110,7 +110,7 @@ impl Life {
             world::with(World::check);
             if self.is_stuck() {
                 world::with(|world| {
-                    world.offence("time stands still: something goes round in circles".into())
+                    world.offence("time stands still: something goes round in circles".into());
                 });
                 return Poll::Ready(());
             }
@@ -226,9 +226,9 @@ impl Life {
         });
     }
 
-    fn occur(&mut self, occurrence: Occurrence) {
+    fn occur(occurrence: Occurrence) {
         if let Occurrence::Act(index) = occurrence {
-            return self.act(index);
+            return Self::act(index);
         }
         world::with(|world| match occurrence {
             Occurrence::Connect(id) => world.connected(id),
@@ -246,7 +246,7 @@ impl Life {
     }
 
     /// A step of the story, or its end.
-    fn act(&mut self, index: usize) {
+    fn act(index: usize) {
         let actions = world::with(|world| match world.story.steps.get(index) {
             // Of a program that was stopped.
             Some(_) if now() >= world.story.end => Vec::new(),

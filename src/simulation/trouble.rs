@@ -16,7 +16,7 @@ impl World {
                 (link.slow_by, link.slow_until) = (by, now + time);
             }
             Action::Unreachable { process, time } => {
-                self.processes[process].link.unreachable_until = now + time
+                self.processes[process].link.unreachable_until = now + time;
             }
             Action::Cut { process, is_seen, fate, heard } => {
                 for id in self.connections_of(process) {
@@ -25,7 +25,7 @@ impl World {
             }
             Action::Hang { node, time } => self.nodes[node].hung_until = now + time,
             Action::Crash { node, silent, keeps_data, time } => {
-                self.crash(node, silent, keeps_data, now + time)
+                self.crash(node, silent, keeps_data, now + time);
             }
             Action::Trouble { node, fault, time } => {
                 self.nodes[node].server.faults.begin(fault);

@@ -1,6 +1,8 @@
 //! The core in a simulated world: seeds that are always the same, stories that once found something, and as many other
 //! seeds as one asks for (`npm run simulate`).
 
+#![allow(clippy::print_stdout, reason = "whoever asks for seeds reads what they did")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -87,6 +89,7 @@ fn seeds_that_were_asked_for() {
     });
     let (counts, mut bad) = results.into_inner().unwrap();
     bad.sort_unstable();
+    #[allow(clippy::cast_precision_loss, reason = "roughly")]
     let rate = counts.stories as f64 / began.elapsed().as_secs_f64() * 60.0;
     println!(
         "{} seeds in {:.1} s, {rate:.0} a minute: {counts:?}",

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{State, Supervisor};
@@ -14,6 +14,7 @@ use crate::connection::open;
 use crate::connection::pipeline::Pipeline;
 use crate::model::error::Error;
 use crate::model::refusal::Class;
+use crate::runtime::task::spawn;
 
 /// How long a call retries when connections are refused or the host is not found: as in 0.4.0.
 const REFUSED_BUDGET: Duration = Duration::from_millis(500);
@@ -118,7 +119,7 @@ impl Supervisor {
         let mut connector = self.connector.borrow_mut();
         if connector.as_ref().is_none_or(JoinHandle::is_finished) {
             let supervisor = Rc::clone(self);
-            *connector = Some(spawn_local(async move { supervisor.connect_while_wanted().await }));
+            *connector = Some(spawn(async move { supervisor.connect_while_wanted().await }));
         }
     }
 
@@ -127,7 +128,7 @@ impl Supervisor {
             sleep_until(retry_at).await;
             let Some(limit) = self.attempt_limit() else { return };
             let endpoint = Arc::clone(&self.endpoint);
-            let opening = spawn_local(async move {
+            let opening = spawn(async move {
                 fail_point!("connect", endpoint.to_string());
                 open::open(&endpoint, limit).await
             });
