@@ -4,6 +4,7 @@
 mod in_flight;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -56,8 +57,10 @@ pub struct Pipeline {
     turn: Cell<Instant>,
     /// How many commands are in flight: written, and without a reply.
     in_flight: Cell<usize>,
-    /// The batches in flight, by the address of their reply slots.
-    batches: RefCell<FxHashMap<*const ReplySlots, Rc<ReplySlots>>>,
+    /// The batches in flight, the oldest first.
+    batches: RefCell<BTreeMap<u64, Rc<ReplySlots>>>,
+    /// How many batches were written.
+    written: Cell<u64>,
     /// When commands are next checked for timeouts: no later than the first of them is due. `None` without commands.
     next_check: Cell<Option<Instant>>,
     /// Notified when `next_check` is set to an earlier time.
@@ -94,6 +97,7 @@ impl Pipeline {
             turn: Cell::new(Instant::now()),
             in_flight: Cell::new(0),
             batches: RefCell::default(),
+            written: Cell::new(0),
             next_check: Cell::new(None),
             earlier: Rc::default(),
             has_watchdog: Cell::new(false),

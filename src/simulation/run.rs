@@ -24,6 +24,7 @@ use crate::dispatcher::Core;
 use crate::dispatcher::request::Request;
 use crate::model::claim;
 use crate::model::endpoint::{DEFAULT_CLIENT_NAME, Endpoint, Host, Login, Place, Protocol};
+use crate::runtime::fail_point;
 use crate::time::clock;
 
 /// What came of a story.
@@ -47,6 +48,7 @@ pub fn run(story: &Story, traced: bool) -> Outcome {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     fastrand::seed(story.seed);
     claim::simulate(true);
+    fail_point::ignore(true);
     clock::simulate(Some(process::read_clock));
     resolve::simulate(Some(|host| {
         Err(resolve::Unresolved {
@@ -66,6 +68,7 @@ pub fn run(story: &Story, traced: bool) -> Outcome {
         Outcome { offences: std::mem::take(&mut world.offences), counts: world.counts, trace }
     });
     claim::simulate(false);
+    fail_point::ignore(false);
     clock::simulate(None);
     resolve::simulate(None);
     socket::simulate(None);

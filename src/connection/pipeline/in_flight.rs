@@ -11,6 +11,7 @@ use crate::connection::reply::{AwaitedReply, NoReply};
 /// A batch in flight. Dropping it ends that, for whatever reason.
 pub struct InFlight {
     pipeline: Rc<Pipeline>,
+    number: u64,
     size: usize,
     slots: Rc<ReplySlots>,
 }
@@ -20,8 +21,10 @@ impl InFlight {
     pub fn begin(pipeline: &Rc<Pipeline>, slots: Rc<ReplySlots>) -> Self {
         let size = slots.borrow().len();
         pipeline.in_flight.set(pipeline.in_flight.get() + size);
-        pipeline.batches.borrow_mut().insert(Rc::as_ptr(&slots), Rc::clone(&slots));
-        Self { pipeline: Rc::clone(pipeline), size, slots }
+        let number = pipeline.written.get();
+        pipeline.written.set(number + 1);
+        pipeline.batches.borrow_mut().insert(number, Rc::clone(&slots));
+        Self { pipeline: Rc::clone(pipeline), number, size, slots }
     }
 
     /// Writes the batch with the first poll, and passes each reply to the one who waits for it.
@@ -54,7 +57,7 @@ impl InFlight {
 
     /// Ends the batch, and returns those who still wait.
     fn end(&self) -> Vec<Option<AwaitedReply>> {
-        self.pipeline.batches.borrow_mut().remove(&Rc::as_ptr(&self.slots));
+        self.pipeline.batches.borrow_mut().remove(&self.number);
         self.slots.take()
     }
 }
