@@ -2,6 +2,7 @@
 //! and events that it would get.
 
 mod breaker;
+mod leases;
 mod locks;
 mod losses;
 mod panics;
