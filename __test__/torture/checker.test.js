@@ -483,6 +483,16 @@ keeps(
   'it is free, and the waiter has left',
   waits().of('a.1', 700, 'abort').fails(701, 'a.1', 'AbortError').ends(9000),
 );
+keeps(
+  "it is free, and the waiter's time is over, which its blocked event loop reads later",
+  story()
+    .locks(100, 'b.1')
+    .call(200, 'a.1', 'wait', { timeout: 400 })
+    .add(8000, 'a', 'blocked', { from: 210 })
+    .releases(500, 'b.2', 'b.1')
+    .of('a.1', 8001, 'answer', { error: { code: 'ERR_RESERVATION_TIMEOUT' } })
+    .ends(9000),
+);
 
 // Ends.
 

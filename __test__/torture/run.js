@@ -153,7 +153,7 @@ class Arena {
     });
     const names = this.keys.map((key) => `reservation-${key}`);
     const left = async () => (await this.direct.mget(names)).filter(Boolean);
-    await until(async () => (await left()).length === 0, { timeout: 5000, interval: 50 }).catch(() => {});
+    await until(async () => (await left()).length === 0, { timeout: PEACE, interval: 50 }).catch(() => {});
     this.record('final', { left: await left() });
   }
 

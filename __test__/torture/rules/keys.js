@@ -89,8 +89,10 @@ function forgotten(model) {
   return found;
 }
 
-function spanOfWait({ at, answer, abortedAt }, [from, to]) {
-  return [Math.max(at, from), Math.min(to, answer ? answer.t : Infinity, abortedAt ?? Infinity)];
+/** The part of a gap in which a call waits. Its timeout ends the wait, also where a blocked event loop reads that later. */
+function spanOfWait({ at, timeout, answer, abortedAt }, [from, to]) {
+  const ends = [answer ? answer.t : Infinity, abortedAt ?? Infinity, at + (timeout ?? Infinity)];
+  return [Math.max(at, from), Math.min(to, ...ends)];
 }
 
 function gapsBetween(tenures, model) {
