@@ -54,6 +54,13 @@ const TOLERANCE: Time = 300;
 /// How long a call tries where connections are refused, as documented.
 const REFUSED: Time = 500;
 
+impl Call {
+    /// True for a call that may have set this key, or is to release it.
+    pub fn is_about(&self, key: &str) -> bool {
+        self.key == key || self.key == "all"
+    }
+}
+
 impl Environment {
     pub fn new(number: usize, plan: &EnvironmentPlan, settings: Settings) -> Self {
         let wake = move || {

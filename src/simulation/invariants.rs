@@ -38,6 +38,12 @@ impl Watched {
     }
 }
 
+impl Watched {
+    pub fn has(&self, value: &str) -> bool {
+        self.value == value
+    }
+}
+
 /// How long after the end of a lease its caller is told, at the most.
 const TOLD_WITHIN: Time = 100;
 

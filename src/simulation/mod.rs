@@ -10,7 +10,7 @@
 //! - [`network`], [`stream`]: connections, and what can go wrong with them
 //! - [`trouble`]: what a story lets go wrong
 //! - [`node`], [`server`]: redis
-//! - [`invariants`]: what must be true at every moment
+//! - [`invariants`], [`leftovers`]: what must be true at every moment
 //! - [`shrink`]: makes a story that offends short
 
 #![allow(clippy::unwrap_used, reason = "test code: what cannot be is to stop the test")]
@@ -19,6 +19,7 @@
 pub mod caller;
 pub mod generate;
 pub mod invariants;
+pub mod leftovers;
 pub mod network;
 pub mod node;
 pub mod process;

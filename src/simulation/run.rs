@@ -221,6 +221,7 @@ impl Life {
             for (index, (at, _)) in story.steps.iter().enumerate() {
                 world.schedule(*at, Occurrence::Act(index));
             }
+            world.schedule(0, Occurrence::Look);
             world.schedule(story.end, Occurrence::Act(story.steps.len()));
             for at in (story.end..story.served_by()).step_by(500) {
                 world.schedule(at, Occurrence::Act(story.steps.len() + 1));
@@ -243,6 +244,7 @@ impl Life {
             Occurrence::Heal(index) => world.heal(index),
             Occurrence::Letters(number) => world.read_letters(number),
             Occurrence::Resume(process) => world.processes[process].alarm.set(),
+            Occurrence::Look => world.look_for_leftovers(),
             Occurrence::Served => world.check_served(),
             Occurrence::Act(_) => {}
         });
@@ -260,6 +262,7 @@ impl Life {
         for action in actions {
             let asked = world::with(|world| {
                 world.trace(|_| format!("{action:?}"));
+                world.is_troubled(&action);
                 let Some(number) = action.caller() else {
                     world.befall(index, &action);
                     return None;

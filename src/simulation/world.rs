@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::caller::Environment;
 use super::invariants::Watched;
+use super::leftovers::Leftovers;
 use super::network::{Connection, ConnectionId, Side};
 use super::node::Node;
 use super::process::Process;
@@ -37,6 +38,8 @@ pub enum Occurrence {
     Resume(usize),
     /// The story goes on.
     Act(usize),
+    /// Somebody looks at what is left in redis.
+    Look,
     /// Every waiter has been served.
     Served,
 }
@@ -52,6 +55,7 @@ pub struct World {
     pub processes: Vec<Process>,
     pub environments: Vec<Environment>,
     pub watched: Vec<Watched>,
+    pub leftovers: Leftovers,
     /// Keys and values that others than the package have touched.
     pub excused: BTreeSet<(String, String)>,
     /// Everything that was wrong.
@@ -139,6 +143,7 @@ impl World {
             processes: Vec::new(),
             environments: Vec::new(),
             watched: Vec::new(),
+            leftovers: Leftovers::default(),
             excused: BTreeSet::new(),
             offences: Vec::new(),
             counts: Counts::default(),
