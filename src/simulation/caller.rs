@@ -21,6 +21,8 @@ pub struct Environment {
     pub caller: Arc<Caller>,
     pub mailbox: Arc<Mailbox>,
     pub settings: Arc<Settings>,
+    /// Of all that it has asked for.
+    pub shortest_ttl: Time,
     /// Its event loop is blocked until then.
     pub blocked_until: Time,
     pub is_open: bool,
@@ -73,6 +75,7 @@ impl Environment {
             caller: Arc::new(Caller { sink, environment: number as u64 }),
             mailbox,
             settings: Arc::new(settings),
+            shortest_ttl: plan.ttl,
             blocked_until: 0,
             is_open: true,
             calls: BTreeMap::new(),
@@ -172,6 +175,7 @@ impl World {
                 let mut changed = (*settings).clone();
                 changed.terms.ttl = Duration::from_millis(*ttl);
                 one.settings = Arc::new(changed);
+                one.shortest_ttl = one.shortest_ttl.min(*ttl);
                 let ticket = one.begin(Kind::Renew, "all", ran);
                 Request::Renew { ticket, reservations, ttl: Duration::from_millis(*ttl) }
             }

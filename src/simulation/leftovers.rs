@@ -11,40 +11,64 @@ use super::world::{Occurrence, World, now};
 /// How often it is looked.
 const EACH: Time = 250;
 
-/// How long a key may stay that belongs to nobody, while all is well, beside the time of a command and of a connect.
-const MAY_STAY: Time = 2_000;
+/// How long a key may stay that belongs to nobody, while all is well, beside the time of a command.
+const MAY_STAY: Time = 3_000;
 
-/// How long a system keeps a connection that is dead without its knowing.
-const DEAD: Time = 55_000;
+/// How long it takes at the most to find that a connection is dead of which nobody was told: the longest limit of a
+/// command, and some more.
+const DEAD: Time = 12_000;
 
 /// Since when which values belong to nobody.
 #[derive(Debug, Default)]
 pub struct Leftovers {
     since: BTreeMap<String, Time>,
-    /// Until when something is wrong, as far as is known.
-    troubled_until: Time,
+    /// When something is wrong with a server.
+    servers: Trouble,
+    /// When something is wrong with a process or its connections.
+    processes: BTreeMap<usize, Trouble>,
+}
+
+/// The latest time in which something was wrong all along, as far as is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Trouble {
+    from: Time,
+    until: Time,
+}
+
+impl Trouble {
+    fn lasts(&mut self, time: Time) {
+        if self.until < now() {
+            self.from = now();
+        }
+        self.until = self.until.max(now() + time);
+    }
 }
 
 impl World {
     /// Something is wrong for a while.
     pub fn is_troubled(&mut self, action: &Action) {
-        let lasts = match *action {
-            Action::Stop { time, .. }
-            | Action::Block { time, .. }
-            | Action::Stall { time, .. }
-            | Action::Slow { time, .. }
-            | Action::Unreachable { time, .. }
-            | Action::Hang { time, .. }
+        let (process, lasts) = match *action {
+            Action::Stop { process, time }
+            | Action::Stall { process, time, .. }
+            | Action::Slow { process, time, .. }
+            | Action::Unreachable { process, time } => (Some(process), time),
+            Action::Cut { process, is_seen: false, .. } => (Some(process), DEAD),
+            Action::Cut { process, fate: Fate::Late(by), heard, .. } => {
+                (Some(process), by.max(heard.unwrap_or(0)))
+            }
+            Action::Hang { time, .. }
             | Action::Crash { time, .. }
             | Action::Trouble { time, .. }
-            | Action::LockOut { time, .. }
-            | Action::Full { time, .. } => time,
-            Action::FailOver { learns, .. } => learns,
-            Action::Cut { is_seen: false, .. } => DEAD,
-            Action::Cut { fate: Fate::Late(by), heard, .. } => by.max(heard.unwrap_or(0)),
-            _ => 0,
+            | Action::Full { time, .. } => (None, time),
+            // A refused login ends all undoing: what is left ends by its ttl.
+            Action::LockOut { time, .. } => (None, time + self.story.longest_ttl()),
+            Action::FailOver { learns, .. } => (None, learns),
+            _ => return,
         };
-        self.leftovers.troubled_until = self.leftovers.troubled_until.max(now() + lasts);
+        match process {
+            Some(process) => self.leftovers.processes.entry(process).or_default().lasts(lasts),
+            None => self.leftovers.servers.lasts(lasts),
+        }
     }
 
     /// Looks at the keys of the master.
@@ -59,15 +83,22 @@ impl World {
                 there.insert(value, since);
             }
         }
-        for (value, since) in &there {
-            let settings = &self.environments[owner_of(value).unwrap()].settings;
-            let limits = settings.command_timeout + settings.connect_timeout;
-            let may_stay = MAY_STAY + Time::try_from(limits.as_millis()).unwrap_or(Time::MAX);
-            let since = (*since).max(self.leftovers.troubled_until);
-            if now().saturating_sub(since) > may_stay {
+        for (value, since) in &mut there {
+            let one = &self.environments[owner_of(value).unwrap()];
+            let milliseconds = |duration: std::time::Duration| Time::try_from(duration.as_millis()).unwrap();
+            let limit = milliseconds(one.settings.command_timeout);
+            let troubles =
+                [self.leftovers.servers, *self.leftovers.processes.entry(one.process).or_default()];
+            let until = troubles.map(|trouble| trouble.until).into_iter().max().unwrap_or(0);
+            // Nothing is undone for longer than a ttl: a SET that comes even later is left to its own.
+            let is_given_up = troubles.iter().any(|trouble| {
+                *since <= trouble.until + MAY_STAY && trouble.until - trouble.from + limit >= one.shortest_ttl
+            });
+            if is_given_up {
+                *since = Time::MAX;
+            } else if now().saturating_sub(until.max(*since)) > MAY_STAY + limit {
+                *since = Time::MAX;
                 self.offence(format!("{value} stays in redis, and belongs to nobody"));
-                self.leftovers.troubled_until = Time::MAX;
-                break;
             }
         }
         self.leftovers.since = there;
@@ -78,6 +109,7 @@ impl World {
         one.is_open
             && self.processes[one.process].is_alive
             && !one.calls.values().any(|call| call.is_about(key))
+            && !self.excused.contains(&(key.to_owned(), value.to_owned()))
             && !self.watched.iter().any(|watched| watched.has(value))
     }
 }

@@ -223,6 +223,8 @@ impl World {
         self.nodes[to].server.promote();
         self.nodes[from].is_stale_master = true;
         self.master = to;
+        // What was deleted at the old one just now may be there again.
+        self.excuse_all_at(to);
         self.flush(to);
         self.schedule(now() + learns, Occurrence::Heal(HEAL_STALE + from));
         self.trace(|_| format!("failover: {from} to {to}"));
