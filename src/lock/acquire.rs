@@ -113,7 +113,7 @@ async fn finish(
         Ok(Attempt::Acquired(sent)) => return renew::keep(&state, sent, ticket),
         Ok(Attempt::Held(_)) => {
             let left = acquisition.attempts.remaining();
-            let holder = Box::pin(holder_for_log(&state, &settings, &key, left)).await;
+            let holder = Box::pin(holder_for_log(&state, settings.log_level, &key, left)).await;
             Ok(Answer::Taken { holder })
         }
         Ok(Attempt::TooLate | Attempt::Unwanted) => Ok(Answer::Taken { holder: None }),
@@ -122,19 +122,14 @@ async fn finish(
     ticket.answer(result);
 }
 
-/// Reads who holds the key, if a log line will show it. An uncontended lock stays one command. It has the rest of the
-/// call's time: the answer is known and must not be late for a line.
-async fn holder_for_log(
-    state: &Rc<EndpointState>,
-    settings: &Settings,
-    key: &str,
-    left: Duration,
-) -> Option<String> {
-    if settings.log_level < LogLevel::Info {
+/// Reads who holds the key, if a log line will show it, within the rest of the call's time: the answer must not be late
+/// for a line. An uncontended lock stays one command.
+async fn holder_for_log(state: &EndpointState, level: LogLevel, key: &str, left: Duration) -> Option<String> {
+    if level < LogLevel::Info {
         return None;
     }
-    let pipeline = state.supervisor.current()?;
-    pipeline.ask(command::read(key), left).await.ok().as_ref().and_then(command::holder_of)
+    let reply = state.supervisor.current()?.ask(command::read(key), left).await;
+    reply.ok().as_ref().and_then(command::holder_of)
 }
 
 /// Tries to take a key for a waiter, until redis has answered, or until `left` ends (between two tries). It also
