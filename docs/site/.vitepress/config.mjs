@@ -14,6 +14,7 @@ const use = [
 ];
 const trust = [
   { text: 'What it promises', link: '/docs/guarantees' },
+  { text: 'How it is proved', link: '/docs/proof' },
   { text: 'Performance', link: '/docs/performance' },
   { text: 'Where it runs', link: '/docs/runtimes' },
   { text: 'Security', link: '/SECURITY' },
