@@ -2,9 +2,10 @@
 //! out.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::model::answer::{Answer, CallFailure, Event, EventSink};
+use crate::runtime::sync::{Mutex, MutexGuard};
 
 /// How many log lines may wait for a blocked event loop. Answers and losses need no limit: there are no more of them
 /// than calls and reservations. Log lines would grow without end.

@@ -1,10 +1,11 @@
 //! What two threads share of a reservation: the core, which renews it, and the caller's thread, which reads it.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::model::claim::Claim;
 use crate::model::settings::Settings;
+use crate::runtime::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use crate::time::clock::Moment;
 
 /// A reservation. The core makes it; its caller's thread may read it at any moment.

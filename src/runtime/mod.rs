@@ -1,7 +1,8 @@
-//! Support for tasks: starts, restarts after a panic, and fail points for tests.
+//! Support for tasks and threads: starts, restarts after a panic, what two threads share, and fail points for tests.
 
 #[macro_use]
 pub mod fail_point;
 
 pub mod guard;
+pub mod sync;
 pub mod task;

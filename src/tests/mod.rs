@@ -5,6 +5,8 @@ mod breaker;
 mod leases;
 mod locks;
 mod losses;
+#[cfg(model)]
+mod model;
 mod panics;
 mod simulated_redis;
 mod simulation;
