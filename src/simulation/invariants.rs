@@ -6,6 +6,7 @@ use super::process::{self, enter};
 use super::server::data::Time;
 use super::world::{World, now};
 use crate::model::reservation::{Phase, Reservation};
+use crate::time::clock::Moment;
 
 /// A reservation that a caller has been given.
 pub struct Watched {
@@ -18,6 +19,8 @@ pub struct Watched {
     is_excused: bool,
     /// Its release had failed, and its lease has ended since.
     has_lapsed: bool,
+    /// Its lease was over by its own clock when it was lost; `None`: it was not lost so far.
+    ran_out: Option<bool>,
     /// Since when its caller could have been told that it is over, in time for which its process ran.
     overdue_since: Option<Time>,
 }
@@ -25,6 +28,8 @@ pub struct Watched {
 impl Watched {
     pub fn new(environment: usize, process: usize, reservation: Arc<Reservation>) -> Self {
         let (key, value) = (reservation.key().to_owned(), reservation.value());
+        // Of what was lost before its caller could read that it has it, nobody knows how.
+        let ran_out = (reservation.phase() != Phase::Held).then_some(true);
         Self {
             environment,
             process,
@@ -33,6 +38,7 @@ impl Watched {
             value,
             is_excused: false,
             has_lapsed: false,
+            ran_out,
             overdue_since: None,
         }
     }
@@ -49,6 +55,10 @@ const TOLD_WITHIN: Time = 100;
 
 /// The most commands of a process in a second, in whatever outage. These stories have a handful of callers.
 pub const MAX_COMMANDS_A_SECOND: u64 = 1_500;
+
+/// The most connections that a process begins to make in a second: pauses grow to 250 ms, and each try may be one to
+/// each sentinel and one to the master.
+pub const MAX_CONNECTS_A_SECOND: u64 = 100;
 
 impl World {
     /// A caller has got a lock.
@@ -93,10 +103,27 @@ impl World {
     /// A reservation is over, and its caller knows. That happens once.
     pub fn ended(&mut self, environment: usize, reservation: &Arc<Reservation>) {
         self.environments[environment].held.retain(|one| one.value() != reservation.value());
+        self.check_is_over(environment, reservation);
         let before = self.watched.len();
         self.watched.retain(|watched| !Arc::ptr_eq(&watched.reservation, reservation));
         if self.watched.len() == before {
             self.offence(format!("caller {environment} is told twice that {:?} is over", reservation.claim));
+        }
+    }
+
+    /// What a caller is told to be over is over: redis has the key no more, unless only our clock says so.
+    fn check_is_over(&mut self, environment: usize, reservation: &Arc<Reservation>) {
+        let is_it = |watched: &&Watched| Arc::ptr_eq(&watched.reservation, reservation);
+        let Some(watched) = self.watched.iter().find(is_it) else { return };
+        if watched.is_excused || watched.ran_out == Some(true) {
+            return;
+        }
+        let there = self.nodes[self.master].text_at(&watched.key);
+        if there.as_deref() == Some(&*watched.value) {
+            let (key, value) = (&watched.key, &watched.value);
+            let what =
+                format!("caller {environment} is told that its {key} by {value} is over, but redis has it");
+            self.offence(what);
         }
     }
 
@@ -135,9 +162,20 @@ impl World {
                 Phase::Over => self.environments[watched.environment].calls.is_empty(),
                 Phase::Releasing | Phase::Unreleased => false,
             };
+            if phase == Phase::Lost && watched.ran_out.is_none() {
+                let ran_out = Moment::now() >= watched.reservation.certain_until();
+                if ran_out && !watched.is_excused && self.was_needless(watched) {
+                    let (key, value, environment) = (&watched.key, &watched.value, watched.environment);
+                    found.push(format!(
+                        "caller {environment} loses {key} by {value} although nothing is wrong"
+                    ));
+                }
+                self.watched[index].ran_out = Some(ran_out);
+            }
+            let process = &self.processes[self.watched[index].process];
             let (runs, ran) = (process.runs(), process.ran());
-            let can_be_told = runs && self.environments[watched.environment].blocked_until <= now();
             let watched = &mut self.watched[index];
+            let can_be_told = runs && self.environments[watched.environment].blocked_until <= now();
             if !is_overdue || !can_be_told {
                 watched.overdue_since = None;
                 continue;

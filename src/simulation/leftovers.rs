@@ -47,6 +47,7 @@ impl Trouble {
 impl World {
     /// Something is wrong for a while.
     pub fn is_troubled(&mut self, action: &Action) {
+        self.disturb(action);
         let (process, lasts) = match *action {
             Action::Stop { process, time }
             | Action::Stall { process, time, .. }

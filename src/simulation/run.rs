@@ -205,6 +205,7 @@ impl Life {
                 stopped_for: 0,
                 alarm: Alarm::new(waker.clone()),
                 sent: (0, 0),
+                connects: (0, 0),
                 at_rest: Rc::new(at_rest),
             });
         }
