@@ -1,10 +1,12 @@
 //! What must be true at every moment of a simulation, and at its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::process::{self, enter};
 use super::server::data::Time;
 use super::world::{World, now};
+use crate::model::lease::Terms;
 use crate::model::reservation::{Phase, Reservation};
 use crate::time::clock::Moment;
 
@@ -19,6 +21,10 @@ pub struct Watched {
     is_excused: bool,
     /// Its release had failed, and its lease has ended since.
     has_lapsed: bool,
+    /// The longest that its lease may last from now on, by what its caller has asked for.
+    longest: Duration,
+    /// When it has been held for long enough, as its caller wants it.
+    last: Moment,
     /// Its lease was over by its own clock when it was lost; `None`: it was not lost so far.
     ran_out: Option<bool>,
     /// Since when its caller could have been told that it is over, in time for which its process ran.
@@ -28,6 +34,7 @@ pub struct Watched {
 impl Watched {
     pub fn new(environment: usize, process: usize, reservation: Arc<Reservation>) -> Self {
         let (key, value) = (reservation.key().to_owned(), reservation.value());
+        let Terms { ttl: longest, max_hold, .. } = reservation.settings().terms;
         // Of what was lost before its caller could read that it has it, nobody knows how.
         let ran_out = (reservation.phase() != Phase::Held).then_some(true);
         Self {
@@ -38,6 +45,8 @@ impl Watched {
             value,
             is_excused: false,
             has_lapsed: false,
+            longest,
+            last: max_hold.map_or(Moment::NEVER, |longest| Moment::now().after(longest)),
             ran_out,
             overdue_since: None,
         }
@@ -87,6 +96,16 @@ impl World {
         }
     }
 
+    /// A caller asks for another ttl. If another such call is pending, either may come first.
+    pub fn asked_for(&mut self, reservations: &[Arc<Reservation>], ttl: Time, is_alone: bool) {
+        let ttl = Duration::from_millis(ttl);
+        for watched in &mut self.watched {
+            if reservations.iter().any(|one| Arc::ptr_eq(one, &watched.reservation)) {
+                watched.longest = if is_alone { ttl } else { watched.longest.max(ttl) };
+            }
+        }
+    }
+
     /// A caller is told of a loss.
     pub fn told(&mut self, environment: usize, reservation: &Arc<Reservation>) {
         self.counts.lost += 1;
@@ -132,12 +151,25 @@ impl World {
         self.counts.steps += 1;
         let mut found = Vec::new();
         let mut certain: Vec<usize> = Vec::new();
+        let has_two_masters = self.nodes.iter().any(|node| node.is_stale_master);
         for index in 0..self.watched.len() {
             let watched = &self.watched[index];
             let process = &self.processes[watched.process];
             enter(watched.process, process.clock);
             let is_certain = watched.reservation.is_certain();
             let phase = watched.reservation.phase();
+            let lasts = Moment::now().until(watched.reservation.certain_until());
+            if is_certain && process.runs() && lasts > watched.longest {
+                let (key, value, environment) = (&watched.key, &watched.value, watched.environment);
+                let longest = watched.longest;
+                found.push(format!(
+                    "caller {environment} holds {key} by {value} for {lasts:?} more, and has asked for {longest:?}"
+                ));
+            }
+            if is_certain && Moment::now() > watched.last {
+                let (key, value, environment) = (&watched.key, &watched.value, watched.environment);
+                found.push(format!("caller {environment} holds {key} by {value} beyond its max_hold"));
+            }
             if is_certain && !watched.is_excused {
                 if let Some(other) = certain.iter().find(|other| self.watched[**other].key == watched.key) {
                     let other = &self.watched[*other];
@@ -162,9 +194,11 @@ impl World {
                 Phase::Over => self.environments[watched.environment].calls.is_empty(),
                 Phase::Releasing | Phase::Unreleased => false,
             };
+            // Of two masters either may be asked, and one of them does not have the key.
+            let is_excused = watched.is_excused || (phase != Phase::Held && has_two_masters);
             if phase == Phase::Lost && watched.ran_out.is_none() {
                 let ran_out = Moment::now() >= watched.reservation.certain_until();
-                if ran_out && !watched.is_excused && self.was_needless(watched) {
+                if ran_out && !is_excused && self.was_needless(watched) {
                     let (key, value, environment) = (&watched.key, &watched.value, watched.environment);
                     found.push(format!(
                         "caller {environment} loses {key} by {value} although nothing is wrong"
@@ -175,6 +209,7 @@ impl World {
             let process = &self.processes[self.watched[index].process];
             let (runs, ran) = (process.runs(), process.ran());
             let watched = &mut self.watched[index];
+            watched.is_excused = is_excused;
             let can_be_told = runs && self.environments[watched.environment].blocked_until <= now();
             if !is_overdue || !can_be_told {
                 watched.overdue_since = None;

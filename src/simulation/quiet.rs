@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::invariants::Watched;
+use super::node::settles;
 use super::server::data::Time;
 use super::story::Action;
 use super::world::{World, now};
@@ -10,7 +11,7 @@ use crate::model::lease::Interval;
 
 /// How long it takes at the most, when all is well again, until what is held is renewed: a command or a handshake that
 /// gets no answer any more has to time out first, and then a connection is made.
-const RECOVERY: Time = 9_000;
+const RECOVERY: Time = 7_000;
 
 /// How long it takes at the most to find that a connection is dead of which nobody was told.
 const DEAD: Time = 12_000;
@@ -36,7 +37,7 @@ impl World {
             | Action::Trouble { time, .. }
             | Action::LockOut { time, .. }
             | Action::Full { time, .. } => (None, time),
-            Action::FailOver { learns, .. } => (None, learns),
+            Action::FailOver { learns, .. } => (None, settles(learns)),
             Action::KillClients | Action::FlushScripts => (None, 0),
             _ => return,
         };

@@ -53,6 +53,9 @@ pub struct World {
     pub nodes: Vec<Node>,
     /// The node that counts as the master.
     pub master: usize,
+    /// The one before, and until when a name may still lead there.
+    pub former_master: usize,
+    pub name_settles: Time,
     pub processes: Vec<Process>,
     pub environments: Vec<Environment>,
     pub watched: Vec<Watched>,
@@ -145,6 +148,8 @@ impl World {
             last_connection: 0,
             nodes: Vec::new(),
             master: 0,
+            former_master: 0,
+            name_settles: 0,
             processes: Vec::new(),
             environments: Vec::new(),
             watched: Vec::new(),
