@@ -5,6 +5,7 @@
 const assert = require('node:assert/strict');
 const { setTimeout: sleep } = require('node:timers/promises');
 const { test } = require('node:test');
+const { peek } = require('../../lib/leases/state');
 const { commandCalls, countCommands } = require('../support/commands');
 const { ReserveResource, makeReservation } = require('../support/reservation');
 const { startServer } = require('../support/server');
@@ -165,4 +166,39 @@ test('a lock acquired for a round that does not ask for it is released at once, 
   assert.equal('_reserve_key' in waiter, false);
   paused = false;
   assert.equal(await within(5000, waiting), key);
+});
+
+test('a lock that no round takes and that redis refuses to release leaves no number behind', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  let paused = false;
+  class Own extends ReserveResource {
+    lock(resource, callback) {
+      if (paused) setImmediate(callback, null, false);
+      else super.lock(`prod-${resource}`, callback);
+    }
+  }
+  await client.set(key, 'other', 'EX', 600);
+  const controller = new AbortController();
+  t.after(() => controller.abort());
+  const waiter = makeReservation(t, server, { Class: Own });
+  const waiting = waiter.wait_until_lock('job', { signal: controller.signal });
+  waiting.catch(() => {});
+  await tried(client, 2);
+  const { native } = peek(waiter);
+  const { release } = native;
+  const given_back = [];
+  t.mock.method(native, 'release', function (number, ...others) {
+    given_back.push({ number, value: native.value_of(number) });
+    return release.call(native, number, ...others);
+  });
+  await server.command('ACL', 'SETUSER', 'default', '-evalsha', '-eval');
+  paused = true;
+  await client.del(key);
+  await until(() => given_back.length > 0, { what: 'the release' });
+  const [{ number, value }] = given_back;
+  assert.match(value, /^worker-/);
+  await until(() => native.value_of(number) === null, { what: 'the number to be free' });
+  controller.abort();
+  await assert.rejects(waiting, { name: 'AbortError' });
 });
