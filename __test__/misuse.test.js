@@ -7,7 +7,14 @@ const { test } = require('node:test');
 const util = require('node:util');
 const { startChild } = require('./support/child');
 const { countCommands } = require('./support/commands');
-const { ReserveResource, makeReservation, ask, askError, keepLog } = require('./support/reservation');
+const {
+  ReserveResource,
+  callingMethods,
+  makeReservation,
+  ask,
+  askError,
+  keepLog,
+} = require('./support/reservation');
 const { startServer } = require('./support/server');
 const { within } = require('./support/wait');
 
@@ -127,15 +134,6 @@ test('a mistake whose promise is usually ignored is logged', async (t) => {
   assert.equal(log.of('expire-set-failed').length, 2);
 });
 
-const methods = [
-  'lock',
-  'wait_until_lock',
-  'release',
-  'ensure_reservation',
-  '_ensure_reservation',
-  '_set_expiration',
-];
-
 test('a method that lost its instance says so, in the callback and in the promise', async (t) => {
   const before = Reflect.ownKeys(globalThis);
   const server = await startServer(t);
@@ -145,7 +143,7 @@ test('a method that lost its instance says so, in the callback and in the promis
   const listen = (warning) => warnings.push(warning);
   process.on('warning', listen);
   t.after(() => process.off('warning', listen));
-  for (const method of methods) {
+  for (const method of callingMethods) {
     const { [method]: alone } = reservation;
     const object = { alone };
     const pattern = new RegExp(
@@ -175,7 +173,7 @@ test('a method that lost its instance says so, in the callback and in the promis
   // Of those whose promises code for 0.4.0 does not look at.
   assert.deepEqual(
     new Set(warnings.map(({ message }) => message.split(' ')[0])),
-    new Set(methods.filter((method) => !/release|wait/.test(method))),
+    new Set(callingMethods.filter((method) => !/release|wait/.test(method))),
   );
 });
 

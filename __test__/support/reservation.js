@@ -3,6 +3,16 @@
 
 const ReserveResource = require('../../index.js');
 
+/** The methods that take a callback or give a promise. */
+const callingMethods = [
+  'lock',
+  'wait_until_lock',
+  'release',
+  'ensure_reservation',
+  '_ensure_reservation',
+  '_set_expiration',
+];
+
 /**
  * A reservation on `server` (anything with host and port), silent unless it is given a `log`. What it still holds when
  * the test ends, and with it the server, is no loss to be thrown at the next test.
@@ -69,4 +79,13 @@ function keepLosses(reservation) {
   return losses;
 }
 
-module.exports = { ReserveResource, makeReservation, connect, ask, askError, keepLog, keepLosses };
+module.exports = {
+  ReserveResource,
+  callingMethods,
+  makeReservation,
+  connect,
+  ask,
+  askError,
+  keepLog,
+  keepLosses,
+};

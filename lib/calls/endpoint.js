@@ -9,11 +9,9 @@ const { from_native } = require('../errors');
 const { listener } = require('../telling/events');
 const { load, is_loaded } = require('../load');
 const { CONNECTION_OPTIONS, endpoint_from } = require('../arguments/location');
-const { clearInterval, setInterval } = require('../timers');
+const { define_non_enumerable } = require('../properties');
+const { LONGEST_TIMER, clearInterval, setInterval } = require('../timers');
 const { is_trusted_by_node } = require('../arguments/tls');
-
-// The longest timer that Node takes (ms). ref() starts one only to keep the event loop alive.
-const LONGEST_TIMER = Math.pow(2, 31) - 1;
 
 // How many handles are kept where there are no weak references (before Node 14.6).
 const MOST_KEPT = 32;
@@ -52,7 +50,8 @@ class RedisHandle {
     let anchor = null;
     const methods = {
       ref() {
-        // The timer holds the handle, so that it is not collected: its `unref` must end this timer.
+        // The timer only keeps the event loop alive. It holds the handle, so that it is not collected: its `unref` must end
+        // this timer.
         if (anchor === null) anchor = setInterval(() => {}, LONGEST_TIMER, this);
         return this;
       },
@@ -80,9 +79,7 @@ class RedisHandle {
         );
       };
     }
-    for (const name of Object.keys(methods)) {
-      Object.defineProperty(this, name, { value: methods[name], writable: true, configurable: true });
-    }
+    for (const name of Object.keys(methods)) define_non_enumerable(this, name, methods[name]);
   }
 }
 

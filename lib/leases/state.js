@@ -2,6 +2,7 @@
 'use strict';
 
 const { Holding } = require('./holding');
+const { define_non_enumerable } = require('../properties');
 
 // Symbols, not a WeakMap: they are found through a Proxy as well. Each holds a function that returns the value. A Proxy such
 // as Vue's reactive() wraps every object that is read through it, and a wrapped native object does not work.
@@ -68,8 +69,7 @@ function options_of(instance) {
 
 function attach(instance, key, thing) {
   if (Object.isExtensible(instance)) {
-    const value = () => thing;
-    Object.defineProperty(instance, key, { value, writable: true, configurable: true, enumerable: false });
+    define_non_enumerable(instance, key, () => thing);
   } else {
     of_non_extensible[key].set(instance, thing);
   }
