@@ -131,40 +131,32 @@ function store(key, handle) {
   if (handles.size > MOST_KEPT) handles.delete(handles.keys().next().value);
 }
 
-// The fields of the last look-up, and its handle. Programs make millions of reservations for one endpoint, so a repeated
-// look-up must build no text and allocate nothing.
-let last_host;
-let last_port;
-let last_password;
-// The values of CONNECTION_OPTIONS; null if there were no options.
-let last_options = null;
-let last_handle = null;
+// The last look-up: { host, port, password, values, handle }, `values` being those of CONNECTION_OPTIONS. Programs make
+// millions of reservations for one endpoint, so a repeated look-up must build no text and allocate nothing.
+let last = null;
 
 /** The handle for the fields of an instance. Wrong fields get a handle too: quit() reports them. */
 function handle_for(host, port, password, options) {
   if (
-    last_handle !== null &&
-    host === last_host &&
-    port === last_port &&
-    password === last_password &&
-    are_last_options(options)
+    last !== null &&
+    host === last.host &&
+    port === last.port &&
+    password === last.password &&
+    are_still(options, last.values)
   ) {
-    return last_handle;
+    return last.handle;
   }
   const handle = find_or_make(host, port, password, options);
-  last_host = host;
-  last_port = port;
-  last_password = password;
-  last_options = options == null ? null : CONNECTION_OPTIONS.map((name) => options[name]);
-  last_handle = handle;
+  const values = options == null ? null : CONNECTION_OPTIONS.map((name) => options[name]);
+  last = { host, port, password, values, handle };
   return handle;
 }
 
-function are_last_options(options) {
-  if (options == null && last_options === null) return true;
+/** Whether options have the values of the last look-up (null: it had no options). */
+function are_still(options, values) {
+  if (options == null || values === null) return options == null && values === null;
   for (let index = 0; index < CONNECTION_OPTIONS.length; index++) {
-    const value = options == null ? undefined : options[CONNECTION_OPTIONS[index]];
-    if (value !== (last_options === null ? undefined : last_options[index])) return false;
+    if (options[CONNECTION_OPTIONS[index]] !== values[index]) return false;
   }
   return true;
 }
