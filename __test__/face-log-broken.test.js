@@ -9,7 +9,7 @@ const broken = () => {
   throw new Error('log of https://me:s3/cret@logs.example/');
 };
 
-// Each made anew: a log is complained of once.
+// Each test makes a new one, since the complaint about a log comes once.
 const BROKEN = {
   'a function that throws': () => () => broken(),
   'an async function': () => async () => broken(),
@@ -27,7 +27,7 @@ const BROKEN = {
 const REASONS = { 'a class': /TypeError/, 'an error that cannot be read': /cannot be read/ };
 
 for (const [title, log] of Object.entries(BROKEN)) {
-  test(`${title} costs no line: all are on stderr, and once the reason and the remedy`, async (t) => {
+  test(`${title} costs no line: all are on stderr, with the reason and the remedy once`, async (t) => {
     const reservation = make(log());
     const lines = await stderrOf(t, async () => {
       await fail(reservation);
@@ -55,7 +55,7 @@ for (const [title, log] of Object.entries(BROKEN)) {
   });
 }
 
-test('what is put in the place of logger and is none is told of, and costs no line', async (t) => {
+test('a value assigned to logger that is no logger costs no line, and stderr has the reason', async (t) => {
   const throwing = make(false);
   Object.defineProperty(throwing, 'logger', { get: broken });
   const empty = make(false);
@@ -72,13 +72,13 @@ test('what is put in the place of logger and is none is told of, and costs no li
   assert.match(lines[2].err, /none of the methods infoD, errorD, info, error/);
 });
 
-test('a console that throws as well breaks nothing', async (t) => {
+test('a console that throws as well breaks no call', async (t) => {
   const own = t.mock.method(console, 'error', broken);
   await fail(make(() => broken()));
   assert.equal(own.mock.callCount(), 1);
 });
 
-test('a function is called without a logger as its this, and its this is nobody in sloppy code', async (t) => {
+test('a function is called with undefined as this; a sloppy function does not get the global object', async (t) => {
   const seen = [];
   const lines = await stderrOf(t, async () => {
     await fail(
@@ -86,7 +86,7 @@ test('a function is called without a logger as its this, and its this is nobody 
         seen.push(this);
       }),
     );
-    // As bunyan's methods do: they return without a word where they find nothing of theirs.
+    // As bunyan's methods: they return silently if this is not their logger.
     await fail(make(new Function('if (!this._emit) return;')));
     await fail(make(new Function('line', 'JSON.parse(line)')));
   });

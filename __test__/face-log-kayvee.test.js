@@ -9,7 +9,7 @@ const ReserveResource = require('../index.js');
 const { startChild } = require('./support/child');
 const { fail, make } = require('./support/log');
 
-// Written by both loggers in processes of their own, since kayvee reads the environment when it is loaded.
+// Both loggers write in a process for each environment, since kayvee reads the environment when it is loaded.
 const SCRIPT = `
   const original = require.resolve('original/package.json');
   const kayvee = require(require.resolve('kayvee', { paths: [original] }));
@@ -89,7 +89,7 @@ test("the logger has every method of kayvee's", () => {
   );
 });
 
-test('values that JSON cannot hold do not cost the rest of the line', async () => {
+test('a line keeps its other fields when JSON cannot hold one value', async () => {
   const lines = [];
   const reservation = make((line) => lines.push(JSON.parse(line)));
   const circular = {};
@@ -106,7 +106,7 @@ test('values that JSON cannot hold do not cost the rest of the line', async () =
   });
 });
 
-test('KAYVEE_LOG_LEVEL is the threshold for every form', async (t) => {
+test('KAYVEE_LOG_LEVEL is the threshold for every form of log', async (t) => {
   t.after(() => delete process.env.KAYVEE_LOG_LEVEL);
   process.env.KAYVEE_LOG_LEVEL = 'error';
   const calls = [];
@@ -122,7 +122,7 @@ test('KAYVEE_LOG_LEVEL is the threshold for every form', async (t) => {
   assert.equal(calls.length, 3);
 });
 
-test('an endpoint that refuses: redis-error, then reservation-failed, and no password', async () => {
+test('a refused connection: the lines redis-error and reservation-failed, and no password', async () => {
   const server = net.createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address();

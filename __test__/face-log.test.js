@@ -6,7 +6,7 @@ const { test } = require('node:test');
 const ReserveResource = require('../index.js');
 const { MESSAGE, fail, make, stderrOf } = require('./support/log');
 
-test('absent: console.log, looked up at each line', async (t) => {
+test('without log: console.log, looked up at each line', async (t) => {
   const lines = [];
   const own = t.mock.method(console, 'log', (line) => lines.push(line));
   for (const log of [undefined, null, {}]) await fail(make(log));
@@ -26,7 +26,7 @@ test('a function gets each line as its one argument', async () => {
   assert.equal(JSON.parse(calls[0][0]).title, 'reservation-failed');
 });
 
-test('a logger as kayvee makes them gets titles and events', async () => {
+test('a kayvee logger gets titles and events', async () => {
   const calls = [];
   const log = {
     infoD(...parameters) {
@@ -51,7 +51,7 @@ test('a logger with info and error gets titles and events', async () => {
   assert.equal(calls[0][1].source, 'worker');
 });
 
-test('any other object is metadata of every line', async (t) => {
+test('any other object becomes metadata of every line', async (t) => {
   const lines = [];
   const own = t.mock.method(console, 'log', (line) => lines.push(line));
   await fail(make({ job: 7, team: 'x' }));
@@ -67,7 +67,7 @@ test('any other object is metadata of every line', async (t) => {
   ]);
 });
 
-test('false is silence, until the logger is given an output', async (t) => {
+test('false is silent, until the logger gets an output', async (t) => {
   const written = t.mock.method(console, 'log', () => {});
   const reservation = make(false);
   await fail(reservation);
@@ -78,7 +78,7 @@ test('false is silence, until the logger is given an output', async (t) => {
   assert.equal(lines.length, 1);
 });
 
-test('a logger that takes fields first is known by its serializers; its level is its own', async () => {
+test('a logger with serializers gets the fields first, without a level', async () => {
   for (const mark of [{ [Symbol.for('pino.serializers')]: {} }, { addSerializers() {} }]) {
     const calls = [];
     const log = Object.assign({ info: (...parameters) => calls.push(parameters), error: assert.fail }, mark);
@@ -96,7 +96,7 @@ test('a logger that takes fields first is known by its serializers; its level is
   }
 });
 
-test("Nest's logger, which has no info, gets its lines by log; one that has error alone gets errors alone", async (t) => {
+test("a logger without info, such as Nest's, gets lines through log; one with only error gets only errors", async (t) => {
   const calls = [];
   const log = (...parameters) => calls.push(parameters);
   await fail(make({ log, error: assert.fail, warn: assert.fail, debug: assert.fail }));
@@ -111,7 +111,7 @@ test("Nest's logger, which has no info, gets its lines by log; one that has erro
   assert.deepEqual([errors, lines], [['mine'], []]);
 });
 
-test("an error that is not ours arrives with its message where JSON is made of it, and is itself for kayvee's", async () => {
+test('a foreign error reaches a logger as a copy whose JSON has the message, and a kayvee logger as itself', async () => {
   const reason = Object.assign(new Error('deploy'), { code: 'STOP', secret: 's3cret' });
   const events = [];
   const info = (_title, event) => events.push(event);
@@ -127,14 +127,14 @@ test("an error that is not ours arrives with its message where JSON is made of i
   assert.equal(events[1].err, reason);
 });
 
-test('a method put in the place of one of the logger gets the lines', async (t) => {
+test('a method of the logger that is replaced gets the lines', async (t) => {
   const reservation = make(false);
   const own = t.mock.method(reservation.logger, 'infoD', () => {});
   await fail(reservation);
   assert.equal(own.mock.calls[0].arguments[0], 'reservation-failed');
 });
 
-test('a function put in the place of logger gets lines', async () => {
+test('a function assigned to logger gets lines', async () => {
   const lines = [];
   const reservation = make(false);
   reservation.logger = (line) => lines.push(JSON.parse(line));
@@ -143,7 +143,7 @@ test('a function put in the place of logger gets lines', async () => {
   assert.equal(lines[0].source, 'worker');
 });
 
-test('logger is made at its first read, for by and metadata as they are at each line', async () => {
+test('logger is made at its first read, and uses by and metadata as they are at each line', async () => {
   const lines = [];
   const reservation = make(false);
   assert.ok(!Object.hasOwn(reservation, 'logger'));
@@ -161,7 +161,7 @@ test('logger is made at its first read, for by and metadata as they are at each 
   assert.ok(!Object.hasOwn(ReserveResource.prototype, 'by'));
 });
 
-test('a logger put in its place gets titles and data, as 0.4.0 gave them', async () => {
+test('an object assigned to logger gets titles and data, as in 0.4.0', async () => {
   const calls = [];
   const reservation = make(false);
   reservation.logger = { infoD: (...parameters) => calls.push(parameters), errorD: assert.fail };
