@@ -94,7 +94,7 @@ test('in a release, the main package has no binary and names one package for eac
   assert.deepEqual(own.optionalDependencies, Object.fromEntries(wanted));
 });
 
-test('a platform's package states os, cpu and libc for npm', (t) => {
+test('the package of a platform states os, cpu and libc for npm', (t) => {
   const [from, to] = [makeFolder(t), path.join(makeFolder(t), 'release')];
   for (const { platform } of targets) fs.writeFileSync(path.join(from, binaryName(platform)), platform);
   makePackages({ from, to });

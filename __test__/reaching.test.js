@@ -93,7 +93,7 @@ test(
   },
 );
 
-test('sockets that lead nowhere', async (t) => {
+test('a socket that leads nowhere: the error names the reason', async (t) => {
   const socket = (name) => path.join(server.dir, name);
   const server = await startServer(t, { args: ['--tcp-backlog', '1'] });
   const failureAt = async (host) => {
