@@ -58,8 +58,8 @@ async function watchWhile(work, look, interval = 50) {
 }
 
 /**
- * Repeats `call`, five times at most, until an outcome comes within `ms`, and resolves with it. A call that waits or retries that long by design
- * never succeeds here; a call on a busy machine does, after some tries.
+ * Repeats `call`, five times at most, until an outcome comes within `ms`, and resolves with it. A call that waits or retries
+ * that long by design never succeeds here. On a busy machine, a fast call does after some tries.
  */
 async function atOnce(ms, call) {
   const times = [];
