@@ -146,7 +146,7 @@ test('keys begin with the prefix, wherever it was set', async () => {
   }
 });
 
-test('a failure names the key, unless the options are wrong', async () => {
+test('a failure names the key, unless key_prefix is wrong', async () => {
   for (const [options, data] of [
     [{ max_hodl: 5 }, { resource: 'job', key: 'reservation-job' }],
     [

@@ -153,7 +153,7 @@ test('a waiter that comes when the queue has just ended starts a new one', async
   assert.ok(now() - start < 20 * 900, 'woken, not polled');
 });
 
-test('an abort of an answered wait ends no later wait', async (t) => {
+test('the timeout of an answered wait ends no later wait', async (t) => {
   const server = await startServer(t);
   const make = () => makeReservation(t, server, { ttl: 60, log: false });
   const [holder, first, behind] = [make(), make(), make()];
