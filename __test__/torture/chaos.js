@@ -1,11 +1,11 @@
-// Decides when which fault happens, from a seed, and records each with its beginning and its end.
+// Decides from a seed when each fault happens, and records its beginning and its end.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
 const { now } = require('./clock');
 const { faults } = require('./faults');
 
-/** So many faults at once, at most. */
+/** At most so many faults at once. */
 const AT_ONCE = 3;
 
 /**
@@ -21,7 +21,7 @@ async function chaos(arena, random, signal, { only, pace = 1 } = {}) {
   const running = new Set();
   let number = 0;
   while (!signal.aborted) {
-    // Storms and calms: in a storm one fault follows the other, in a calm everything has to come right again.
+    // Storms and calms: in a storm one fault follows another, in a calm everything must recover.
     const calm = random.chance(0.12);
     const rest = pace * (calm ? random.between(1500, 4000) : random.between(20, 450));
     await sleep(rest, undefined, { signal }).catch(() => {});
@@ -51,14 +51,14 @@ async function inflict(arena, random, { name, fault, slot, id }) {
   try {
     await fault.run(arena, random, slot && target(slot));
   } catch (error) {
-    // The kit failed, not what is tested; the run says so at its end.
+    // The kit failed, not the package. The run reports it at its end.
     arena.troubles.push(new Error(`the fault "${name}" could not be inflicted: ${error.stack}`));
   } finally {
     arena.record('fault', { id, name, scope: fault.scope, state: 'over', from, ...who });
   }
 }
 
-/** The worker as it is now: a fault that has begun stays with the process that it began with. */
+/** The current process of the worker. A fault stays with the process that it began with. */
 function target({ proxy, gate, child }) {
   return { proxy, gate, child };
 }

@@ -1,4 +1,4 @@
-// One clock for all processes of a machine, and how redis's wall clock is put on it.
+// One clock for all processes of a machine, and the conversion of redis's wall clock to it.
 'use strict';
 
 /**
@@ -23,7 +23,7 @@ function wallOffset() {
       at = now();
       next = Date.now();
     } while (next === wall);
-    // A tick of more than a millisecond means that we were not running: no use.
+    // A tick of more than a millisecond means that this process was not running: unusable.
     if (next === wall + 1) samples.push(at - next);
   }
   return samples.sort((one, other) => one - other)[1];

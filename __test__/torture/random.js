@@ -1,4 +1,4 @@
-// Numbers that look random and are the same for the same seed, for everything that a torture run decides.
+// Pseudo-random numbers from a seed, for every decision of a torture run.
 'use strict';
 
 /**
@@ -20,7 +20,7 @@ function makeRandom(seed) {
     between(from, to) {
       return from + Math.floor(random.next() * (to - from + 1));
     },
-    /** True in that share of the cases. */
+    /** True with this probability. */
     chance(share) {
       return random.next() < share;
     },

@@ -1,5 +1,5 @@
-// One torture run: a server, a proxy and a process for each worker, chaos for a while, then calm and an orderly end.
-// Gives the history of all of it; judges nothing.
+// One torture run: a server, a proxy and a process for each worker, chaos for a while, then calm and an orderly end. Gives the
+// whole history, and judges nothing.
 'use strict';
 
 const fs = require('node:fs');
@@ -16,14 +16,14 @@ const { readHistory } = require('./history');
 const { Monitor } = require('./monitor');
 const { makeRandom } = require('./random');
 
-/** What redis confirms is in the file before the answer leaves, so a SIGKILL of redis forgets nothing. */
+/** Redis writes to its file before it confirms, so a SIGKILL of redis loses nothing. */
 const PERSISTENT = ['--appendonly', 'yes', '--appendfsync', 'no'];
 
-/** How long the workers may take to come to an end in peace, and the last keys to lapse. */
+/** How long the workers may take to end by themselves, and the last keys to lapse. */
 const PEACE = 20000;
 
 /**
- * Resolves with the events of a run, in the order of their times: `[{ t, w, e, … }]`.
+ * Resolves with the events of a run, ordered by time: `[{ t, w, e, … }]`.
  *
  * `seed`: decides everything but the timing of the machine. `seconds`: how long the chaos lasts.
  * `workers`, `instances` (of each), `keys`: how many. `subject`: what is tested, a module's path.
@@ -117,12 +117,12 @@ class Arena {
     await child
       .message((message) => message === 'up', { timeout: 30000 })
       .catch((error) => {
-        // It may have been killed, or may have died, before it was up; else it does not start at all.
+        // It may have been killed, or have died, before it was up. Otherwise it does not start at all.
         if (!child.ended) throw error;
       });
   }
 
-  /** A worker is gone. Another takes its place as long as the run lasts. */
+  /** A worker has ended. Another replaces it as long as the run lasts. */
   ended(slot, child, code, signal) {
     this.record('exit', { worker: child.name, code, signal, stderr: child.stderr.slice(0, 4000) });
     slot.child = null;
@@ -140,7 +140,7 @@ class Arena {
     await this.monitor.attach();
   }
 
-  /** All faults are over. Everybody finishes, every key lapses. */
+  /** All faults are over. All workers finish, and all keys lapse. */
   async close() {
     this.ending = true;
     this.record('peace', {});
@@ -167,7 +167,7 @@ class Arena {
   }
 }
 
-/** A proxy's door. Several may want it closed at once; it is open when nobody does. */
+/** The gate of a proxy. Several faults may close it at once. It opens when the last one ends. */
 class Gate {
   constructor(proxy) {
     this.proxy = proxy;
@@ -188,7 +188,7 @@ class Gate {
         this.proxy.accept().then(
           () => true,
           (error) => {
-            this.proxy.refuse(); // else it takes itself for open
+            this.proxy.refuse(); // otherwise the proxy counts as accepting
             throw error;
           },
         ),

@@ -1,4 +1,4 @@
-// What the lock is there for: a counter in redis that is read, thought about, and written, while the lock is held.
+// The critical section: a counter in redis that is read, and after a while written, while the lock is held.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -29,7 +29,7 @@ const FENCE = `
 
 let sections = 0;
 
-/** One read–sleep–write under `hold`, all of it recorded. */
+/** One read–sleep–write under `hold`. Records all of it. */
 async function writeGuarded(instance, hold) {
   const { worker, random, record } = instance;
   const { op, key, val } = hold;
@@ -43,7 +43,7 @@ async function writeGuarded(instance, hold) {
     const read = await worker.data.get(counter);
     record('read', { op, section, key, mode, read });
     if (rest > 0) await sleep(rest);
-    // Told of a loss meanwhile, or not certain any more: hands off.
+    // Lost meanwhile, or no longer certain: no write.
     if (instance.holds.get(key) !== hold || !instance.sample(hold)) return;
     const next = `${Number.parseInt(read || '0', 10) + 1}:${section}`;
     record('write', { op, section, key, mode, read, next });
@@ -51,13 +51,13 @@ async function writeGuarded(instance, hold) {
     const held = instance.holds.get(key) === hold && instance.sample(hold);
     record('written', { op, section, key, mode, read, next, ...written, held });
   } catch (error) {
-    // Whether it was written is not known.
+    // It is unknown whether it was written.
     record('write-failed', { op, section, message: error.message });
     await sleep(20);
   }
 }
 
-/** What the counter was before, and whether it was written. */
+/** The previous value of the counter, and whether it was written. */
 async function write(data, mode, counter, lock, val, next) {
   if (mode === 'plain') return { old: await data.getset(counter, next), done: true };
   const [open, old, holder] = await data.eval(FENCE, 2, lock, counter, String(val), next);

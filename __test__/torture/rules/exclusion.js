@@ -1,4 +1,4 @@
-// Two at once: nobody holds what another holds, and `held` is never true of what redis has given to somebody else.
+// Exclusion: no lock has two holders, and `held` is never true after redis has given the key to another.
 'use strict';
 
 const { robbed } = require('../model');
@@ -12,7 +12,7 @@ const { robberies } = require('../tenures');
  */
 function overlaps(model) {
   const found = [];
-  const open = new Map(); // key -> the holds that may not have ended yet
+  const open = new Map(); // key -> the holds that may still last
   const certain = model.holds.filter(({ lastCertain }) => lastCertain !== null);
   for (const hold of certain.sort((one, other) => one.from - other.from)) {
     const others = (open.get(hold.key) || []).filter((other) => endOf(other) > hold.from);
@@ -34,7 +34,7 @@ function endOf({ from, releases, told, lastCertain }) {
   return Math.max(from, Math.min(lastCertain, ...releases.map(({ at }) => at), ...told.map(({ t }) => t)));
 }
 
-/** Whenever `held` was true, redis had the key with the holder's value. */
+/** Whenever `held` was true, the key had the holder's value. */
 function certainty(model) {
   const found = [];
   const { clock } = model.limits;
@@ -45,7 +45,7 @@ function certainty(model) {
     for (const { t, held } of hold.samples) {
       if (!held) continue;
       const late = tenure && t > tenure.until + clock;
-      // Robbed of it, the holder cannot know before its next renewal; but the deadline it knows.
+      // After a theft, the holder cannot know before its next renewal. But it knows its deadline.
       const excused = late && robberies.includes(tenure.end) && t <= tenure.deadline + clock;
       const wrong =
         (t > released && 'after its release was called') ||
@@ -59,7 +59,7 @@ function certainty(model) {
   return found;
 }
 
-/** What an answer says of the key is what redis has done. */
+/** The answer of a call matches what redis has done. */
 function truth(model) {
   const found = [];
   const { clock } = model.limits;

@@ -1,4 +1,4 @@
-// Losses: each is told, once, in time, never for nothing, and never besides a release.
+// Losses: each is reported once and in time, never without a reason, and never besides a release.
 'use strict';
 
 const { longestWell, robbed, running, worker } = require('../model');
@@ -59,7 +59,7 @@ function lateness(model, hold) {
   if (!tenure || tenure.deadline === Infinity) return null;
   const { deadline } = tenure;
   const told = hold.told[0];
-  // Who has asked for the release is told by its answer.
+  // A caller of release learns of the loss by its answer.
   if (hold.releases.some(({ at }) => at < deadline) || (told && told.by !== 'event' && told.by !== 'throw'))
     return null;
   if (['freed', 'handed over'].includes(tenure.end) && !told) return null;
@@ -70,7 +70,7 @@ function lateness(model, hold) {
   return { ms: running(model, hold.w, [deadline, end]), deadline, at: end, told: Boolean(told) };
 }
 
-/** A lease that is renewed, in a time without faults, is not lost. */
+/** A renewed lease is not lost in a time without faults. */
 function isNeedless(model, hold, t) {
   if (!hold.renews) return false;
   const from = t - hold.ttl - model.limits.recovery(hold.call.patience);

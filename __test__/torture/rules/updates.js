@@ -1,4 +1,4 @@
-// Lost updates of what the lock guards. section.js says which writes must be right, and why others need not be.
+// Lost updates of what the lock guards. section.js explains which writes must be right, and which need not be.
 'use strict';
 
 const { robbed } = require('../model');
@@ -44,7 +44,7 @@ function plain({ written, read }, model, wasRobbed) {
   return `wrote ${written.next} over ${written.old} after reading ${read.read}, held before and after`;
 }
 
-/** When the call was made that took the lock of this section. */
+/** When the call was made that acquired the lock of this section. */
 function callOf(model, { op }) {
   const call = model.calls.get(op);
   return call ? call.at : 0;
