@@ -9,8 +9,8 @@ const { faults } = require('./faults');
 const AT_ONCE = 3;
 
 /**
- * Inflicts faults until `signal` is aborted, then waits for the last ones to end. `only`: the names of the faults that
- * may happen; all of them if it is not given. `pace`: below 1 is faster.
+ * Causes faults until `signal` is aborted, then waits for the last ones to end. `only`: the names of the allowed faults, by
+ * default all. `pace`: below 1 is faster.
  */
 async function chaos(arena, random, signal, { only, pace = 1 } = {}) {
   const weights = {};
@@ -30,7 +30,7 @@ async function chaos(arena, random, signal, { only, pace = 1 } = {}) {
     const fault = faults[name];
     const slot = fault.scope === 'server' ? null : random.pick(arena.slots);
     const place = slot ? `${fault.scope} ${slot.name}` : fault.scope;
-    // A link's end is the gate's business too, and a killed server closes all gates: those count themselves.
+    // Faults of a link and a killed server both close gates. Gates count how many faults close them.
     if (busy.has(place) || (fault.scope === 'process' && !slot.child)) continue;
     number += 1;
     busy.add(place);

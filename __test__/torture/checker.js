@@ -18,7 +18,7 @@ const limits = {
   overtime: (patience) => patience + 1000,
   /** A waiter looks again after this time at the latest. */
   poll: 1200,
-  /** For a worker to be well again after a fault: a command may have to time out, then a connect
+  /** For a worker to recover from a fault: a command may have to time out, then a connect
       (a second, in worker.js), then the longest back-off. */
   recovery: (patience) => patience + 1500,
   /** For the answer to a call that is no wait: three times both limits, since it may have to ask three times. */
@@ -28,8 +28,8 @@ const limits = {
 const rules = [overlaps, certainty, truth, updates, losses, answers, leftovers, forgotten, ends];
 
 /**
- * `history`: events in the order of their times, as run.js gives them. Returns `{ violations, model }`; each violation
- * is `{ rule, message, at, key, ops, workers }`, the earliest first.
+ * `history`: the events of run.js, ordered by time. Returns `{ violations, model }`, the earliest violation first. Each is
+ * `{ rule, message, at, key, ops, workers }`.
  */
 function check(history, overrides = {}) {
   const model = modelOf(history, { ...limits, ...overrides });

@@ -2,16 +2,16 @@
 'use strict';
 
 /**
- * Milliseconds of CLOCK_MONOTONIC, which is what `process.hrtime` reads on Linux: the same number in every process at
- * the same moment, and it goes on while a process is stopped.
+ * Milliseconds of CLOCK_MONOTONIC, which `process.hrtime` reads on Linux: the same number in every process at the same moment.
+ * It goes on while a process is stopped.
  */
 function now() {
   return Number(process.hrtime.bigint()) / 1e6;
 }
 
 /**
- * What to add to the wall clock, in ms, to get `now()`. Right to some hundredths of a millisecond, at the cost of a
- * few milliseconds of looking at it; the wall clock may be slewed, so it is to be asked again from time to time.
+ * The offset from the wall clock to `now()`, in ms, exact to some hundredths of a millisecond. Takes a few milliseconds to
+ * measure. The wall clock may be slewed, so callers must measure again from time to time.
  */
 function wallOffset() {
   const samples = [];

@@ -8,8 +8,8 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const { now } = require('./clock');
 
 /**
- * name -> { scope, weight, run(arena, random, target) }. Scopes: 'server'; 'link' and 'process' of one worker, who is
- * then `target`. Two faults of one scope (and target) never overlap. `arena` is run.js's: server, direct client, slots.
+ * name -> { scope, weight, run(arena, random, target) }. Scopes: 'server'; 'link' and 'process' of one worker, the `target`. Two
+ * faults with the same scope and target never overlap. `arena` is that of run.js: server, direct client, slots.
  *
  * Times fit the leases of instance.js (1.2 to 3 s): most faults leave a lease alive, some outlast it.
  */
@@ -40,7 +40,7 @@ const faults = {
     proxy.heal();
   }),
   corrupt: link(2, async ({ proxy }, random) => {
-    // What no reply can begin with, or one that never ends: a wrong reply that looks right cannot be told from a right one.
+    // Bytes that no reply can begin with, or a reply that never ends. A valid but wrong reply could not be detected.
     proxy.corruptNext(
       random.pick(['\x00garbage\r\n', '$9999999999\r\n', 'HTTP/1.1 400 Bad Request\r\n\r\n']),
     );
@@ -146,8 +146,8 @@ function emptyFolder(folder) {
 }
 
 /**
- * SIGKILL and a new start. What redis has confirmed is in its append-only file by then, so a crash loses nothing;
- * `wipe` does lose it. Nobody gets at the new server before MONITOR listens.
+ * SIGKILL and a new start. Redis writes to its append-only file before it confirms, so a crash loses nothing; `wipe` loses
+ * everything. No worker reaches the new server before MONITOR listens.
  */
 async function restart(arena, random, { wipe }) {
   const down = outage(random);

@@ -21,8 +21,8 @@ function readHistory(folder, others) {
 }
 
 /**
- * The part of a history around an offence, as text: what concerns its key or its processes, and all faults.
- * `offence`: `{ at, key, ops, workers }`, as the checker gives it.
+ * The part of a history around a violation, as text: the events of its key and its processes, and all faults. The second
+ * argument is a violation of the checker: `{ at, key, ops, workers }`.
  */
 function excerpt(
   history,

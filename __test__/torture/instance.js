@@ -110,8 +110,8 @@ class Instance {
   }
 
   /**
-   * Makes a call that may take a key, with a callback or for a promise, and records every answer that it gives. The
-   * call's own name is the start of the key's value: redis's side of the history says whose each value is.
+   * Makes a call that may acquire a key, with a callback or a promise, and records each of its answers. The value of the key
+   * begins with the name of the call, so redis's side of the history shows whose value it is.
    */
   async ask(kind, { op = this.nextName(), key, ...details }, start) {
     this.reservation.by = op;

@@ -2,8 +2,8 @@
 'use strict';
 
 /**
- * A source of numbers. `seed`: anything with a text. `fork(name)` gives another source that is also the same each time,
- * so that what one part draws does not change what another gets.
+ * A source of numbers. `seed`: any value, as text. `fork(name)` gives an independent source from the same seed, so that one part
+ * does not change the numbers of another.
  */
 function makeRandom(seed) {
   const text = String(seed);

@@ -25,9 +25,9 @@ const PEACE = 20000;
 /**
  * Resolves with the events of a run, ordered by time: `[{ t, w, e, … }]`.
  *
- * `seed`: decides everything but the timing of the machine. `seconds`: how long the chaos lasts.
- * `workers`, `instances` (of each), `keys`: how many. `subject`: what is tested, a module's path.
- * `faults`: the names of those that may happen (see faults.js); all by default. `pace`: below 1 is more of them.
+ * `seed`: decides everything except the timing of the machine. `seconds`: how long the chaos lasts.
+ * `workers`, `instances` (of each), `keys`: how many. `subject`: the path of the module under test.
+ * `faults`: the names of the allowed ones (see faults.js), by default all. `pace`: below 1 is more faults.
  */
 async function run({ seed, seconds, workers = 4, instances = 3, keys = 3, subject = root, faults, pace }) {
   const random = makeRandom(seed);
@@ -78,9 +78,8 @@ class Arena {
   }
 
   /**
-   * MONITOR's connection ended when nobody had ended it: the record has a hole, and there is no judging it. If redis
-   * still runs, somebody has killed a connection that was not its own (as by `CLIENT KILL ID` with the number of one
-   * that was on the server before it was started again).
+   * MONITOR's connection ended unexpectedly: the record has a gap, and cannot be judged. If redis still runs, a client has killed
+   * the wrong connection (for example by `CLIENT KILL ID` with a number from before the server restarted).
    */
   hasBroken(pid) {
     const { process: program, output } = this.server;

@@ -6,14 +6,13 @@ const { setTimeout: sleep } = require('node:timers/promises');
 /**
  * Two counters a key, for two promises.
  *
- * `plain`: written without a condition. Between the last look at `held` and redis's running the command there is a gap
- * (a SIGSTOP, a slow link), and no lock on a server of its own can close it. So a write counts as certain only if the
- * very same lease was still held *after* its answer: then it was held all the time, the gap included, and nobody else
- * may have written between the read and it. A write that is not certain may come late and undo somebody else's: the
- * value names who wrote it, so the checker can tell.
+ * `plain`: written without a condition. Between the last look at `held` and the command in redis there is a gap (a SIGSTOP, a
+ * slow link), which no lock on a separate server can close. So a write counts as certain only if the same lease was still held
+ * *after* its answer: then it was held all the time, also during the gap, and no other section may have written between the read
+ * and the write. An uncertain write may come late and overwrite another one. The value names its writer, so the checker knows.
  *
- * `fenced`: written only if, in the same instant and inside redis, the lock's key still holds our value. Here no pause
- * matters, and no update may ever be lost; and if the lease was held before and after, the fence must have been open.
+ * `fenced`: written only if, in the same step inside redis, the key of the lock still has our value. Here no pause matters, and
+ * no update may ever be lost. If the lease was held before and after, the fence must have been open.
  */
 const counters = {
   plain: (key) => `counter:plain:${key}`,

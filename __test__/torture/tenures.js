@@ -12,11 +12,10 @@ const onlyIfFound = ['set', 'pexpire', 'del'];
 const robberies = ['deleted', 'taken over', 'flushed', 'wiped'];
 
 /**
- * `events`: those of redis, in redis's order. `acquired`: the values that callers were told to have.
+ * `events`: those of redis, in redis's order. `acquired`: the values that callers have acquired, by their answers.
  *
  * Gives key -> `{ tenures, unsure }`. A tenure: `{ key, val, op, from, until, deadline, renewals, end, unsure }`, `op`
- * being the call whose value it is, `deadline` when it would lapse, `end` how it ended. `unsure`: spans in which the
- * record does not tell.
+ * being the call whose value it is, `deadline` when it would lapse, `end` how it ended. `unsure`: spans without a record.
  */
 function tenuresOf(events, acquired) {
   const proven = new Set([...acquired, ...valuesThatScriptsFound(events)]);

@@ -5,10 +5,10 @@ const { robbed } = require('../model');
 const { robberies } = require('../tenures');
 
 /**
- * A hold lasts from its answer to the first of: the call of its release, the telling of its loss, the last look at which
- * it was certain. (A look that says "certain" proves that nothing ended before it: a lease that ended does not come back.
- * An answer that was delivered when its lease had ended, as to a blocked event loop, gives nothing: "held" is false.)
- * What was taken by force (a deletion, a wiped server) may be had by another before its holder can know.
+ * A hold lasts from its answer to the first of: the call of its release, the report of its loss, the last look at which it was
+ * certain. (A look that finds it certain proves that the lease has not ended before: an ended lease never revives. An answer
+ * that is delivered after its lease, for example to a blocked event loop, begins no hold: `held` is false.) After a theft (a
+ * deletion, a wiped server), another may acquire the key before its holder can know.
  */
 function overlaps(model) {
   const found = [];

@@ -6,8 +6,8 @@ const { touches } = require('../spans');
 const { about, ms } = require('./exclusion');
 
 /**
- * A key whose call failed, or whose loss was told, is deleted as soon as redis can be reached, and is gone when its ttl
- * is over. (A call that timed out may have set it; a SET may even land after its failure was told.)
+ * A key whose call failed, or whose loss was reported, is deleted as soon as redis is reachable, and lapses with its ttl. (A call
+ * that timed out may have set it. A SET may even run after the failure was reported.)
  */
 function leftovers(model) {
   const found = [];

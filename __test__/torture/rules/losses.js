@@ -50,9 +50,9 @@ function vanished({ releases, outcomes, told }) {
 }
 
 /**
- * How long after the end of its lease the loss of a hold was told (or how long it has not been told, at the end of the
- * record), in ms in which its process was able to run; null if there is nothing to be told. The end is redis's: what the
- * holder itself goes by is earlier by the time that the last renewal took to arrive.
+ * How long after the end of its lease the loss of a hold was reported (or how long it was unreported at the end of the record),
+ * in ms in which its process could run; null if there is no loss. The end is that on redis's clock. The holder's own deadline is
+ * earlier, by the time that the last renewal took to arrive.
  */
 function lateness(model, hold) {
   const [tenure] = hold.tenures;

@@ -37,8 +37,7 @@ function fenced({ written, read }, wasRobbed) {
 function plain({ written, read }, model, wasRobbed) {
   if (written.old === read.read || !written.held || wasRobbed) return null;
   const other = model.sections.get(writerOf(written.old));
-  // A write that came when its writer's lease was over: no lock can keep that from happening. Nor what a writer does
-  // before he can know that he was robbed.
+  // A write after the end of its writer's lease, or after a theft that its writer cannot know of yet: no lock can prevent either.
   if (other && !(other.written && other.written.held)) return null;
   if (other && robbed(model, other.key, [callOf(model, other), other.written.t])) return null;
   return `wrote ${written.next} over ${written.old} after reading ${read.read}, held before and after`;
