@@ -1,4 +1,4 @@
-// The checker on what callers are told: each loss once and in time, each call answered once and in time.
+// The checker on reports to callers: each loss once and in time, each answer once and in time.
 'use strict';
 
 const { breaks, keeps, story } = require('./verdicts');

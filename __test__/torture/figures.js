@@ -15,7 +15,7 @@ function figuresOf(model) {
   };
   for (const hold of model.holds) {
     const late = lateness(model, hold);
-    if (late && late.told) worst('a loss was told after the deadline, at most', late.ms);
+    if (late && late.told) worst('a loss was reported after the deadline, at most', late.ms);
     for (const outage of outagesSurvived(model, hold)) {
       worst(`longest outage with a lock kept: ${outage.scope}`, outage.to - outage.from);
     }
@@ -43,7 +43,7 @@ function counts(model) {
     'hand-offs inside a process': tenures.filter(({ end }) => end === 'handed over').length,
     'hand-offs to another process': succession.length,
     renewals: tenures.reduce((sum, { renewals }) => sum + renewals.length, 0),
-    'losses told': holds.filter(({ told }) => told.length > 0).length,
+    'losses reported': holds.filter(({ told }) => told.length > 0).length,
     'keys set for calls that did not get them': tenures.filter(
       ({ op, val }) => op && !holds.some((hold) => hold.val === val),
     ).length,

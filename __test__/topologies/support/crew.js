@@ -100,7 +100,7 @@ function overlapsOf(tenures) {
   for (const tenure of sorted) {
     const former = latest.get(tenure.resource);
     if (former && end(former) > tenure.from) {
-      lines.push(`${tenure.resource}: ${tenure.who} had it before ${former.who} knew that it was over`);
+      lines.push(`${tenure.resource}: ${tenure.who} held it before ${former.who} knew of its end`);
     }
     if (!former || end(former) < end(tenure)) latest.set(tenure.resource, tenure);
   }

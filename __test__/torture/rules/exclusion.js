@@ -49,7 +49,7 @@ function certainty(model) {
       const excused = late && robberies.includes(tenure.end) && t <= tenure.deadline + clock;
       const wrong =
         (t > released && 'after its release was called') ||
-        (t > told && 'after its loss was told') ||
+        (t > told && 'after the report of its loss') ||
         (late && !excused && `${(t - tenure.until).toFixed(1)} ms after the key was ${tenure.end}`);
       if (!wrong) continue;
       found.push({ rule: 'held too long', message: `${hold.op} was "held" ${wrong}`, at: t, ...about(hold) });
@@ -73,14 +73,14 @@ function truth(model) {
     const sure = tenures.filter(({ unsure }) => !unsure);
     let wrong = null;
     if (tenures.length === 0 && !crashed) wrong = 'but redis never had its value';
-    else if (sure.length > 1) wrong = 'and its value was set again after it had gone';
+    else if (sure.length > 1) wrong = 'and its value was set again after its end';
     else if (sure.length === 1 && (sure[0].from < window[0] || sure[0].from > window[1])) {
       wrong = `but redis had its value from ${ms(model, sure[0].from)} on`;
     }
     if (wrong)
       found.push({
         rule: 'untrue answer',
-        message: `${hold.op} was told it has ${hold.key}, ${wrong}`,
+        message: `${hold.op} acquired ${hold.key} by its answer, ${wrong}`,
         at: from,
         ...about(hold),
       });
@@ -93,7 +93,7 @@ function truth(model) {
     if (spans.some(([from, until]) => from <= window[1] && until >= window[0])) continue;
     found.push({
       rule: 'untrue answer',
-      message: `${call.op} was told that ${call.key} is held, and it was free`,
+      message: `${call.op} answered that ${call.key} is held, and it was free`,
       at: call.answer.t,
       ...about(call),
     });

@@ -47,7 +47,7 @@ function leftovers(model) {
 function endOfHold({ told, outcomes }) {
   const released = outcomes.find(({ what }) => what === 'released');
   if (released) return { t: released.t, what: 'it was released', atOnce: true };
-  if (told.length > 0) return { t: told[0].t, what: 'its loss was told' };
+  if (told.length > 0) return { t: told[0].t, what: 'its loss was reported' };
   const failed = outcomes.filter(({ what }) => what === 'failed').pop();
   // Then no call deletes it, but none renews it either.
   return failed ? { t: failed.t, what: 'its release failed', lapses: true } : null;
@@ -59,7 +59,7 @@ function endOfCall({ answer, got }) {
     ? 'its call has got another value'
     : answer.error
       ? 'its call failed'
-      : 'its call was told that it is held';
+      : 'its call answered that it is held';
   return { t: answer.t, what };
 }
 

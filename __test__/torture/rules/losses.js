@@ -12,14 +12,14 @@ function losses(model) {
     const { told, outcomes } = hold;
     const releases = outcomes.filter(({ what }) => what === 'released');
     if (told.length > 1)
-      report(hold, told[1].t, `its loss was told ${told.length} times (${told.map(({ by }) => by)})`);
+      report(hold, told[1].t, `its loss was reported ${told.length} times (${told.map(({ by }) => by)})`);
     if (releases.length > 1) report(hold, releases[1].t, 'it was released twice');
     if (told.length > 0 && releases.length > 0)
-      report(hold, told[0].t, 'it was released, and its loss was told');
-    if (vanished(hold)) report(hold, outcomes[0].t, 'a release found nothing, and nobody was told of a loss');
+      report(hold, told[0].t, 'it was released, and its loss was reported');
+    if (vanished(hold)) report(hold, outcomes[0].t, 'a release answered 0, and no loss was reported');
     const late = lateness(model, hold);
     if (late !== null && late.ms > model.limits.late) {
-      const what = late.told ? 'told' : 'not told';
+      const what = late.told ? 'reported' : 'not reported';
       report(
         hold,
         late.at,
@@ -27,15 +27,15 @@ function losses(model) {
       );
     }
     if (told.length > 0 && told[0].t < hold.from)
-      report(hold, hold.from, 'its loss was told before its call was answered');
+      report(hold, hold.from, 'its loss was reported before its call was answered');
     for (const { t } of told) {
-      if (isNeedless(model, hold, t)) report(hold, t, 'told lost, with nothing wrong anywhere');
+      if (isNeedless(model, hold, t)) report(hold, t, 'reported as lost, without a fault');
     }
   }
   for (const { t, w, key, val } of model.strangers) {
     found.push({
       rule: 'losses',
-      message: `${w} was told that it lost ${val}, which it never had`,
+      message: `${w} got a loss of ${val}, which it never held`,
       at: t,
       key,
       workers: [w],
