@@ -118,7 +118,7 @@ test('resources without a meaningful text', async (t) => {
       await refused(calls, code, /resource/, show(resource));
       assert.equal(reservation.is_held(resource), false);
     }
-    // release(undefined) cannot be told from release(). Every other value is checked.
+    // release(undefined) cannot be distinguished from release(). Every other value is checked.
     for (const [resource, code] of resources.filter(
       ([value]) => value != null && typeof value !== 'function',
     )) {

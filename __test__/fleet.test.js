@@ -75,6 +75,6 @@ for (const [loser, winner] of [
       lost: `Worker ${val} lost ${key} to ${thief}`,
     });
     assert.equal(await client.get(key), thief, 'the new holder keeps it');
-    assert.ok((await client.pttl(key)) > 3000, 'nobody else has set its ttl');
+    assert.ok((await client.pttl(key)) > 3000, 'no other client has set its ttl');
   });
 }

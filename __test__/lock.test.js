@@ -129,7 +129,7 @@ test('each acquisition has a token of its own', async (t) => {
   assert.equal(seen.size, 40);
 });
 
-test('two processes with one name and one JOB_ID are told apart', async (t) => {
+test('the token distinguishes two processes with the same name and JOB_ID', async (t) => {
   const server = await startServer(t);
   const code = `
     const ReserveResource = require('./index.js');

@@ -82,7 +82,7 @@ test('a key with a foreign value is left alone; the error of the loss lists what
   assert.ok((await client.pttl('reservation-stolen')) > 500000, 'nor is its ttl touched');
   assert.equal(await client.exists('reservation-mine'), 0);
   assert.equal(signal.reason, error);
-  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0], 'told once');
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0], 'reported once');
 });
 
 test('a key that is gone or of another type is also a loss', async (t) => {
@@ -106,7 +106,7 @@ test('a key that is gone or of another type is also a loss', async (t) => {
     assert.equal(await reservation.release(), 0);
   }
   assert.equal(await client.type('reservation-job'), 'list');
-  assert.deepEqual(losses, [], 'the release told it, so nobody else does');
+  assert.deepEqual(losses, [], 'only the release reports it');
 });
 
 test('after a reported loss, release gives (null, 0)', async (t) => {
@@ -291,7 +291,7 @@ test('after a release that could not be submitted, the next one reports the loss
   const reservation = makeReservation(t, server, { interval: Infinity, ttl: 1 });
   await reservation.lock('job');
   const { signal } = reservation;
-  await until(() => signal.aborted, { what: 'the loss, of which nobody is told' });
+  await until(() => signal.aborted, { what: 'the loss, which is not reported' });
   reservation.lock_ttl = 30;
   await reservation.lock('other');
   const { native } = peek(reservation);

@@ -37,7 +37,7 @@ async function failureAt(t, stranger, { protocol, password = SECRET } = {}) {
   const error = await within(
     20000,
     reservation.lock('job').then(
-      (had) => assert.fail(`it was had: ${had}`),
+      (had) => assert.fail(`it answered ${had}`),
       (reason) => reason,
     ),
   );

@@ -170,7 +170,10 @@ test('the reply of a SET is lost, and the server is a replica when the result is
   assert.match(error.message, /READONLY/);
   assert.equal(reservation.held, false);
   await client.replicaof('NO', 'ONE');
-  await until(async () => !(await client.exists(key)), { ...patient, what: 'the end of what nobody holds' });
+  await until(async () => !(await client.exists(key)), {
+    ...patient,
+    what: 'the end of the key that nobody holds',
+  });
 });
 
 test('thousands of locks on a server that is demoted: renewals are at most 1,000 a second, and none is lost', async (t) => {

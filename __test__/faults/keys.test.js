@@ -135,7 +135,7 @@ test('a tracking table of one key: waiters wake for nothing, look again, and acq
   // Each look at one key makes redis forget another one, which wakes its waiter for nothing. The looks must be spaced out.
   const rate = looks / names.length / ((performance.now() - start) / 1000);
   assert.ok(rate < 200, `${rate} looks a second for each`);
-  assert.equal(got.size, 0, 'nobody got what was not free');
+  assert.equal(got.size, 0, 'no waiter acquired a held key');
   for (const name of names) {
     await client.del(`reservation-${name}`);
     await until(() => got.has(name), { timeout: 3000, what: `the wake for ${name}` });

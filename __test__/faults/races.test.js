@@ -155,7 +155,7 @@ test('waits that are aborted at any moment, hand-overs, releases: at most one ho
           continue;
         }
         counts.got += 1;
-        if (!reservation.held) faults.push('not held when told');
+        if (!reservation.held) faults.push('not held in the callback');
         if (inside.get(name)) faults.push('two hold ' + name);
         inside.set(name, true);
         if (random() < 0.3) await new Promise(setImmediate);

@@ -238,7 +238,7 @@ test('garbage instead of a reply: the calls fail or are retried, and later calls
   await until(async () => (await orphans()).length === 0, { timeout: 5000, what: 'no orphans' }).catch(
     () => {},
   );
-  assert.deepEqual(await orphans(), [], 'keys that nobody knows');
+  assert.deepEqual(await orphans(), [], 'keys that nobody holds');
   const count = await client.dbsize();
   assert.equal(await reservation.release(), count);
   assert.equal(await client.dbsize(), 0);

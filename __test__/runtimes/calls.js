@@ -74,7 +74,7 @@ const checks = {
     await command('SET', 'reservation-lose', 'thief');
     await until(() => losses.length > 0, 'the event');
     await sleep(200);
-    same(losses.length, 1, 'how often it was told');
+    same(losses.length, 1, 'how often it was reported');
     same(losses[0].code, 'ERR_RESERVATION_LOST', 'the code');
     same(losses[0].holder, 'thief', 'the holder');
     if (signal) same(signal.aborted, true, 'the signal');

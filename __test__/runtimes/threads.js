@@ -49,7 +49,7 @@ const checks = {
     await next.release();
     return at_once
       ? undefined
-      : `had after ${Date.now() - began} ms, by the ttl: the thread had not ended yet`;
+      : `acquired after ${Date.now() - began} ms, by the ttl: the thread had not ended yet`;
   },
 
   async 'many workers'() {

@@ -129,7 +129,7 @@ suite('min_replicas and users', () => {
       ...patient,
       what: 'it given back',
     });
-    assert.deepEqual([reservation.is_held(here[0]), losses], [true, []], 'what was had before is kept');
+    assert.deepEqual([reservation.is_held(here[0]), losses], [true, []], 'the earlier lock is kept');
     assert.equal(await reservation.release(here[0]), 1);
     const waiting = reservation.wait_until_lock(here[2], { signal: t.signal });
     waiting.catch(() => {});

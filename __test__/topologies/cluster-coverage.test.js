@@ -77,7 +77,7 @@ suite('a shard without a master', () => {
       assert.ok(names[1].includes(resource), resource);
       assert.equal(error.code, 'ERR_RESERVATION_LOST');
       // The last renewal was sent at most about 200 ms before the kill, and the lease counts from the send.
-      assert.ok(at - start > 400 && at - killed < 1150, `told ${at - killed} ms after the end`);
+      assert.ok(at - start > 400 && at - killed < 1150, `reported ${at - killed} ms after the end`);
     }
     const second = await cluster.waitForPromotion(slot, first);
     const promoted = performance.now();
@@ -89,7 +89,7 @@ suite('a shard without a master', () => {
       },
       { ...patient, what: 'more than the ttl' },
     );
-    assert.deepEqual([...seen], [null], 'nobody made them anew');
+    assert.deepEqual([...seen], [null], 'no key was set again');
     assert.deepEqual(
       holding.lost.map(({ resource, losses }) => [resource, losses.length]),
       names[1].map((name) => [name, 1]),

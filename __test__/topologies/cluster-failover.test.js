@@ -48,11 +48,11 @@ suite('failover', () => {
   /** Each holder has its value on the current master, or has got its loss once. */
   async function assertTold(holding) {
     const { holders } = holding;
-    assert.equal(holding.isTold, true, 'told once, and only who lost');
+    assert.equal(holding.isTold, true, 'one report each, and only of losses');
     const values = await valuesOf(holders.map(({ resource }) => resource));
     for (const [place, { resource, reservation }] of holders.entries()) {
       if (reservation.is_held(resource)) assert.equal(values[place], reservation._reserve_val, resource);
-      else assert.notEqual(values[place], reservation._reserve_val, `${resource} was told lost`);
+      else assert.notEqual(values[place], reservation._reserve_val, `${resource} was reported as lost`);
     }
   }
 
@@ -82,7 +82,7 @@ suite('failover', () => {
       had.set(name, performance.now());
       // Another process has just acquired it: no instance here may still count it as held.
       const { reservation } = holding.holders[names.indexOf(name)];
-      assert.equal(reservation.is_held(name), false, `${name} is had twice`);
+      assert.equal(reservation.is_held(name), false, `${name} has two holders`);
     });
     for (const one of waits) one.catch(() => {});
     await tried(cluster, soFar, awaited.length);
@@ -219,7 +219,7 @@ suite('failover', () => {
       const [value, mine] = [await valueOf(cluster, name), reservation._reserve_val];
       assert.equal(value, mine);
     }
-    assert.deepEqual(new Set(answers), new Set([true]), 'nobody else has any of them');
+    assert.deepEqual(new Set(answers), new Set([true]), 'no other instance holds any of them');
     assert.ok((await countOf(cluster, 'get')) > soFar, 'what became of the SET was asked');
     assert.equal(await reservation.release(), names.length);
   });
@@ -253,13 +253,13 @@ suite('failover', () => {
     const outcomes = [...answers].map(([name, { answer }]) => [name, answer]);
     const failed = outcomes.filter(([, answer]) => answer instanceof Error);
     t.diagnostic(
-      `${outcomes.length} answers, ${failed.length} errors, ${losses.length} told lost, ${since(start)}`,
+      `${outcomes.length} answers, ${failed.length} errors, ${losses.length} losses, ${since(start)}`,
     );
     for (const [, error] of failed) assert.match(error.code, /^ERR_REDIS_(CONNECTION|TIMEOUT|REPLY)$/);
     assert.deepEqual(
       outcomes.filter(([, answer]) => answer === false),
       [],
-      'nobody else asked for any of them',
+      'no other instance tried any of them',
     );
     // Keys that it does not hold lapse by their ttl at the latest, and keys that it holds exist.
     const unknown = async () => {
@@ -268,7 +268,7 @@ suite('failover', () => {
     };
     await until(async () => (await unknown()).length === 0, {
       timeout: 1000 * ttl + 2000,
-      what: 'an end of the keys that nobody knows',
+      what: 'the end of the keys that nobody holds',
     });
     const held = names.filter((name) => reservation.is_held(name));
     assert.ok((await valuesOf(held)).every((value) => value.startsWith(`${by}-`)));

@@ -186,7 +186,7 @@ suite('without replicas', () => {
     cluster.nodes[0].resume();
     const answers = await within(patient.timeout, Promise.all(locks), 'the ten thousand');
     const count = answers.filter((answer) => answer === true).length;
-    t.diagnostic(`${count} of 10000 were had after all`);
+    t.diagnostic(`${count} of 10000 were acquired after all`);
     assert.ok(had < 700, `${had} ms`);
     assert.equal(await many.release(), count);
     assert.equal(await other.release(), 1);

@@ -114,7 +114,7 @@ suite('slots that move', () => {
     assert.equal(await one.release(), 1);
     const freed = performance.now();
     assert.equal(await within(10000, waiting), keyOf(name));
-    t.diagnostic(`had ${(performance.now() - freed).toFixed(0)} ms after the release`);
+    t.diagnostic(`acquired ${(performance.now() - freed).toFixed(0)} ms after the release`);
     assert.ok(performance.now() - freed < 2500, 'by its poll at the latest');
     await cluster.finishMove(move);
     assert.equal(await two.is_held(name), true);

@@ -125,7 +125,7 @@ suite('waiting on a cluster', () => {
       times.push(performance.now() - cut);
       const freed = performance.now();
       await free(name);
-      assert.ok((await within(5000, had)) - freed < 800, 'it is told again');
+      assert.ok((await within(5000, had)) - freed < 800, 'it gets invalidations again');
       await reservation.release();
     }
     assert.ok(median(times) < 500, `looked again, before its poll: ${show(times)}`);
@@ -186,7 +186,7 @@ suite('waiting on a cluster', () => {
     controller.abort(new Error('enough'));
     await assert.rejects(waiting, /enough/);
     await free(name);
-    assert.equal(await onCluster(t, cluster).lock(name), true, 'nobody took it');
+    assert.equal(await onCluster(t, cluster).lock(name), true, 'no other instance acquired it');
     await free(name);
   });
 

@@ -96,9 +96,9 @@ test('with too few replicas a lock is given back, and the error says so', async 
   }
   assert.ok(
     (await connections(server)).some((client) => client.id === id),
-    'nobody lost a connection for it',
+    'no connection was lost for it',
   );
-  assert.equal(await reserve(t, server, {}).lock('job'), true, 'whoever asks for none is not held up');
+  assert.equal(await reserve(t, server, {}).lock('job'), true, 'a lock without min_replicas is not delayed');
 });
 
 test('with enough replicas a lock succeeds, and they have its key', async (t) => {
@@ -127,7 +127,7 @@ test('a wait goes on until there are enough replicas', async (t) => {
   });
   waiting.catch(() => {});
   const waits = async () => (await commandCalls(server.client())).wait >= 2;
-  await until(waits, { ...patient, what: 'tries in vain' });
+  await until(waits, { ...patient, what: 'failed tries' });
   assert.deepEqual([had, reservation.held], [false, false]);
   const replica = await attach(t, server);
   assert.equal(await waiting, 'reservation-job');

@@ -64,7 +64,7 @@ async function survive(t, kit, { holders, waiters }, { ttl, strike }) {
     what: 'renewals on the new master before the end of their leases',
   });
   const renewed = performance.now();
-  assert.deepEqual(holders.losses, [], 'no loss was told');
+  assert.deepEqual(holders.losses, [], 'no loss was reported');
   assert.equal(holders.held.length, resources.length, 'all are held');
   assert.deepEqual(await valuesOn(second, resources), holders.values, 'by those who believe so');
   assert.equal(waiters.had.size, 0, 'no waiter has what another holds');

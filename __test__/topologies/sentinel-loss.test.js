@@ -62,7 +62,7 @@ for (const [title, strike] of [
     );
     assert.deepEqual(holders.held, []);
     assert.equal(await holders.release(), 0, 'nothing to free');
-    assert.equal(holders.losses.length, resources.length, 'each was told once');
+    assert.equal(holders.losses.length, resources.length, 'each loss is reported once');
     assert.deepEqual(overlapsOf([...holders.tenures, ...waiters.tenures]), []);
     assert.equal(log.of('reservation-lost').length, resources.length);
     assert.equal(await waiters.release(), waiters.resources.length);

@@ -53,7 +53,7 @@ test('with min_replicas such a lock fails within its budget, and the key is give
   const replicas = await kit.replicas();
   const options = { min_replicas: 1, command_timeout: 1200 };
   const reservation = throughSentinels(t, kit, { ttl: 15, options });
-  assert.equal(await reservation.lock('before'), true, 'with replicas it is had');
+  assert.equal(await reservation.lock('before'), true, 'with replicas it succeeds');
   // The sentinels do nothing while the replicas are down. The master is up all the time.
   await cutOff(master, replicas);
   const start = performance.now();
@@ -63,7 +63,7 @@ test('with min_replicas such a lock fails within its budget, and the key is give
   );
   const took = performance.now() - start;
   assert.equal(error.code, 'ERR_TOO_FEW_REPLICAS', error.message);
-  assert.match(error.message, /\b0\b.*\b1\b|\b1\b.*\b0\b/, 'how many had it, and how many were wanted');
+  assert.match(error.message, /\b0\b.*\b1\b|\b1\b.*\b0\b/, 'how many replicas have it, and how many must');
   assert.equal(error.key, key);
   assert.ok(took < 1200 + 600, `within its limit: ${took} ms`);
   assert.deepEqual([reservation.is_held('job'), reservation.is_held('before')], [false, true]);

@@ -13,13 +13,13 @@ const { breaks, keeps, story } = require('./verdicts');
 const late = () => story().call(100, 'a.1', 'lock', { ttl: 9000 }).set(101, 'a.1', 9000).fails(800, 'a.1');
 
 keeps('the key of a call that failed is deleted', late().script(1500, 'a.1', 'del').ends(9000));
-breaks('leftover', 'it stays, with nothing wrong', late().ends(12000));
+breaks('leftover', 'it stays, without a fault', late().ends(12000));
 keeps(
-  'it stays while redis is away',
+  'it stays while redis is down',
   late().fault(700, 6000, 'pause', 'server').script(6300, 'a.1', 'del').ends(12000),
 );
 keeps(
-  'it stays, and its process is dead',
+  'it stays, and its process was killed',
   late()
     .fault(900, 910, 'kill', 'process', { slot: 'a', worker: 'a' })
     .exit(911, 'a', null, 'SIGKILL')
@@ -47,7 +47,7 @@ breaks(
 );
 breaks(
   'leftover',
-  'told lost, and renewed',
+  'reported as lost, and renewed',
   story()
     .fault(3900, 4600, 'pause', 'server')
     .locks(4000, 'a.1')
@@ -58,7 +58,7 @@ breaks(
 );
 breaks(
   'leftover',
-  'its release failed, and it is renewed all the same',
+  'its release fails, and it is still renewed',
   story()
     .locks(100, 'a.1')
     .call(500, 'a.2', 'release', { asks: ['a.1'] })
@@ -73,7 +73,7 @@ breaks(
 const waits = () => story().locks(100, 'b.1').call(200, 'a.1', 'wait').releases(500, 'b.2', 'b.1');
 
 keeps(
-  'a waiter gets it',
+  'a waiter acquires it',
   waits()
     .set(510, 'a.1')
     .answer(511, 'a.1', { value: 'reservation-k', val: valueOf('a.1') })
@@ -90,7 +90,7 @@ breaks(
     .ends(9000),
 );
 keeps(
-  'it is free, and redis cannot be reached',
+  'it is free, and redis is unreachable',
   waits()
     .fault(450, 3500, 'lose', 'link', { slot: 'a', worker: 'a' })
     .set(4000, 'a.1')
@@ -100,7 +100,7 @@ keeps(
 );
 breaks(
   'forgotten waiter',
-  'it is free, and somebody else cannot reach redis',
+  'it is free, and redis is unreachable only for another process',
   waits()
     .fault(450, 3500, 'lose', 'link', { slot: 'c', worker: 'c' })
     .set(4000, 'a.1')
@@ -141,7 +141,7 @@ breaks(
 );
 breaks('ends', 'a key that stays', story().ends(300, ['somebody']));
 
-test('an offence comes with its part of the history', () => {
+test('a violation is printed with its part of the history', () => {
   const { history } = story()
     .locks(100, 'a.1')
     .locks(500, 'b.1')

@@ -17,7 +17,7 @@ keeps(
 );
 
 keeps(
-  'a script that only looks at what somebody else holds',
+  'a script that only reads a key that another holds',
   story()
     .locks(100, 'a.1')
     .script(500, 'b.9', 'getex')
@@ -27,11 +27,11 @@ keeps(
     .ends(4000),
 );
 
-// Two at once.
+// Two holders at once.
 
 breaks(
   ['two at once', 'untrue answer'],
-  'the second got it while the first was certain',
+  'the second acquires it while the first is certain',
   story()
     .locks(100, 'a.1')
     .locks(500, 'b.1')
@@ -42,7 +42,7 @@ breaks(
 );
 breaks(
   'two at once',
-  'a key that went from one to the other inside redis, and the first still certain',
+  'a hand-over inside redis, after which the first is still certain',
   story()
     .locks(100, 'a.1')
     .call(200, 'b.1', 'wait')
@@ -53,7 +53,7 @@ breaks(
     .releases(500, 'a.2', 'a.1'),
 );
 keeps(
-  'the first was told of its loss before the second got it',
+  'the first gets its loss before the second acquires it',
   story()
     .locks(100, 'a.1')
     .theft(300, 'delete')
@@ -63,7 +63,7 @@ keeps(
     .releases(800, 'b.2', 'b.1'),
 );
 keeps(
-  'it was deleted by force, and its holder could not know yet',
+  'the key is stolen, and its holder cannot know yet',
   story()
     .locks(100, 'a.1')
     .command(299.5, 'del')
@@ -75,7 +75,7 @@ keeps(
 );
 breaks(
   ['two at once', 'held too long', 'losses'],
-  'another key was deleted by force',
+  'another key is stolen',
   story()
     .locks(100, 'a.1')
     .script(300, 'a.1', 'del')
@@ -87,7 +87,7 @@ breaks(
 );
 
 keeps(
-  'an answer that came when its lease was over, and is not held',
+  'an answer after the end of its lease, and held is false',
   story()
     .call(100, 'a.1', 'lock', { renews: false })
     .set(101, 'a.1')
@@ -104,7 +104,7 @@ keeps(
 
 breaks(
   ['held too long', 'losses'],
-  'certain when the lease had ended, which nothing has kept from being renewed',
+  'certain after the end of the lease, which could have been renewed',
   story().locks(100, 'a.1').held('a.1', 2110).told(2120, 'a.1'),
 );
 breaks(
@@ -114,16 +114,16 @@ breaks(
 );
 breaks(
   'held too long',
-  'certain after its loss was told',
+  'certain after the report of its loss',
   story().locks(100, 'a.1').command(200, 'del').theft(200.5, 'delete').told(600, 'a.1').held('a.1', 601),
 );
 breaks(
   'held too long',
-  'robbed, and certain beyond the deadline that was known',
+  'stolen, and certain beyond the known deadline',
   story().locks(100, 'a.1').command(200, 'del').theft(200.5, 'delete').held('a.1', 2300).told(2301, 'a.1'),
 );
 keeps(
-  'a renewal whose line was lost with the server: the key was seen afterwards',
+  'a renewal whose line is lost with the server, and the key is seen afterwards',
   story()
     .locks(100, 'a.1')
     .fault(1900, 2300, 'crash', 'server')
@@ -136,7 +136,7 @@ keeps(
 
 breaks(
   'untrue answer',
-  'acquired, and redis never had the value',
+  'true, and redis has never had the value',
   story()
     .call(100, 'a.1', 'lock')
     .answer(102, 'a.1', { value: true, val: valueOf('a.1') })
@@ -145,7 +145,7 @@ breaks(
 );
 breaks(
   'untrue answer',
-  'a value that was lost is set again',
+  'a lost value is set again',
   story()
     .locks(100, 'a.1')
     .command(200, 'del')
@@ -155,11 +155,11 @@ breaks(
 );
 breaks(
   'untrue answer',
-  '"held", and it was free',
+  'false, and the key was free',
   story().call(100, 'a.1', 'lock').answer(102, 'a.1', { value: false }),
 );
 keeps(
-  '"held", as it was',
+  'false, and the key was held',
   story()
     .locks(50, 'b.1')
     .call(100, 'a.1', 'lock')
@@ -173,42 +173,42 @@ const twice = () =>
   story().locks(100, 'a.1').releases(1000, 'a.2', 'a.1').locks(1100, 'b.1').releases(1900, 'b.2', 'b.1');
 
 keeps(
-  'one wrote after the other',
+  'one writes after the other',
   twice()
     .section('a.1', 'a.1.s1', { read: null, at: 200 })
     .section('b.1', 'b.1.s1', { read: '1:a.1.s1', at: 1200 }),
 );
 breaks(
   'lost update',
-  'both certain, and the second wrote over what it had not read',
+  'both are certain, and the second overwrites a value that it has not read',
   twice()
     .section('a.1', 'a.1.s1', { read: null, at: 200 })
     .section('b.1', 'b.1.s1', { read: null, at: 1200, old: '1:a.1.s1' }),
 );
 keeps(
-  'the other write came when its writer was not certain any more',
+  'the other write comes when its writer is no longer certain',
   twice()
     .section('a.1', 'a.1.s1', { read: null, at: 200, wrote: 1250, held: false })
     .section('b.1', 'b.1.s1', { read: null, at: 1200, old: '1:a.1.s1' }),
 );
 keeps(
-  'this write came when its writer was not certain any more',
+  'this write comes when its writer is no longer certain',
   twice()
     .section('b.1', 'b.1.s1', { read: null, at: 1200 })
     .section('a.1', 'a.1.s1', { read: null, at: 200, wrote: 1400, old: '1:b.1.s1', held: false }),
 );
 breaks(
   'lost update',
-  'the fence was open, and the counter was not what had been read',
+  'the fence is open, and the counter has changed since the read',
   twice().section('b.1', 'b.1.s1', { mode: 'fenced', read: null, at: 1200, old: '1:a.1.s1', held: false }),
 );
 breaks(
   'lost update',
-  'held before and after, and the fence was shut',
+  'held before and after, and the fence is shut',
   twice().section('b.1', 'b.1.s1', { mode: 'fenced', read: null, at: 1200, done: false, holder: 'x' }),
 );
 keeps(
-  'the fence was shut, and the writer was not certain any more',
+  'the fence is shut, and the writer is no longer certain',
   twice().section('b.1', 'b.1.s1', {
     mode: 'fenced',
     read: null,
@@ -220,7 +220,7 @@ keeps(
 );
 
 keeps(
-  'the other was robbed, and could not know yet',
+  'the lock of the other is stolen, and it cannot know yet',
   story()
     .locks(100, 'a.1')
     .command(200, 'del')

@@ -1,4 +1,4 @@
-// The checker on what callers are told: each loss once and in time, each call answered once and in time.
+// The checker on reports to callers: each loss once and in time, each answer once and in time.
 'use strict';
 
 const { breaks, keeps, story } = require('./verdicts');
@@ -7,11 +7,11 @@ const { breaks, keeps, story } = require('./verdicts');
 
 const robbed = () => story().locks(100, 'a.1').command(200, 'del').theft(200.5, 'delete').notHeld('a.1', 600);
 
-keeps('a loss is told', robbed().told(600, 'a.1').ends(5000));
-breaks('losses', 'told twice', robbed().told(600, 'a.1').told(601, 'a.1').ends(5000));
+keeps('a loss is reported', robbed().told(600, 'a.1').ends(5000));
+breaks('losses', 'reported twice', robbed().told(600, 'a.1').told(601, 'a.1').ends(5000));
 breaks(
   'losses',
-  'told by an event and by a release',
+  'reported by an event and by a release',
   robbed()
     .told(600, 'a.1')
     .call(700, 'a.2', 'release', { asks: ['a.1'] })
@@ -19,20 +19,20 @@ breaks(
     .ends(5000),
 );
 keeps(
-  'told by a release alone',
+  'reported only by a release',
   robbed()
     .call(700, 'a.2', 'release', { asks: ['a.1'] })
     .fails(702, 'a.2', 'ERR_RESERVATION_LOST', { lost: ['reservation-k'] })
     .ends(5000),
 );
-breaks('losses', 'never told', robbed().ends(5000));
-breaks('losses', 'told late', robbed().told(3500, 'a.1').ends(5000));
+breaks('losses', 'never reported', robbed().ends(5000));
+breaks('losses', 'reported late', robbed().told(3500, 'a.1').ends(5000));
 keeps(
-  'told late, by a process that was stopped',
+  'reported late, by a process that was stopped',
   robbed().fault(1500, 3400, 'stop', 'process', { slot: 'a', worker: 'a' }).told(3500, 'a.1').ends(5000),
 );
 keeps(
-  'never told, to a process that was killed',
+  'never reported, to a process that was killed',
   robbed()
     .fault(500, 510, 'kill', 'process', { slot: 'a', worker: 'a' })
     .exit(511, 'a', null, 'SIGKILL')
@@ -40,7 +40,7 @@ keeps(
 );
 breaks(
   'losses',
-  'nobody was told, and a release found nothing',
+  'never reported, and a release answers 0',
   robbed()
     .call(700, 'a.2', 'release', { asks: ['a.1'] })
     .answer(702, 'a.2', { value: 0 })
@@ -59,12 +59,12 @@ breaks(
 );
 breaks(
   'losses',
-  'lost for nothing',
+  'lost without a reason',
   story().locks(4000, 'a.1').renew(4600, 'a.1').told(4700, 'a.1').script(4701, 'a.1', 'del').ends(9000),
 );
 breaks(
   'losses',
-  'told before the answer to its call',
+  'reported before the answer to its call',
   story()
     .call(100, 'a.1', 'lock', { renews: false })
     .set(101, 'a.1')
@@ -73,26 +73,26 @@ breaks(
     .add(2199, 'a', 'blocked', { from: 102 })
     .ends(5000),
 );
-breaks('losses', 'of what nobody had', story().told(100, 'a.1').ends(200));
+breaks('losses', 'of a lock that nobody has acquired', story().told(100, 'a.1').ends(200));
 
 // Answers.
 
 breaks(
   'answers',
-  'two of them',
+  'two answers',
   story().locks(100, 'a.1').answer(110, 'a.1', { value: true }).releases(200, 'a.2', 'a.1'),
 );
-breaks('answers', 'none', story().call(100, 'a.1', 'lock').ends(20000));
-breaks('answers', 'late', story().call(100, 'a.1', 'lock').fails(12000, 'a.1'));
+breaks('answers', 'no answer', story().call(100, 'a.1', 'lock').ends(20000));
+breaks('answers', 'a late answer', story().call(100, 'a.1', 'lock').fails(12000, 'a.1'));
 keeps(
-  'late, by a process that was stopped',
+  'a late answer, in a process that was stopped',
   story()
     .call(100, 'a.1', 'lock')
     .fault(110, 11000, 'stop', 'process', { slot: 'a', worker: 'a' })
     .fails(12000, 'a.1'),
 );
 keeps(
-  'none, for a process that died',
+  'no answer, in a process that has ended',
   story().call(100, 'a.1', 'lock').add(150, 'a', 'dies', { how: 'exit' }).exit(160, 'a', 3).ends(20000),
 );
 breaks(
@@ -120,7 +120,7 @@ breaks(
 );
 breaks(
   'answers',
-  'a release of more than was held',
+  'a release that counts more than was held',
   story()
     .locks(100, 'a.1')
     .call(200, 'a.2', 'release', { asks: ['a.1'] })

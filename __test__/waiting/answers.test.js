@@ -64,7 +64,7 @@ for (const [title, free] of Object.entries(ways)) {
     });
     assert.equal(await client.get(key), val);
     const left = await client.pttl(key);
-    assert.ok(left > 280000 && left <= 300000, `its own ttl, whoever had it before: ${left} ms`);
+    assert.ok(left > 280000 && left <= 300000, `its own ttl, whatever the former holder's was: ${left} ms`);
     assert.equal(await reservation.release(), 1);
     assert.deepEqual([reservation._reserve_key, reservation._reserve_val], [undefined, undefined]);
   });

@@ -52,7 +52,7 @@ test('the connection is killed, and the key is deleted after the reconnect', asy
     await peer.callOf('waiter', 'release');
   }
   t.diagnostic(show(times));
-  assert.ok(median(times) < WOKEN, `it is told of changes again: ${show(times)}`);
+  assert.ok(median(times) < WOKEN, `invalidations come again: ${show(times)}`);
 });
 
 test('an invalidation is lost: the poll finds the change', async (t) => {
@@ -92,7 +92,7 @@ test('redis is unreachable when the key is deleted', async (t) => {
   await proxy.accept();
   const { at, error } = await answer;
   assert.equal(error, null);
-  assert.ok(at - back < 800, `had ${at - back} ms after the outage`);
+  assert.ok(at - back < 800, `acquired ${at - back} ms after the outage`);
 });
 
 test('redis restarts without its data: every waiter acquires its key at once', async (t) => {

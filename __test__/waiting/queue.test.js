@@ -66,7 +66,7 @@ test('200 waiters are served in order, without those that leave', async (t) => {
   assert.equal(served.length + left.length, 200);
   assert.ok(
     left.every(([number, name]) => number % 5 === { ReservationTimeoutError: 1, AbortError: 3 }[name]),
-    `nobody else has left: ${left}`,
+    `no other waiter has left: ${left}`,
   );
   // All timeouts, the aborts before the first was served, and some of the later aborts.
   assert.ok(left.length > 60, `${left.length} have left`);
