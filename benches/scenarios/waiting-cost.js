@@ -64,7 +64,7 @@ const worker = {
 };
 
 module.exports = {
-  title: 'the price of waiting in vain',
+  title: 'the cost of waiting',
   rounds: 1,
   entries: [
     { id: 'ours', seconds: 6, many: true },
