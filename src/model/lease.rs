@@ -128,10 +128,12 @@ impl Lease {
         interval.of(self.ttl()).is_none()
     }
 
-    /// Redis has confirmed the ttl that the caller asked for, in the reply to a command sent after `sent`.
+    /// Redis has confirmed the ttl that the caller asked for, in the reply to a command sent after `sent`. A longer one
+    /// that he had asked for before, and that redis has confirmed meanwhile, is over with it.
     pub fn agree(&mut self, ttl: Duration, sent: Moment) {
         if sent >= self.renewed {
             self.ttl = nanoseconds(ttl);
+            self.end = self.end.min(sent.after(certain_for(ttl)));
         }
     }
 
@@ -309,6 +311,21 @@ mod tests {
         let mut ending = Lease::begin(terms(30 * SECOND, Interval::Never, None), at(0.0));
         ending.shorten(20 * SECOND, at(25.0));
         assert_eq!(ending.certain_until(), at(0.0).after(certain_for(30 * SECOND)));
+    }
+
+    #[test]
+    fn of_two_ttls_that_were_asked_for_at_once_the_last_counts() {
+        let interval = Interval::Every(SECOND / 4);
+        let mut lease = Lease::begin(terms(SECOND, interval, None), at(0.0));
+        for (ttl, asked) in [(30 * SECOND, at(0.1)), (SECOND, at(0.2))] {
+            lease.shorten(ttl, asked);
+        }
+        for (ttl, sent) in [(30 * SECOND, at(0.1)), (SECOND, at(0.2))] {
+            lease.agree(ttl, sent);
+            lease.renew(interval, ttl, sent);
+        }
+        assert_eq!(lease.ttl(), SECOND);
+        assert_eq!(lease.certain_until(), at(0.2).after(certain_for(SECOND)));
     }
 
     #[test]

@@ -97,6 +97,12 @@ impl Reservation {
             && Moment::now() < Moment::from_bits(self.certain_until.load(Ordering::Acquire))
     }
 
+    /// Until when the lease is certain.
+    #[cfg(test)]
+    pub fn certain_until(&self) -> Moment {
+        Moment::from_bits(self.certain_until.load(Ordering::Acquire))
+    }
+
     /// Sets until when the lease is certain.
     pub fn set_certain_until(&self, certain_until: Moment) {
         self.certain_until.store(certain_until.to_bits(), Ordering::Release);

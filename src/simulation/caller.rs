@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::invariants::Watched;
+use super::process::enter;
 use super::server::data::Time;
 use super::story::{Action, EnvironmentPlan, Renewal};
 use super::world::{self, Occurrence, World, now};
@@ -176,7 +177,9 @@ impl World {
                 changed.terms.ttl = Duration::from_millis(*ttl);
                 one.settings = Arc::new(changed);
                 one.shortest_ttl = one.shortest_ttl.min(*ttl);
+                let is_alone = !one.calls.values().any(|call| call.kind == Kind::Renew);
                 let ticket = one.begin(Kind::Renew, "all", ran);
+                self.asked_for(&reservations, *ttl, is_alone);
                 Request::Renew { ticket, reservations, ttl: Duration::from_millis(*ttl) }
             }
             Action::Leave { .. } => {
@@ -252,7 +255,9 @@ impl World {
                     self.lapsed(&older);
                 }
                 self.environments[number].held.push(Arc::clone(&reservation));
-                self.watch(Watched::new(number, self.environments[number].process, reservation));
+                let process = self.environments[number].process;
+                enter(process, self.processes[process].clock);
+                self.watch(Watched::new(number, process, reservation));
             }
             Ok(Answer::Released(count)) => {
                 if count != asked.releases.len() {

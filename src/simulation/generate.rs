@@ -44,14 +44,21 @@ impl Writer<'_> {
 
     fn story(&mut self, seed: u64) -> Story {
         let versions = [Version::Redis62, Version::Redis70, Version::Redis8, Version::Valkey9];
-        let has_sentinels = self.chance(4);
+        let (has_replicas, has_sentinels) = self.one_of(&[
+            (false, false),
+            (false, false),
+            (false, false),
+            (true, false),
+            (true, true),
+            (true, true),
+        ]);
         let processes: Vec<_> = (0..self.random.usize(1..=3)).map(|_| self.process()).collect();
         let callers = processes.len() + self.random.usize(..=2);
         let environments: Vec<_> =
             (0..callers).map(|number| self.environment(number % processes.len(), &processes)).collect();
         let resources: Vec<String> =
             ["a", "b", "c"][..self.random.usize(1..=3)].iter().map(|&name| name.to_owned()).collect();
-        let nodes = if has_sentinels { self.random.usize(2..=3) } else { 1 };
+        let nodes = if has_replicas { self.random.usize(2..=3) } else { 1 };
         let mut story = Story {
             seed,
             version: self.one_of(&versions),
@@ -60,6 +67,7 @@ impl Writer<'_> {
             active_expiry: self.one_of(&[Some(0), Some(0), Some(30), Some(1_000), None]),
             nodes,
             sentinels: if has_sentinels { self.random.usize(1..=3) } else { 0 },
+            lag: self.one_of(&[0, 0, 50, 1_000]),
             processes,
             environments,
             resources,
@@ -136,7 +144,14 @@ impl Writer<'_> {
                 _ if self.chance(30) => Action::Leave { caller },
                 _ => Action::Release { caller, key: None },
             };
+            let is_wait = matches!(action, Action::Wait { .. });
             story.steps.push((at, action));
+            if is_wait && self.chance(6) {
+                // While something may be on its way.
+                let key = self.one_of(&story.resources);
+                let at = at + self.random.u64(..=2 * way(story, caller));
+                story.steps.push((at, Action::Cancel { caller, key }));
+            }
             // Some things happen in one tick.
             at += if self.chance(5) { 0 } else { self.time(1, 2 * pace + 1) };
         }
@@ -144,16 +159,26 @@ impl Writer<'_> {
 
     fn trouble(&mut self, story: &mut Story) {
         let pace = self.one_of(&[500, 2_000, 5_000, 15_000, 120_000]);
+        let calls: Vec<_> =
+            story.steps.iter().filter_map(|(at, action)| Some((*at, asks(action)?))).collect();
         let mut at = self.random.u64(..pace);
         while at < story.end {
-            let action = self.fault(story);
-            story.steps.push((at, action));
+            let process = self.random.usize(..story.processes.len());
+            // Some things go wrong just when a command or its reply is on its way.
+            if !calls.is_empty() && self.chance(3) {
+                let (asked, caller) = self.one_of(&calls);
+                let at = asked + self.random.u64(..=2 * way(story, caller));
+                let action = self.fault(story, story.environments[caller].process);
+                story.steps.push((at, action));
+            } else {
+                let action = self.fault(story, process);
+                story.steps.push((at, action));
+            }
             at += if self.chance(6) { 0 } else { self.time(1, 2 * pace) };
         }
     }
 
-    fn fault(&mut self, story: &Story) -> Action {
-        let process = self.random.usize(..story.processes.len());
+    fn fault(&mut self, story: &Story, process: usize) -> Action {
         let node = self.random.usize(..story.nodes);
         let key = self.one_of(&story.resources);
         match self.random.u32(..30) {
@@ -204,4 +229,21 @@ impl Writer<'_> {
             _ => Action::KillClients,
         }
     }
+}
+
+/// The caller of a call that asks redis.
+fn asks(action: &Action) -> Option<usize> {
+    match action {
+        Action::Lock { caller, .. }
+        | Action::Wait { caller, .. }
+        | Action::Release { caller, .. }
+        | Action::Renew { caller, .. } => Some(*caller),
+        _ => None,
+    }
+}
+
+/// How long a command of a caller, or its reply, is on its way at the most.
+fn way(story: &Story, caller: usize) -> Time {
+    let Link { delay, jitter, .. } = story.processes[story.environments[caller].process].link;
+    delay + jitter + 1
 }

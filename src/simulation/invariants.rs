@@ -1,11 +1,14 @@
 //! What must be true at every moment of a simulation, and at its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::process::{self, enter};
 use super::server::data::Time;
 use super::world::{World, now};
+use crate::model::lease::Terms;
 use crate::model::reservation::{Phase, Reservation};
+use crate::time::clock::Moment;
 
 /// A reservation that a caller has been given.
 pub struct Watched {
@@ -18,6 +21,12 @@ pub struct Watched {
     is_excused: bool,
     /// Its release had failed, and its lease has ended since.
     has_lapsed: bool,
+    /// The longest that its lease may last from now on, by what its caller has asked for.
+    longest: Duration,
+    /// When it has been held for long enough, as its caller wants it.
+    last: Moment,
+    /// Its lease was over by its own clock when it was lost; `None`: it was not lost so far.
+    ran_out: Option<bool>,
     /// Since when its caller could have been told that it is over, in time for which its process ran.
     overdue_since: Option<Time>,
 }
@@ -25,6 +34,9 @@ pub struct Watched {
 impl Watched {
     pub fn new(environment: usize, process: usize, reservation: Arc<Reservation>) -> Self {
         let (key, value) = (reservation.key().to_owned(), reservation.value());
+        let Terms { ttl: longest, max_hold, .. } = reservation.settings().terms;
+        // Of what was lost before its caller could read that it has it, nobody knows how.
+        let ran_out = (reservation.phase() != Phase::Held).then_some(true);
         Self {
             environment,
             process,
@@ -33,6 +45,9 @@ impl Watched {
             value,
             is_excused: false,
             has_lapsed: false,
+            longest,
+            last: max_hold.map_or(Moment::NEVER, |longest| Moment::now().after(longest)),
+            ran_out,
             overdue_since: None,
         }
     }
@@ -49,6 +64,10 @@ const TOLD_WITHIN: Time = 100;
 
 /// The most commands of a process in a second, in whatever outage. These stories have a handful of callers.
 pub const MAX_COMMANDS_A_SECOND: u64 = 1_500;
+
+/// The most connections that a process begins to make in a second: pauses grow to 250 ms, and each try may be one to
+/// each sentinel and one to the master.
+pub const MAX_CONNECTS_A_SECOND: u64 = 100;
 
 impl World {
     /// A caller has got a lock.
@@ -77,6 +96,16 @@ impl World {
         }
     }
 
+    /// A caller asks for another ttl. If another such call is pending, either may come first.
+    pub fn asked_for(&mut self, reservations: &[Arc<Reservation>], ttl: Time, is_alone: bool) {
+        let ttl = Duration::from_millis(ttl);
+        for watched in &mut self.watched {
+            if reservations.iter().any(|one| Arc::ptr_eq(one, &watched.reservation)) {
+                watched.longest = if is_alone { ttl } else { watched.longest.max(ttl) };
+            }
+        }
+    }
+
     /// A caller is told of a loss.
     pub fn told(&mut self, environment: usize, reservation: &Arc<Reservation>) {
         self.counts.lost += 1;
@@ -93,10 +122,27 @@ impl World {
     /// A reservation is over, and its caller knows. That happens once.
     pub fn ended(&mut self, environment: usize, reservation: &Arc<Reservation>) {
         self.environments[environment].held.retain(|one| one.value() != reservation.value());
+        self.check_is_over(environment, reservation);
         let before = self.watched.len();
         self.watched.retain(|watched| !Arc::ptr_eq(&watched.reservation, reservation));
         if self.watched.len() == before {
             self.offence(format!("caller {environment} is told twice that {:?} is over", reservation.claim));
+        }
+    }
+
+    /// What a caller is told to be over is over: redis has the key no more, unless only our clock says so.
+    fn check_is_over(&mut self, environment: usize, reservation: &Arc<Reservation>) {
+        let is_it = |watched: &&Watched| Arc::ptr_eq(&watched.reservation, reservation);
+        let Some(watched) = self.watched.iter().find(is_it) else { return };
+        if watched.is_excused || watched.ran_out == Some(true) {
+            return;
+        }
+        let there = self.nodes[self.master].text_at(&watched.key);
+        if there.as_deref() == Some(&*watched.value) {
+            let (key, value) = (&watched.key, &watched.value);
+            let what =
+                format!("caller {environment} is told that its {key} by {value} is over, but redis has it");
+            self.offence(what);
         }
     }
 
@@ -105,12 +151,25 @@ impl World {
         self.counts.steps += 1;
         let mut found = Vec::new();
         let mut certain: Vec<usize> = Vec::new();
+        let has_two_masters = self.nodes.iter().any(|node| node.is_stale_master);
         for index in 0..self.watched.len() {
             let watched = &self.watched[index];
             let process = &self.processes[watched.process];
             enter(watched.process, process.clock);
             let is_certain = watched.reservation.is_certain();
             let phase = watched.reservation.phase();
+            let lasts = Moment::now().until(watched.reservation.certain_until());
+            if is_certain && process.runs() && lasts > watched.longest {
+                let (key, value, environment) = (&watched.key, &watched.value, watched.environment);
+                let longest = watched.longest;
+                found.push(format!(
+                    "caller {environment} holds {key} by {value} for {lasts:?} more, and has asked for {longest:?}"
+                ));
+            }
+            if is_certain && Moment::now() > watched.last {
+                let (key, value, environment) = (&watched.key, &watched.value, watched.environment);
+                found.push(format!("caller {environment} holds {key} by {value} beyond its max_hold"));
+            }
             if is_certain && !watched.is_excused {
                 if let Some(other) = certain.iter().find(|other| self.watched[**other].key == watched.key) {
                     let other = &self.watched[*other];
@@ -135,9 +194,23 @@ impl World {
                 Phase::Over => self.environments[watched.environment].calls.is_empty(),
                 Phase::Releasing | Phase::Unreleased => false,
             };
+            // Of two masters either may be asked, and one of them does not have the key.
+            let is_excused = watched.is_excused || (phase != Phase::Held && has_two_masters);
+            if phase == Phase::Lost && watched.ran_out.is_none() {
+                let ran_out = Moment::now() >= watched.reservation.certain_until();
+                if ran_out && !is_excused && self.was_needless(watched) {
+                    let (key, value, environment) = (&watched.key, &watched.value, watched.environment);
+                    found.push(format!(
+                        "caller {environment} loses {key} by {value} although nothing is wrong"
+                    ));
+                }
+                self.watched[index].ran_out = Some(ran_out);
+            }
+            let process = &self.processes[self.watched[index].process];
             let (runs, ran) = (process.runs(), process.ran());
-            let can_be_told = runs && self.environments[watched.environment].blocked_until <= now();
             let watched = &mut self.watched[index];
+            watched.is_excused = is_excused;
+            let can_be_told = runs && self.environments[watched.environment].blocked_until <= now();
             if !is_overdue || !can_be_told {
                 watched.overdue_since = None;
                 continue;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::network::Fate;
+use super::node::settles;
 use super::server::data::Time;
 use super::story::Action;
 use super::world::{Occurrence, World, now};
@@ -12,7 +13,7 @@ use super::world::{Occurrence, World, now};
 const EACH: Time = 250;
 
 /// How long a key may stay that belongs to nobody, while all is well, beside the time of a command.
-const MAY_STAY: Time = 3_000;
+const MAY_STAY: Time = 1_500;
 
 /// How long it takes at the most to find that a connection is dead of which nobody was told: the longest limit of a
 /// command, and some more.
@@ -47,6 +48,7 @@ impl Trouble {
 impl World {
     /// Something is wrong for a while.
     pub fn is_troubled(&mut self, action: &Action) {
+        self.disturb(action);
         let (process, lasts) = match *action {
             Action::Stop { process, time }
             | Action::Stall { process, time, .. }
@@ -62,7 +64,7 @@ impl World {
             | Action::Full { time, .. } => (None, time),
             // A refused login ends all undoing: what is left ends by its ttl.
             Action::LockOut { time, .. } => (None, time + self.story.longest_ttl()),
-            Action::FailOver { learns, .. } => (None, learns),
+            Action::FailOver { learns, .. } => (None, settles(learns)),
             _ => return,
         };
         match process {
@@ -106,9 +108,12 @@ impl World {
 
     fn belongs_to_nobody(&self, caller: usize, key: &str, value: &str) -> bool {
         let one = &self.environments[caller];
+        let process = &self.processes[one.process];
+        // A call that has it may be answered, and its caller be unable to read that.
+        let cannot_read = !process.runs() || one.blocked_until > now();
         one.is_open
-            && self.processes[one.process].is_alive
-            && !one.calls.values().any(|call| call.is_about(key))
+            && process.is_alive
+            && !(cannot_read && one.calls.values().any(|call| call.is_about(key)))
             && !self.excused.contains(&(key.to_owned(), value.to_owned()))
             && !self.watched.iter().any(|watched| watched.has(value))
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::task::Waker;
 
-use super::invariants::MAX_COMMANDS_A_SECOND;
+use super::invariants::{MAX_COMMANDS_A_SECOND, MAX_CONNECTS_A_SECOND};
 use super::server::client::ClientId;
 use super::server::data::Time;
 use super::world::{Occurrence, World, now};
@@ -74,6 +74,13 @@ impl World {
         self.last_connection += 1;
         self.counts.connections += 1;
         let id = self.last_connection;
+        let begun = self.processes[process].connect();
+        self.counts.most_connects = self.counts.most_connects.max(begun);
+        if begun == MAX_CONNECTS_A_SECOND + 1 {
+            self.offence(format!(
+                "process {process} begins more than {MAX_CONNECTS_A_SECOND} connections in a second"
+            ));
+        }
         let node = self.nodes.iter().position(|node| node.address == address);
         let connection = Connection {
             process,

@@ -11,6 +11,8 @@ use super::server::data::{Place, Time, Value, is_over};
 use super::server::replication::Role;
 use super::server::version::Version;
 use super::world::{Occurrence, World, now};
+use crate::connection::resolve;
+use crate::model::endpoint::Host;
 
 pub struct Node {
     pub server: Server,
@@ -222,12 +224,24 @@ impl World {
         self.excuse_all_at(from);
         self.nodes[to].server.promote();
         self.nodes[from].is_stale_master = true;
+        (self.former_master, self.name_settles) = (from, now() + settles(learns));
         self.master = to;
         // What was deleted at the old one just now may be there again.
         self.excuse_all_at(to);
         self.flush(to);
         self.schedule(now() + learns, Occurrence::Heal(HEAL_STALE + from));
         self.trace(|_| format!("failover: {from} to {to}"));
+    }
+
+    /// The addresses of a name. For a while after a failover some caches still have the old one.
+    pub fn look_up(&mut self, host: &Host) -> resolve::Answer {
+        if host.name != NAME {
+            let detail = format!("getaddrinfo ENOTFOUND {}", host.name);
+            return Err(resolve::Unresolved { detail, reason: "ENOTFOUND" });
+        }
+        let is_outdated = self.name_settles > now() && self.random.bool();
+        let node = if is_outdated { self.former_master } else { self.master };
+        Ok(vec![self.nodes[node].address])
     }
 
     /// The old master learns that it is a replica now.
@@ -240,6 +254,14 @@ impl World {
             self.replicate_soon();
         }
     }
+}
+
+/// The name of the master, where no sentinels are asked.
+pub const NAME: &str = "redis";
+
+/// How long after a failover a name may lead to the old master, which learns of it after `learns`.
+pub fn settles(learns: Time) -> Time {
+    2 * learns
 }
 
 /// The numbers of faults from which on they stand for an old master that learns of its end.

@@ -35,6 +35,8 @@ pub struct Process {
     pub alarm: Arc<Alarm>,
     /// How many commands it has sent in this second.
     pub sent: (Time, u64),
+    /// How many connections it has begun to make in this second.
+    pub connects: (Time, u64),
     /// True while the core has no task for anybody.
     pub at_rest: std::rc::Rc<dyn Fn() -> bool>,
 }
@@ -110,15 +112,24 @@ impl Process {
 
     /// Notes commands that it sends; returns how many there were in this second.
     pub fn send(&mut self, commands: u64) -> u64 {
-        let second = now() / 1_000;
-        self.sent = if self.sent.0 == second { (second, self.sent.1 + commands) } else { (second, commands) };
-        self.sent.1
+        in_this_second(&mut self.sent, commands)
+    }
+
+    /// Notes that it begins to connect; returns how often it has in this second.
+    pub fn connect(&mut self) -> u64 {
+        in_this_second(&mut self.connects, 1)
     }
 
     /// For how long its code could run so far.
     pub fn ran(&self) -> Time {
         now() - self.stopped_for.min(now())
     }
+}
+
+fn in_this_second(count: &mut (Time, u64), more: u64) -> u64 {
+    let second = now() / 1_000;
+    *count = if count.0 == second { (second, count.1 + more) } else { (second, more) };
+    count.1
 }
 
 impl World {

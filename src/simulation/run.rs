@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::caller::{Environment, settings_of};
-use super::node::{HEAL_STALE, Node};
+use super::node::{HEAL_STALE, NAME, Node};
 use super::process::{self, Alarm, Clock, Process, enter};
 use super::server::data::Time;
 use super::server::sentinel::{Sentinel, Watched as Master};
@@ -50,12 +50,7 @@ pub fn run(story: &Story, traced: bool) -> Outcome {
     claim::simulate(true);
     fail_point::ignore(true);
     clock::simulate(Some(process::read_clock));
-    resolve::simulate(Some(|host| {
-        Err(resolve::Unresolved {
-            detail: format!("getaddrinfo ENOTFOUND {}", host.name),
-            reason: "ENOTFOUND",
-        })
-    }));
+    resolve::simulate(Some(|host| world::with(|world| world.look_up(host))));
     socket::simulate(Some(stream::connect));
     let outcome = runtime.block_on(async {
         world::begin(World::new(story.clone(), traced));
@@ -165,9 +160,11 @@ impl Life {
             } else if number > 0 {
                 server.demote();
             }
-            nodes.push(Node::new(server, address(number), 1 + 7 * number as u64));
+            nodes.push(Node::new(server, address(number), 1 + 7 * number as u64 + story.lag));
         }
-        let place = if story.sentinels == 0 {
+        let place = if story.sentinels == 0 && story.nodes > 1 {
+            Place::Server(Host { name: NAME.into(), port: 6379 })
+        } else if story.sentinels == 0 {
             Place::Server(host(0))
         } else {
             Place::Sentinels {
@@ -205,6 +202,7 @@ impl Life {
                 stopped_for: 0,
                 alarm: Alarm::new(waker.clone()),
                 sent: (0, 0),
+                connects: (0, 0),
                 at_rest: Rc::new(at_rest),
             });
         }

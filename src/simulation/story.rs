@@ -158,9 +158,13 @@ pub struct Story {
     /// Commands that the user may not use.
     pub denied: Vec<String>,
     pub active_expiry: Option<Time>,
-    /// Servers behind sentinels, the first is the master; else one server.
+    /// Servers, the first is the master. Without sentinels a name leads to the master, and for a while after a failover
+    /// to either.
     pub nodes: usize,
     pub sentinels: usize,
+    /// How much later a write gets to the replicas.
+    #[serde(default)]
+    pub lag: Time,
     pub processes: Vec<ProcessPlan>,
     pub environments: Vec<EnvironmentPlan>,
     pub resources: Vec<String>,

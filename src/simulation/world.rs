@@ -14,6 +14,7 @@ use super::leftovers::Leftovers;
 use super::network::{Connection, ConnectionId, Side};
 use super::node::Node;
 use super::process::Process;
+use super::quiet::Quiet;
 use super::server::data::Time;
 use super::story::Story;
 
@@ -52,10 +53,14 @@ pub struct World {
     pub nodes: Vec<Node>,
     /// The node that counts as the master.
     pub master: usize,
+    /// The one before, and until when a name may still lead there.
+    pub former_master: usize,
+    pub name_settles: Time,
     pub processes: Vec<Process>,
     pub environments: Vec<Environment>,
     pub watched: Vec<Watched>,
     pub leftovers: Leftovers,
+    pub quiet: Quiet,
     /// Keys and values that others than the package have touched.
     pub excused: BTreeSet<(String, String)>,
     /// Everything that was wrong.
@@ -81,6 +86,8 @@ pub struct Counts {
     pub steps: u64,
     /// The most commands that a process sent in a second.
     pub busiest: u64,
+    /// The most connections that a process began to make in a second.
+    pub most_connects: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -94,6 +101,7 @@ impl std::ops::AddAssign for Counts {
         self.deliveries += other.deliveries;
         self.steps += other.steps;
         self.busiest = self.busiest.max(other.busiest);
+        self.most_connects = self.most_connects.max(other.most_connects);
     }
 }
 
@@ -140,10 +148,13 @@ impl World {
             last_connection: 0,
             nodes: Vec::new(),
             master: 0,
+            former_master: 0,
+            name_settles: 0,
             processes: Vec::new(),
             environments: Vec::new(),
             watched: Vec::new(),
             leftovers: Leftovers::default(),
+            quiet: Quiet::default(),
             excused: BTreeSet::new(),
             offences: Vec::new(),
             counts: Counts::default(),
