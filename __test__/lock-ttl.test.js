@@ -64,9 +64,9 @@ test('a ttl that is raised and lowered repeatedly: redis keeps the longest, the 
 });
 
 for (const [how, { interval, answered }] of Object.entries({
-  'and the renewal is not answered': { interval: 20000, answered: false },
-  'and it is never renewed any more': { interval: 20000, answered: true },
-  'of a lease that nothing renews': { interval: Infinity, answered: true },
+  'by a renewal without an answer': { interval: 20000, answered: false },
+  'before a long interval': { interval: 20000, answered: true },
+  'without renewals': { interval: Infinity, answered: true },
 })) {
   test(`a ttl that is shortened ${how}: the loss is reported at the end of the shorter ttl`, async (t) => {
     const server = await startServer(t);

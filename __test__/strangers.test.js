@@ -107,7 +107,7 @@ const strangers = [
 ];
 
 for (const [what, act, detail] of strangers) {
-  test(`${what} is described in one sentence`, async (t) => {
+  test(`described in one sentence: ${what}`, async (t) => {
     const stranger = await startStranger(t, act);
     for (const protocol of [undefined, 2]) {
       assertFailed(await failureAt(t, stranger, { protocol }), stranger, 'EPROTO', detail);

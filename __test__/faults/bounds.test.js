@@ -14,10 +14,10 @@ const key = 'reservation-job';
 const calls = 100000;
 
 for (const [what, stop, codes, again] of [
-  ['away', (server) => server.kill(), ['ERR_REDIS_CONNECTION'], (server) => server.start()],
+  ['down', (server) => server.kill(), ['ERR_REDIS_CONNECTION'], (server) => server.start()],
   // After the first timeout the connection is closed, and the other calls lose it.
   [
-    'hung',
+    'stopped',
     (server) => server.pause(),
     ['ERR_REDIS_TIMEOUT', 'ERR_REDIS_CONNECTION'],
     (server) => server.resume(),
@@ -70,7 +70,7 @@ for (const [what, stop, codes, again] of [
       assert.ok(Math.max(...peaks) < 500, `${peaks} MB`);
       await again(server);
       const client = server.client();
-      if (what === 'hung') {
+      if (what === 'stopped') {
         // As many as fit into the buffers of the sockets.
         await until(async () => (await commandCalls(client)).set > 100, { ...patient, what: 'late SETs' });
       }

@@ -54,7 +54,7 @@ function breakAt(proxy, times, { isRun }) {
 /** Each call, whether the lock is held before it, and its answer. */
 const calls = {
   'a lock': { start: (one) => one.lock('job'), answer: true },
-  'a lock, by callback': { start: (one) => ask((done) => one.lock('job', done)), answer: [null, true] },
+  'a lock with a callback': { start: (one) => ask((done) => one.lock('job', done)), answer: [null, true] },
   'a wait': { start: (one) => one.wait_until_lock('job'), answer: key },
   'a release': { isHeld: true, start: (one) => one.release(), answer: 1 },
   'a renewal': { isHeld: true, start: (one) => one.ensure_reservation(), answer: undefined },

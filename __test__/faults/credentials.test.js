@@ -110,9 +110,9 @@ test('credentials that change while a lock is held: renewal is retried until the
 for (const [what, rules, call] of [
   ['the command', ['-set'], (one) => one.lock('job')],
   ['the key', ['resetkeys', '~reservation-mine*'], (one) => one.lock('job')],
-  ['the command, for a wait', ['-set'], (one) => one.wait_until_lock('job')],
-  ['the scripts, for a release', ['-evalsha', '-eval'], (one) => one.release()],
-  ['what the script of a release calls', ['-del'], (one) => one.release()],
+  ['the command of a wait', ['-set'], (one) => one.wait_until_lock('job')],
+  ['the scripts of a release', ['-evalsha', '-eval'], (one) => one.release()],
+  ['a command in the script of a release', ['-del'], (one) => one.release()],
 ]) {
   test(`NOPERM, ${what}: the call fails at once`, async (t) => {
     const server = await startServer(t);
@@ -139,7 +139,7 @@ for (const [what, rules, call] of [
 
 for (const [what, rules] of [
   ['the scripts', ['-evalsha', '-eval']],
-  ['what they call', ['-pexpire']],
+  ['a command in the scripts', ['-pexpire']],
 ]) {
   test(`NOPERM on ${what} of a renewal: retried until the deadline, logged, and the lock is kept if it passes`, async (t) => {
     const server = await startServer(t);

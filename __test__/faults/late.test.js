@@ -49,7 +49,7 @@ async function assertExclusive(t, server, holder) {
 
 /** Renewals with a ttl of two seconds that the proxy holds back, and whose failure the holder knows. */
 const lateRenewals = {
-  'a renewal that was asked for': {
+  'an ensure_reservation': {
     async hold({ proxy, holder }) {
       const held = proxy.holdRequest(scriptFor(keys[0]));
       const renewing = holder.ensure_reservation();

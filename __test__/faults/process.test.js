@@ -140,7 +140,7 @@ test('200 worker threads are terminated under load: the main thread keeps its lo
 for (const [where, exit] of [
   ['in the answer of a lock', `make().lock('job', () => process.exit(7));`],
   [
-    'in the telling of a loss',
+    'in the listener of a loss',
     `
     const one = make(20, 30);
     one.on('lost', () => process.exit(7));

@@ -127,7 +127,7 @@ test('the reply of a release is lost: it is sent again and counted once, without
 });
 
 for (const taken of [false, true]) {
-  const title = taken ? ', though somebody has taken the key since' : '';
+  const title = taken ? ', also after another has acquired it' : '';
   test(`the replies of a release are lost for good: the second release counts the key${title}`, async (t) => {
     const { proxy, reservation, client, losses } = await setUp(t);
     await reservation.lock('job');

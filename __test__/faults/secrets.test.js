@@ -85,7 +85,7 @@ for (const [path, make, options] of [
     async ({ host, port }) => ({ host: `redis://:${encodeURIComponent(wrong)}@${host}:${port}?db=1` }),
     { password: '', expected: [/WRONGPASS/, /redis-error/, /redis:\/\/:\[hidden\]@/] },
   ],
-  ['nobody listens', nowhere, { expected: [/ECONNREFUSED/, /redis-error/] }],
+  ['connection refused', nowhere, { expected: [/ECONNREFUSED/, /redis-error/] }],
   ['no such host', async () => ({ host: 'no-such-host.invalid', port: 1 }), { expected: [/ENOTFOUND/] }],
   ['arguments', async () => null, { expected: [/ERR_INVALID_ARG_VALUE/, /ERR_INVALID_ARG_TYPE/] }],
 ]) {

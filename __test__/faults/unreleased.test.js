@@ -53,7 +53,7 @@ class Renewing extends ReserveResource {
 
 /** The renewals that may be under way at the release. Their second command runs after the release has failed. */
 const renewals = {
-  'a renewal that was asked for in the same tick': {
+  'an ensure_reservation of the same tick': {
     start: ({ holder }) => {
       const renewing = ask((done) => holder.ensure_reservation(done));
       return { renewing, releasing: askError((done) => holder.release(done)) };
@@ -159,7 +159,7 @@ for (const pause of [0, 300]) {
 
 /** How a lease can end whose key was extended by a renewal without an answer. */
 const ends = {
-  'nobody has asked for its release': () => {},
+  'no release was called': () => {},
   'its release has failed': async ({ holder }) => {
     await assert.rejects(holder.release());
   },
@@ -184,7 +184,7 @@ for (const [how, prepare] of Object.entries(ends)) {
     proxy.heal();
     proxy.cut();
     await until(() => isGone(client), { timeout: 20000, what: 'the end of keys that have 60 s' });
-    assert.equal(losses.length, how.startsWith('nobody') ? names.length : 0);
+    assert.equal(losses.length, how.startsWith('no release') ? names.length : 0);
     // Another instance can acquire the lock now.
     const next = makeReservation(t, proxy);
     for (const name of names) assert.equal(await next.lock(name), true);

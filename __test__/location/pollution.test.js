@@ -78,8 +78,8 @@ function seen(value) {
 }
 
 const places = [
-  ['nothing', () => location_from(undefined, undefined, undefined, undefined)],
-  ['a host and no options', () => location_from('e', 1, 'pw', {})],
+  ['no arguments', () => location_from(undefined, undefined, undefined, undefined)],
+  ['a host without options', () => location_from('e', 1, 'pw', {})],
   ['options', () => location_from('e', 1, 'pw', { max_hold: 5 })],
   ['a URL', () => location_from('redis://e', null, null, null)],
   ['a URL with a query', () => location_from('redis://me@e:1/2?client_name=x', null, null, { max_hold: 5 })],
@@ -90,7 +90,7 @@ const places = [
   ['a cluster', () => location_from(null, null, '', { cluster: [{ host: 'a' }] })],
   ['the connection', () => endpoint_from('e', 1, 'pw', { max_hold: 5 })],
   ['the prefix', () => key_prefix_from('redis://e?db=1', { db: 1 })],
-  ['no options of a wait', () => wait_options_from({})],
+  ['a wait without options', () => wait_options_from({})],
 ];
 
 for (const [what, work] of places) {
