@@ -7,6 +7,7 @@ const { resource_name } = require('./lib/arguments/values');
 const { is_one_object, parts_of } = require('./lib/arguments/construct');
 const { handle_for, is_handle } = require('./lib/calls/endpoint');
 const { classes } = require('./lib/errors');
+const { define_enumerable, define_non_enumerable } = require('./lib/properties');
 const { logger_for } = require('./lib/telling/log');
 const { holds, holds_all } = require('./lib/leases/native');
 const { set_base } = require('./lib/calls/overridden');
@@ -102,7 +103,7 @@ function accessor(name, get) {
   Object.defineProperty(ReserveResource.prototype, name, {
     get,
     set(value) {
-      Object.defineProperty(this, name, { value, writable: true, configurable: true, enumerable: true });
+      define_enumerable(this, name, value);
     },
     configurable: true,
     enumerable: false,
@@ -133,10 +134,6 @@ accessor('_heartbeat', function () {
   if (this !== ReserveResource.prototype) tell_of_heartbeat(this);
   return undefined;
 });
-
-function define_non_enumerable(object, name, value) {
-  Object.defineProperty(object, name, { value, writable: true, configurable: true, enumerable: false });
-}
 
 define_non_enumerable(ReserveResource.prototype, INSPECT, function () {
   return inspectable(this);

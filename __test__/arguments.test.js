@@ -99,7 +99,7 @@ function both(method, reservation, ...args) {
   return [(done) => reservation[method](...args, done), () => reservation[method](...args)];
 }
 
-/** Runs the refusals, and sees that the server heard nothing of them. */
+/** Runs the refusals. The server must receive no command. */
 async function silently(t, work) {
   const server = await startServer(t);
   const client = server.client();
@@ -118,7 +118,7 @@ test('resources without a meaningful text', async (t) => {
       await refused(calls, code, /resource/, show(resource));
       assert.equal(reservation.is_held(resource), false);
     }
-    // release(undefined) is how release() looks to it; anything else is checked.
+    // release(undefined) cannot be distinguished from release(). Every other value is checked.
     for (const [resource, code] of resources.filter(
       ([value]) => value != null && typeof value !== 'function',
     )) {
@@ -163,7 +163,7 @@ for (const [index, [field, value, code, pattern]] of settings.entries()) {
   });
 }
 
-test('a field that is put right works', async (t) => {
+test('after a wrong field is corrected, calls succeed', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server, { ttl: 'soon' });
   await assert.rejects(reservation.lock('job'), { code: VALUE });
@@ -172,11 +172,11 @@ test('a field that is put right works', async (t) => {
   reservation.lock_ttl = -1;
   await assert.rejects(reservation.ensure_reservation(), { code: VALUE, message: /lock_ttl/ });
   assert.equal(reservation.held, true);
-  // To free what is held, no ttl is needed.
+  // A release needs no ttl.
   assert.equal(await reservation.release(), 1);
 });
 
-test('falsy hosts, ports and passwords are defaults, texts of numbers are numbers', async (t) => {
+test('falsy hosts, ports and passwords mean the defaults; numeric strings mean numbers', async (t) => {
   const server = await startServer(t);
   for (const host of [undefined, null, '', 0, false]) {
     for (const password of [undefined, null, '', 0, false]) {
@@ -207,7 +207,7 @@ test('options of a wait', async (t) => {
   });
 });
 
-test('options that set nothing are fine', async (t) => {
+test('options that set nothing are accepted', async (t) => {
   const server = await startServer(t);
   for (const given of [undefined, null, {}, { max_hold: undefined, command_timeout: null }]) {
     const reservation = makeReservation(t, server, { options: given });
@@ -228,7 +228,7 @@ test('options that set nothing are fine', async (t) => {
   }
 });
 
-test('a callback that is none is an error in the promise', async (t) => {
+test('a callback that is no function is an error in the promise', async (t) => {
   await silently(t, async (server) => {
     const reservation = makeReservation(t, server);
     for (const callback of ['done', 1, {}, true]) {
@@ -244,7 +244,7 @@ test('a callback that is none is an error in the promise', async (t) => {
   });
 });
 
-test('error classes by code', async () => {
+test('each code has its error class', async () => {
   const reservation = new ReserveResource('me', '127.0.0.1', 1, 1000, 'soon', false);
   const error = await reservation.lock('job').catch((caught) => caught);
   for (const Class of [ReserveResource.InvalidArgumentError, ReserveResource.ReservationError, Error]) {

@@ -1,5 +1,5 @@
-// The rooms of src/ and lib/ stand one above the other: each uses those below it and none above. Files stay small enough
-// to be read at once, and the maps name every one of them.
+// The layers of src/: each room uses those below it and none above. Files of src/ and lib/ stay short, and
+// docs/architecture.md lists every one of them.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -13,20 +13,20 @@ const ROOMS = ['addon', 'dispatcher', 'lock', 'connection', 'protocol', 'model',
 const LONGEST_FILE = 400;
 
 const rust = filesBelow('src').filter((file) => file.endsWith('.rs') && !file.startsWith('src/tests/'));
-// Test builds only, and outside of the rooms: it may use all of them, and none of them it.
+// Only in test builds, and outside of the layers: it may use every room, and no room may use it.
 const SIMULATION = 'simulation';
 const inRooms = rust.filter((file) => file !== 'src/lib.rs' && !file.startsWith(`src/${SIMULATION}/`));
 const javascript = filesBelow('lib');
 
 const roomOf = (file) => file.split('/')[1].replace(/\.rs$/, '');
 
-/** The code alone: without comments, and without the tests at its end, which may use what they like. */
+/** The code without comments and without the tests at its end, which may use every room. */
 const codeOf = (file) =>
   read(file)
     .replace(/#\[cfg\(test\)\]\nmod tests \{[^]*/, '')
     .replace(/\/\/.*/g, '');
 
-test('the rooms are those that src/lib.rs names, from the top down', () => {
+test('src/lib.rs lists the rooms from the top down', () => {
   assert.deepEqual([...new Set(inRooms.map(roomOf))].sort(), [...ROOMS].sort());
   const named = Array.from(read('src/lib.rs').matchAll(/^\/\/! - \[?`(\w+)`/gm), ([, room]) => room);
   assert.deepEqual(named, ROOMS);
@@ -42,14 +42,14 @@ test('no room of src/ uses one above it', () => {
   assert.deepEqual(upwards, []);
 });
 
-test('napi stays in the addon', () => {
+test('only the addon uses napi', () => {
   const others = inRooms.filter(
     (file) => roomOf(file) !== 'addon' && /\bnapi(?:_derive)?::/.test(codeOf(file)),
   );
   assert.deepEqual(others, []);
 });
 
-test('a file of src/ or lib/ says first what it is responsible for, and can be read at once', () => {
+test('each file of src/ and lib/ begins with what it is responsible for, and has at most 400 lines', () => {
   const all = [...rust, ...javascript, 'index.js'];
   const silent = all.filter((file) => !/^\/\/[!]? \S/.test(read(file)));
   assert.deepEqual(silent, []);
@@ -59,7 +59,7 @@ test('a file of src/ or lib/ says first what it is responsible for, and can be r
   assert.deepEqual(long, []);
 });
 
-test('the map names every file of src/ and lib/, and none that is not there', () => {
+test('docs/architecture.md lists every file of src/ and lib/, and no other', () => {
   const map = read('docs/architecture.md');
   const all = [...rust, ...javascript].filter((file) => path.basename(file) !== 'mod.rs');
   assert.deepEqual(

@@ -1,5 +1,5 @@
-// Instances as their callers make and treat them: from one object, frozen, behind a deep Proxy, with a client of their own in
-// _redis, as code written for 0.4.0 reads them.
+// Unusual ways to make and use an instance: from one object, frozen, behind a deep Proxy, with a foreign client in _redis,
+// and through the fields that code for 0.4.0 reads.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -22,7 +22,7 @@ const fields = [
   'identifier',
 ];
 
-/** Takes and gives back a lock, and sees that the value in redis is this instance's. */
+/** Acquires and releases a lock. In between, the value in redis must be this instance's. */
 async function work(client, reservation, by) {
   assert.ok(reservation instanceof ReserveResource);
   assert.equal(await reservation.lock('job'), true);
@@ -30,7 +30,7 @@ async function work(client, reservation, by) {
   assert.equal(await reservation.release(), 1);
 }
 
-test('one object instead of positions: fields and options, from the first call on', async (t) => {
+test('one object instead of positional arguments sets fields and options', async (t) => {
   const server = await startServer(t, { password: 'hunter2' });
   const log = keepLog();
   const { host, port } = server;
@@ -56,7 +56,7 @@ test('one object instead of positions: fields and options, from the first call o
   assert.equal(await reservation.release(), 1);
   assert.equal(log.of('reservation-released')[0].key, 'own:job');
   assert.ok(!util.inspect(reservation, { depth: 9, showHidden: true }).includes('hunter2'));
-  // Fields are assignable as ever.
+  // Fields can still be assigned.
   reservation.lock_ttl = -1;
   await assert.rejects(reservation.lock('job'), { code: 'ERR_INVALID_ARG_VALUE', message: /lock_ttl/ });
 
@@ -74,7 +74,7 @@ test('one object instead of positions: fields and options, from the first call o
   await work(server.client(), old, 'old');
 });
 
-test('one object: what is wrong in it is told by the first call, never by the constructor', async () => {
+test('one object: the first call reports its mistakes, the constructor never throws', async () => {
   const thrown = new Error('a getter of theirs');
   for (const [settings, pattern] of [
     [
@@ -102,7 +102,7 @@ test('one object: what is wrong in it is told by the first call, never by the co
     const error = await reservation.lock('job').catch((reason) => reason);
     assert.match(error.message, pattern);
   }
-  // An object that is a name is one.
+  // An object with a text of its own is a name.
   class Id {
     toString() {
       return 'id-7';
@@ -149,7 +149,7 @@ for (const [what, close] of Object.entries({
   });
 }
 
-/** Wraps whatever object is read through it, as Vue's reactive() does. */
+/** A Proxy that also wraps every object that is read through it, as Vue's reactive() does. */
 function deep(object) {
   return new Proxy(object, {
     get(target, name, receiver) {
@@ -179,7 +179,7 @@ const foreign = () => ({
   set: (args, callback) => setImmediate(callback, null, 'OK'),
 });
 
-test('a client of the caller’s own is refused by the call that meets it, which names the options instead', async (t) => {
+test('a foreign client in _redis is refused by the next call, whose error names the options to use instead', async (t) => {
   const server = await startServer(t);
   class Overriding extends ReserveResource {
     _init_redis() {
@@ -212,7 +212,7 @@ test('a client of the caller’s own is refused by the call that meets it, which
     }
   });
   assert.deepEqual(calls, {});
-  // It is put right by taking it away; what is held meanwhile is not touched by it.
+  // Removing it corrects the mistake. It does not affect what is held meanwhile.
   const reservation = makeReservation(t, server);
   await reservation.lock('job');
   reservation._redis = foreign();
@@ -222,7 +222,7 @@ test('a client of the caller’s own is refused by the call that meets it, which
   assert.equal(await reservation.lock('other'), true);
 });
 
-test('an _init_redis that adds to ours, or sets fields before it, goes on working', async (t) => {
+test('an overriding _init_redis may set fields before it calls ours, and add to its result', async (t) => {
   const server = await startServer(t);
   let calls = 0;
   class Counting extends ReserveResource {
@@ -255,7 +255,7 @@ test('an _init_redis that adds to ours, or sets fields before it, goes on workin
   await assert.rejects(refused.lock('other'), { code: 'ERR_INVALID_ARG_VALUE', message: /options\.db/ });
 });
 
-test('_heartbeat: there is no timer to clear, and who reads it while something is held is told, once', async (t) => {
+test('reading _heartbeat gives no timer, and warns once while something is held', async (t) => {
   const server = await startServer(t);
   const log = keepLog();
   const reservation = makeReservation(t, server, { log });
@@ -271,7 +271,7 @@ test('_heartbeat: there is no timer to clear, and who reads it while something i
   assert.equal(reservation._heartbeat, 'theirs');
 });
 
-test('any number may listen to signal', async (t) => {
+test('signal takes any number of listeners', async (t) => {
   const server = await startServer(t);
   const warnings = [];
   const listen = (warning) => warnings.push(warning);
@@ -284,7 +284,7 @@ test('any number may listen to signal', async (t) => {
   assert.deepEqual(warnings, []);
 });
 
-test('no async context of ours says that it keeps the process alive', async (t) => {
+test('no async resource of ours claims to keep the process alive', async (t) => {
   const server = await startServer(t);
   const contexts = [];
   const hook = createHook({

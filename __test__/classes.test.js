@@ -1,4 +1,4 @@
-// The constructor: a base for every way of making classes, cheap, and discreet about the password.
+// The constructor: every way of making classes extends it, it starts nothing, and printing an instance hides the password.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -6,7 +6,7 @@ const fs = require('node:fs');
 const { test } = require('node:test');
 const util = require('node:util');
 const { startChild } = require('./support/child');
-const { ReserveResource, makeReservation } = require('./support/reservation');
+const { ReserveResource, callingMethods, makeReservation } = require('./support/reservation');
 const { startServer } = require('./support/server');
 
 const fields = [
@@ -19,16 +19,6 @@ const fields = [
   'password',
   '_lost_reservation',
   'identifier',
-];
-
-const methods = [
-  'lock',
-  'wait_until_lock',
-  'release',
-  'ensure_reservation',
-  '_ensure_reservation',
-  '_set_expiration',
-  '_init_redis',
 ];
 
 for (const version of [1, 2]) {
@@ -54,7 +44,7 @@ for (const version of [1, 2]) {
   });
 }
 
-/** Takes and gives back a lock, and sees that the value in redis is this instance's. */
+/** Acquires and releases a lock. In between, the value in redis must be this instance's. */
 async function work(server, reservation, by) {
   const client = server.client();
   assert.ok(reservation instanceof ReserveResource);
@@ -120,7 +110,7 @@ test('Reflect.construct, bind and a Proxy', async (t) => {
   await work(server, new Proxy(new ReserveResource(...args('proxied')), {}), 'proxied');
 });
 
-test('import: by default, by name, as a whole', async (t) => {
+test('import by default, by name and as a namespace', async (t) => {
   const server = await startServer(t);
   const child = startChild(t, '__test__/classes/import.mjs', { env: server.environment });
   assert.deepEqual(await child.message(), {
@@ -132,7 +122,7 @@ test('import: by default, by name, as a whole', async (t) => {
   });
 });
 
-test('what require gives is the constructor, with its names', () => {
+test('require gives the constructor, with the named exports', () => {
   assert.equal(typeof ReserveResource, 'function');
   assert.deepEqual([ReserveResource.name, ReserveResource.length], ['ReserveResource', 7]);
   assert.equal(ReserveResource.default, ReserveResource);
@@ -142,13 +132,13 @@ test('what require gives is the constructor, with its names', () => {
   assert.ok(!/^class/.test(Function.prototype.toString.call(ReserveResource)));
   const enumerable = [];
   for (const name in ReserveResource.prototype) enumerable.push(name);
-  for (const name of methods) {
+  for (const name of [...callingMethods, '_init_redis']) {
     assert.equal(typeof ReserveResource.prototype[name], 'function', name);
     assert.ok(enumerable.includes(name), `${name} is enumerable`);
   }
 });
 
-test('the fields, own and enumerable, in order, as they were given', () => {
+test('the fields are own and enumerable, in order, with the values that were passed', () => {
   const metadata = { team: 'nightly' };
   const reservation = new ReserveResource('by', 'host', '6380', 1000, '30', metadata, 'secret');
   assert.deepEqual(Object.keys(reservation), fields);
@@ -196,7 +186,7 @@ test('the constructor never throws', () => {
 });
 
 test(
-  'it starts nothing: no thread, no connection, nothing native',
+  'constructing starts no thread and no connection, and loads nothing native',
   { skip: !fs.existsSync('/proc/self/task') },
   async (t) => {
     const server = await startServer(t);
@@ -224,7 +214,7 @@ test(
   },
 );
 
-test('many instances share one connection; other credentials get their own', async (t) => {
+test('instances with equal credentials share one connection; others have their own', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const clients = async () => (await client.client('LIST')).trim().split('\n').length;
@@ -242,7 +232,7 @@ test('many instances share one connection; other credentials get their own', asy
   assert.equal(await clients(), before + 2);
 });
 
-test('printing an instance hides the password; only reading the field gives it', () => {
+test('printing an instance hides the password; reading the field gives it', () => {
   const reservation = new ReserveResource('by', 'host', 6379, 1000, 30, false, 'hunter2');
   class Own extends ReserveResource {}
   const own = new Own('by', 'host', 6379, 1000, 30, false, 'hunter2');
@@ -275,7 +265,7 @@ test('printing an instance hides the password; only reading the field gives it',
   assert.ok(!enumerable.includes('toJSON'));
 });
 
-test('_init_redis gives what stands for the shared connection', async (t) => {
+test('_init_redis returns the handle of the shared connection', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server);
   reservation._init_redis();

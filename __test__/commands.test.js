@@ -1,6 +1,6 @@
-// How many commands redis is sent: one for an uncontended lock, one for a release, one for a renewal, none for what is
-// refused. Counted by INFO commandstats, where a script's inner commands count on their own: a release is one EVALSHA,
-// inside which redis itself counts a GET and a DEL; a renewal is one EVALSHA with a GET and a PEXPIRE.
+// How many commands each call sends: one for an uncontended lock, a release or a renewal, none for refused arguments. INFO
+// commandstats counts them, and also the commands inside a script: a release is one EVALSHA with a GET and a DEL, a renewal
+// one EVALSHA with a GET and a PEXPIRE.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -10,7 +10,7 @@ const { makeReservation, keepLog } = require('./support/reservation');
 const { startServer } = require('./support/server');
 const { until } = require('./support/wait');
 
-/** A server, a client that watches it, and a way to make reservations whose connection is up. */
+/** A server, a client that counts its commands, and a function that makes reservations whose connection is up. */
 async function prepare(t, settings = {}) {
   const server = await startServer(t);
   const client = server.client();
@@ -22,18 +22,18 @@ async function prepare(t, settings = {}) {
   return { server, client, reservation };
 }
 
-/** What redis counts of renewals: before redis 7, which has no PEXPIRE … GT, each needs a PTTL as well. */
+/** The commands of renewals. Before redis 7, which brought PEXPIRE … GT, each has a PTTL as well. */
 async function renewals(client, count) {
   const version = /^redis_version:(\d+)/m.exec(await client.info('server'))[1];
   const calls = { evalsha: count, get: count, pexpire: count };
   return Number(version) < 7 ? { ...calls, pttl: count } : calls;
 }
 
-/** Waits until there is something to extend: redis counts in milliseconds. */
+/** Waits until a renewal would change the ttl, which redis counts in milliseconds. */
 const aged = (client) =>
   until(async () => (await client.pttl('reservation-job')) < 30000, { interval: 1, what: 'a millisecond' });
 
-test('an uncontended lock is one SET, whatever it logs', async (t) => {
+test('an uncontended lock is one SET, with or without a log', async (t) => {
   for (const log of [false, keepLog()]) {
     const { client, reservation } = await prepare(t, { log });
     const { calls, value } = await countCommands(client, () => reservation.lock('job'));
@@ -50,7 +50,7 @@ test('a release is one script', async (t) => {
   assert.deepEqual(calls, { evalsha: 1, get: 1, del: 1 });
 });
 
-test('a renewal that is asked for is one script', async (t) => {
+test('a renewal by ensure_reservation is one script', async (t) => {
   const { client, reservation } = await prepare(t);
   await reservation.lock('job');
   await aged(client);
@@ -58,7 +58,7 @@ test('a renewal that is asked for is one script', async (t) => {
   assert.deepEqual(calls, await renewals(client, 1));
 });
 
-test('so is a renewal by the heartbeat', async (t) => {
+test('a renewal by the heartbeat is one script', async (t) => {
   const { client, reservation } = await prepare(t, { interval: 200, ttl: 30 });
   await reservation.lock('job');
   const { calls } = await countCommands(client, async () => {
@@ -67,12 +67,12 @@ test('so is a renewal by the heartbeat', async (t) => {
   });
   const count = calls.evalsha;
   assert.ok(count >= 4);
-  // The looking itself is made of INFO; its own are of no interest.
+  // The counting itself sends INFO, which does not count.
   delete calls.info;
   assert.deepEqual(calls, await renewals(client, count));
 });
 
-test('many at once are one each', async (t) => {
+test('many locks at once are one SET each', async (t) => {
   const { client, reservation } = await prepare(t);
   const names = Array.from({ length: 200 }, (_, index) => `job ${index}`);
   const locking = await countCommands(client, () => Promise.all(names.map((name) => reservation.lock(name))));
@@ -82,7 +82,7 @@ test('many at once are one each', async (t) => {
   assert.deepEqual(releasing.calls, { evalsha: 200, get: 200, del: 200 });
 });
 
-test('a contended lock is one SET, and one read at most', async (t) => {
+test('a contended lock is one SET, and at most one read', async (t) => {
   for (const [log, reads] of [
     [false, 0],
     [keepLog(), 1],
@@ -97,7 +97,7 @@ test('a contended lock is one SET, and one read at most', async (t) => {
   }
 });
 
-test('a release of nothing, and a renewal of nothing, send nothing', async (t) => {
+test('a release or a renewal with nothing held sends nothing', async (t) => {
   const { client, reservation } = await prepare(t);
   const { calls } = await countCommands(client, async () => {
     assert.equal(await reservation.release(), 0);
@@ -107,7 +107,7 @@ test('a release of nothing, and a renewal of nothing, send nothing', async (t) =
   assert.deepEqual(calls, {});
 });
 
-test('after SCRIPT FLUSH the script is sent once more, unseen by callers', async (t) => {
+test('after SCRIPT FLUSH the script is sent once more, and callers notice nothing', async (t) => {
   const { client, reservation } = await prepare(t);
   await reservation.lock('job');
   await client.script('FLUSH');

@@ -1,4 +1,4 @@
-// Connections: how they fail, in which words and how soon, and that they heal by themselves.
+// Connections: how soon and with which message they fail, and that they reconnect by themselves.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -27,7 +27,7 @@ async function timed(work) {
   return { value, passed: performance.now() - start };
 }
 
-test('refused: tried for half a second, then an error in the words of 0.4.0', async (t) => {
+test('refused: connecting is retried for half a second, then the error has the message of 0.4.0', async (t) => {
   const port = await freePort();
   const log = keepLog();
   const reservation = makeReservation(t, { host: '127.0.0.1', port }, { log });
@@ -50,7 +50,7 @@ test('refused: tried for half a second, then an error in the words of 0.4.0', as
   await assert.rejects(reservation.lock('job'), { message: error.message });
 });
 
-test('a redis that comes up within that time is reached, unseen by the caller', async (t) => {
+test('a redis that starts within that time is reached, and the caller notices nothing', async (t) => {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
   await proxy.refuse();
@@ -61,7 +61,7 @@ test('a redis that comes up within that time is reached, unseen by the caller', 
   assert.equal(await locking, true);
 });
 
-test('an instance whose redis comes up later recovers', async (t) => {
+test('an instance recovers when its redis starts later', async (t) => {
   const port = await freePort();
   const reservation = makeReservation(t, { host: '127.0.0.1', port });
   await assert.rejects(reservation.lock('job'), { code: 'ERR_REDIS_CONNECTION' });
@@ -70,7 +70,7 @@ test('an instance whose redis comes up later recovers', async (t) => {
   assert.equal(await reservation.release(), 1);
 });
 
-test('a host that cannot be resolved', async (t) => {
+test('a host that cannot be resolved is an error', async (t) => {
   const reservation = makeReservation(t, { host: 'no-such-host.invalid', port: 6380 });
   const error = await within(
     8000,
@@ -89,7 +89,7 @@ test('a name is resolved', async (t) => {
   assert.equal(await reservation.lock('job'), true);
 });
 
-test('a connect or handshake that is merely pending has connect_timeout', async (t) => {
+test('a connect or a handshake that gets no answer ends after connect_timeout', async (t) => {
   const mute = net.createServer(() => {});
   mute.listen(0, '127.0.0.1');
   await once(mute, 'listening');
@@ -104,7 +104,7 @@ test('a connect or handshake that is merely pending has connect_timeout', async 
   assert.ok(passed >= 650 && passed < 4000, `${passed} ms`);
 });
 
-test('a server that speaks no redis is an error, not a crash', async (t) => {
+test('a server that is no redis is an error, not a crash', async (t) => {
   for (const words of [
     'HTTP/1.1 400 Bad Request\r\n\r\n',
     '\x00\x01\x02',
@@ -135,7 +135,7 @@ test('wrong, missing and unneeded passwords', async (t) => {
   const server = await startServer(t, { password: 'right' });
   const attempt = (password) =>
     askError((done) => makeReservation(t, server, { password }).lock('job', done));
-  // What may yet be had is retried for 500 ms.
+  // What may still succeed is retried for 500 ms.
   const wrong = await atOnce(450, () => attempt('hunter2'));
   assert.match(wrong.message, /^Auth error: WRONGPASS /);
   assert.equal(wrong.code, 'ERR_REDIS_AUTH');
@@ -150,7 +150,7 @@ test('wrong, missing and unneeded passwords', async (t) => {
   assert.equal(await makeReservation(t, open, { password: 'not asked for' }).lock('job'), true);
 });
 
-test('a command that these credentials may not use', async (t) => {
+test('a command that the user may not run is an error', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const log = keepLog();
@@ -161,7 +161,7 @@ test('a command that these credentials may not use', async (t) => {
   const error = await askError((done) => reservation.lock('other', done));
   assert.equal(error.code, 'ERR_REDIS_AUTH');
   assert.match(error.message, /NOPERM/);
-  // Renewals that may not be made are tried again until the deadline, and logged.
+  // Refused renewals are retried until the deadline, and logged.
   await client.acl('SETUSER', 'default', '-evalsha', '-eval');
   const refused = async () =>
     Number(/cmdstat_evalsha:.*rejected_calls=(\d+)/.exec(await client.info('commandstats'))[1]);
@@ -175,7 +175,7 @@ test('a command that these credentials may not use', async (t) => {
   assert.deepEqual(losses, []);
 });
 
-test('CLIENT KILL is invisible', async (t) => {
+test('callers notice nothing of CLIENT KILL', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { interval: 100 });
@@ -194,7 +194,7 @@ test('CLIENT KILL is invisible', async (t) => {
   assert.deepEqual(losses, []);
 });
 
-test('CLIENT KILL under load: every call is answered as if nothing had been', async (t) => {
+test('CLIENT KILL under load: every call succeeds', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -214,7 +214,7 @@ test('CLIENT KILL under load: every call is answered as if nothing had been', as
   }
 });
 
-test('an idle connection that redis closed is invisible', async (t) => {
+test('callers notice nothing of an idle connection that redis closed', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const own = await client.client('ID');
@@ -235,7 +235,7 @@ test('an idle connection that redis closed is invisible', async (t) => {
     () => reservation.lock('job'),
   ]) {
     const before = await others();
-    // It may come back by itself, to see whether what is held is still there.
+    // It may reconnect by itself, to validate what is held.
     const gone = async () => (await others()).every((id) => !before.includes(id));
     await until(gone, { timeout: 10000, interval: 50, what: 'the idle end' });
     assert.equal(await work(), true);
@@ -243,7 +243,7 @@ test('an idle connection that redis closed is invisible', async (t) => {
   assert.deepEqual(losses, []);
 });
 
-test('a restart of redis heals: what is held stays held, new locks are had', async (t) => {
+test('after a restart of redis, held locks are still held and new locks succeed', async (t) => {
   const server = await startServer(t);
   const log = keepLog();
   const reservation = makeReservation(t, server, { interval: 300, ttl: 6, log });
@@ -259,7 +259,7 @@ test('a restart of redis heals: what is held stays held, new locks are had', asy
   assert.deepEqual(losses, []);
 });
 
-test('a renewal asked for while redis is away is an error; what is held stays held until its deadline', async (t) => {
+test('ensure_reservation is an error while redis is down; the lock is held until its deadline', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server, { interval: Infinity, ttl: 30 });
   await reservation.lock('job');
@@ -273,7 +273,7 @@ test('a renewal asked for while redis is away is an error; what is held stays he
   assert.equal(await reservation.release(), 1);
 });
 
-test('a hung redis: ERR_REDIS_TIMEOUT within command_timeout, and no key left behind', async (t) => {
+test('redis hangs: ERR_REDIS_TIMEOUT within command_timeout, and no key stays', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   for (const [settings, limit] of [
@@ -291,14 +291,14 @@ test('a hung redis: ERR_REDIS_TIMEOUT within command_timeout, and no key left be
     assert.ok(error.message.includes('reservation-job'), error.message);
     assert.ok(passed > limit * 0.9 && passed < limit + 1500, `${passed} ms instead of ${limit}`);
     assert.equal(reservation.held, false);
-    // The SET lands when redis goes on; nobody knows of it, so it is deleted long before any ttl of 30 s.
+    // The SET runs when redis goes on. No caller holds it, so it is deleted long before its ttl of 30 s.
     await until(async () => !(await client.exists('reservation-job')), { what: 'a free key' });
     await until(() => reservation.lock('job'), { what: 'the lock' });
     assert.equal(await reservation.release().catch(() => 1), 1);
   }
 });
 
-test('replies that were lost are never taken for the answers of later calls', async (t) => {
+test('a lost reply is never taken for the reply to a later call', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const proxy = await startProxy(t, server);
@@ -327,7 +327,7 @@ test('replies that were lost are never taken for the answers of later calls', as
   assert.equal(await reservation.release(), 1);
 });
 
-test('no password in any message, error or line', async (t) => {
+test('no message, error or log line contains the password', async (t) => {
   const server = await startServer(t, { password: 'right-hunter2' });
   const secrets = ['right-hunter2', 'wrong-hunter2'];
   const log = keepLog();
@@ -351,7 +351,7 @@ test('no password in any message, error or line', async (t) => {
   for (const text of texts) assert.ok(!text.includes('hunter2'), text);
 });
 
-test('a waiter with a short connect_timeout does not cut short the connecting of others', async (t) => {
+test('a waiter with a short connect_timeout does not shorten the connect_timeout of others', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const proxy = await startProxy(t, server);
@@ -362,7 +362,7 @@ test('a waiter with a short connect_timeout does not cut short the connecting of
   await client.set('reservation-held', 'somebody');
   const waiting = hasty.wait_until_lock('held', { signal: t.signal }).catch(() => {});
   await until(async () => /cmdstat_pttl/.test(await client.info('commandstats')), { what: 'the waiter' });
-  // A handshake takes longer than it has.
+  // A handshake takes longer than its connect_timeout.
   proxy.delay(80);
   proxy.cut();
   assert.equal(await within(20000, patient.lock('job')), true);

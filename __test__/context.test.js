@@ -1,4 +1,4 @@
-// In whose async context a caller's code runs, where redis has a part in it: the callbacks of waits, and what tells a loss.
+// The async context in which a caller's code runs, with a real redis: callbacks of waits, listeners, uncaught losses.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -12,7 +12,7 @@ const { until, within } = require('./support/wait');
 
 const key = 'reservation-job';
 
-test('listeners run in the async context of the call that took the lock', async (t) => {
+test('listeners run in the async context of the call that acquired the lock', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const storage = new AsyncLocalStorage();
@@ -26,7 +26,7 @@ test('listeners run in the async context of the call that took the lock', async 
   assert.equal(await within(5000, told), 'the second');
 });
 
-test('an uncaught loss reaches the domain of the call that took the lock', async (t) => {
+test('an uncaught loss reaches the domain of the call that acquired the lock', async (t) => {
   const server = await startServer(t);
   const code = `
     const domain = require('node:domain').create();
@@ -43,8 +43,8 @@ test('an uncaught loss reaches the domain of the call that took the lock', async
   assert.deepEqual(await child.message(), { domain: `Worker ${val} lost reservation for ${key}` });
 });
 
-// Many calls of one caller are kept in one context; what the code of one does in it is not the others'.
-test('what a callback makes of its context is nothing to another wait of the same caller', async (t) => {
+// Many calls of one caller share one context. What the code of one changes in it must not reach the others.
+test('a callback that changes its context does not affect another wait of the same caller', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.mset(key, 'other', 'reservation-other', 'other');
@@ -66,7 +66,7 @@ test('what a callback makes of its context is nothing to another wait of the sam
   assert.deepEqual(await child.message(), { second: 'the caller' });
 });
 
-test('what a callback or a listener makes of its context is nothing to another lock of the same caller', async (t) => {
+test('a callback or a listener that changes its context does not affect another lock of the same caller', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const storage = new AsyncLocalStorage();

@@ -1,5 +1,5 @@
-// Passwords, by either protocol and with servers that do not know HELLO: what is let in, what is refused, and that no
-// refusal quotes a password back.
+// Passwords over RESP2 and RESP3, also with servers without HELLO: which logins succeed, which are refused, and that no
+// error quotes a password.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -16,12 +16,12 @@ const ways = {
 };
 
 for (const [way, { options, args }] of Object.entries(ways)) {
-  test(`${way}: a password that nobody asked for is accepted`, async (t) => {
+  test(`${way}: a password is accepted where the server asks for none`, async (t) => {
     const server = await startServer(t, { args });
     assert.equal(await makeReservation(t, server, { password: secret, options }).lock('job'), true);
   });
 
-  test(`${way}: a wrong one is refused in redis's words`, async (t) => {
+  test(`${way}: a wrong password is refused with redis's message`, async (t) => {
     const server = await startServer(t, { args, password: 'another' });
     const error = await askError((done) =>
       makeReservation(t, server, { password: secret, options }).lock('job', done),
@@ -31,7 +31,7 @@ for (const [way, { options, args }] of Object.entries(ways)) {
   });
 }
 
-test('a server that quotes what it does not know is not quoted with the password', async (t) => {
+test('an error does not repeat the password that a server quotes', async (t) => {
   const server = await startServer(t, { args: ['--rename-command', 'HELLO', ''] });
   const log = keepLog();
   const reservation = makeReservation(t, server, { password: secret, options: { protocol: 3 }, log });

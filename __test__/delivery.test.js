@@ -1,4 +1,4 @@
-// How answers come to an event loop that was busy, and what becomes of an instance that nobody keeps.
+// How answers reach an event loop that was blocked, and instances that the caller keeps no reference to.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -9,7 +9,7 @@ const { until } = require('./support/wait');
 
 const patient = { timeout: 20000 };
 
-test('answers that have piled up: 256 at most before the event loop has a turn', async (t) => {
+test('of answers that piled up, at most 256 are delivered in one turn of the event loop', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const child = runChild(
@@ -27,7 +27,7 @@ test('answers that have piled up: 256 at most before the event loop has a turn',
         });
       }
       process.send('sent', () => {
-        require('fs').readSync(0, Buffer.alloc(1), 0, 1); // the loop is blocked until all is answered
+        require('fs').readSync(0, Buffer.alloc(1), 0, 1); // the loop is blocked until all calls are answered
         const turn = () => {
           turns.push(answers);
           if (answers < 3000) setImmediate(turn);
@@ -47,7 +47,7 @@ test('answers that have piled up: 256 at most before the event loop has a turn',
   assert.ok(Math.max(...steps) > 100, 'they had piled up');
 });
 
-test('an instance that nobody keeps goes on holding and waiting', async (t) => {
+test('an instance goes on holding and waiting when the caller keeps no reference to it', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const child = runChild(

@@ -1,4 +1,4 @@
-// The errors of calls: whose line is in their stacks, and what is left of them in JSON, in a printout, in another thread.
+// The errors of calls: whose line their stacks show, and what JSON, a printout and another thread get of them.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -28,7 +28,7 @@ async function my_worker(call) {
   throw new Error('it did not fail');
 }
 
-test('a failure of redis, awaited: the stack names the lines that await it', async (t) => {
+test('the stack of an awaited redis error has the lines that await it', async (t) => {
   const reservation = await unreachable(t);
   const calls = {
     lock: () => reservation.lock('job'),
@@ -44,7 +44,7 @@ test('a failure of redis, awaited: the stack names the lines that await it', asy
   }
 });
 
-test('the same of all that awaits at once, of a release, a renewal and a time limit', async (t) => {
+test('the stack has the awaiting lines also for Promise.all, a release, a renewal and a timeout', async (t) => {
   const server = await startServer(t);
   const [holder, other] = [makeReservation(t, server), makeReservation(t, server)];
   await holder.lock('job');
@@ -69,7 +69,7 @@ test('the same of all that awaits at once, of a release, a renewal and a time li
   }
 });
 
-// What is thrown far down: the limit of ten frames must not hide the caller's.
+// Thrown deep inside: the limit of ten frames must not hide the caller's.
 const WRONG = {
   resource: [{}, undefined],
   option: [{ options: { dbb: 1 } }],
@@ -80,7 +80,7 @@ const WRONG = {
 };
 
 for (const [title, [{ host = '127.0.0.1', port = 1, ...settings }, ...names]] of Object.entries(WRONG)) {
-  test(`a wrong ${title}: the stack names the line of the call, for promises and callbacks`, async (t) => {
+  test(`a wrong ${title}: the stack has the line of the call, for promises and callbacks`, async (t) => {
     const reservation = makeReservation(t, { host, port }, settings);
     const [name] = names.length > 0 ? names : ['job'];
     for (const error of [
@@ -95,7 +95,7 @@ for (const [title, [{ host = '127.0.0.1', port = 1, ...settings }, ...names]] of
   });
 }
 
-test('a wrong callback or option of a wait, and a renewal of nothing, likewise', async (t) => {
+test('the stack has the line of the call also for a wrong callback, a wrong option of a wait, and a renewal with nothing held', async (t) => {
   const reservation = await unreachable(t);
   for (const call of [
     () => reservation.lock('job', 'no function'),
@@ -107,7 +107,7 @@ test('a wrong callback or option of a wait, and a renewal of nothing, likewise',
   }
 });
 
-test('a stack of a callback tells of the failure, not of the caller', async (t) => {
+test('a redis error in a callback has no frames of the caller', async (t) => {
   const reservation = await unreachable(t);
   const error = await askError((callback) => reservation.lock('job', callback));
   assert.match(error.stack, /^RedisConnectionError: .*\n {4}at /);
@@ -115,7 +115,7 @@ test('a stack of a callback tells of the failure, not of the caller', async (t) 
   assert.equal(promised.code, 'ERR_REDIS_CONNECTION');
 });
 
-test('a bare call that fails ends no process, and the reason of a signal keeps its own stack', async (t) => {
+test('a failed call whose promise is ignored ends no process, and the reason of a signal keeps its own stack', async (t) => {
   const server = await startServer(t);
   await server.client().set('reservation-job', 'somebody');
   const reservation = makeReservation(t, server);
@@ -160,13 +160,13 @@ test('JSON has name, code and message, the fields and the causes, and no passwor
   }
 });
 
-test('a replacer that writes errors as texts sees one, as before there was a toJSON', () => {
+test('a replacer of JSON.stringify recognises an error', () => {
   const error = make_error('ERR_REDIS_REPLY', 'OOM');
   const replacer = (_key, value) => (value instanceof Error ? value.toString() : value);
   assert.equal(JSON.stringify({ err: error }, replacer), '{"err":"Error: OOM"}');
 });
 
-test('of causes that are not ours only name, code and message are told; a ring of causes ends', () => {
+test('of foreign causes, JSON has only name, code and message; a circular chain of causes ends', () => {
   const cause = Object.assign(new TypeError('inner'), { code: 'E', key: 'PRIVATE KEY', host: 'x' });
   const error = make_error('ERR_INVALID_ARG_TYPE', 'outer', { cause });
   assert.deepEqual(JSON.parse(JSON.stringify(error)).cause, {
@@ -187,7 +187,7 @@ test('of causes that are not ours only name, code and message are told; a ring o
   assert.deepEqual([aborted.name, aborted.code, aborted.cause.message], ['AbortError', 'ABORT_ERR', 'why']);
 });
 
-test('what toJSON gives goes to another thread whole; the error itself with its message', async (t) => {
+test('postMessage takes the result of toJSON whole, and an error with its message', async (t) => {
   const cause = { code: 'ECONNRESET', message: 'reset' };
   const error = from_native({ code: 'ERR_REDIS_CONNECTION', message: 'away', host: 'h', port: 1, cause });
   const { port1, port2 } = new MessageChannel();
@@ -200,19 +200,19 @@ test('what toJSON gives goes to another thread whole; the error itself with its 
   assert.equal(plain.cause.code, 'ECONNRESET');
 });
 
-test('a cause that happened on the native side has no frames, which could be ours alone', () => {
+test('a cause from the native side has no JavaScript frames', () => {
   const { cause } = from_native({ code: 'ERR_REDIS_CONNECTION', message: 'm', cause: { message: 'reset' } });
   assert.equal(cause.stack, 'Error: reset');
   assert.match(inspect(cause), /reset/);
 });
 
-test('a callback is given what a promise is', async (t) => {
+test('a callback gets the same error as a promise', async (t) => {
   const reservation = await unreachable(t);
   const [error] = await ask((callback) => reservation.lock('job', callback));
   assert.deepEqual(Object.keys(error), ['code', 'host', 'port']);
 });
 
-test('an error that is passed on by another call keeps the stack that led to its first caller', async (t) => {
+test('an error that another call passes on keeps the stack of its first caller', async (t) => {
   const reservation = await unreachable(t);
   const first = await my_worker(() => reservation.lock(undefined));
   const { stack } = first;

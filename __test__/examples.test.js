@@ -1,4 +1,4 @@
-// The examples and the documents are true: every example runs, and what the documents and the map name is what there is.
+// Every example runs, and the documents match the code.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -21,7 +21,7 @@ const { until, watchWhile } = require('./support/wait');
 
 const key = 'reservation-nightly-report';
 
-/** The lines of an example that ran to its end, without those of its log, on a server that it left free. */
+/** Runs an example to its end, after which no key may be left. Gives what it printed, without its log lines. */
 async function linesOf(t, file, options = {}) {
   const server = await startServer(t);
   const child = startChild(t, file, { ...options, env: server.environment });
@@ -50,7 +50,7 @@ test('promises', async (t) => {
   assert.deepEqual(await linesOf(t, 'examples/promises.js'), ['the job runs']);
 });
 
-test('what is held elsewhere is not run twice', async (t) => {
+test('an example does not run its job while another process holds the lock', async (t) => {
   const server = await startServer(t);
   await server.command('SET', key, 'somebody');
   for (const file of ['examples/callbacks.js', 'examples/promises.js']) {
@@ -67,7 +67,7 @@ for (const coffee of [1, 2]) {
   });
 }
 
-test('a CoffeeScript worker waits for what is held', async (t) => {
+test('a CoffeeScript worker waits for a held lock', async (t) => {
   const server = await startServer(t);
   await server.command('SET', key, 'somebody');
   const child = startChild(t, 'examples/worker.coffee', { env: server.environment });
@@ -78,7 +78,7 @@ test('a CoffeeScript worker waits for what is held', async (t) => {
   assert.equal((await child.exit()).code, 0);
 });
 
-test('TypeScript compiles strictly, and runs', async (t) => {
+test('the TypeScript example compiles in strict mode, and runs', async (t) => {
   const folder = makeFolder();
   const options = ['--strict', '--esModuleInterop', '--target', 'es2022', '--types', 'node'];
   const modules = ['--module', 'node16', '--moduleResolution', 'node16'];
@@ -89,7 +89,7 @@ test('TypeScript compiles strictly, and runs', async (t) => {
   assert.deepEqual(lines, [`got ${key}`, 'the job runs, aborted: false', 'freed 1']);
 });
 
-test('waiting with an end', async (t) => {
+test('a wait ends by a timeout or a signal', async (t) => {
   const lines = await linesOf(t, 'examples/waiting.js');
   assert.deepEqual(lines, ['ERR_RESERVATION_TIMEOUT', 'the worker is shutting down', key]);
 });
@@ -110,7 +110,7 @@ test('several resources', async (t) => {
   assert.deepEqual(lines, ['both: true true', 'one: false true', 'freed 1']);
 });
 
-test('of several resources all are had, or none', async (t) => {
+test('several resources: all are acquired, or none', async (t) => {
   const server = await startServer(t);
   await server.command('SET', 'reservation-account-7', 'somebody');
   const child = startChild(t, 'examples/several-resources.js', { env: server.environment });
@@ -119,7 +119,7 @@ test('of several resources all are had, or none', async (t) => {
   assert.deepEqual(await server.client().keys('*'), ['reservation-account-7']);
 });
 
-test('a job that blocks its event loop: its key is never missing', async (t) => {
+test('a job that blocks its event loop keeps its key', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const child = startChild(t, 'examples/blocking-job.js', { env: server.environment });
@@ -128,7 +128,7 @@ test('a job that blocks its event loop: its key is never missing', async (t) => 
     () => child.line('held: true'),
     () => client.exists(key),
   );
-  // The last look may be that of a key which was released meanwhile.
+  // At the last look the key may have been released.
   assert.ok(seen.length > 20);
   assert.deepEqual([...new Set(seen.slice(0, -1))], [1]);
   assert.deepEqual(await child.exit(), { code: 0, signal: null });
@@ -140,7 +140,7 @@ test('a fencing check', async (t) => {
   assert.deepEqual(lines, ['slow: ERR_RESERVATION_LOST', 'slow writes: false', 'next writes: true']);
 });
 
-test('every example is at most 40 lines, and is tested, here or with the topologies', () => {
+test('every example has at most 40 lines, and a test here or in topologies/', () => {
   const tests = read('__test__/examples.test.js') + read('__test__/topologies/examples.test.js');
   for (const name of fs.readdirSync(path.join(root, 'examples'))) {
     const lines = read(`examples/${name}`).split('\n').length - 1;
@@ -164,7 +164,7 @@ for (const [language, extension] of [
   });
 }
 
-test('every block of JavaScript in the documents can be parsed', () => {
+test('every block of JavaScript in the documents is valid', () => {
   let blocks = 0;
   for (const file of documents()) {
     for (const [, code] of read(file).matchAll(/^```js\n([^]*?)^```$/gm)) {
@@ -175,7 +175,7 @@ test('every block of JavaScript in the documents can be parsed', () => {
   assert.ok(blocks >= 12, `${blocks} blocks`);
 });
 
-test('the documents name every error, option, line and method', () => {
+test('the documents name every error, option, log line and method', () => {
   const text = ['docs/api.md', 'docs/logging.md'].map(read).join('\n');
   const names = Object.getOwnPropertyNames(ReserveResource).filter((name) => /Error$/.test(name));
   const methods = Object.keys(ReserveResource.prototype);
@@ -198,7 +198,7 @@ test('the documents name every error, option, line and method', () => {
   assert.deepEqual(missing, []);
 });
 
-test('the README is short, and names every option and every error', () => {
+test('the README has at most 250 lines, and names every option and every error', () => {
   assert.ok(readme.split('\n').length <= 251, 'it has more than 250 lines');
   assert.deepEqual(
     [...CONSTRUCTOR_OPTIONS, ...read('lib/errors.js').match(/\bERR_\w+/g)].filter(

@@ -1,4 +1,4 @@
-// The end of processes and worker threads: what keeps them alive, what does not, and what becomes of their keys.
+// The end of processes and worker threads: what keeps them alive, what does not, and when their keys lapse.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -50,7 +50,7 @@ test('a lock that is renewed, released, or was lost does not keep the process al
   assert.equal(child.stderr, '');
 });
 
-test('a module that is only loaded and constructed ends at once', async (t) => {
+test('a process that only loads and constructs ends at once', async (t) => {
   const server = await startServer(t);
   const child = run(t, server, `make()._init_redis(); make().on('lost', () => {}); make().held;`);
   assert.deepEqual(await child.exit({ timeout: 5000 }), clean);
@@ -75,7 +75,7 @@ test('a pending lock keeps the process alive until it is answered', async (t) =>
   server.pause();
   child.send('go');
   await child.line('locking');
-  // Well past the moment at which an idle process ends: another one does.
+  // Another process that is idle ends before this.
   const idle = run(t, server, `console.log('idle');`);
   assert.deepEqual(await idle.exit(), clean);
   assert.equal(child.ended, undefined);
@@ -109,7 +109,7 @@ test('a pending wait keeps the process alive, with a callback or a promise', asy
   }
 });
 
-test('an answer that is an error ends the process as cleanly', async (t) => {
+test('after an error the process ends by itself as well', async (t) => {
   const server = await startServer(t);
   await server.kill();
   const child = run(t, server, `make().lock('job', (error) => console.log(error.code));`);
@@ -117,7 +117,7 @@ test('an answer that is an error ends the process as cleanly', async (t) => {
   assert.deepEqual(await child.exit(), clean);
 });
 
-test('a bare promise that is rejected does not end the process', async (t) => {
+test('a rejected promise that the caller ignores does not end the process', async (t) => {
   const server = await startServer(t);
   await server.kill();
   const code = `
@@ -125,7 +125,7 @@ test('a bare promise that is rejected does not end the process', async (t) => {
     make().ensure_reservation();
     make()._ensure_reservation();
     const seen = make().lock(undefined);
-    // By then the others were rejected, too.
+    // By then the other promises were rejected.
     make().lock('job').catch(() => setImmediate(() => seen.catch((error) => console.log(error.code))));`;
   const child = run(t, server, code);
   await child.line('ERR_INVALID_ARG_TYPE');
@@ -133,7 +133,7 @@ test('a bare promise that is rejected does not end the process', async (t) => {
   assert.equal(child.stderr, '');
 });
 
-test('process.exit in mid-flight ends with its code: no crash, no hang', async (t) => {
+test('process.exit during calls ends with its code: no crash, no hang', async (t) => {
   const server = await startServer(t);
   for (const moment of ['', 'setImmediate(', 'setTimeout(']) {
     const exit = moment ? `${moment}() => process.exit(3))` : 'process.exit(3)';
@@ -169,7 +169,7 @@ test('an uncaught exception while holding ends the process, and the key lapses',
   await until(async () => !(await client.exists(key)), { what: 'the end of the key' });
 });
 
-test('a killed process loses its lock to whoever waits', async (t) => {
+test('the lock of a killed process goes to a waiter', async (t) => {
   const server = await startServer(t);
   const holder = run(
     t,
@@ -227,7 +227,7 @@ for (const [end, stop] of [
       setInterval(() => {}, 1000);`;
     const child = run(t, server, code);
     assert.deepEqual(await child.message(), { got: true });
-    // It is renewed while the worker lives.
+    // The key is renewed while the worker lives.
     await until(async () => (await commandCalls(client)).pexpire >= 8, { what: 'renewals of both' });
     assert.equal(await client.exists(key, 'reservation-main'), 2);
     child.send('stop');
@@ -254,7 +254,7 @@ test('the waiters of a worker thread that ends leave the queue', async (t) => {
     worker.on('message', (message) => {
       process.send({ worker: message });
       if (message !== 'waiting') return;
-      // Behind those of the worker.
+      // In the queue behind those of the worker.
       main.wait_until_lock('job', (error, name) => process.send({ main: name }));
       process.once('message', () => worker.terminate().then(() => process.send({ ended: true })));
     });`;
@@ -269,7 +269,7 @@ test('the waiters of a worker thread that ends leave the queue', async (t) => {
   assert.match(await client.get(key), /^me-/);
 });
 
-test('worker threads that come and go under load harm nobody', async (t) => {
+test('worker threads that start and end under load do not disturb the main thread', async (t) => {
   const server = await startServer(t);
   const code = `${inWorker}
     const busy = source(\`
@@ -292,9 +292,9 @@ test('worker threads that come and go under load harm nobody', async (t) => {
   assert.deepEqual(await child.exit(), clean, child.stderr);
 });
 
-/** How many connections the server got since its start, but for the one that asks. */
+/** How many connections the server accepted since its start, without those of this kit. */
 async function connectionsReceived(server) {
   const info = await server.command('INFO', 'stats');
-  // One to see that it is up, one to ask.
+  // One checked that the server is up, one asks.
   return Number(/total_connections_received:(\d+)/.exec(info)[1]) - 2;
 }

@@ -1,11 +1,11 @@
-// Listening to a caller's abort signal: one listener however many waits share it, none once they are over.
+// Listening to a caller's abort signal: all waits share one listener, and the last one removes it.
 'use strict';
 
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const { on_abort, reason_of, abort } = require('../lib/telling/abort');
 
-/** A signal as a package for old runtimes brings it: no reason, and it counts its listeners. */
+/** A signal as a polyfill makes it: without a reason. It counts its listeners. */
 function makeSignal() {
   const listeners = new Set();
   return {
@@ -20,7 +20,7 @@ function makeSignal() {
   };
 }
 
-test('many waits share one listener, and the last to leave takes it away', () => {
+test('many waits share one listener, and the last one removes it', () => {
   const signal = makeSignal();
   const heard = [];
   const leave = Array.from({ length: 50 }, (_, index) => on_abort(signal, () => heard.push(index)));
@@ -36,7 +36,7 @@ test('many waits share one listener, and the last to leave takes it away', () =>
   assert.equal(signal.listeners.size, 0);
 });
 
-test('a wait that is over while others are told is not told', () => {
+test('a wait that ends while others are being aborted is not aborted', () => {
   const signal = makeSignal();
   const heard = [];
   let leave = () => {};
@@ -49,7 +49,7 @@ test('a wait that is over while others are told is not told', () => {
   assert.deepEqual(heard, ['first']);
 });
 
-test('the reason is the signal’s own, or an AbortError where there is none', () => {
+test('the error is the reason of the signal, or an AbortError if it has none', () => {
   const reason = new Error('mine');
   assert.equal(reason_of(AbortSignal.abort(reason), true), reason);
   assert.equal(reason_of(AbortSignal.abort(), true).name, 'AbortError');
@@ -59,7 +59,7 @@ test('the reason is the signal’s own, or an AbortError where there is none', (
   assert.deepEqual([wrapped.name, wrapped.cause], ['AbortError', 0]);
 });
 
-test('ours has its reason on runtimes whose abort() takes none, and keeps the first', () => {
+test('our signal has its reason also where abort() takes none, and keeps the first one', () => {
   const controller = new AbortController();
   const old = { signal: controller.signal, abort: () => controller.abort() };
   const reason = new Error('lost');

@@ -1,5 +1,5 @@
-// Bad input: one clear error in the callback or the promise, later, with a code and the name of what is wrong; nothing is
-// sent, nothing is thrown. A listening socket stands where redis would be, and counts who comes.
+// Bad input: one clear error in the callback or the promise, asynchronous, with a code and the name of what is wrong; nothing
+// is sent, nothing is thrown. A listening socket takes the place of redis, and counts the connections.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -32,7 +32,7 @@ function make(fields = {}, options = undefined) {
   return Object.assign(reservation, fields);
 }
 
-/** What a call answers to its callback, after checking that it came later, once, and that a promise says the same. */
+/** The error that a call gives its callback. It must come asynchronously and once, and the promise must give the same. */
 async function failure(call) {
   const answers = [];
   let returned = false;
@@ -139,7 +139,7 @@ for (const [field, value, code, shown] of [
       );
       assert.match(error.message, shown);
     }
-    // What needs none of them works all the same.
+    // Methods that need none of the fields work.
     assert.equal(await reservation.release(), 0);
   });
 }
@@ -174,7 +174,7 @@ for (const [what, options, message] of [
   });
 }
 
-test('a callback that is none is refused by the promise', async () => {
+test('a callback that is no function rejects the promise', async () => {
   for (const call of [
     () => make().lock('r', {}),
     () => make().wait_until_lock('r', {}, 'callback'),
@@ -185,7 +185,7 @@ test('a callback that is none is refused by the promise', async () => {
   }
 });
 
-test('nothing held: release answers 0, a renewal says so, without redis', async () => {
+test('nothing held: release gives 0, ensure_reservation an error, and redis is not asked', async () => {
   const reservation = make();
   assert.equal(await reservation.release(), 0);
   assert.equal(await reservation.release('r'), 0);
@@ -208,7 +208,7 @@ test('an aborted signal ends a wait before anything is sent', async () => {
     make().wait_until_lock('r', { signal }, (...answer) => resolve(answer)),
   );
   assert.equal(error, reason);
-  // A reason that a callback would take for success.
+  // A callback would take this reason for success.
   const empty = AbortSignal.abort(null);
   assert.equal(
     await make()
@@ -220,7 +220,7 @@ test('an aborted signal ends a wait before anything is sent', async () => {
     make().wait_until_lock('r', { signal: empty }, (...answer) => resolve(answer)),
   );
   assert.equal(wrapped.name, 'AbortError');
-  // Any implementation of a signal will do.
+  // Any implementation of a signal is accepted.
   const own = { aborted: true, addEventListener() {} };
   await assert.rejects(make().wait_until_lock('r', { signal: own }), {
     name: 'AbortError',

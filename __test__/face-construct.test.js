@@ -1,5 +1,5 @@
-// Constructing: the fields, every way of calling and extending the constructor, what the module exports, and what an
-// instance shows of itself. No redis: constructing does no I/O.
+// Constructing: the fields, every way to call and extend the constructor, the exports of the module, and how an instance is
+// printed. Without redis: constructing does no I/O.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -21,7 +21,7 @@ const FIELDS = [
   'identifier',
 ];
 
-test('the constructor is what 0.4.0 exported: a plain function with seven parameters', () => {
+test('the constructor is a plain function with seven parameters, as in 0.4.0', () => {
   assert.equal(typeof ReserveResource, 'function');
   assert.equal(ReserveResource.name, 'ReserveResource');
   assert.equal(ReserveResource.length, 7);
@@ -46,7 +46,7 @@ test('an instance owns the fields of 0.4.0, in their order, and nothing else', (
   assert.equal(reservation._lost_reservation, false);
 });
 
-test('absent arguments are kept as absent, with the defaults of 0.4.0', () => {
+test('absent arguments stay absent, or get the defaults of 0.4.0', () => {
   for (const reservation of [new ReserveResource(), new ReserveResource(...new Array(8).fill(null))]) {
     assert.deepEqual(Object.keys(reservation), FIELDS);
     assert.deepEqual(reservation.metadata, {});
@@ -68,7 +68,7 @@ test('identifier is JOB_ID, else the process id, read at construction', (t) => {
   assert.equal(reservation.identifier, 'job-7');
 });
 
-test('nothing that is passed makes the constructor throw', () => {
+test('no argument makes the constructor throw', () => {
   const hostile = Object.create(null);
   for (const value of [Symbol('x'), hostile, () => {}, NaN, -1, 10n, new Proxy({}, {})]) {
     const reservation = new ReserveResource(value, value, value, value, value, value, value, value);
@@ -77,7 +77,7 @@ test('nothing that is passed makes the constructor throw', () => {
   }
 });
 
-test('it may be called without new: on nothing, or as a member of the module', () => {
+test('the constructor may be called without new: as a function, or as a member of the module', () => {
   const bare = ReserveResource;
   assert.ok(bare('a') instanceof ReserveResource);
   assert.ok(ReserveResource.call(undefined, 'a') instanceof ReserveResource);
@@ -88,12 +88,12 @@ test('it may be called without new: on nothing, or as a member of the module', (
   assert.equal(own.by, 'a');
 });
 
-test('it is a base for every class system', () => {
+test('every class system can extend the constructor', () => {
   class Modern extends ReserveResource {
     held_by = 'me';
     constructor(...args) {
       super(...args);
-      // Names that came with 1.x are a subclass's to use, as they were.
+      // A subclass may still use the names that are new in 1.x.
       this.held = 'yes';
       this.signal = 'SIGTERM';
       this.options = { anything: 1 };
@@ -150,7 +150,7 @@ test('on, once and emit work without a call of the emitter’s constructor', () 
   assert.equal(new ReserveResource('b').listenerCount('lost'), 0);
 });
 
-test('the module is its own default, names everything, and shows nothing to those who copy statics', async () => {
+test('the module is its own default export, has named exports, and none that is enumerable', async () => {
   assert.equal(ReserveResource.default, ReserveResource);
   assert.equal(ReserveResource.ReserveResource, ReserveResource);
   assert.deepEqual(Object.keys(ReserveResource), []);
@@ -162,14 +162,14 @@ test('the module is its own default, names everything, and shows nothing to thos
     assert.ok(ReserveResource[name].prototype instanceof Error, name);
     assert.equal(ReserveResource[name].prototype.name, name);
   }
-  // A subclass that exports itself in the same way.
+  // A subclass may export itself in the same way.
   class Worker extends ReserveResource {}
   Worker.default = Worker;
   assert.equal(Worker.default, Worker);
   assert.equal(ReserveResource.default, ReserveResource);
 });
 
-test('printing shows the password to nobody, and changes nothing', () => {
+test('printing an instance hides the password, and changes nothing', () => {
   class Worker extends ReserveResource {}
   const reservation = new Worker('worker', 'host', 1, 1000, 10, false, 'p4ssw0rd', { max_hold: 5 });
   reservation._init_redis();
@@ -195,7 +195,7 @@ test('printing shows the password to nobody, and changes nothing', () => {
   );
 });
 
-test('_init_redis sets one handle for each endpoint, which follows the fields', () => {
+test('_init_redis sets one handle for each endpoint, and replaces it when the fields change', () => {
   const one = new ReserveResource('a', 'host', 6380, 0, 1, null, 'p4ssw0rd');
   const other = new ReserveResource('b', 'host', '6380', 0, 1, null, 'p4ssw0rd');
   one._init_redis();
@@ -213,7 +213,7 @@ test('_init_redis sets one handle for each endpoint, which follows the fields', 
   assert.equal(one._redis, theirs);
 });
 
-test('quit, end, ref and unref of a handle that nothing was ever sent through', async (t) => {
+test('quit, end, ref and unref of a handle before its first command', async (t) => {
   const reservation = new ReserveResource('a', '127.0.0.1', 1);
   reservation._init_redis();
   const { _redis } = reservation;

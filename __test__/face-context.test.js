@@ -1,5 +1,5 @@
-// Where a caller's code runs: each callback in the async context of its call, also when it throws; and what a rejected
-// promise that nobody awaits does to the process. Every call here fails before redis is needed.
+// Where a caller's code runs: each callback in the async context of its call, also when it throws; and what an unhandled
+// rejection does to the process. Every call here fails before it needs redis.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -71,7 +71,7 @@ test('an uncaught exception of a callback ends the process, once, with its own s
   assert.equal(child.stdout, 'exit');
 });
 
-test('calls whose promise is ignored, as code for 0.4.0 does, do not end the process by a rejection', async (t) => {
+test('a rejected promise that the caller ignores, as code for 0.4.0 does, does not end the process', async (t) => {
   const code = `
     const ReserveResource = require('./index.js');
     const reservation = new ReserveResource('w', '127.0.0.1', 1, 0, 2, false);
@@ -85,7 +85,7 @@ test('calls whose promise is ignored, as code for 0.4.0 does, do not end the pro
   assert.equal(child.stdout, 'ERR_INVALID_ARG_TYPE');
 });
 
-test('a wait that fails and that nobody awaits ends the process by a rejection', async (t) => {
+test('a failed wait whose promise is ignored ends the process', async (t) => {
   const code = `
     const ReserveResource = require('./index.js');
     new ReserveResource('w', '127.0.0.1', 1, 0, 2, false).wait_until_lock(undefined);`;

@@ -1,5 +1,5 @@
-// What an instance shows of what it holds: the names, the signal and its periods, the timer for subclasses. The leases
-// here are made by hand; real ones are in the tests with redis.
+// What an instance shows of its leases: _reserve_key, the signal and its periods, the timer for subclasses. These leases are
+// made by hand; tests with redis have real ones.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -8,7 +8,7 @@ const { Call } = require('../lib/calls/call');
 const { Holding } = require('../lib/leases/holding');
 
 function make(Base = Holding) {
-  // A lease's value is asked of the native side, which is not here.
+  // The native side, which knows the value of a lease, is not loaded here.
   class HandMade extends Base {
     value_of({ key }) {
       return `value of ${key}`;
@@ -31,7 +31,7 @@ function make(Base = Holding) {
   };
 }
 
-test('_reserve_key and _reserve_val name the latest that is still held, and are gone with the last', () => {
+test('_reserve_key and _reserve_val are those of the newest lease, and are deleted with the last', () => {
   const { instance, add, drop } = make();
   for (const key of ['a', 'b', 'c', 'd']) add(key);
   assert.deepEqual([instance._reserve_key, instance._reserve_val], ['d', 'value of d']);
@@ -47,7 +47,7 @@ test('_reserve_key and _reserve_val name the latest that is still held, and are 
   assert.deepEqual(Object.keys(instance), ['_lost_reservation']);
 });
 
-test('leases that come and go under others leave nothing behind', () => {
+test('leases that begin and end while others are held leave nothing behind', () => {
   const { holding, add, drop } = make();
   add('kept');
   for (let i = 0; i < 1000; i++) {
@@ -62,13 +62,13 @@ test('leases that come and go under others leave nothing behind', () => {
   assert.equal(holding.held.by_key.size, 2);
 });
 
-test('whatever the order in which leases go, the latest of the rest is named; those that went are not kept for long', () => {
+test('leases may end in any order: the newest one left is named, and ended ones are soon forgotten', () => {
   const { holding, instance, add, drop } = make();
   const expected = [];
   let random = 1;
   const below = (limit) => (random = (random * 48271) % 2147483647) % limit;
   for (let i = 0; i < 20000; i++) {
-    // It grows and shrinks by turns, most of it at its young end.
+    // The number of leases grows and shrinks in turns, mostly by the newest.
     const grows = below(10) < (i % 2000 < 1000 ? 6 : 4);
     if (grows || expected.length === 0) {
       const key = `k${below(200)}`;
@@ -90,7 +90,7 @@ test('whatever the order in which leases go, the latest of the rest is named; th
   );
 });
 
-test('an instance that cannot be written to breaks nothing', () => {
+test('an instance whose fields cannot be written can hold leases', () => {
   const { holding, instance, add, drop } = make();
   Object.freeze(instance);
   add('a');
@@ -99,7 +99,7 @@ test('an instance that cannot be written to breaks nothing', () => {
   assert.equal(holding.size, 0);
 });
 
-test('signal: one for each period, aborted by the first loss in it', () => {
+test('signal: one for each period; the first loss in the period aborts it', () => {
   const { holding, instance, add, drop, lose } = make();
   assert.equal(holding.signal(), undefined);
   add('a');
@@ -121,7 +121,7 @@ test('signal: one for each period, aborted by the first loss in it', () => {
   assert.equal(instance._lost_reservation, true);
   lose('b', new Error('lost b'));
   assert.equal(second.reason, reason);
-  // For code that asks late.
+  // For code that reads it late.
   assert.equal(holding.signal(), second);
   add('a');
   assert.equal(holding.signal().aborted, false, 'a new acquisition, a new period');
@@ -129,7 +129,7 @@ test('signal: one for each period, aborted by the first loss in it', () => {
   assert.equal(holding.signal(), undefined);
 });
 
-test('signal: asked for only after everything was lost, it is aborted, until the next acquisition', () => {
+test('signal: first read after everything was lost, it is aborted, until the next acquisition', () => {
   const { holding, add, drop, lose } = make();
   add('a');
   add('b');
@@ -148,7 +148,7 @@ test('signal: asked for only after everything was lost, it is aborted, until the
   assert.equal(holding.signal(), undefined, 'after a release');
 });
 
-test('signal: what is acquired after a loss has a fresh one, while something else is still held', () => {
+test('signal: an acquisition after a loss starts a new period, also while other leases are held', () => {
   const { holding, add, lose } = make();
   add('a');
   add('b');
@@ -162,7 +162,7 @@ test('signal: what is acquired after a loss has a fresh one, while something els
   assert.equal(second.reason, reason);
 });
 
-test('signal: asked for only after a loss, while something is still held, it is aborted already', () => {
+test('signal: first read after a loss, while other leases are held, it is aborted', () => {
   const { holding, instance, add, lose } = make();
   add('a');
   add('b');
@@ -174,7 +174,7 @@ test('signal: asked for only after a loss, while something is still held, it is 
   assert.equal(instance._lost_reservation, false);
 });
 
-/** Fakes the clock, and loads what goes by it: a package that is loaded already has taken Node's own. */
+/** Fakes the clock, and loads a new copy of the files that use it: loaded ones have Node's own timers. */
 function withFakedClock(t) {
   t.mock.timers.enable({ apis: ['setTimeout'] });
   const places = ['timers', 'leases/holding'].map((name) => require.resolve(`../lib/${name}`));
@@ -185,7 +185,7 @@ function withFakedClock(t) {
   return Faked;
 }
 
-test('the timer beats at each interval while anything is held', (t) => {
+test('the timer fires at each interval while a lease is held', (t) => {
   const { holding, add, drop } = make(withFakedClock(t));
   let beats = 0;
   let interval = 100;
@@ -208,7 +208,7 @@ test('the timer beats at each interval while anything is held', (t) => {
   assert.equal(beats, 3);
 });
 
-test('the timer takes intervals that no timer of node’s takes, and none at all', (t) => {
+test('the timer takes intervals that are too long for a timer of Node, and Infinity', (t) => {
   const Faked = withFakedClock(t);
   const month = 30 * 24 * 3600 * 1000;
   let beats = 0;
@@ -218,7 +218,7 @@ test('the timer takes intervals that no timer of node’s takes, and none at all
     () => month,
     () => (beats += 1),
   );
-  // In the pieces in which it is slept: a mocked timer that is set in mid-tick counts from that tick's end.
+  // In the same pieces as the timer: a mocked timer that is set during a tick counts from the end of that tick.
   const longest = Math.pow(2, 31) - 1;
   t.mock.timers.tick(longest);
   t.mock.timers.tick(month - longest - 1);

@@ -1,5 +1,5 @@
-// The loader: what it says when the native part is absent, broken, or for another system. Run on copies of the package
-// that have no .node file of their own.
+// The loader: its errors when the native part is absent, broken, or for another system. Runs on copies of the package
+// without a .node file.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -14,7 +14,7 @@ const root = path.resolve(__dirname, '..');
 const manifest = require('../package.json');
 const platform = platform_name();
 
-/** A copy of what is published, without the native part, as an installed package; a release names its platforms' packages. */
+/** A copy of the published files as an installed package, without the native part; of a release, with the platforms' names. */
 function install(t, { released = false } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'reservation-load-'));
   t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
@@ -33,7 +33,7 @@ function install(t, { released = false } = {}) {
   return { folder, installed };
 }
 
-/** What two calls and a release answer there. */
+/** The answers of two calls and a release there. */
 async function attempt(t, folder, { env = {}, before = '' } = {}) {
   const code = `${before}
     const ReserveResource = require('redis-reservation');
@@ -57,7 +57,7 @@ async function attempt(t, folder, { env = {}, before = '' } = {}) {
   return answers.first;
 }
 
-test('nothing installed: the callback is told every file and package that was tried, and what to do', async (t) => {
+test('nothing installed: the error lists every file and package that was tried, and the remedy', async (t) => {
   const { folder, installed } = install(t, { released: true });
   const { message, cause } = await attempt(t, folder);
   assert.ok(message.includes(`could not be loaded on ${platform}, Node ${process.version}`), message);
@@ -70,7 +70,7 @@ test('nothing installed: the callback is told every file and package that was tr
   assert.equal(cause, 'MODULE_NOT_FOUND');
 });
 
-test('a package that is not named as one of ours is neither loaded nor recommended', async (t) => {
+test('a package whose name is not one of ours is neither loaded nor recommended', async (t) => {
   const { folder } = install(t);
   const other = path.join(folder, 'node_modules', `redis-reservation-${platform}`);
   fs.mkdirSync(other);
@@ -85,7 +85,7 @@ test('a package that is not named as one of ours is neither loaded nor recommend
   assert.match(message, /was packed without its native part.*`npm run build`, then `npm pack`/);
 });
 
-test('a package of another platform says for which it is', async (t) => {
+test('an installed package of another platform: the error names that platform', async (t) => {
   const { folder, installed } = install(t);
   for (const one of ['darwin-arm64', 'win32-x64-msvc']) {
     fs.writeFileSync(path.join(installed, `redis-reservation.${one}.node`), one);
@@ -95,9 +95,9 @@ test('a package of another platform says for which it is', async (t) => {
   assert.ok(message.includes(`on ${platform}: run \`npm run build\``), message);
 });
 
-test('a bundle that has left package.json behind is told where the file has to be', async (t) => {
+test('a bundle without package.json: the error says where the file must be', async (t) => {
   const { folder, installed } = install(t);
-  // The application's own, as it may lie there.
+  // The application may have a package.json of its own there.
   fs.writeFileSync(
     path.join(installed, 'package.json'),
     JSON.stringify({ name: 'app', optionalDependencies: {} }),
@@ -107,14 +107,14 @@ test('a bundle that has left package.json behind is told where the file has to b
   assert.doesNotMatch(message, /Install the package/);
 });
 
-test('a source checkout is told to build', async (t) => {
+test('a source checkout without a binary: the error says to build it', async (t) => {
   const { folder, installed } = install(t);
   fs.writeFileSync(path.join(installed, 'Cargo.toml'), '');
   const { message } = await attempt(t, folder);
   assert.match(message, /run `npm run build`/);
 });
 
-test('a file that the system refuses: its own words', async (t) => {
+test('a file that the system cannot load: the error has the system’s message', async (t) => {
   const { folder, installed } = install(t);
   fs.writeFileSync(path.join(installed, `redis-reservation.${platform}.node`), 'no library');
   const { message, cause } = await attempt(t, folder);
@@ -124,7 +124,7 @@ test('a file that the system refuses: its own words', async (t) => {
   assert.equal(cause, 'ERR_DLOPEN_FAILED');
 });
 
-test('a platform package that lacks its file says so, not that the package is absent', async (t) => {
+test('a platform package without its file: the error says so, not that the package is absent', async (t) => {
   const { folder } = install(t, { released: true });
   const other = path.join(folder, 'node_modules', `redis-reservation-${platform}`);
   fs.mkdirSync(other);
@@ -133,7 +133,7 @@ test('a platform package that lacks its file says so, not that the package is ab
   assert.ok(message.includes(`redis-reservation-${platform}: Cannot find module './gone.node'`), message);
 });
 
-test('the platform package is found', async (t) => {
+test('the loader finds the platform package', async (t) => {
   const { folder } = install(t, { released: true });
   const other = path.join(folder, 'node_modules', `redis-reservation-${platform}`);
   fs.mkdirSync(other);
@@ -150,7 +150,7 @@ test('the platform package is found', async (t) => {
   assert.equal((await child.exited).code, 0, child.stderr);
 });
 
-test('a platform without a build is told which have one', async (t) => {
+test('a platform without a build: the error lists those that have one', async (t) => {
   const { folder } = install(t);
   const before = "Object.defineProperty(process, 'platform', { value: 'sunos' });";
   const { message } = await attempt(t, folder, { before });
@@ -158,7 +158,7 @@ test('a platform without a build is told which have one', async (t) => {
   assert.match(message, /no build for this platform.*linux-x64-gnu/);
 });
 
-test('REDIS_RESERVATION_NATIVE names the one file to load', async (t) => {
+test('REDIS_RESERVATION_NATIVE names the only file that is tried', async (t) => {
   const { folder } = install(t);
   const absent = await attempt(t, folder, { env: { REDIS_RESERVATION_NATIVE: 'gone.node' } });
   assert.ok(absent.message.includes(`${fs.realpathSync(folder)}/gone.node: not there`), absent.message);
@@ -175,7 +175,7 @@ for (const [words, limit] of [
   ['x.node: cannot open shared object file: Too many open files in system', /fs\.file-max/],
   ['x.node: failed to map segment from shared object: Cannot allocate memory', /ulimit -v/],
 ]) {
-  test(`a shortage at loading names the limit, and the next call tries again: ${words}`, async (t) => {
+  test(`a shortage while loading: the error names the limit, and the next call tries again: ${words}`, async (t) => {
     const { folder } = install(t);
     const built = path.join(root, `redis-reservation.${platform}.node`);
     fs.writeFileSync(
@@ -204,7 +204,7 @@ for (const [words, limit] of [
   });
 }
 
-test('no descriptor while the platform package is looked for: it is found by the next call', async (t) => {
+test('no descriptor while looking for the platform package: the next call finds it', async (t) => {
   if (process.platform === 'win32') return t.skip('no limit of descriptors here');
   const { folder } = install(t, { released: true });
   const other = path.join(folder, 'node_modules', `redis-reservation-${platform}`);
@@ -232,7 +232,7 @@ test('no descriptor while the platform package is looked for: it is found by the
   assert.match(message, /`ulimit -n`/);
 });
 
-test('what only sounds like a shortage of memory is none', async (t) => {
+test('an error that only mentions memory is no shortage', async (t) => {
   const { folder } = install(t);
   const words = 'x.node: cannot allocate memory in static TLS block';
   fs.writeFileSync(path.join(folder, 'short.js'), `throw new Error(${JSON.stringify(words)});`);
@@ -240,7 +240,7 @@ test('what only sounds like a shortage of memory is none', async (t) => {
   assert.ok(message.includes(words), message);
 });
 
-test('an installation that is mended serves the next call', async (t) => {
+test('after an installation is repaired, the next call succeeds', async (t) => {
   const { folder, installed } = install(t);
   const name = `redis-reservation.${platform}.node`;
   const code = `
@@ -257,7 +257,7 @@ test('an installation that is mended serves the next call', async (t) => {
   assert.deepEqual(await child.message(), ['ERR_NATIVE_LOAD', 'ERR_REDIS_CONNECTION']);
 });
 
-test('requiring the package and constructing loads nothing native', async (t) => {
+test('requiring the package and constructing load nothing native', async (t) => {
   const { folder } = install(t);
   const code = `
     const ReserveResource = require('redis-reservation');

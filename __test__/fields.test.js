@@ -1,5 +1,5 @@
-// Fields are read when they are used: what a change of one does, before, between and while something is held; and
-// renewals that a subclass or an instance makes in its own way.
+// Fields are read when they are used: what a change of each does before, between and during holds; and renewals that a
+// subclass or an instance overrides.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -10,7 +10,7 @@ const { ReserveResource, makeReservation, ask, keepLog, keepLosses } = require('
 const { startServer } = require('./support/server');
 const { until } = require('./support/wait');
 
-test('a password that is set after construction, or after a refusal, counts', async (t) => {
+test('a password set after construction, or after a refusal, is used', async (t) => {
   const server = await startServer(t, { password: 'right' });
   const reservation = makeReservation(t, server, { password: undefined });
   reservation.password = 'right';
@@ -23,7 +23,7 @@ test('a password that is set after construction, or after a refusal, counts', as
   assert.equal(await other.lock('job'), true);
 });
 
-test('by and identifier', async (t) => {
+test('by and identifier can change between calls', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { by: 'first' });
@@ -36,7 +36,7 @@ test('by and identifier', async (t) => {
   assert.equal(await reservation.release(), 2, 'what is held keeps its value');
 });
 
-test('host and port: later calls go there, what is held is renewed and released where it is', async (t) => {
+test('host and port: later calls use them; held locks are renewed and released where they are', async (t) => {
   const [here, there] = [await startServer(t), await startServer(t)];
   const log = keepLog();
   const reservation = makeReservation(t, here, { interval: 200, log });
@@ -56,7 +56,7 @@ test('host and port: later calls go there, what is held is renewed and released 
   assert.deepEqual(losses, []);
 });
 
-test('lock_ttl: for later locks, and for a renewal that is asked for', async (t) => {
+test('lock_ttl: later locks and ensure_reservation use it', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { ttl: 30, interval: Infinity });
@@ -69,7 +69,7 @@ test('lock_ttl: for later locks, and for a renewal that is asked for', async (t)
   assert.deepEqual([await ttl('a'), await ttl('b')], [300, 300]);
 });
 
-test('heartbeat_interval: for later locks', async (t) => {
+test('heartbeat_interval: later locks use it', async (t) => {
   const server = await startServer(t);
   const log = keepLog();
   const reservation = makeReservation(t, server, { interval: Infinity, log });
@@ -80,7 +80,7 @@ test('heartbeat_interval: for later locks', async (t) => {
   assert.ok(log.of('reservation-extended').every(({ key }) => key === 'reservation-often'));
 });
 
-test('a logger that is put in the place of ours gets the lines', async (t) => {
+test('an object assigned to logger gets the lines', async (t) => {
   const server = await startServer(t);
   const before = keepLog();
   const reservation = makeReservation(t, server, { log: before });
@@ -130,7 +130,7 @@ for (const [who, makeClass] of Object.entries(overriding)) {
     const losses = keepLosses(reservation);
     const start = performance.now();
     await reservation.lock('job');
-    // Longer than the ttl: the native renewal goes on beside it.
+    // Longer than the ttl.
     await until(() => calls.length >= 7, { what: 'seven calls' });
     assert.ok(performance.now() - start > 1500, 'not more often than asked for');
     assert.ok(calls.every(({ instance }) => instance === reservation));
@@ -146,7 +146,7 @@ for (const [who, makeClass] of Object.entries(overriding)) {
   });
 }
 
-test('an instance whose method is assigned is called, too', async (t) => {
+test('a method assigned to an instance is called at each interval, too', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server, { interval: 100 });
   let calls = 0;
@@ -158,7 +158,7 @@ test('an instance whose method is assigned is called, too', async (t) => {
   assert.equal(await reservation.release(), 1);
 });
 
-test('where it is overridden and somebody listens, a loss is told once', async (t) => {
+test('_set_expiration overridden, with a listener: a loss is reported once', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const log = keepLog();
@@ -180,18 +180,18 @@ test('where it is overridden and somebody listens, a loss is told once', async (
     const before = log.of('reservation-extended').length;
     await until(() => log.of('reservation-extended').length >= before + 4, { what: 'four intervals' });
     assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0]);
-    // By the listener, or by the callback that the subclass gave.
+    // To the listener, or to the callback of the subclass.
     assert.equal(told, 1);
   }
 });
 
-test('where it is overridden, a loss is not thrown; the timer keeps no process alive', async (t) => {
+test('_set_expiration overridden: a loss is not thrown, and the timer keeps no process alive', async (t) => {
   const server = await startServer(t);
   const code = `
     const ReserveResource = require('./index.js');
     class Own extends ReserveResource {
       ensure_reservation() {
-        // A slow machine calls it again before the first is answered. Then the second finds nothing held any more.
+        // A slow machine calls it again before the first call is answered. The second one then finds nothing held.
         const told = (error) => error && error.code !== 'ERR_RESERVATION_NOT_HELD' && process.send({ code: error.code });
         return super.ensure_reservation(told);
       }

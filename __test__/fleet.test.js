@@ -1,5 +1,5 @@
-// A mixed fleet: processes of 0.4.0 and of this package on the same keys. They exclude one another, and each finds out
-// that the other has taken its key.
+// A mixed fleet: processes of 0.4.0 and of this package on the same keys. They exclude each other, and each notices when the
+// other has taken its key.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -12,7 +12,7 @@ const key = 'reservation-job';
 
 async function startWorker(t, server, kind, way) {
   const child = startChild(t, '__test__/fleet/worker.js', {
-    execArgv: ['--no-deprecation'], // 0.4.0 is made of what Node has left behind
+    execArgv: ['--no-deprecation'], // 0.4.0 uses deprecated parts of Node
     env: { ...server.environment, PACKAGE: kind, WAY: way, JOB_ID: '' },
   });
   await child.message((message) => message === 'up');
@@ -44,7 +44,7 @@ test('read, sleep, write: no overlap, no lost update', async (t) => {
     assert.ok(second.from >= first.to, `${JSON.stringify(first)} overlaps ${JSON.stringify(second)}`);
   }
   assert.equal(Number(await server.client().get('counter')), turns.length, 'a lost update');
-  // The lock went from each package to the other and back.
+  // The lock moved from each package to the other and back.
   const pairs = new Set(turns.slice(1).map((turn, index) => `${turns[index].package} ${turn.package}`));
   assert.ok(pairs.has('original ours') && pairs.has('ours original'), [...pairs].join());
   t.diagnostic(`${turns.length} turns`);
@@ -54,7 +54,7 @@ for (const [loser, winner] of [
   ['ours', 'original'],
   ['original', 'ours'],
 ]) {
-  test(`${loser} finds out that ${winner} has taken its key`, async (t) => {
+  test(`${loser} notices that ${winner} has taken its key`, async (t) => {
     const server = await startServer(t);
     const client = server.client();
     const [first, second] = await Promise.all([
@@ -67,7 +67,7 @@ for (const [loser, winner] of [
     second.send({ task: 'lock', resource: 'job' });
     assert.equal((await second.message(({ got: answer }) => answer !== undefined)).got, false);
 
-    // The other's real value, of a key that it really holds.
+    // The real value of a key that the other holds.
     second.send({ task: 'lock', resource: 'spare' });
     const { val: thief } = await second.message(({ got: answer }) => answer !== undefined);
     await client.set(key, thief, 'PX', 20000);
@@ -75,6 +75,6 @@ for (const [loser, winner] of [
       lost: `Worker ${val} lost ${key} to ${thief}`,
     });
     assert.equal(await client.get(key), thief, 'the new holder keeps it');
-    assert.ok((await client.pttl(key)) > 3000, 'nobody else has set its ttl');
+    assert.ok((await client.pttl(key)) > 3000, 'no other client has set its ttl');
   });
 }

@@ -1,4 +1,4 @@
-// Heartbeats: renewed at the interval, by the native thread, whatever the event loop does. Runs alone: it measures time.
+// Heartbeats: the native thread renews at the interval, whatever the event loop does. Runs alone, since it measures time.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -12,7 +12,7 @@ const { until } = require('./support/wait');
 
 const key = 'reservation-job';
 
-test('an event loop blocked for 10 s does not lose a ttl of 2 s: the key is never missing', async (t) => {
+test('a lock with a ttl of 2 s survives an event loop blocked for 10 s: its key is never missing', async (t) => {
   const server = await startServer(t);
   const env = server.environment;
   const holder = startChild(
@@ -36,7 +36,7 @@ test('an event loop blocked for 10 s does not lose a ttl of 2 s: the key is neve
   const { got, val } = await holder.message();
   assert.equal(got, true);
 
-  // Another process, whose own event loop has nothing else to do.
+  // Another process, whose event loop is idle.
   const watcher = startChild(
     t,
     {
@@ -61,7 +61,7 @@ test('an event loop blocked for 10 s does not lose a ttl of 2 s: the key is neve
   await watcher.message({ looking: true });
   const renewed = (await commandCalls(server.client())).pexpire || 0;
   holder.send('block');
-  // The watcher stops looking while the holder is still blocked: nobody can mistake the release for a miss.
+  // The watcher stops while the holder is still blocked, so that the release does not count as a missing key.
   const start = performance.now();
   await until(() => performance.now() - start >= 9500, { timeout: 20000, what: 'the end of the watch' });
   watcher.send('stop');
@@ -74,7 +74,7 @@ test('an event loop blocked for 10 s does not lose a ttl of 2 s: the key is neve
   assert.deepEqual(await holder.message(), { held: true, failure: null, released: 1 });
 });
 
-test('the ttl is set anew at each interval', async (t) => {
+test('each interval sets the whole ttl again', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const log = keepLog();
@@ -107,7 +107,7 @@ test('the ttl is set anew at each interval', async (t) => {
   assert.ok((await commandCalls(client)).pexpire > after);
 });
 
-test('an interval that says nothing is a third of the ttl', async (t) => {
+test('without an interval, a third of the ttl is used', async (t) => {
   const server = await startServer(t);
   const renewals = async (interval) => {
     const log = keepLog();
@@ -123,7 +123,7 @@ test('an interval that says nothing is a third of the ttl', async (t) => {
   const values = [undefined, null, 0, -1, -Infinity, NaN];
   const all = await Promise.all(values.map(renewals));
   for (const { interval, passed, held } of all) {
-    // Four times a second; no flood, and never so late that the key is in danger.
+    // Four times a second: no flood, and in time for the ttl.
     assert.ok(passed > 3000 && passed < 8000, `four renewals at ${interval} took ${passed} ms`);
     assert.equal(held, true);
   }
@@ -165,7 +165,7 @@ test('intervals of 2^31 ms and more do not flood', async (t) => {
   const extended = log.of('reservation-extended').length;
   assert.ok(Math.abs(pexpires - extended) <= 1, `${pexpires} renewals, ${extended} of the short one`);
   for (const reservation of longs) assert.equal(reservation.held, true);
-  // The JS timer that serves a subclass sleeps in pieces, and does not flood either.
+  // The JS timer for a subclass sleeps in pieces. It must not flood either.
   let beats = 0;
   class Own extends require('../index.js') {
     ensure_reservation() {
@@ -188,7 +188,7 @@ test('each of several resources has its own heartbeat', async (t) => {
   for (const name of names) await reservation.lock(name);
   const count = (name) =>
     log.of('reservation-extended').filter((event) => event.key === `reservation-${name}`).length;
-  // Ten renewals each take longer than the ttl.
+  // Ten renewals of each lock take longer than the ttl.
   await until(() => names.every((name) => count(name) >= 10), { timeout: 20000, what: 'renewals of all' });
   assert.equal(await client.exists(...names.map((name) => `reservation-${name}`)), 3);
   assert.equal(await reservation.release('b'), 1);
@@ -198,7 +198,7 @@ test('each of several resources has its own heartbeat', async (t) => {
   assert.equal(await reservation.release(), 2);
 });
 
-test('10,000 held at once are all renewed in time', async (t) => {
+test('10,000 held locks are all renewed in time', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { interval: 1000, ttl: 4 });
@@ -217,7 +217,7 @@ test('10,000 held at once are all renewed in time', async (t) => {
   assert.deepEqual(losses, []);
 });
 
-test('a renewal that finds a loss says of no other that it was renewed', async (t) => {
+test('ensure_reservation that finds a loss logs no renewal of another lock', async (t) => {
   const [server, hung] = [await startServer(t), await startServer(t)];
   const log = keepLog();
   const reservation = makeReservation(t, server, { interval: 60000, log });
@@ -232,7 +232,7 @@ test('a renewal that finds a loss says of no other that it was renewed', async (
   });
   assert.deepEqual(log.of('reservation-extended'), []);
   hung.resume();
-  // Where nothing is lost, it says so of all.
+  // If nothing is lost, it logs the renewal of all.
   await reservation.ensure_reservation();
   assert.deepEqual(
     log.of('reservation-extended').map((event) => event.key),
@@ -241,18 +241,18 @@ test('a renewal that finds a loss says of no other that it was renewed', async (
   assert.equal(await reservation.release(), 1);
 });
 
-test('ten thousand renewals that failed at once: some are tried again soon, and with the first that succeeds all are', async (t) => {
+test('10,000 renewals that failed at once: some are retried soon, and the first success retries all', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const user = (...rules) =>
     client.call('ACL', 'SETUSER', 'worker', 'on', '>secret', '+@all', 'resetkeys', ...rules);
   await user('~*');
   const options = { username: 'worker' };
-  // None of these is due by itself before the end.
+  // None of these is due before the end of the test.
   const reservation = makeReservation(t, server, { interval: 30000, ttl: 60, password: 'secret', options });
   const losses = keepLosses(reservation);
   const names = Array.from({ length: 10000 }, (_, number) => `${number < 20 ? 'good' : 'bad'}-${number}`);
-  // The good ones first, for what is certain for the shortest time is validated first.
+  // The allowed ones come first, since the shortest leases are validated first.
   const lockAll = (some) => Promise.all(some.map((name) => reservation.lock(name)));
   await lockAll(names.slice(0, 20));
   await lockAll(names.slice(20));
@@ -262,7 +262,7 @@ test('ten thousand renewals that failed at once: some are tried again soon, and 
   };
   const renewed = async () => (await commandCalls(client)).pexpire || 0;
 
-  // A new connection: all are in doubt, the first few are tried, and, as these succeed, all others in one go.
+  // A new connection: all are in doubt. The first few are tried; they succeed, so all others are tried at once.
   await user('~reservation-good-*');
   await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'USER', 'worker');
   await until(async () => (await refused()) >= 9980, { timeout: 20000, what: 'refusals of all others' });
@@ -275,13 +275,13 @@ test('ten thousand renewals that failed at once: some are tried again soon, and 
   });
   const took = performance.now() - start;
   t.diagnostic(`all renewed ${took.toFixed(0)} ms after it`);
-  // The tries of so many are spread over ten seconds. Were none of them soon, the half of these would pass without one.
+  // The retries of so many are spread over ten seconds. If none came soon, half of that would pass without one.
   assert.ok(took < 4000, `${took} ms`);
   assert.deepEqual(losses, []);
   assert.equal(await reservation.release(), names.length);
 });
 
-test('a renewal that is refused once is tried again at once, however many others are refused for long', async (t) => {
+test('a renewal that is refused once is retried at once, however many others are refused for long', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const log = keepLog();
@@ -291,7 +291,7 @@ test('a renewal that is refused once is tried again at once, however many others
   await one.lock('one');
   const allow = (keys) => client.call('ACL', 'SETUSER', 'default', 'resetkeys', `~${keys}`);
   await allow('reservation-one');
-  const refused = async () => (await refusals(client, 'NOPERM')) >= 24000; // all of them, and a second or two later
+  const refused = async () => (await refusals(client, 'NOPERM')) >= 24000; // all of them, within a second or two
   await until(refused, { timeout: 30000, what: '24,000 refusals' });
   for (let round = 1; round <= 3; round += 1) {
     await allow('nothing');
@@ -302,7 +302,7 @@ test('a renewal that is refused once is tried again at once, however many others
     await until(() => log.of('reservation-extended').length > soFar, { timeout: 60000, what: 'a renewal' });
     const took = performance.now() - start;
     t.diagnostic(`renewed after ${took.toFixed(0)} ms`);
-    assert.ok(took < 2000, `renewed after ${took} ms`); // their tries are spread over 20 s
+    assert.ok(took < 2000, `renewed after ${took} ms`); // the retries of the others are spread over 20 s
   }
   await client.call('ACL', 'SETUSER', 'default', 'allkeys');
 });

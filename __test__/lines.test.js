@@ -1,4 +1,4 @@
-// The lines of 0.4.0 and of this package, printed side by side for the same calls: the same bytes, but for what is mended.
+// The log lines of 0.4.0 and of this package for the same calls: the same bytes, except where this package corrects 0.4.0.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -6,7 +6,7 @@ const { test } = require('node:test');
 const { startChild } = require('./support/child');
 const { startServer } = require('./support/server');
 
-/** What a process prints that makes these calls; 0.4.0 prints on stderr, this package on stdout. */
+/** What a process prints during these calls. 0.4.0 prints on stderr, this package on stdout. */
 async function linesOf(t, server, module, stream) {
   const code = `
     const ReserveResource = require(${JSON.stringify(module)});
@@ -27,7 +27,7 @@ test('the same bytes for the same calls', async (t) => {
   const server = await startServer(t);
   const theirs = await linesOf(t, server, 'original', 'stderr');
   const ours = await linesOf(t, server, './index.js', 'stdout');
-  // 0.4.0 says that a reservation exists before each attempt, whether it does or not.
+  // Before each attempt 0.4.0 logs that a reservation exists, whether or not it does.
   assert.deepEqual(
     ours.filter((line) => !isExists(line)),
     theirs.filter((line) => !isExists(line)),

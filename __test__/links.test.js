@@ -1,4 +1,4 @@
-// The links of the documents lead somewhere, each promise names a test, and the check finds what is wrong.
+// Every link of the documents has a target, every promise names a test, and the check finds broken links.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -10,7 +10,7 @@ const { checkSite } = require('../scripts/docs/check');
 const { anchorsOf, brokenLinks, documents, hasTest, linksOf } = require('../scripts/links');
 const { root } = require('./support/child');
 
-test('every link of every document leads to a file, a heading or a test that is there', () => {
+test('every link of every document leads to an existing file, heading or test', () => {
   const files = documents();
   for (const name of ['README.md', 'SECURITY.md', 'docs/api.md', 'docs/guarantees.md']) {
     assert.ok(files.includes(name), name);
@@ -21,14 +21,14 @@ test('every link of every document leads to a file, a heading or a test that is 
   );
 });
 
-test('every promise names the test that holds it', () => {
+test('every promise names its tests', () => {
   const page = fs.readFileSync(path.join(root, 'docs/guarantees.md'), 'utf8');
   const isNamed = (text) => linksOf(text).some(({ label }) => /\.(?:js|rs): "/.test(label));
   const chapter = (title) => page.split(/^## /m).find((part) => part.startsWith(`${title}\n`));
   const promises = chapter('Promised')
     .split(/\n(?=\*\*)/)
     .slice(1);
-  // The tests of a row stand below its table, behind the words of its first cell.
+  // The tests of a row are listed below its table, after the text of its first cell.
   const rows = ['Under which fault', 'Limits'].flatMap((title) => {
     const items = chapter(title)
       .match(/^- .*$/gm)
@@ -50,7 +50,7 @@ test('every promise names the test that holds it', () => {
   );
 });
 
-test('a link to a file, a heading or a test that is not there is told, with its line', (t) => {
+test('a link to a missing file, heading or test is reported with its line', (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'reservation-links-'));
   t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
   fs.mkdirSync(path.join(folder, 'docs'));
@@ -91,26 +91,26 @@ test('a link to a file, a heading or a test that is not there is told, with its 
   );
 });
 
-test('anchors are those of GitHub', () => {
+test('anchors are made as on GitHub', () => {
   const text = '# One\n## One\n### lock(resource, callback)\n## `held`, and more\n```\n# no heading\n```\n';
   assert.deepEqual(anchorsOf(text), ['one', 'one-1', 'lockresource-callback', 'held-and-more']);
 });
 
-test('a title that is made of parts must have them from the file', () => {
+test('each part of a title made by a template must be in the file', () => {
   const source = `for (const way of ['by hand']) test(\`lost \${way}: told\`, () => {});\n`;
   assert.ok(hasTest(source, 'lost by hand: told'));
   assert.ok(hasTest(source, 'lost …: told'));
   assert.ok(!hasTest(source, 'lost by foot: told'));
 });
 
-test('a test in Rust goes by the name of its function', () => {
+test('a Rust test is named by its function', () => {
   const source =
     '#[test]\nfn a_lock_is_had() {}\n\n#[tokio::test(start_paused = true)]\nasync fn later() {}\n\nfn helper() {}\n';
   assert.ok(hasTest(source, 'a_lock_is_had') && hasTest(source, 'later'));
   assert.ok(!hasTest(source, 'helper'));
 });
 
-test('the check of the site tells what leads nowhere in it', (t) => {
+test('the check of the site reports its broken links', (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'reservation-site-'));
   t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
   fs.mkdirSync(path.join(folder, 'docs'));

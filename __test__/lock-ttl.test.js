@@ -1,5 +1,5 @@
-// lock_ttl that is changed while something is held: what a renewal then asks of redis, how long our own lease is, when it is
-// renewed, and when its end is told.
+// Changes of lock_ttl while a lock is held: the ttl that a renewal sets in redis, the length of our lease, the time of its
+// renewals, and when its end is reported.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -25,7 +25,7 @@ async function setUp(t, settings = {}) {
   return { client: server.client(), proxy, holder, losses };
 }
 
-test('a shorter ttl ends our lease, not the key; what is over is deleted', async (t) => {
+test('a shorter ttl ends our lease, not the key; after the lease the key is deleted', async (t) => {
   const { client, holder, losses } = await setUp(t);
   holder.lock_ttl = 1;
   const start = performance.now();
@@ -39,12 +39,12 @@ test('a shorter ttl ends our lease, not the key; what is over is deleted', async
   const after = performance.now() - start;
   assert.ok(after > 900, `not before its ttl: ${after} ms`);
   await until(() => losses.length === names.length, { ...patient, what: 'the losses' });
-  // Long before the ttl that redis has.
+  // Long before the ttl in redis.
   await until(async () => (await client.exists(...keys)) === 0, { timeout: 10000, what: 'free keys' });
   assert.deepEqual(await ask((done) => holder.release(done)), [null, 0]);
 });
 
-test('a ttl that goes up and down again and again: redis keeps the longest, and the lease goes by the last', async (t) => {
+test('a ttl that is raised and lowered repeatedly: redis keeps the longest, the lease uses the last', async (t) => {
   const { client, holder, losses } = await setUp(t);
   let longest = 30;
   for (const ttl of [5, 60, 4, 90, 3, 120, 2]) {
@@ -64,11 +64,11 @@ test('a ttl that goes up and down again and again: redis keeps the longest, and 
 });
 
 for (const [how, { interval, answered }] of Object.entries({
-  'and the renewal is not answered': { interval: 20000, answered: false },
-  'and it is never renewed any more': { interval: 20000, answered: true },
-  'of a lease that nothing renews': { interval: Infinity, answered: true },
+  'by a renewal without an answer': { interval: 20000, answered: false },
+  'before a long interval': { interval: 20000, answered: true },
+  'without renewals': { interval: Infinity, answered: true },
 })) {
-  test(`a ttl that is shortened ${how}: the loss is told when it ends, not when the longer one would`, async (t) => {
+  test(`a ttl that is shortened ${how}: the loss is reported at the end of the shorter ttl`, async (t) => {
     const server = await startServer(t);
     const proxy = await startProxy(t, server);
     await connect(t, proxy);
@@ -90,7 +90,7 @@ for (const [how, { interval, answered }] of Object.entries({
   });
 }
 
-test('a ttl that is shortened is renewed at a third of what it is now', async (t) => {
+test('after the ttl is shortened, renewals come at a third of the shorter ttl', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { ttl: 60 });

@@ -1,4 +1,4 @@
-// lock(): how it answers, and what other clients of redis then see.
+// lock(): its answers, and what other clients of redis see.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -12,7 +12,7 @@ test('the callback gets (null, true), once, after the call has returned', async 
   const reservation = makeReservation(t, server);
   assert.deepEqual(await ask((done) => reservation.lock('job', done)), [null, true]);
   assert.equal(await server.client().exists('reservation-job'), 1);
-  // The connection now stands: the answer comes faster, but still not at once, and still one each.
+  // The connection is up: the answer is faster, but still asynchronous, and one for each call.
   const names = Array.from({ length: 50 }, (_, index) => `job ${index}`);
   const answers = await Promise.all(names.map((name) => ask((done) => reservation.lock(name, done))));
   assert.deepEqual(
@@ -21,7 +21,7 @@ test('the callback gets (null, true), once, after the call has returned', async 
   );
 });
 
-test('what is held by anyone answers (null, false), and is left as it is', async (t) => {
+test('a held key answers (null, false), and stays as it is', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -61,7 +61,7 @@ test('without a callback the promise gives true or false', async (t) => {
   assert.strictEqual(await second.lock('job'), true);
 });
 
-test('of many that try at once, one gets it', async (t) => {
+test('of many simultaneous locks, exactly one succeeds', async (t) => {
   const server = await startServer(t);
   const tries = Array.from({ length: 40 }, () => makeReservation(t, server).lock('job'));
   const got = await Promise.all(tries);
@@ -81,7 +81,7 @@ test('key, value and ttl as another client sees them', async (t) => {
   within(await client.pttl('reservation-nightly-report'), 20000, 30000);
 });
 
-test('the ttl is in seconds, as a number, a numeric string or a fraction', async (t) => {
+test('the ttl is in seconds: a number, a numeric string or a fraction', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   for (const [ttl, most] of [
@@ -98,7 +98,7 @@ test('the ttl is in seconds, as a number, a numeric string or a fraction', async
   }
 });
 
-test('JOB_ID is the identifier, read at construction', async (t) => {
+test('the identifier is JOB_ID, read at construction', async (t) => {
   const server = await startServer(t);
   const former = process.env.JOB_ID;
   process.env.JOB_ID = 'job-4711';
@@ -129,7 +129,7 @@ test('each acquisition has a token of its own', async (t) => {
   assert.equal(seen.size, 40);
 });
 
-test('two processes with one name and one JOB_ID are told apart', async (t) => {
+test('the token distinguishes two processes with the same name and JOB_ID', async (t) => {
   const server = await startServer(t);
   const code = `
     const ReserveResource = require('./index.js');
@@ -142,7 +142,7 @@ test('two processes with one name and one JOB_ID are told apart', async (t) => {
   assert.notEqual(a.value, b.value);
 });
 
-test('every kind of resource that has a meaningful text', async (t) => {
+test('every kind of resource with a meaningful text is accepted', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const objectId = { id: 1, toString: () => '507f1f77bcf86cd799439011' };
@@ -172,7 +172,7 @@ test('every kind of resource that has a meaningful text', async (t) => {
   }
 });
 
-test('_reserve_key and _reserve_val name the latest that is still held', async (t) => {
+test('_reserve_key and _reserve_val are those of the newest held lock', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -195,7 +195,7 @@ test('_reserve_key and _reserve_val name the latest that is still held', async (
   assert.deepEqual(gone, [false, false]);
 });
 
-test('a failed lock leaves no names behind', async (t) => {
+test('a failed lock leaves no _reserve_key and _reserve_val', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server);
   await server.client().set('reservation-job', 'other');
@@ -205,7 +205,7 @@ test('a failed lock leaves no names behind', async (t) => {
   assert.equal(reservation.signal, undefined);
 });
 
-test('held, is_held and signal from the acquisition to the release', async (t) => {
+test('held, is_held and signal last from the acquisition to the release', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server);
   assert.deepEqual(
@@ -232,7 +232,7 @@ test('held, is_held and signal from the acquisition to the release', async (t) =
   assert.notEqual(reservation.signal, signal, 'another period, another signal');
 });
 
-test('a callback that throws is an uncaught exception, and harms nobody else', async (t) => {
+test('a callback that throws is an uncaught exception, and other calls are answered', async (t) => {
   const server = await startServer(t);
   const code = `
     const ReserveResource = require('./index.js');

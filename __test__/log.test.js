@@ -1,4 +1,4 @@
-// The log lines of real calls: kayvee's JSON, what stands in them and when they come, to wherever `log` says.
+// The log lines of real calls: their fields, their order, and where each form of `log` sends them.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -11,7 +11,7 @@ const { until } = require('./support/wait');
 const line = (level, title, data, source = 'worker') =>
   JSON.stringify({ level, source, via: 'node-redis-reservation', title, ...data });
 
-/** A `log` that keeps the lines as they come. */
+/** A `log` that keeps the lines. */
 function keepLines() {
   const log = (...args) => {
     assert.equal(args.length, 1);
@@ -21,7 +21,7 @@ function keepLines() {
   return log;
 }
 
-test('a lock, a renewal and a release', async (t) => {
+test('the lines of a lock, a renewal and a release', async (t) => {
   const server = await startServer(t);
   const log = keepLines();
   const reservation = makeReservation(t, server, { log });
@@ -37,7 +37,7 @@ test('a lock, a renewal and a release', async (t) => {
   ]);
 });
 
-test('a lock that is held, with its holder', async (t) => {
+test('the lines of a lock that another holds name the holder', async (t) => {
   const server = await startServer(t);
   await server.client().set('reservation-job', 'other-1');
   const log = keepLines();
@@ -49,7 +49,7 @@ test('a lock that is held, with its holder', async (t) => {
   ]);
 });
 
-test('a wait: its attempts and its success', async (t) => {
+test('the lines of a wait: its attempts and its success', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set('reservation-job', 'other-1');
@@ -72,7 +72,7 @@ test('a wait: its attempts and its success', async (t) => {
   ]);
 });
 
-test('failures and a loss', async (t) => {
+test('the lines of failures and of a loss', async (t) => {
   const port = await freePort();
   const log = keepLines();
   const reservation = makeReservation(t, { host: '127.0.0.1', port }, { log, interval: 100 });
@@ -206,7 +206,7 @@ test('KAYVEE_LOG_LEVEL is the threshold', async (t) => {
   );
 });
 
-test('lines that pile up while the loop is blocked are kept to 1,000; the rest are counted', async (t) => {
+test('of the lines that pile up while the loop is blocked, 1,000 are kept and the rest are counted', async (t) => {
   const server = await startServer(t);
   const code = `
     const ReserveResource = require('./index.js');
@@ -218,7 +218,7 @@ test('lines that pile up while the loop is blocked are kept to 1,000; the rest a
     Promise.all(names.map((name) => reservation.lock(name))).then(() => {
       lines.length = 0;
       process.once('message', () => {
-        // Blocked until the parent says that enough renewals were made.
+        // Blocked until the parent has seen enough renewals.
         require('node:fs').readSync(0, Buffer.alloc(1));
         setImmediate(function look() {
           const extended = lines.filter(({ title }) => title === 'reservation-extended').length;

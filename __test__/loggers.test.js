@@ -1,5 +1,5 @@
-// The loggers that people use, by their real packages, as `log`: one lock is acquired and lost, another cannot reach its redis.
-// Checks all output of the process: titles, fields, and the error's message.
+// The real packages of popular loggers as `log`: one lock is acquired and lost, another cannot reach redis. The tests check
+// all output of the process: titles, fields, and the message of the error.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -21,7 +21,7 @@ const json = (text) =>
     .filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line));
 
-// Each checks what a process wrote that lost `lost` = { key, val } and could not lock `failed` = { key }.
+// Each checks the output of a process that lost `lost` = { key, val } and failed to lock `failed` = { key }.
 /** One object a line, with these names for the title and the level; the fields as members. */
 const structured = (title, level, levels) => (out, lost, failed) => {
   const lines = json(out);
@@ -42,7 +42,7 @@ const numbers = structured('msg', 'level', { info: 30, error: 50 });
 const words = structured('message', 'level', { info: 'info', error: 'error' });
 const kayvee = structured('title', 'level', { info: 'info', error: 'error' });
 
-/** For people to read, in any shape. */
+/** Output for people, in any format. */
 const text = (out, lost, failed) => {
   const said = out.slice(out.indexOf('reservation-lost'));
   for (const part of [lost.key, lost.val, 'worker', 'reservation-failed', failed.key, 'ECONNREFUSED']) {
@@ -50,7 +50,7 @@ const text = (out, lost, failed) => {
   }
 };
 
-/** Lines of kayvee's, written by a function. */
+/** Kayvee's lines, written by a function. */
 const lines = (out, lost, failed) => kayvee(out.replace(/^[^{\n]+{/gm, '{'), lost, failed);
 const messages = (title) => (out, lost, failed) =>
   lines(
@@ -61,7 +61,7 @@ const messages = (title) => (out, lost, failed) =>
     failed,
   );
 
-/** A method that needs its logger: the lines are on stderr, after one that names the remedy. */
+/** A method that was detached from its logger: the lines are on stderr, after one that names the remedy. */
 const made_up = (out, lost, failed, err) => {
   const [complaint, ...more] = json(err);
   assert.equal(complaint.title, 'log-failed');

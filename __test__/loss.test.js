@@ -1,4 +1,4 @@
-// Loss: how it is found, told exactly once, and to whom; and that the instance can go on afterwards.
+// Loss: how it is found, that it is reported exactly once and to whom, and that the instance can be used afterwards.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -18,7 +18,7 @@ const { until } = require('./support/wait');
 
 const key = 'reservation-job';
 
-/** The ways in which a reservation is lost, and what the message says of it. */
+/** The ways in which a reservation is lost, and the message of each. */
 const ways = {
   stolen: [
     (client) => client.set(key, 'thief-1', 'EX', 600),
@@ -34,7 +34,7 @@ const ways = {
 };
 
 for (const [way, [take, sentence]] of Object.entries(ways)) {
-  test(`${way}: a listener is told, once, and the instance can lock again`, async (t) => {
+  test(`${way}: a listener gets it, once, and the instance can lock again`, async (t) => {
     const server = await startServer(t);
     const client = server.client();
     const log = keepLog();
@@ -70,7 +70,7 @@ for (const [way, [take, sentence]] of Object.entries(ways)) {
     assert.equal(await reservation.lock('job'), true);
     assert.equal(reservation.held, true);
     assert.equal(reservation.signal.aborted, false);
-    // Renewed again, and nothing of the old loss comes after.
+    // The new lock is renewed, and the old loss is not reported again.
     const before = log.of('reservation-extended').length;
     await until(() => log.of('reservation-extended').length >= before + 3, { what: 'renewals' });
     assert.equal(losses.length, 1);
@@ -110,7 +110,7 @@ for (const [way, [take, sentence]] of Object.entries(ways)) {
   });
 }
 
-test('release() called in the callback that comes right after a loss tells it: nothing is thrown', async (t) => {
+test('a release called in the callback right after a loss reports the loss: nothing is thrown', async (t) => {
   const server = await startServer(t);
   const code = `
     const ReserveResource = require('./index.js');
@@ -120,7 +120,7 @@ test('release() called in the callback that comes right after a loss tells it: n
     const [lost, other] = [make(500), make(20000)];
     process.on('uncaughtException', ({ code }) => process.send({ uncaught: code }));
     process.on('message', () => {
-      // The renewal finds the loss, and the other lock is had, before this turn ends: both are delivered at once.
+      // The renewal finds the loss and the other lock is acquired before this turn ends, so both are delivered at once.
       busy(1500);
       other.lock('other', () =>
         lost.release((error, value) => process.send({ code: error && error.code, lost: error && error.lost, value })));
@@ -137,7 +137,7 @@ test('release() called in the callback that comes right after a loss tells it: n
   assert.deepEqual(await child.message(), { code: null, lost: null, value: 0 }, 'told once');
 });
 
-test('redis restarted without its data: lost, told once, never set again', async (t) => {
+test('redis restarts without its data: the loss is reported once, and the key is never set again', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server, { interval: 200 });
   const losses = keepLosses(reservation);
@@ -152,7 +152,7 @@ test('redis restarted without its data: lost, told once, never set again', async
   assert.equal(losses.length, 1);
 });
 
-test('an outage that lasts until the deadline is a loss, whatever redis says later', async (t) => {
+test('an outage until the deadline is a loss, whatever redis answers later', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { interval: 300, ttl: 1.5 });
@@ -165,13 +165,13 @@ test('an outage that lasts until the deadline is a loss, whatever redis says lat
   assert.ok(performance.now() - start >= 1400, 'not before the deadline');
   assert.deepEqual([reservation.held, signal.reason], [false, losses[0]]);
   server.resume();
-  // What was sent meanwhile may still be read, but must not leave a key that nobody renews or knows.
+  // Redis may still run what was sent meanwhile, but no key may stay that nobody holds.
   await until(async () => !(await client.exists(key)), { what: 'a free key' });
   assert.equal(await reservation.lock('job'), true);
   assert.equal(losses.length, 1);
 });
 
-test('a process that was stopped past its lease knows it before its own code goes on', async (t) => {
+test('after a stop longer than its lease, held is false before any other code of the process runs', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const code = `
@@ -182,7 +182,7 @@ test('a process that was stopped past its lease knows it before its own code goe
     reservation.lock('job', () => {
       let last = Date.now();
       process.send({ held: reservation.held });
-      // Never idle, so that this is what runs first after the stop.
+      // A busy loop, so that this code runs first after the stop.
       setInterval(() => {
         const { held } = reservation;
         const now = Date.now();
@@ -201,7 +201,7 @@ test('a process that was stopped past its lease knows it before its own code goe
   assert.equal(await client.get(key), 'thief-1');
 });
 
-test('a blocked event loop sees a loss in held, before any callback', async (t) => {
+test('while the event loop is blocked, held shows a loss before any callback', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { interval: 100 });
@@ -215,7 +215,7 @@ test('a blocked event loop sees a loss in held, before any callback', async (t) 
   await until(() => losses.length > 0, { what: 'the loss' });
 });
 
-test('of several, the lost one is told and the others are kept', async (t) => {
+test('of several locks, the lost one is reported and the others are kept', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const log = keepLog();
@@ -236,7 +236,7 @@ test('of several, the lost one is told and the others are kept', async (t) => {
   assert.equal(losses.length, 1);
 });
 
-test('several that are lost at once are told one by one', async (t) => {
+test('several losses at once are reported one by one', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server, { interval: 200 });
   const losses = keepLosses(reservation);
@@ -254,7 +254,7 @@ test('several that are lost at once are told one by one', async (t) => {
   assert.equal(losses.length, names.length);
 });
 
-test('ensure_reservation tells what is held, what is lost and what never was', async (t) => {
+test('ensure_reservation distinguishes a held lock, a lost lock and no lock', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { interval: Infinity });
@@ -283,7 +283,7 @@ test('ensure_reservation tells what is held, what is lost and what never was', a
   assert.equal(await client.get(key), 'thief-1');
 });
 
-test('ensure_reservation renews everything and reports the first failure', async (t) => {
+test('ensure_reservation renews all locks, and reports the first failure', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -300,7 +300,7 @@ test('ensure_reservation renews everything and reports the first failure', async
   );
 });
 
-test('an interval of the ttl or more: warned of once, ends quietly at its deadline', async (t) => {
+test('an interval of the ttl or more: one warning, and the lease ends silently at its deadline', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const log = keepLog();
@@ -321,7 +321,7 @@ test('an interval of the ttl or more: warned of once, ends quietly at its deadli
   assert.equal(warnings.length, 1, JSON.stringify(warnings));
 });
 
-test('such a lease with no listener throws nothing; a later release tells', async (t) => {
+test('a lease that is never renewed throws nothing at its end without a listener; a later release reports it', async (t) => {
   const server = await startServer(t);
   const code = `
     const ReserveResource = require('./index.js');
@@ -350,7 +350,7 @@ test('such a lease with no listener throws nothing; a later release tells', asyn
   assert.equal(child.stderr, '');
 });
 
-test('max_hold ends renewal and tells the loss', async (t) => {
+test('max_hold ends the renewals, and the loss is reported', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { interval: 200, ttl: 2, options: { max_hold: 3000 } });
@@ -378,7 +378,7 @@ test('max_hold counts while the event loop is blocked', async (t) => {
     reservation.lock('job', () => {
       process.send({ held: reservation.held }, () => {
         const buffer = new Int32Array(new SharedArrayBuffer(4));
-        Atomics.wait(buffer, 0, 0, 60000); // until it is killed
+        Atomics.wait(buffer, 0, 0, 60000); // blocked until it is killed
       });
     });`;
   const child = startChild(t, { code }, { env: server.environment });
@@ -387,7 +387,7 @@ test('max_hold counts while the event loop is blocked', async (t) => {
   assert.equal(child.ended, undefined, 'it still hangs');
 });
 
-test('a name that is no valid text is lost like any other', async (t) => {
+test('a name with invalid Unicode is lost like any other', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { interval: 200 });

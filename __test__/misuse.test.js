@@ -1,5 +1,5 @@
-// Misuse: each mistake gives an error that says what was meant, and a log line where the promise is usually ignored; nothing
-// is sent.
+// Misuse: each mistake gives an error with the remedy, and a log line where callers usually ignore the promise; nothing is
+// sent.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -7,7 +7,14 @@ const { test } = require('node:test');
 const util = require('node:util');
 const { startChild } = require('./support/child');
 const { countCommands } = require('./support/commands');
-const { ReserveResource, makeReservation, ask, askError, keepLog } = require('./support/reservation');
+const {
+  ReserveResource,
+  callingMethods,
+  makeReservation,
+  ask,
+  askError,
+  keepLog,
+} = require('./support/reservation');
 const { startServer } = require('./support/server');
 const { within } = require('./support/wait');
 
@@ -15,7 +22,7 @@ const TYPE = 'ERR_INVALID_ARG_TYPE';
 const VALUE = 'ERR_INVALID_ARG_VALUE';
 const nowhere = { host: '127.0.0.1', port: 1 };
 
-/** The error of a callback that is called with one, wherever it stands. */
+/** The error that a callback gets, in whatever place it was passed. */
 function heard(start) {
   return within(
     5000,
@@ -98,7 +105,7 @@ for (const [what, call, code, pattern] of [
     /name of a resource .*\.then\(\(\) => reservation\.release\(\)\)/,
   ],
 ]) {
-  test(`${what}: the callback hears what was meant`, async (t) => {
+  test(`${what}: the callback gets an error with the remedy`, async (t) => {
     const server = await startServer(t);
     const client = server.client();
     await client.ping();
@@ -115,7 +122,7 @@ for (const [what, call, code, pattern] of [
   });
 }
 
-test('a mistake whose promise is usually ignored is logged', async (t) => {
+test('a mistake is logged where callers usually ignore the promise', async (t) => {
   const log = keepLog();
   const reservation = makeReservation(t, nowhere, { log });
   reservation.lock('job', { timeout: 5 });
@@ -127,16 +134,7 @@ test('a mistake whose promise is usually ignored is logged', async (t) => {
   assert.equal(log.of('expire-set-failed').length, 2);
 });
 
-const methods = [
-  'lock',
-  'wait_until_lock',
-  'release',
-  'ensure_reservation',
-  '_ensure_reservation',
-  '_set_expiration',
-];
-
-test('a method that lost its instance says so, in the callback and in the promise', async (t) => {
+test('a detached method gives an error that says so, in the callback and in the promise', async (t) => {
   const before = Reflect.ownKeys(globalThis);
   const server = await startServer(t);
   const reservation = makeReservation(t, server);
@@ -145,7 +143,7 @@ test('a method that lost its instance says so, in the callback and in the promis
   const listen = (warning) => warnings.push(warning);
   process.on('warning', listen);
   t.after(() => process.off('warning', listen));
-  for (const method of methods) {
+  for (const method of callingMethods) {
     const { [method]: alone } = reservation;
     const object = { alone };
     const pattern = new RegExp(
@@ -172,14 +170,14 @@ test('a method that lost its instance says so, in the callback and in the promis
   assert.equal(reservation.is_held('held'), true);
   assert.deepEqual(Reflect.ownKeys(globalThis), before, 'nothing is left on the global object');
   assert.deepEqual(await server.client().keys('*'), ['reservation-held']);
-  // Of those whose promises code for 0.4.0 does not look at.
+  // Warnings of the methods whose promises code for 0.4.0 ignores.
   assert.deepEqual(
     new Set(warnings.map(({ message }) => message.split(' ')[0])),
-    new Set(methods.filter((method) => !/release|wait/.test(method))),
+    new Set(callingMethods.filter((method) => !/release|wait/.test(method))),
   );
 });
 
-test('a detached method passed to timers, events and loops warns, and ends no process that 0.4.0 let live', async (t) => {
+test('a detached method passed to a timer or a loop warns, and ends no process that went on with 0.4.0', async (t) => {
   const make = `const ReserveResource = require('./index.js');
     const reservation = new ReserveResource('w', '127.0.0.1', 1, 0, 30, false);`;
   const harmless = `${make} setTimeout(reservation.ensure_reservation, 1); ['job'].forEach(reservation.lock);`;
@@ -209,7 +207,7 @@ test('then(reservation.release): release refuses the value of the promise', asyn
   assert.equal(await reservation.release('other'), 0, 'what is not held is no mistake');
   assert.equal(await reservation.release('job'), 1);
   assert.equal(await reservation.release('reservation-job'), 0);
-  // Names that look like that, and are held.
+  // Names that look like a key, and are held.
   for (const name of [true, 'reservation-job']) {
     await reservation.lock('job');
     await reservation.lock(name);
@@ -229,7 +227,7 @@ for (const [what, log] of [
   ['all that the constructor takes', { by: 'w', host: 'h', port: 1, lock_ttl: 5, password: 'hunter2' }],
   ['the options of sentinels', { sentinels: [{ host: 'a' }], name: 'mymaster', sentinelPassword: 'hunter2' }],
 ]) {
-  test(`${what} in the place of the log: an error that shows both forms, and no secret in a line`, async (t) => {
+  test(`${what} in the place of the log: the error shows both forms, and no line contains a secret`, async (t) => {
     const server = await startServer(t);
     const client = server.client();
     await client.ping();
@@ -256,7 +254,7 @@ for (const [what, log] of [
   });
 }
 
-test('metadata of any other names is metadata', async (t) => {
+test('an object with other names is metadata', async (t) => {
   const server = await startServer(t);
   const lines = [];
   t.mock.method(console, 'log', (line) => lines.push(JSON.parse(line)));
@@ -277,7 +275,7 @@ test('metadata of any other names is metadata', async (t) => {
 });
 
 for (const log of ['hunter2', 5, true, Symbol('hunter2')]) {
-  test(`a ${typeof log} in the place of the log`, async (t) => {
+  test(`a ${typeof log} in the place of the log is an error`, async (t) => {
     const reservation = makeReservation(t, nowhere, { log });
     t.mock.method(console, 'log', () => {});
     const error = await askError((done) => reservation.lock('job', done));
@@ -287,7 +285,7 @@ for (const log of ['hunter2', 5, true, Symbol('hunter2')]) {
   });
 }
 
-test('options in the place of the password, and one object beside other arguments', async (t) => {
+test('options in the place of the password, or one object beside other arguments, are an error', async (t) => {
   const lines = [];
   t.mock.method(console, 'log', (line) => lines.push(line));
   const early = new ReserveResource('w', '127.0.0.1', 1, 0, 30, false, { db: 1 });
@@ -304,7 +302,7 @@ test('options in the place of the password, and one object beside other argument
   assert.ok(!lines[0].includes('hunter2'), lines[0]);
 });
 
-test('members of a polluted Object.prototype are no options of a wait, and no arguments', async (t) => {
+test('members of a polluted Object.prototype are neither options of a wait nor arguments', async (t) => {
   const server = await startServer(t);
   t.after(() => ['timeout', 'signal', 'host', 'tls'].forEach((name) => delete Object.prototype[name]));
   Object.defineProperty(Object.prototype, 'timeout', { value: 'never', configurable: true, writable: true });

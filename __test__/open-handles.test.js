@@ -1,6 +1,5 @@
-// What a tool that looks for open handles is told of ours: nothing at rest, also while a lock is held; a call that is
-// pending keeps the process alive, and says so. The tool is `jest --detectOpenHandles`, whose rule is followed here;
-// __test__/usage/runners.usage.js runs jest itself.
+// The open handles that `jest --detectOpenHandles` finds of ours: none at rest, also while a lock is held; one for a pending
+// call, which keeps the process alive. These tests follow jest's rule; __test__/usage/runners.usage.js runs jest itself.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -9,9 +8,8 @@ const { startChild } = require('./support/child');
 const { startServer } = require('./support/server');
 
 /**
- * A process that runs this code; it has make(), and open(), which names what is active by jest's rule: a resource that can be
- * asked is active while its `hasRef()` says so, any other one until it is destroyed. Everything since the package was loaded
- * counts, not only what a test file of the caller's made.
+ * A process that runs this code. It has make(), and open(), which names what is active by jest's rule: a resource with
+ * `hasRef()` while that is true, any other one until it is destroyed. Everything since the package was loaded counts.
  */
 function run(t, server, code) {
   const preamble = `
@@ -31,7 +29,7 @@ function run(t, server, code) {
       },
     }).enable();
     const turn = () => new Promise((resolve) => setImmediate(resolve));
-    // What is to be destroyed is destroyed in a later turn.
+    // Node destroys resources in a later turn.
     const open = async () => {
       for (let turns = 0; turns < 5; turns += 1) {
         global.gc();
@@ -49,7 +47,7 @@ async function told(child) {
   return child.stdout.trim().split('\n').map(JSON.parse);
 }
 
-test('nothing of ours is open at rest: after a release, and while a lock is held', async (t) => {
+test('no handle is open at rest: after a release, and while a lock is held', async (t) => {
   const server = await startServer(t);
   const child = run(
     t,
@@ -68,7 +66,7 @@ test('nothing of ours is open at rest: after a release, and while a lock is held
   assert.deepEqual(await told(child), [{ released: [], held: [] }]);
 });
 
-test('a pending call is open, once, and no longer when it is answered', async (t) => {
+test('a pending call has one open handle, until it is answered', async (t) => {
   const server = await startServer(t);
   const child = run(
     t,
@@ -93,7 +91,7 @@ test('a pending call is open, once, and no longer when it is answered', async (t
   assert.deepEqual(await told(child), [{ two: ours, one: ours, none: [] }]);
 });
 
-test('so it is in a worker thread', async (t) => {
+test('a pending call in a worker thread has one open handle, until it is answered', async (t) => {
   const server = await startServer(t);
   const code = `
     const { Worker } = require('node:worker_threads');

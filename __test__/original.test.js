@@ -1,5 +1,5 @@
-// The published test file of redis-reservation 0.4.0, byte for byte as npm delivers it, run against
-// this package with the test runner and compiler of its day.
+// Runs the published test file of redis-reservation 0.4.0, unchanged, against this package, with the test runner and compiler
+// of its time.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -21,14 +21,13 @@ const passing = [
   'handles failing jobs',
 ];
 
-// It wants an exception thrown at the process, in the words of Node 0.10 ("connect ECONNREFUSED",
-// without the address that Node has added since), so 0.4.0 itself does not pass it any more. This
-// package gives the error to lock's callback instead; the worker of that test ignores it and ends
-// with a bare 'no_reservations', on which the test then looks for a message.
+// It expects an uncaught exception with the message of Node 0.10 ("connect ECONNREFUSED", without the address that Node has
+// added since), so 0.4.0 itself fails it today. This package gives the error to lock's callback instead. The worker of that
+// test ignores it and ends with 'no_reservations', which has no message for the test to compare.
 const failing = 'fails on no redis';
 
-test("the original's own tests pass, but for the one that wants a throw", async (t) => {
-  // The failing one waits for the whole time limit, so it gets a run, and a shorter limit, of its own.
+test('the tests of 0.4.0 pass, except the one that expects an uncaught exception', async (t) => {
+  // The failing test waits for its whole time limit, so it runs apart, with a shorter limit.
   const others = await runOriginalTests(t, ['--timeout', '60000', '--invert', '--grep', failing]);
   assert.deepEqual(titles(others.report.passes), [...passing].sort(), others.output);
   assert.deepEqual(titles(others.report.failures), [], others.output);
@@ -43,7 +42,7 @@ function titles(tests) {
   return tests.map(({ title }) => title).sort();
 }
 
-/** Runs the file with old mocha against a server of its own: its report, and all that was printed. */
+/** Runs the file with old mocha against a private server. Gives mocha's report, and everything it printed. */
 async function runOriginalTests(t, options) {
   const server = await startServer(t);
   const child = startChild(t, 'node_modules/mocha/bin/_mocha', {
@@ -56,7 +55,7 @@ async function runOriginalTests(t, options) {
   });
   await child.exit({ timeout: 180000 });
   const output = `${child.stdout}\n${child.stderr}`;
-  // The test prints lines of its own before the report.
+  // The test prints its own lines before the report.
   const start = child.stdout.indexOf('{\n  "stats"');
   assert.ok(start >= 0, `mocha gave no report:\n${output}`);
   return { report: JSON.parse(child.stdout.slice(start)), output };

@@ -1,4 +1,4 @@
-// What would be published: the files of the tarball, the packages of a release, the check of binaries, the version.
+// What is published: the files of the tarball, the packages of a release, the check of binaries, the version.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -42,7 +42,7 @@ const face = [
   'CHANGELOG.md',
   'LICENSE',
   'README.md',
-  // What a caller reads; the rest of docs/ is about the project, and is read in the repository.
+  // The documents for callers. The rest of docs/ is about the project, and stays in the repository.
   ...['api.md', 'connecting.md', 'demo.svg', 'guarantees.md', 'logging.md', 'moving.md', 'runtimes.md'].map(
     (file) => `docs/${file}`,
   ),
@@ -52,16 +52,16 @@ const face = [
   'package.json',
 ];
 
-test('the tarball of a checkout has the face, the binary of this platform, and nothing else', (t) => {
+test('the tarball of a checkout has the JavaScript, the binary of this platform, and nothing else', (t) => {
   const installed = packInto(makeFolder(t));
-  // A checkout may have been built for several platforms; this one's must be there.
+  // A checkout may have binaries of several platforms. This platform's must be there.
   const files = filesIn(installed).filter((name) => !name.endsWith('.node') || name === binaryName(here));
   assert.deepEqual(files, [...face, NOTICES, binaryName(here)].sort());
   const text = fs.readFileSync(path.join(installed, 'package.json'), 'utf8');
   assert.equal(JSON.parse(text).optionalDependencies, undefined, 'a checkout needs no other package');
 });
 
-test('the paths that 0.4.0 left open lead to the same constructor', (t) => {
+test('all paths that 0.4.0 could be required by lead to the same constructor', (t) => {
   const folder = makeFolder(t);
   packInto(folder);
   const code = `
@@ -73,7 +73,7 @@ test('the paths that 0.4.0 left open lead to the same constructor', (t) => {
   assert.equal(text, 'function [] redis-reservation\n');
 });
 
-test('a release: the main package has no binary and names one package for each platform', (t) => {
+test('in a release, the main package has no binary and names one package for each platform', (t) => {
   const [from, to] = [makeFolder(t), path.join(makeFolder(t), 'release')];
   for (const { platform } of targets) fs.writeFileSync(path.join(from, binaryName(platform)), platform);
   const folders = makePackages({ from, to, repository: 'somebody/redis-reservation' });
@@ -94,7 +94,7 @@ test('a release: the main package has no binary and names one package for each p
   assert.deepEqual(own.optionalDependencies, Object.fromEntries(wanted));
 });
 
-test('a package of a platform says for which system it is, as npm understands it', (t) => {
+test('the package of a platform states os, cpu and libc for npm', (t) => {
   const [from, to] = [makeFolder(t), path.join(makeFolder(t), 'release')];
   for (const { platform } of targets) fs.writeFileSync(path.join(from, binaryName(platform)), platform);
   makePackages({ from, to });
@@ -137,17 +137,17 @@ test('the loader, the build and the release agree on the names of platforms', ()
   assert.equal(Array.from(loader.matchAll(/may_load\('redis-reservation-/g)).length, targets.length);
 });
 
-test('a release without one of its binaries is not made', (t) => {
+test('a release with a missing binary fails', (t) => {
   const from = makeFolder(t);
   assert.throws(() => makePackages({ from, to: path.join(from, 'to') }), /lacks .*linux-x64-gnu/);
 });
 
 test(
-  'the binary: an addon that needs nothing unusual, and what would be said of one that is too large',
+  'the binary is an addon that needs nothing unusual, and one that is too large is refused',
   { skip: process.platform !== 'linux' },
   () => {
     const file = path.join(root, binaryName(here));
-    // Built here, it may need this system's C library, and may be large; a release may not.
+    // A local build may need this system's C library, and may be large. A release may not.
     assert.deepEqual(checkBinary(file, { floor: '999', limit: Infinity }).complaints, []);
     assert.match(checkBinary(file, { limit: 1000 }).complaints.join(), /more than 1000/);
     if (here.endsWith('-gnu')) {
@@ -159,7 +159,7 @@ test(
   },
 );
 
-test('what is no addon is told from one', { skip: process.platform !== 'linux' }, (t) => {
+test('a file that is no addon is refused', { skip: process.platform !== 'linux' }, (t) => {
   const file = path.join(makeFolder(t), 'node.node');
   fs.copyFileSync('/bin/sh', file);
   assert.match(checkBinary(file, { floor: '999' }).complaints.join(), /no Node-API addon/);
@@ -187,11 +187,11 @@ function hasObjdump() {
   }
 }
 
-test('the licences of all linked crates are known and allowed', () => {
+test('all linked crates have a known and allowed licence', () => {
   const { target } = targets.find(({ platform }) => platform === here);
   const allowed = fs.readFileSync(path.join(root, 'deny.toml'), 'utf8').match(/^allow = \[([^\]]*)\]/m)[1];
   const isAllowed = (license) => allowed.includes(`"${license}"`);
-  // `A OR B`: one of them; `A AND B`: both.
+  // `A OR B`: one of them is enough. `A AND B`: both must be allowed.
   const isGood = (license) =>
     license
       .replace(/[()]/g, '')
@@ -203,7 +203,7 @@ test('the licences of all linked crates are known and allowed', () => {
   assert.deepEqual(refused, []);
 });
 
-test('their texts come along: THIRD-PARTY.txt is up to date', () => {
+test('THIRD-PARTY.txt has the licence text of every linked crate', () => {
   const text = fs.readFileSync(path.join(root, NOTICES), 'utf8');
   const crates = linkedCrates(targets.find(({ platform }) => platform === here).target);
   const hint = 'the crates have changed: npm run notices';
@@ -211,14 +211,14 @@ test('their texts come along: THIRD-PARTY.txt is up to date', () => {
     assert.ok(text.includes(`\n${titleOf(one)}\n`), `${titleOf(one)}; ${hint}`);
     for (const each of one.texts) assert.ok(text.includes(each), `the text of ${titleOf(one)}; ${hint}`);
   }
-  // Nor is one left that is linked nowhere any more.
+  // No crate may be listed that is no longer linked.
   const locked = fs.readFileSync(path.join(root, 'Cargo.lock'), 'utf8');
   const listed = Array.from(text.matchAll(/^([\w-]+) (\d+\.\d+\.\d+\S*) \(.+\)$/gm));
   assert.ok(listed.length >= crates.length);
   for (const [, name, version] of listed) {
     assert.ok(locked.includes(`name = "${name}"\nversion = "${version}"\n`), `${name} ${version}; ${hint}`);
   }
-  // Of a crate that brings what others wrote, theirs, too.
+  // A crate that contains the work of others has their licences, too.
   assert.match(
     text,
     /Copyright \(c\) 2018-20\d\d Microsoft Corporation/,
@@ -227,7 +227,7 @@ test('their texts come along: THIRD-PARTY.txt is up to date', () => {
   assert.match(text, /Redistributions in binary form must reproduce/);
 });
 
-test('a text that several crates share stands once', () => {
+test('a text that several crates share appears once', () => {
   const crates = [1, 2].map((number) => ({
     name: `crate${number}`,
     version: '1.0.0',
@@ -238,13 +238,13 @@ test('a text that several crates share stands once', () => {
   assert.match(text, /crate1 1\.0\.0 \(MIT\)\ncrate2 1\.0\.0 \(MIT\)\n\nTake it\.\n$/);
 });
 
-test('the version is that of the newest entry of the changelog, everywhere', async () => {
+test('every file has the version of the newest changelog entry', async () => {
   const { version } = newestEntry(fs.readFileSync(path.join(root, 'CHANGELOG.md'), 'utf8'));
   const { stdout } = await run(process.execPath, ['scripts/version.js'], { cwd: root });
   assert.ok(stdout.startsWith(`${version}, `), stdout);
 });
 
-test('a release wants a date and the tag of its version', async () => {
+test('a release requires a date and the tag of its version', async () => {
   const failure = await run(process.execPath, ['scripts/version.js', '--release', 'v0.0.1'], {
     cwd: root,
   }).catch((error) => error);
@@ -252,7 +252,7 @@ test('a release wants a date and the tag of its version', async () => {
   assert.match(failure.stderr, /the tag is v0\.0\.1/);
 });
 
-test('the changelog: its newest entry, and what is wrong with one', () => {
+test('the newest changelog entry is found, and a malformed one is an error', () => {
   const text =
     '# Changelog\n\n## [1.2.3] - 2026-01-31\n\n### Added\n\n- One\n\n## [1.2.2] - 2026-01-01\n\n- Two\n';
   assert.deepEqual(newestEntry(text), { version: '1.2.3', date: '2026-01-31', notes: '### Added\n\n- One' });

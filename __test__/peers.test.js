@@ -1,4 +1,4 @@
-// 0.4.0 and this package in one fleet: they exclude one another on the same keys, and wait for one another.
+// 0.4.0 and this package in one fleet: they exclude each other on the same keys, and wait for each other.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -19,7 +19,7 @@ async function prepare(t) {
   return { server, client: server.client(), child, original };
 }
 
-test('what 0.4.0 holds is held, and renewed by it, until it releases', async (t) => {
+test('a lock of 0.4.0 is held, and renewed by it, until it releases', async (t) => {
   const { server, client, original } = await prepare(t);
   const { args, key, val } = await original('lock', 'job');
   assert.deepEqual([args, key], [[null, true], 'reservation-job']);
@@ -34,7 +34,7 @@ test('what 0.4.0 holds is held, and renewed by it, until it releases', async (t)
   assert.equal(await client.get('reservation-job'), ours._reserve_val);
 });
 
-test('what we hold is held for 0.4.0; it gets it when we release', async (t) => {
+test('our lock is held for 0.4.0, which acquires it when we release', async (t) => {
   const { server, client, child, original } = await prepare(t);
   const log = keepLog();
   const ours = makeReservation(t, server, { interval: 300, ttl: 2, log });
@@ -52,11 +52,11 @@ test('what we hold is held for 0.4.0; it gets it when we release', async (t) => 
   assert.deepEqual(losses, []);
 });
 
-test('what 0.4.0 takes from us by its unchecked deletion is told, and its successor is left alone', async (t) => {
+test('when 0.4.0 deletes our key unchecked, the loss is reported, and the new holder is left alone', async (t) => {
   const { server, client, original } = await prepare(t);
   const ours = makeReservation(t, server, { interval: 2000 });
   const losses = keepLosses(ours);
-  // It believes to hold what has lapsed meanwhile, and deletes whatever is there.
+  // Its lock has lapsed without its noticing. Its release deletes whatever the key holds.
   await original('lock', 'job');
   await client.del('reservation-job');
   await ours.lock('job');

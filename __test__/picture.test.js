@@ -1,4 +1,4 @@
-// The picture of the demo is drawn from what happened: who held when, and what redis showed.
+// The picture of the demo is drawn from a recording: who held when, and what redis showed.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -8,7 +8,7 @@ const { test } = require('node:test');
 const { draw } = require('../scripts/demo/picture');
 const { root } = require('./support/child');
 
-/** Ten seconds: ada blocks for five, cleo is killed, bob is told. */
+/** Ten seconds: ada blocks for five, cleo is killed, bob gets a loss. */
 const recording = {
   pids: { ada: 1, bob: 2, cleo: 3 },
   marks: [
@@ -31,7 +31,7 @@ const recording = {
   ],
 };
 
-test('each process has its bar, as long as it held, and its colour', () => {
+test('each process has a bar in its colour, as long as it held', () => {
   const svg = draw(recording);
   const bars = Array.from(
     svg.matchAll(/<rect class="bar (\w+)" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"/g),
@@ -51,7 +51,7 @@ test('each process has its bar, as long as it held, and its colour', () => {
   assert.doesNotMatch(svg, /NaN|undefined|token/);
 });
 
-test('the picture that is kept was drawn by this script', () => {
+test('docs/demo.svg was drawn by this script', () => {
   const kept = fs.readFileSync(path.join(root, 'docs', 'demo.svg'), 'utf8');
   const frame = (svg) => svg.slice(0, svg.indexOf('<text')).replace(/\s+/g, ' ');
   assert.equal(frame(kept), frame(draw(recording)));

@@ -1,4 +1,4 @@
-// The fault kit itself: each fault of the proxy is what its name says, seen through a real client.
+// The proxy that breaks connections: each fault has the effect that its name says, seen through a real client.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -25,7 +25,7 @@ async function setUp(t, options = {}) {
   return { server, proxy, client, direct: server.client() };
 }
 
-test('cuts, with and without a reset, and the client comes back', async (t) => {
+test('cuts connections, with and without a reset, and the client reconnects', async (t) => {
   const { proxy, client } = await setUp(t);
   for (const reset of [false, true]) {
     const before = proxy.accepted;
@@ -35,7 +35,7 @@ test('cuts, with and without a reset, and the client comes back', async (t) => {
   }
 });
 
-test('stalls one direction and goes on where it stopped', async (t) => {
+test('stalls one direction, and goes on where it stopped', async (t) => {
   const { proxy, client, direct } = await setUp(t);
   proxy.stall('down');
   const written = client.set('greeting', 'again');
@@ -45,7 +45,7 @@ test('stalls one direction and goes on where it stopped', async (t) => {
   assert.equal(await within(1000, written), 'OK');
 });
 
-test('loses everything without telling anybody', async (t) => {
+test('loses everything, and the connection stays open', async (t) => {
   const { proxy, client, direct } = await setUp(t);
   proxy.lose('up');
   await assert.rejects(within(100, client.set('greeting', 'lost')), /did not come/);
@@ -53,7 +53,7 @@ test('loses everything without telling anybody', async (t) => {
   assert.equal(await direct.get('greeting'), 'hello');
 });
 
-test('delays, and keeps the order', async (t) => {
+test('delays what passes, and keeps the order', async (t) => {
   const { proxy, client } = await setUp(t);
   proxy.delay(50, { jitter: 30 });
   const start = performance.now();
@@ -62,7 +62,7 @@ test('delays, and keeps the order', async (t) => {
   assert.ok(performance.now() - start >= 100, 'there and back');
 });
 
-test('slices into single bytes', async (t) => {
+test('slices what passes into single bytes', async (t) => {
   const { proxy, client } = await setUp(t);
   proxy.slice(1);
   assert.equal(await client.get('greeting'), 'hello');
@@ -77,7 +77,7 @@ test('replaces and truncates a reply', async (t) => {
   assert.equal(await until(() => client.get('greeting'), { what: 'an answer' }), 'hello');
 });
 
-test('drops one reply after its command was carried out', async (t) => {
+test('drops one reply after its command has run', async (t) => {
   const { proxy, client, direct } = await setUp(t);
   const dropped = proxy.dropReply(/incr/i);
   await assert.rejects(client.incr('count'));
@@ -86,7 +86,7 @@ test('drops one reply after its command was carried out', async (t) => {
   await until(() => client.incr('count'), { what: 'the next answer' });
 });
 
-test('holds a request back until after the client has connected again', async (t) => {
+test('holds a request back until the client has reconnected', async (t) => {
   const { proxy, client, direct } = await setUp(t);
   const held = proxy.holdRequest(/late/);
   await assert.rejects(client.set('late', 'yes'));
@@ -97,7 +97,7 @@ test('holds a request back until after the client has connected again', async (t
   await until(() => direct.get('late'), { what: 'the late write' });
 });
 
-test('refuses new connections and accepts them again on the same port', async (t) => {
+test('refuses new connections, and accepts them again on the same port', async (t) => {
   const { proxy, client } = await setUp(t);
   const { port } = proxy;
   await proxy.refuse();

@@ -1,5 +1,5 @@
-// Getting through to a server, and what the system says where it cannot: no thread for the resolver, no descriptor, sockets
-// that nobody can be reached at. Each is an error of that call, under the system's own name, with the remedy.
+// Connecting when the system refuses: no thread for the resolver, no file descriptor, sockets that lead nowhere. Each is an
+// error of that call, with the system's name for it and the remedy.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -15,7 +15,7 @@ const { until } = require('./support/wait');
 
 const skip = which('prlimit') === null && 'limits are set with the prlimit command';
 
-// A child that locks what it is told, and says what became of it.
+// A child that locks what its parent names, and reports the result.
 const worker = `
   const fs = require('node:fs');
   const { once } = require('node:events');
@@ -24,9 +24,9 @@ const worker = `
   const files = [];
   let shell;
   const acts = {
-    // The limit of threads is that of a user, and root has none.
+    // The limit of threads belongs to a user, and root has none.
     become: (id) => process.getuid() === 0 && (process.setgid(id), process.setuid(id)),
-    // By a process of the same user that is there before: there may be no room for another.
+    // Set by a process of the same user that is already there: there may be no room for another.
     limit: ([what, value]) => {
       shell = shell || spawn('sh', ['-c', 'while read limit; do prlimit --pid ' + process.pid + ' --$limit: && echo done; done'],
         { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -51,41 +51,49 @@ async function startWorker(t) {
   return { child, tell };
 }
 
-test('a resolver without a thread fails that attempt, and nothing after it', { skip }, async (t) => {
-  const server = await startServer(t);
-  const { child, tell } = await startWorker(t);
-  assert.equal(await tell('lock', ['127.0.0.1', server.port, 'near']), true, 'an address needs none');
-  await tell('become', 40000 + (process.pid % 20000));
-  assert.equal(await tell('limit', ['nproc', 1]), 'done\n');
-  const { code, reason, message } = await tell('lock', ['localhost', server.port, 'a']);
-  assert.deepEqual([code, reason], ['ERR_REDIS_CONNECTION', 'EAGAIN'], message);
-  assert.match(
-    message,
-    /getaddrinfo EAGAIN localhost: there is no thread.*\(ulimit -u, or the pids limit of the container\)/,
-  );
-  assert.equal(await tell('limit', ['nproc', 4000]), 'done\n');
-  assert.equal(await tell('lock', ['localhost', server.port, 'a']), true);
-  assert.equal(await tell('lock', ['127.0.0.1', server.port, 'b']), true);
-  assert.doesNotMatch(child.stderr, /panicked/);
-});
+test(
+  'without a thread for the resolver, that attempt fails and the next one succeeds',
+  { skip },
+  async (t) => {
+    const server = await startServer(t);
+    const { child, tell } = await startWorker(t);
+    assert.equal(await tell('lock', ['127.0.0.1', server.port, 'near']), true, 'an address needs none');
+    await tell('become', 40000 + (process.pid % 20000));
+    assert.equal(await tell('limit', ['nproc', 1]), 'done\n');
+    const { code, reason, message } = await tell('lock', ['localhost', server.port, 'a']);
+    assert.deepEqual([code, reason], ['ERR_REDIS_CONNECTION', 'EAGAIN'], message);
+    assert.match(
+      message,
+      /getaddrinfo EAGAIN localhost: there is no thread.*\(ulimit -u, or the pids limit of the container\)/,
+    );
+    assert.equal(await tell('limit', ['nproc', 4000]), 'done\n');
+    assert.equal(await tell('lock', ['localhost', server.port, 'a']), true);
+    assert.equal(await tell('lock', ['127.0.0.1', server.port, 'b']), true);
+    assert.doesNotMatch(child.stderr, /panicked/);
+  },
+);
 
-test('a connection without a descriptor fails that attempt, and nothing after it', { skip }, async (t) => {
-  const [server, other] = [await startServer(t), await startServer(t)];
-  const { tell } = await startWorker(t);
-  assert.equal(await tell('lock', ['127.0.0.1', server.port, 'a']), true);
-  assert.equal(await tell('limit', ['nofile', 100]), 'done\n');
-  assert.equal(await tell('exhaust'), 'EMFILE');
-  const { code, reason, message } = await tell('lock', ['127.0.0.1', other.port, 'a']);
-  assert.deepEqual([code, reason], ['ERR_REDIS_CONNECTION', 'EMFILE'], message);
-  assert.match(
-    message,
-    /connect EMFILE 127\.0\.0\.1:\d+: this process has no file descriptor left; .*\(ulimit -n\)$/,
-  );
-  await tell('relax');
-  assert.equal(await tell('lock', ['127.0.0.1', other.port, 'a']), true);
-});
+test(
+  'without a descriptor for the connection, that attempt fails and the next one succeeds',
+  { skip },
+  async (t) => {
+    const [server, other] = [await startServer(t), await startServer(t)];
+    const { tell } = await startWorker(t);
+    assert.equal(await tell('lock', ['127.0.0.1', server.port, 'a']), true);
+    assert.equal(await tell('limit', ['nofile', 100]), 'done\n');
+    assert.equal(await tell('exhaust'), 'EMFILE');
+    const { code, reason, message } = await tell('lock', ['127.0.0.1', other.port, 'a']);
+    assert.deepEqual([code, reason], ['ERR_REDIS_CONNECTION', 'EMFILE'], message);
+    assert.match(
+      message,
+      /connect EMFILE 127\.0\.0\.1:\d+: this process has no file descriptor left; .*\(ulimit -n\)$/,
+    );
+    await tell('relax');
+    assert.equal(await tell('lock', ['127.0.0.1', other.port, 'a']), true);
+  },
+);
 
-test('sockets that lead nowhere', async (t) => {
+test('a socket that leads nowhere: the error names the reason', async (t) => {
   const socket = (name) => path.join(server.dir, name);
   const server = await startServer(t, { args: ['--tcp-backlog', '1'] });
   const failureAt = async (host) => {
@@ -110,7 +118,7 @@ test('sockets that lead nowhere', async (t) => {
 });
 
 test(
-  'a socket with a full queue',
+  'a socket with a full queue: the error names the reason',
   { skip: process.platform !== 'linux' && 'others wait for a place in it' },
   async (t) => {
     const server = await startServer(t, { args: ['--tcp-backlog', '1', '--unixsocket', 'r.sock'] });

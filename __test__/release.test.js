@@ -1,4 +1,4 @@
-// release(): what it frees, what it counts, what it tells of losses, and that it can be called again when redis failed.
+// release(): what it frees and counts, which losses it reports, and that it can be called again after a failure of redis.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -22,7 +22,7 @@ test('nothing held gives (null, 0)', async (t) => {
   assert.equal(await reservation.release(), 0);
 });
 
-test('what is held is deleted and counted', async (t) => {
+test('the keys of held locks are deleted and counted', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -36,7 +36,7 @@ test('what is held is deleted and counted', async (t) => {
   assert.equal(await client.dbsize(), 0);
 });
 
-test('release(resource) frees that one alone', async (t) => {
+test('release(resource) frees only that resource', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -53,7 +53,7 @@ test('release(resource) frees that one alone', async (t) => {
   assert.equal(await client.dbsize(), 0);
 });
 
-test('a released resource can be locked again, by anyone', async (t) => {
+test('a released resource can be locked again by any instance', async (t) => {
   const server = await startServer(t);
   const [one, other] = [makeReservation(t, server), makeReservation(t, server)];
   for (let round = 0; round < 10; round += 1) {
@@ -65,7 +65,7 @@ test('a released resource can be locked again, by anyone', async (t) => {
   }
 });
 
-test("a thief's key is left alone; the loss is told with what was released and what was not", async (t) => {
+test('a key with a foreign value is left alone; the error of the loss lists what was released and what was not', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -82,10 +82,10 @@ test("a thief's key is left alone; the loss is told with what was released and w
   assert.ok((await client.pttl('reservation-stolen')) > 500000, 'nor is its ttl touched');
   assert.equal(await client.exists('reservation-mine'), 0);
   assert.equal(signal.reason, error);
-  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0], 'told once');
+  assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0], 'reported once');
 });
 
-test('a key that is gone or of another type is a loss, too', async (t) => {
+test('a key that is gone or of another type is also a loss', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -106,10 +106,10 @@ test('a key that is gone or of another type is a loss, too', async (t) => {
     assert.equal(await reservation.release(), 0);
   }
   assert.equal(await client.type('reservation-job'), 'list');
-  assert.deepEqual(losses, [], 'the release told it, so nobody else does');
+  assert.deepEqual(losses, [], 'only the release reports it');
 });
 
-test('a loss that was told before gives (null, 0)', async (t) => {
+test('after a reported loss, release gives (null, 0)', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { interval: 100 });
@@ -122,7 +122,7 @@ test('a loss that was told before gives (null, 0)', async (t) => {
   assert.equal(losses.length, 1);
 });
 
-test('release(resource) tells the loss of that resource alone', async (t) => {
+test('release(resource) reports only the loss of that resource', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -136,7 +136,7 @@ test('release(resource) tells the loss of that resource alone', async (t) => {
   assert.equal(await reservation.release(), 0);
 });
 
-test('two releases at once: one deletion, one answer each', async (t) => {
+test('two simultaneous releases: one deletion, one answer each', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -155,7 +155,7 @@ test('two releases at once: one deletion, one answer each', async (t) => {
   assert.equal(calls.del, 1);
 });
 
-test('redis unreachable: an error, then release may be called again', async (t) => {
+test('redis unreachable: an error, and release may be called again', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server);
   const losses = keepLosses(reservation);
@@ -174,7 +174,7 @@ test('redis unreachable: an error, then release may be called again', async (t) 
   assert.deepEqual(losses, []);
 });
 
-test('redis hung: an error within the command timeout, then release may be called again', async (t) => {
+test('redis hangs: an error within command_timeout, and release may be called again', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { options: { command_timeout: 300 } });
@@ -186,13 +186,13 @@ test('redis hung: an error within the command timeout, then release may be calle
   assert.equal(error.code, 'ERR_REDIS_TIMEOUT');
   assert.ok(performance.now() - start < 3000);
   server.resume();
-  // The first one's command may still have run: then the key was ours to the end, and this is no loss.
+  // The command of the first release may have run: then the key was ours to its end, which is no loss.
   assert.deepEqual(await ask((done) => reservation.release(done)), [null, 1]);
   assert.equal(await client.exists('reservation-job'), 0);
   assert.deepEqual(losses, []);
 });
 
-test('a reservation whose release failed is renewed no more than a released one', async (t) => {
+test('a reservation whose release failed is not renewed', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server, { interval: 100, ttl: 2 });
   const losses = keepLosses(reservation);
@@ -201,7 +201,7 @@ test('a reservation whose release failed is renewed no more than a released one'
   await server.kill();
   await assert.rejects(reservation.release(), { code: 'ERR_REDIS_CONNECTION' });
   await server.start();
-  // Either way it ends: nobody keeps a key for ever whose owner believes to have given it back.
+  // Either way the key lapses.
   const client = server.client();
   await until(async () => !(await client.exists('reservation-job')), { what: 'a free key' });
   assert.deepEqual(losses, []);
@@ -210,9 +210,9 @@ test('a reservation whose release failed is renewed no more than a released one'
   else assert.ok(released <= 1);
 });
 
-test('a 1 ms heartbeat never renews what is being released', async (t) => {
+test('a heartbeat of 1 ms never renews a lock that is being released', async (t) => {
   const server = await startServer(t);
-  // In a process of its own: whatever is thrown there ends it with an error.
+  // In a child process: an exception ends it with an error.
   const code = `
     const ReserveResource = require('./index.js');
     const { REDIS_HOST, REDIS_PORT } = process.env;
@@ -239,7 +239,7 @@ for (const [name, ask_for] of Object.entries({
   'a release': (reservation, done) => reservation.release(done),
   'a renewal': (reservation, done) => reservation.ensure_reservation(done),
 })) {
-  test(`${name} that finds a lock lost leaves alone the one that was taken meanwhile`, async (t) => {
+  test(`${name} that finds a loss leaves the lock alone that was acquired meanwhile`, async (t) => {
     const server = await startServer(t);
     const client = server.client();
     const log = keepLog();
@@ -247,7 +247,7 @@ for (const [name, ask_for] of Object.entries({
     await reservation.lock('job');
     const { _reserve_val: val } = reservation;
     await client.del('reservation-job');
-    // All in one turn: the lock is answered before it is known what became of the first one.
+    // All in one turn: the new lock is answered before the loss of the first one is known.
     const answered = ask((done) => ask_for(reservation, done));
     assert.equal(await reservation.lock('job'), true);
     const [error] = await answered;
@@ -264,7 +264,7 @@ for (const [name, ask_for] of Object.entries({
   });
 }
 
-test('what lapsed and was taken anew is forgotten on the native side too', async (t) => {
+test('a lapsed lock that is acquired anew leaves no number behind on the native side', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server, { interval: 200, ttl: 2 });
   const names = Array.from({ length: 20 }, (_, index) => `job ${index}`);
@@ -278,7 +278,7 @@ test('what lapsed and was taken anew is forgotten on the native side too', async
     await lock_all(),
     names.map(() => true),
   );
-  // The numbers of the first twenty are given again.
+  // The numbers of the first twenty are reused.
   await reservation.release();
   const more = makeReservation(t, server);
   await Promise.all(Array.from({ length: 40 }, (_, index) => more.lock(`more ${index}`)));
@@ -286,12 +286,12 @@ test('what lapsed and was taken anew is forgotten on the native side too', async
   assert.ok(Math.max(...numbers) < 60, `${numbers}`);
 });
 
-test('a release that could not even be asked for leaves a loss to the next one, and what is held to be released', async (t) => {
+test('after a release that could not be submitted, the next one reports the loss and frees what is held', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server, { interval: Infinity, ttl: 1 });
   await reservation.lock('job');
   const { signal } = reservation;
-  await until(() => signal.aborted, { what: 'the loss, of which nobody is told' });
+  await until(() => signal.aborted, { what: 'the loss, which is not reported' });
   reservation.lock_ttl = 30;
   await reservation.lock('other');
   const { native } = peek(reservation);

@@ -1,5 +1,5 @@
-// Renewal where _set_expiration() is somebody else's: of a subclass, a patched instance or prototype. Then it is what renews,
-// by the ways that 0.4.0 called it, and nothing renews beside it.
+// Renewal where _set_expiration() is overridden by a subclass, a patched instance or a patched prototype. Then that method
+// alone renews, called in the same places as by 0.4.0.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -12,7 +12,7 @@ const { until } = require('./support/wait');
 
 const { _set_expiration: ours } = ReserveResource.prototype;
 
-/** Puts `renew(reservation, callback)` in the place of _set_expiration, in each of the ways. */
+/** The ways to override _set_expiration with `renew(reservation, callback)`. */
 const ways = {
   'a subclass': (t, server, settings, renew) => {
     class Own extends ReserveResource {
@@ -37,7 +37,7 @@ const ways = {
 };
 
 for (const [who, make] of Object.entries(ways)) {
-  test(`${who}: it is called at each interval, and its renewals are the only ones`, async (t) => {
+  test(`${who}: the method is called at each interval, and only it renews`, async (t) => {
     const server = await startServer(t);
     const client = server.client();
     let calls = 0;
@@ -58,7 +58,7 @@ for (const [who, make] of Object.entries(ways)) {
   });
 }
 
-test('one that does not renew is taken at its word: the lease ends, and that is a loss like any other', async (t) => {
+test('where the method does not renew, the lease ends, which is a loss like any other', async (t) => {
   const server = await startServer(t);
   for (const renew of [
     (_instance, callback) => setImmediate(callback, null, true),
@@ -76,7 +76,7 @@ test('one that does not renew is taken at its word: the lease ends, and that is 
   }
 });
 
-test('ensure_reservation goes by it: its error, its promise, its exception, once', async (t) => {
+test('ensure_reservation calls the method once, and takes its error, its promise and its exception', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const failure = new Error('mine');
@@ -123,7 +123,7 @@ test('ensure_reservation goes by it: its error, its promise, its exception, once
   assert.equal(await reservation.release(), 0);
 });
 
-test('a loss that it finds is thrown where nobody listens, as 0.4.0 threw it', async (t) => {
+test('a loss that the method finds is thrown without a listener, as by 0.4.0', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const code = `
@@ -147,7 +147,7 @@ test('a loss that it finds is thrown where nobody listens, as 0.4.0 threw it', a
   assert.equal(child.messages.all.length, 2, 'once');
 });
 
-test('instances that renew natively are not touched by one that does not', async (t) => {
+test('instances that renew natively are not affected by one that overrides the method', async (t) => {
   const server = await startServer(t);
   const log = keepLog();
   const settings = { interval: 200, ttl: 1.5 };

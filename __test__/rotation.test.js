@@ -1,5 +1,4 @@
-// A password that rotates, as the tokens of clouds do: connections that nothing needs any more are closed, those that
-// something needs are kept, whatever it is that needs them.
+// Passwords that rotate, as cloud tokens do: connections that nothing needs are closed, those of holders and waiters are kept.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -13,7 +12,7 @@ const { until, within } = require('./support/wait');
 
 const turns = 40;
 
-/** How many connections of the package are open, by redis's list. */
+/** How many connections of the package CLIENT LIST shows. */
 async function connections(client) {
   return (await client.client('LIST')).split('\n').filter((line) => line.includes('name=redis-reservation'))
     .length;
@@ -21,7 +20,7 @@ async function connections(client) {
 
 const descriptors = () => (fs.existsSync('/proc/self/fd') ? fs.readdirSync('/proc/self/fd').length : 0);
 
-test('many passwords in turn: their connections are closed within seconds, but for those that are needed', async (t) => {
+test('many passwords in turn: connections that nothing needs are closed within seconds', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set('reservation-waited', 'other');
@@ -42,7 +41,7 @@ test('many passwords in turn: their connections are closed within seconds, but f
     assert.equal(await rotating.release(), 1);
   }
   assert.ok((await connections(client)) > 10, 'there were many');
-  // Those of the holder and of the waiter; that of the last password is not needed either.
+  // The holder and the waiter need theirs. That of the last password is not needed either.
   await until(async () => (await connections(client)) <= 2, { ...patient, what: 'the end of the others' });
   await until(() => descriptors() - before <= 5, { ...patient, what: 'the end of their descriptors' });
   await ran(client, 'pexpire', 3);
@@ -60,7 +59,7 @@ test('many passwords in turn: their connections are closed within seconds, but f
   await until(async () => (await connections(client)) <= 1, { ...patient, what: 'the end of those, too' });
 });
 
-test('users in turn are like passwords', async (t) => {
+test('many users in turn: connections that nothing needs are closed within seconds', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   for (let turn = 0; turn < 10; turn += 1) {

@@ -1,5 +1,5 @@
-// What is no redis at the port that was given: one sentence that says what answers there, in its own words where it has some,
-// never in ours, for these may hold the password. And whoever says nothing, hangs up, or never ends.
+// A port where something other than redis listens: the error says in one sentence what answers there and quotes it, but never
+// our own bytes, which may contain the password. Also servers that say nothing, hang up, or never stop sending.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -29,7 +29,7 @@ async function startStranger(t, act) {
   return { host: '127.0.0.1', port: server.address().port };
 }
 
-/** The failure of a first lock there, after a look through all of it for the password. */
+/** The error of a first lock there. No part of it may contain the password. */
 async function failureAt(t, stranger, { protocol, password = SECRET } = {}) {
   const log = keepLog();
   const options = { connect_timeout: 1000, command_timeout: 500, protocol };
@@ -37,7 +37,7 @@ async function failureAt(t, stranger, { protocol, password = SECRET } = {}) {
   const error = await within(
     20000,
     reservation.lock('job').then(
-      (had) => assert.fail(`it was had: ${had}`),
+      (had) => assert.fail(`it answered ${had}`),
       (reason) => reason,
     ),
   );
@@ -46,7 +46,7 @@ async function failureAt(t, stranger, { protocol, password = SECRET } = {}) {
     JSON.stringify(error),
     JSON.stringify(log.events),
   ];
-  // Neither the whole nor what begins or ends it.
+  // Neither the whole password nor its beginning nor its end.
   for (const text of told) for (const part of ['Zq7v', 'Rt4s']) assert.ok(!text.includes(part), text);
   assert.ok(!/[\r\n]/.test(error.message), `one line: ${error.message}`);
   return error;
@@ -61,10 +61,10 @@ function assertFailed(error, { host, port }, reason, detail) {
   else assert.match(error.message.slice(start.length), detail);
 }
 
-/** Sends `words` for the first thing that comes. */
+/** Sends `words` in reply to the first bytes. */
 const answer = (words) => (socket) => socket.once('data', () => socket.write(words));
 
-/** Sends `words` as soon as somebody comes, and `others` for each thing that they say. */
+/** Sends `words` to each new connection, and `others` in reply to all bytes. */
 const greet = (words, others) => (socket) => {
   socket.write(words);
   socket.on('data', () => socket.write(others));
@@ -107,7 +107,7 @@ const strangers = [
 ];
 
 for (const [what, act, detail] of strangers) {
-  test(`${what} is told as what it is, in one sentence`, async (t) => {
+  test(`described in one sentence: ${what}`, async (t) => {
     const stranger = await startStranger(t, act);
     for (const protocol of [undefined, 2]) {
       assertFailed(await failureAt(t, stranger, { protocol }), stranger, 'EPROTO', detail);
@@ -115,7 +115,7 @@ for (const [what, act, detail] of strangers) {
   });
 }
 
-test('an echo is told without a password, too', async (t) => {
+test('an echo server is described without the password', async (t) => {
   const stranger = await startStranger(t, (socket) => socket.pipe(socket));
   for (const protocol of [undefined, 2]) {
     const error = await failureAt(t, stranger, { protocol, password: '' });
@@ -123,7 +123,7 @@ test('an echo is told without a password, too', async (t) => {
   }
 });
 
-test('a refusal that quotes the password, whole or cut off, is told without it', async (t) => {
+test('a refusal that quotes the password, whole or cut off, is shown without it', async (t) => {
   const words = (data) => `${data}`.replace(/\r\n/g, ' ');
   for (const quote of [
     (data) => words(data),
@@ -143,7 +143,7 @@ test('a refusal that quotes the password, whole or cut off, is told without it',
   }
 });
 
-test('who takes the connection and says nothing, or not all, is told so in time', async (t) => {
+test('a server that accepts and says nothing, or only a part, is an error in time', async (t) => {
   for (const [act, words] of [
     [
       () => {},
@@ -158,7 +158,7 @@ test('who takes the connection and says nothing, or not all, is told so in time'
   }
 });
 
-test('who hangs up without a word may want TLS, or be a proxy such as twemproxy', async (t) => {
+test('for a server that hangs up at once, the error suggests TLS, or a proxy such as twemproxy', async (t) => {
   for (const act of [
     (socket) => socket.end(),
     (socket) => socket.once('data', () => socket.end()),
@@ -169,7 +169,7 @@ test('who hangs up without a word may want TLS, or be a proxy such as twemproxy'
       /^handshake: the server closed the connection; does it want TLS \(options\.tls\)\? A proxy .*\(twemproxy\)/;
     assertFailed(await failureAt(t, stranger), stranger, 'ECONNRESET', detail);
   }
-  // Redis itself, whatever became of it, is neither.
+  // A redis in trouble is neither.
   const cut = await startStranger(t, (socket) => socket.once('data', () => socket.end('%7\r\n$6\r\nserv')));
   assertFailed(
     await failureAt(t, cut),
@@ -179,7 +179,7 @@ test('who hangs up without a word may want TLS, or be a proxy such as twemproxy'
   );
 });
 
-test('an answer without an end is ended, and takes no memory', async (t) => {
+test('an endless answer is cut off, and takes no memory', async (t) => {
   let sent = 0;
   const forever = (start, more) => (socket) => {
     const chunk = Buffer.from(more.repeat(Math.ceil(65536 / more.length)));
@@ -200,12 +200,12 @@ test('an answer without an end is ended, and takes no memory', async (t) => {
     const stranger = await startStranger(t, forever(start, more));
     const error = await failureAt(t, stranger);
     assert.match(error.message.split(' failed - ')[1], detail);
-    // No more than what fits into the sockets on the way, of each attempt in its half second.
+    // At most what fits into the buffers of the sockets, for each attempt of the half second.
     assert.ok(sent < 500e6, `${sent} bytes`);
   }
 });
 
-test('a server without TLS at a port that is greeted in TLS is quoted', async (t) => {
+test('a server without TLS that gets a TLS greeting is quoted', async (t) => {
   const stranger = await startStranger(t, answer('HTTP/1.1 400 Bad Request\r\n\r\n'));
   const options = { connect_timeout: 1000, tls: { rejectUnauthorized: false } };
   const error = await makeReservation(t, stranger, { options })

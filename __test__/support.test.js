@@ -1,5 +1,5 @@
-// The test kit itself: servers keep or lose their data as asked, commands are counted exactly, and
-// nothing that a test starts outlives it, however the test ends.
+// The test kit itself: servers keep or lose their data as requested, commands are counted exactly, and nothing that a test
+// starts outlives it, however the test ends.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -31,7 +31,7 @@ test('a paused server answers nothing until it is resumed', async (t) => {
   assert.equal(await answer, 'PONG');
 });
 
-test('commands are counted exactly, without the counting', async (t) => {
+test('commands are counted exactly, without those of the counting', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const { calls, value } = await countCommands(client, async () => {
@@ -44,11 +44,11 @@ test('commands are counted exactly, without the counting', async (t) => {
 });
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL']) {
-  test(`what a test started is gone after a ${signal}`, async (t) => {
+  test(`everything that a test started ends after a ${signal}`, async (t) => {
     const code = `
       const { startServer } = require('./__test__/support/server');
       startServer(null).then((server) => {
-        server.pause(); // cannot even hear that it should end
+        server.pause(); // a paused process cannot react to a request to end
         process.send({ pid: server.pid, dir: server.dir });
         setInterval(() => {}, 1000);
       });`;
@@ -61,7 +61,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL']) {
   });
 }
 
-/** A zombie, which only waits for the system to take note of its end, does not run. */
+/** Whether a process runs. A zombie, which has ended but was not reaped, does not. */
 function isRunning(pid) {
   try {
     process.kill(pid, 0);

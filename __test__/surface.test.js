@@ -1,6 +1,5 @@
-// The public surface, compared with the one that is written down in __test__/surface: nothing of it changes by accident.
-// A change that is meant is marked by `UPDATE_SURFACE=1 npm test -- surface`, its diff in the commit, and its line in
-// CHANGELOG.md.
+// Compares the public surface with the record in __test__/surface, so that nothing changes by accident. For an intended
+// change, run `UPDATE_SURFACE=1 npm test -- surface`, commit the diff, and add a line to CHANGELOG.md.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -15,7 +14,7 @@ const { filesBelow, read } = require('./support/sources');
 
 const folder = path.join(__dirname, 'surface');
 
-/** Compares with the file, or writes it where that was asked for. */
+/** Compares with the file, or writes it with UPDATE_SURFACE. */
 function compare(name, text) {
   const file = path.join(folder, name);
   if (process.env.UPDATE_SURFACE) fs.writeFileSync(file, text);
@@ -27,7 +26,7 @@ function compare(name, text) {
 // What V8 gives every function.
 const usual = ['arguments', 'caller', 'length', 'name', 'prototype'];
 
-/** How each own member can be seen and changed, in the order of their names. */
+/** The attributes of each own member, in the order of their names. */
 function membersOf(object) {
   const members = {};
   const keys = Reflect.ownKeys(object).filter(
@@ -58,7 +57,7 @@ function methodsOf(object) {
   return names.filter((name) => name !== 'constructor').sort();
 }
 
-test('what the module exports, and what its instances have', () => {
+test('the exports of the module, and the members of its instances', () => {
   const instance = new ReserveResource('w', 'h', 1, 2, 3, null, 'p');
   const surface = {
     module: membersOf(ReserveResource),
@@ -70,21 +69,21 @@ test('what the module exports, and what its instances have', () => {
   compare('module.json', `${JSON.stringify(surface, null, 2)}\n`);
 });
 
-test('the errors: each code and its class', () => {
+test('each error code and its class', () => {
   const native = filesBelow('src').filter((name) => name.endsWith('.rs') && !name.startsWith('src/tests/'));
   const sources = ['lib/errors.js', ...native].map(read);
-  // Those of TLS are codes of causes, as Node has them.
+  // The codes of TLS are those of causes, named as in Node.
   const codes = new Set(sources.flatMap((text) => text.match(/(?<=['"\s])ERR_(?!SSL|TLS)[A-Z_]+/g) || []));
   const surface = Object.fromEntries([...codes].sort().map((code) => [code, make_error(code, '').name]));
   compare('errors.json', `${JSON.stringify(surface, null, 2)}\n`);
 });
 
-test('what package.json promises', () => {
+test('the promises of package.json', () => {
   const { main, types, exports: entries, engines, napi } = manifest;
   const surface = { main, types, exports: entries, engines, targets: napi.targets };
   compare('package.json', `${JSON.stringify(surface, null, 2)}\n`);
   assert.equal(manifest.dependencies, undefined, 'a runtime dependency');
-  // `prepare` is for sources alone: a checkout, and a git dependency.
+  // `prepare` is only for sources: a checkout, and a git dependency.
   for (const name of ['preinstall', 'install', 'postinstall']) {
     assert.equal(manifest.scripts[name], undefined, `a script that runs at installation: ${name}`);
   }
@@ -96,7 +95,7 @@ test('the declared types', () => {
   compare('declarations.txt', printer.printFile(source));
 });
 
-test('every class and code of the errors is declared', () => {
+test('every error class and code is declared', () => {
   const declared = read('index.d.ts');
   const classes = Object.getOwnPropertyNames(ReserveResource).filter((name) => name.endsWith('Error'));
   const missing = classes.filter((name) => !declared.includes(`export class ${name} `));

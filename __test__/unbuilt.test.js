@@ -1,5 +1,5 @@
-// Sources without a binary: what npm's `prepack` and `prepare` make of them. Copies of this checkout; nothing is built here
-// (`npm run test:usage -- git` builds).
+// Sources without a binary: what npm's `prepack` and `prepare` do. On copies of this checkout, without a real build (`npm run
+// test:usage -- git` builds).
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -16,7 +16,7 @@ const binary = binaryName(platform_name());
 const manifest = require('../package.json');
 const skip = process.platform === 'win32' && 'its cargo is a script for sh';
 
-/** The sources, without what is built or fetched; `cargo`: a script in its place, that only says that it was called. */
+/** A copy of the sources. `cargo`: a script instead of cargo, which only reports its call. */
 function makeCheckout(t, { cargo = true } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'reservation-unbuilt-'));
   t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
@@ -35,7 +35,7 @@ function makeCheckout(t, { cargo = true } = {}) {
   return { folder, tools };
 }
 
-/** Runs a script of package.json as npm would. */
+/** Runs a script of package.json as npm does. */
 function runScript({ folder, tools }, name) {
   const env = { ...process.env, PATH: `${tools}:/bin`, CARGO_HOME: tools, HOME: folder };
   const { status, stdout, stderr } = spawnSync(manifest.scripts[name], {
@@ -47,7 +47,7 @@ function runScript({ folder, tools }, name) {
   return { status, text: stdout + stderr };
 }
 
-test('npm pack where nothing was built fails, leaves nothing, and says to build', (t) => {
+test('npm pack without a build fails, leaves no tarball, and says to build', (t) => {
   const { folder } = makeCheckout(t);
   const pack = () => spawnSync('npm', ['pack', '--offline'], { cwd: folder, encoding: 'utf8', shell: true });
   const left = () => fs.readdirSync(folder).filter((name) => name.endsWith('.tgz'));
@@ -55,7 +55,7 @@ test('npm pack where nothing was built fails, leaves nothing, and says to build'
   assert.notEqual(status, 0);
   assert.deepEqual(left(), []);
   assert.match(stdout + stderr, /no binary to pack[^]*npm run build/);
-  // One for another platform is as good: it was built here to be used there.
+  // A binary for another platform is also accepted: it may be used there.
   fs.writeFileSync(path.join(folder, binaryName('darwin-arm64')), 'anything');
   fs.writeFileSync(path.join(folder, binary), 'anything');
   const again = pack();
@@ -64,7 +64,7 @@ test('npm pack where nothing was built fails, leaves nothing, and says to build'
   assert.doesNotMatch(again.stderr, /a build for tests/);
 });
 
-test('a build for tests can be packed, but is told from one to use', (t) => {
+test('a debug build can be packed, with a warning', (t) => {
   const checkout = makeCheckout(t);
   fs.copyFileSync(path.join(root, binary), path.join(checkout.folder, binary));
   const isForTests = fs.readFileSync(path.join(root, binary)).includes('allocated_bytes');
@@ -73,26 +73,26 @@ test('a build for tests can be packed, but is told from one to use', (t) => {
   assert.equal(/a build for tests.*npm run build/.test(text), isForTests, text);
 });
 
-test('prepare builds what ships, where there is nothing', { skip }, (t) => {
+test('prepare makes a release build where there is none', { skip }, (t) => {
   const { status, text } = runScript(makeCheckout(t), 'prepare');
   assert.match(text, /cargo (build|zigbuild) --lib --profile release/);
   assert.notEqual(status, 0, 'that cargo left nothing behind');
 });
 
-test('prepare does nothing where there is a build, whichever', { skip }, (t) => {
+test('prepare does nothing where there is any build', { skip }, (t) => {
   const checkout = makeCheckout(t);
   fs.writeFileSync(path.join(checkout.folder, binary), 'anything');
   assert.deepEqual(runScript(checkout, 'prepare'), { status: 0, text: '' });
   assert.equal(fs.readFileSync(path.join(checkout.folder, binary), 'utf8'), 'anything');
 });
 
-test('prepare without cargo says what is missing, and what to do', { skip }, (t) => {
+test('prepare without cargo says what is missing, and the remedy', { skip }, (t) => {
   const { status, text } = runScript(makeCheckout(t, { cargo: false }), 'prepare');
   assert.equal(status, 1);
   for (const part of [/no `cargo` was found/, /rustup/, /npm ci --ignore-scripts/]) assert.match(text, part);
 });
 
-test('prepare does nothing in a package that was unpacked, not checked out', { skip }, (t) => {
+test('prepare does nothing in an unpacked package', { skip }, (t) => {
   const checkout = makeCheckout(t);
   for (const name of ['Cargo.toml', 'scripts'])
     fs.rmSync(path.join(checkout.folder, name), { recursive: true });

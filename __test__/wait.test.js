@@ -1,4 +1,4 @@
-// wait_until_lock(): what it waits for, who is served when, and how a wait ends without a lock.
+// wait_until_lock(): what wakes a waiter, the order of waiters, and how a wait ends without a lock.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -8,25 +8,25 @@ const { makeReservation, ask, askError } = require('./support/reservation');
 const { startServer, freePort } = require('./support/server');
 const { until, within } = require('./support/wait');
 
-/** Resolves once a wait has asked redis in vain at least `tries` times since the call of this. */
+/** Resolves once a wait has tried to acquire at least `tries` more times. */
 async function tried(client, tries = 1) {
   const before = (await commandCalls(client)).set || 0;
   await until(async () => ((await commandCalls(client)).set || 0) >= before + tries, { what: 'a try' });
 }
 
-test('a free resource is had at once; the second argument is the name of its key', async (t) => {
+test('a wait for a free resource is answered at once, with the name of the key', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server);
   const start = performance.now();
   assert.deepEqual(await ask((done) => reservation.wait_until_lock('job', done)), [null, 'reservation-job']);
   assert.equal(await makeReservation(t, server).wait_until_lock('other'), 'reservation-other');
-  // 0.4.0 looked for the first time after a second.
+  // The first try of 0.4.0 came after a second.
   assert.ok(performance.now() - start < 900, 'at once');
   assert.equal(reservation.held, true);
   assert.equal(await server.client().get('reservation-job'), reservation._reserve_val);
 });
 
-test('it wakes when another client deletes the key', async (t) => {
+test('a waiter wakes when another client deletes the key', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set('reservation-job', 'other', 'EX', 600);
@@ -39,7 +39,7 @@ test('it wakes when another client deletes the key', async (t) => {
   assert.equal(await client.get('reservation-job'), reservation._reserve_val);
 });
 
-test('it wakes when the key expires', async (t) => {
+test('a waiter wakes when the key expires', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const start = performance.now();
@@ -49,7 +49,7 @@ test('it wakes when the key expires', async (t) => {
   assert.ok(performance.now() - start >= 1490, 'not before it expired');
 });
 
-test('a key of another type is waited for', async (t) => {
+test('a waiter waits for a key of another type', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.rpush('reservation-job', 'other');
@@ -59,7 +59,7 @@ test('a key of another type is waited for', async (t) => {
   assert.equal(await within(5000, waiting), 'reservation-job');
 });
 
-test('waiters of one process are woken by its releases, first come, first served', async (t) => {
+test('releases in a process wake its waiters in order', async (t) => {
   const server = await startServer(t);
   const holder = makeReservation(t, server);
   await holder.lock('job');
@@ -78,11 +78,11 @@ test('waiters of one process are woken by its releases, first come, first served
   await within(20000, Promise.all(waits));
   assert.deepEqual(served, [...served].sort());
   assert.equal(served.length, count);
-  // One poll of a second for each would be more.
+  // Polls of a second for each would take longer.
   assert.ok(performance.now() - start < 1000 * (count - 2), 'woken, not polled');
 });
 
-test('however many wait for one key, only one of them asks redis', async (t) => {
+test('of the waiters for one key, only one asks redis', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set('reservation-job', 'other', 'EX', 600);
@@ -99,7 +99,7 @@ test('however many wait for one key, only one of them asks redis', async (t) => 
   await within(2000, Promise.all(waits));
 });
 
-test('a deletion by anybody wakes the waiter in milliseconds', async (t) => {
+test('a deletion by any client wakes the waiter within milliseconds', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -119,11 +119,11 @@ test('a deletion by anybody wakes the waiter in milliseconds', async (t) => {
     assert.equal(await reservation.release('job'), 1);
   }
   times.sort((one, other) => one - other);
-  // A poll each second would find it after half a second on average.
+  // A poll each second would find it after half a second, on average.
   assert.ok(times[4] < 350, `median ${times[4]} ms of ${times.map(Math.round)}`);
 });
 
-test('a timeout ends the wait, and only that wait', async (t) => {
+test('a timeout ends only its own wait', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set('reservation-job', 'other', 'EX', 600);
@@ -145,7 +145,7 @@ test('a timeout ends the wait, and only that wait', async (t) => {
   assert.equal(await client.exists('reservation-job'), 0, 'nobody took it who had left');
 });
 
-test('a timeout that is not reached is forgotten', async (t) => {
+test('a timeout that is not reached has no effect', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server);
   await reservation.wait_until_lock('job', { timeout: 300 });
@@ -154,7 +154,7 @@ test('a timeout that is not reached is forgotten', async (t) => {
   assert.equal(reservation.held, true);
 });
 
-test('a signal that is aborted already sends nothing', async (t) => {
+test('a wait with an aborted signal sends nothing', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.ping();
@@ -171,7 +171,7 @@ test('a signal that is aborted already sends nothing', async (t) => {
   assert.deepEqual(calls, {});
 });
 
-test('a signal that is aborted later ends the wait with its reason', async (t) => {
+test('an abort during the wait ends it with the reason of the signal', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set('reservation-job', 'other', 'EX', 600);
@@ -192,7 +192,7 @@ test('a signal that is aborted later ends the wait with its reason', async (t) =
   assert.deepEqual([one.held, other.held, third.held], [false, false, true]);
 });
 
-test('an abort that meets the lock half-way leaves no key behind', async (t) => {
+test('an abort at the moment of the acquisition leaves no key behind', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -217,7 +217,7 @@ test('an abort that meets the lock half-way leaves no key behind', async (t) => 
   assert.ok(aborted >= 50, `${aborted} were aborted`);
 });
 
-test('what this instance holds already comes at once: nothing is sent, nothing nests', async (t) => {
+test('a wait for what the instance holds is answered at once: nothing is sent, and callbacks do not nest', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -235,7 +235,7 @@ test('what this instance holds already comes at once: nothing is sent, nothing n
   assert.equal(await client.exists('reservation-job'), 0);
 });
 
-test('that it holds another resource does not count', async (t) => {
+test('an instance that holds another resource still waits', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -249,7 +249,7 @@ test('that it holds another resource does not count', async (t) => {
   assert.equal(await reservation.release(), 2);
 });
 
-test('a first connection that fails is an error at once, in both shapes', async (t) => {
+test('a failed first connection is an error at once, with a callback and with a promise', async (t) => {
   const nowhere = { host: '127.0.0.1', port: await freePort() };
   const reservation = makeReservation(t, nowhere);
   const error = await within(
@@ -268,14 +268,14 @@ test('a first connection that fails is an error at once, in both shapes', async 
   });
 });
 
-test('an outage while waiting is waited out', async (t) => {
+test('a wait outlasts an outage', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set('reservation-job', 'other', 'EX', 600);
   const reservation = makeReservation(t, server);
   const waiting = reservation.wait_until_lock('job');
   await tried(client);
-  // Longer than a lock would try to connect.
+  // Longer than a lock tries to connect.
   await server.restart({ data: true, down: 1500 });
   await tried(client);
   assert.equal(reservation.held, false);
@@ -284,7 +284,7 @@ test('an outage while waiting is waited out', async (t) => {
   assert.equal(await client.get('reservation-job'), reservation._reserve_val);
 });
 
-test('a lock that is refused memory is waited for', async (t) => {
+test('a wait goes on while redis is out of memory', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);

@@ -1,5 +1,5 @@
-// `npm run bench [-- scenario …] [-- --rounds N]`: reads the command line, runs the scenarios, prints and keeps what
-// they found. README.md beside this file says what each of them is.
+// `npm run bench [-- scenario …] [-- --rounds N]`: reads the command line, runs the scenarios, prints and keeps their figures.
+// README.md beside this file describes each scenario.
 'use strict';
 
 const path = require('node:path');
@@ -53,7 +53,7 @@ function positive(text) {
 }
 
 async function run(chosen, { rounds, only, environment, about }) {
-  // Only now: they need the npm packages that the set-up brings.
+  // Loaded only now: they need npm packages that the set-up installs.
   const { runScenario } = require('./lib/rounds');
   const { printScenario } = require('./lib/table');
   const { keep } = require('./lib/results');
@@ -68,7 +68,7 @@ async function run(chosen, { rounds, only, environment, about }) {
     const result = await runScenario(scenario, { rounds, only, environment, say, complain });
     if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
     printScenario(result, { write, colour });
-    // What was measured without its rivals is no figure to show.
+    // Figures without the other contenders are not kept.
     if (!only) keep(result, about);
     missed += result.aims.filter((aim) => aim.met === false).length;
   }
@@ -83,7 +83,7 @@ async function run(chosen, { rounds, only, environment, about }) {
 main().then(
   () => process.exit(0),
   (error) => {
-    // What went wrong with the command line or the set-up is said in its message.
+    // The message says what is wrong with the command line or the set-up.
     const { SetupError } = require('../scripts/setup/run');
     const plain = error instanceof SetupError || /^ERR_PARSE_ARGS/.test(error.code);
     process.stderr.write(`\n${plain ? error.message : error.stack}\n`);

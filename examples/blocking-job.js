@@ -1,4 +1,4 @@
-// A job that blocks its event loop for twice the ttl, and keeps its lock: renewal runs on a thread of its own.
+// A job that blocks its event loop for twice the ttl, and keeps its lock: renewal runs on a separate thread.
 'use strict';
 
 const ReserveResource = require('redis-reservation');
@@ -6,7 +6,7 @@ const ReserveResource = require('redis-reservation');
 const { REDIS_HOST, REDIS_PORT } = process.env;
 const seconds = 2;
 
-// max_hold: renewal would keep the lock of a job that hangs for ever. This one may take 10 s.
+// max_hold: without it, a job that hangs would keep its lock for ever. This job may take 10 s.
 const options = { max_hold: 10 * 1000 };
 const reservation = new ReserveResource('cruncher', REDIS_HOST, REDIS_PORT, 500, seconds, false, '', options);
 
@@ -22,7 +22,7 @@ async function main() {
   try {
     console.log('blocked');
     crunch(2 * seconds * 1000);
-    // Not a turn of the event loop since, and yet this is the truth of this very instant.
+    // The event loop has not turned since, but `held` is true or false as of right now.
     console.log('held:', reservation.held);
   } finally {
     await reservation.release();

@@ -27,7 +27,7 @@ reservation.lock('nightly-report', (err, lock_status) => {
   return do_job((job_err) => {
     if (job_err) fail(job_err);
     reservation.release((release_err) => {
-      // The job is done, but for how long it was alone is not certain.
+      // The job is done, but it was not certainly alone until its end.
       if (release_err) fail(release_err);
     });
   });

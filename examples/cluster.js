@@ -1,4 +1,4 @@
-// A cluster: each resource is locked at the node that serves its key, and waiting works at each of them.
+// A cluster: each resource is locked on the node that serves its key, and waiting works on every node.
 'use strict';
 
 const ReserveResource = require('redis-reservation');
@@ -19,7 +19,7 @@ async function main() {
   console.log('first:', ...locked);
 
   const waits = resources.map((resource) => second.wait_until_lock(resource));
-  console.log('first freed', await first.release()); // all of them, at all nodes; this wakes the second
+  console.log('first freed', await first.release()); // all of them, on all nodes; this wakes the second
   await Promise.all(waits);
   console.log('second:', second.held);
   console.log('second freed', await second.release());

@@ -1,5 +1,5 @@
-// A fencing check: the guarded store itself refuses a writer whose lock has passed on, even one that was paused
-// between its last look at the lock and its write. The store is a hash in redis here; docs/guarantees.md has SQL.
+// A fencing check: the guarded store itself refuses a writer that has lost its lock, also one that was paused between its last
+// look at the lock and its write. Here the store is a hash in redis; docs/guarantees.md has SQL.
 'use strict';
 
 const Redis = require('ioredis');
@@ -17,13 +17,13 @@ async function begin(name, options) {
   await reservation.wait_until_lock('report');
   const token = reservation._reserve_val; // new and unguessable at every acquisition
   await store.hset('report', 'writer', token);
-  if (!reservation.held) throw new Error(`${name} was late`); // it may just have put its name over another's
+  if (!reservation.held) throw new Error(`${name} was late`); // it may just have overwritten another name
   const write = (body) => store.eval(write_if_writer, 1, 'report', token, body);
   return { write, release: () => reservation.release() };
 }
 
 async function main() {
-  const slow = await begin('slow', { max_hold: 1000 }); // loses its lock after 1 s, as if it had been paused
+  const slow = await begin('slow', { max_hold: 1000 }); // loses its lock after 1 s, as after a pause
   const next = await begin('next');
   console.log('slow writes:', (await slow.write('old')) > 0);
   console.log('next writes:', (await next.write('new')) > 0);

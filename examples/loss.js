@@ -7,16 +7,16 @@ const ReserveResource = require('redis-reservation');
 const { REDIS_HOST, REDIS_PORT } = process.env;
 const reservation = new ReserveResource('worker-name', REDIS_HOST, REDIS_PORT, 200, 2, false);
 
-// Told once. With no listener the loss would be thrown, and end a process that does not expect it.
+// Called once. Without a listener the loss would be an uncaught exception, which ends the process.
 reservation.on('lost', (err) => console.log(err.message));
 
-/** Whether the job was done to its end. */
+/** Whether the job was finished. */
 async function do_job(signal) {
   for (let step = 1; step <= 100; step += 1) {
-    // Asked right before each thing that must not be done twice: true only while the lease is certain.
+    // Check right before each step that must not be done twice: true only while the lease is certain.
     if (!reservation.held) return false;
     console.log(`step ${step}`);
-    // A loss cuts it short, however long it were; fetch, streams and child processes take signals too.
+    // A loss ends it early. fetch, streams and child processes take signals, too.
     await sleep(100, undefined, { signal }).catch(() => {});
   }
   return true;
@@ -28,7 +28,7 @@ async function main() {
     const is_done = await do_job(reservation.signal);
     console.log(is_done ? 'done' : `stopped early, held: ${reservation.held}`);
   } finally {
-    await reservation.release(); // after a loss that was told there is nothing to free: 0, and no error
+    await reservation.release(); // after a reported loss there is nothing to free: 0, and no error
   }
 }
 

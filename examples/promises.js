@@ -1,4 +1,4 @@
-// One job, one lock, with promises: no callback, and every method gives a promise.
+// One job, one lock, with promises: without a callback, every method returns a promise.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -12,7 +12,7 @@ async function do_job() {
 }
 
 async function main() {
-  // Renewed every 10 s, and without renewal it lives for 30 s.
+  // Renewed every 10 s. Without renewal it lives for 30 s.
   const reservation = new ReserveResource('worker-name', REDIS_HOST, REDIS_PORT, 10 * 1000, 30);
   if (!(await reservation.lock('nightly-report'))) {
     console.log('somebody else runs it');
@@ -21,7 +21,7 @@ async function main() {
   try {
     await do_job();
   } finally {
-    // Also when the job failed: nobody has to wait for the ttl.
+    // Also after a failure, so that others need not wait for the ttl.
     await reservation.release();
   }
 }

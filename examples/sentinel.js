@@ -1,4 +1,4 @@
-// The master that sentinels name. A lock that is held outlives a failover: it is renewed at the new master.
+// The master that sentinels name. A held lock survives a failover: it is renewed on the new master.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -14,7 +14,7 @@ const sentinels = REDIS_SENTINELS.split(',').map((address) => {
 const reservation = new ReserveResource('worker-name', null, null, 1000, 30, false, '', {
   sentinels,
   name: REDIS_MASTER,
-  min_replicas: 1, // a lock counts once a replica has it, so that a failover does not forget it
+  min_replicas: 1, // a lock succeeds once a replica has it, so that a failover does not forget it
 });
 
 reservation.on('lost', (err) => console.log(err.message));

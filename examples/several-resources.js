@@ -6,11 +6,11 @@ const ReserveResource = require('redis-reservation');
 const { REDIS_HOST, REDIS_PORT } = process.env;
 const reservation = new ReserveResource('mover', REDIS_HOST, REDIS_PORT, undefined, 2, false);
 
-/** All of them, or none. Always in the same order, so that two who want the same ones do not wait for each other. */
+/** Acquires all of them, or none. Always in the same order, so that two processes do not wait for each other. */
 async function lock_all(resources) {
   for (const resource of [...resources].sort()) {
     if (await reservation.lock(resource)) continue;
-    await reservation.release(); // what was got so far
+    await reservation.release(); // those acquired so far
     return false;
   }
   return true;
@@ -23,7 +23,7 @@ async function main() {
   }
   try {
     console.log('both:', reservation.is_held('account-3'), reservation.is_held('account-7'));
-    await reservation.release('account-3'); // one alone
+    await reservation.release('account-3'); // only one
     console.log('one:', reservation.is_held('account-3'), reservation.is_held('account-7'));
   } finally {
     console.log('freed', await reservation.release()); // the rest

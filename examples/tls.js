@@ -1,14 +1,14 @@
-// TLS, with an authority of your own and, where the server asks for one, a certificate of this worker.
+// TLS, with a private authority and, where the server requires one, a client certificate.
 'use strict';
 
 const fs = require('node:fs');
 const ReserveResource = require('redis-reservation');
 
-// REDIS_CA, REDIS_CERT and REDIS_KEY are paths of PEM files. The options take what stands in them.
+// REDIS_CA, REDIS_CERT and REDIS_KEY are paths of PEM files. The options take their contents.
 const { REDIS_HOST, REDIS_PORT, REDIS_CA, REDIS_CERT, REDIS_KEY } = process.env;
 const read = (path) => path && fs.readFileSync(path);
 
-// Without `ca`, the certificates that Node trusts count, and those of NODE_EXTRA_CA_CERTS.
+// Without `ca`, the certificates that Node trusts apply, and those of NODE_EXTRA_CA_CERTS.
 const tls = { ca: read(REDIS_CA), cert: read(REDIS_CERT), key: read(REDIS_KEY) };
 
 const reservation = new ReserveResource('worker-name', REDIS_HOST, REDIS_PORT, 10 * 1000, 30, false, '', {
@@ -25,7 +25,7 @@ async function main() {
 }
 
 main().catch((err) => {
-  // A server that cannot be trusted is ERR_REDIS_CONNECTION, and the message says what is wrong with its certificate.
+  // An untrusted server is ERR_REDIS_CONNECTION, and the message says what is wrong with its certificate.
   console.error(err.code, err.message);
   process.exitCode = 1;
 });

@@ -1,10 +1,10 @@
-// The same class with types: errors are told apart by their class or their code.
+// The same class with types: errors have different classes and codes.
 import ReserveResource, { ReservationError, ReservationLostError } from 'redis-reservation';
 
 const options: ReserveResource.Options = { command_timeout: 500, max_hold: 60_000 };
 const { REDIS_HOST, REDIS_PORT } = process.env;
 
-// Each instance is one worker; `log: false` is silence.
+// Each instance is one worker. `log: false` is silent.
 class Reporter extends ReserveResource {
   constructor(readonly job: string) {
     super('reporter', REDIS_HOST, REDIS_PORT, undefined, 2, false, '', options);

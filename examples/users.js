@@ -1,5 +1,5 @@
-// A user of redis's own (ACL) that may do what locks need and nothing else.
-// The rules that it needs stand in the README, under "Users and permissions".
+// A redis user (ACL) with only the permissions that locks need.
+// docs/connecting.md has the rules, under "Users and permissions".
 'use strict';
 
 const ReserveResource = require('redis-reservation');
@@ -24,7 +24,7 @@ async function main() {
 }
 
 main().catch((err) => {
-  // A wrong password, or a permission that is missing: the message then ends with the rule that would give it.
+  // A wrong password, or a missing permission: the message then ends with the rule to add.
   if (err.code === 'ERR_REDIS_AUTH') console.log(err.message);
   else console.error(err);
   process.exitCode = 1;

@@ -1,4 +1,4 @@
-// Waiting with an end: after a time, or when somebody says stop.
+// A wait that ends: after a timeout, or by a signal.
 'use strict';
 
 const ReserveResource = require('redis-reservation');
@@ -21,11 +21,11 @@ async function main() {
   try {
     await second.wait_until_lock('nightly-report', { signal: stop.signal });
   } catch (err) {
-    console.log(err.message); // the signal's own reason
+    console.log(err.message); // the reason of the signal
   }
 
   const waiting = second.wait_until_lock('nightly-report');
-  await first.release(); // this is what wakes the second
+  await first.release(); // this wakes the second
   console.log(await waiting); // the key's name in redis
   await second.release();
 }

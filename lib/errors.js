@@ -1,6 +1,8 @@
 // The error classes, and making errors of them. Every error that a caller gets is made here, also those of the native side.
 'use strict';
 
+const { define_enumerable, define_non_enumerable } = require('./properties');
+
 // The details of an error, enumerable so that they are printed.
 const FIELDS = ['key', 'val', 'holder', 'host', 'port', 'released', 'lost', 'failed'];
 
@@ -43,10 +45,11 @@ function members_of(error, causes) {
   for (const field of ours ? BASIC.concat(FIELDS) : BASIC) {
     const value = error[field];
     // A foreign error's `code` may be anything, and JSON.stringify throws for some values.
-    if (ours ? value !== undefined : is_plain(value)) define(members, field, value, true);
+    if (ours ? value !== undefined : is_plain(value)) define_enumerable(members, field, value);
   }
   const { cause } = error;
-  if (cause instanceof Error && causes > 0) define(members, 'cause', members_of(cause, causes - 1), true);
+  if (cause instanceof Error && causes > 0)
+    define_enumerable(members, 'cause', members_of(cause, causes - 1));
   return members;
 }
 
@@ -107,14 +110,6 @@ const classes = {
 };
 
 for (const name of Object.keys(classes)) define_non_enumerable(classes[name].prototype, 'name', name);
-
-function define_non_enumerable(object, field, value) {
-  define(object, field, value, false);
-}
-
-function define(object, field, value, enumerable) {
-  Object.defineProperty(object, field, { value, writable: true, configurable: true, enumerable });
-}
 
 /** An error of the class that `code` has. */
 function make_error(code, message, details) {

@@ -8,4 +8,15 @@ const { clearInterval, clearTimeout, setImmediate, setInterval, setTimeout } = r
 
 const next_tick = process.nextTick.bind(process);
 
-module.exports = { clearInterval, clearTimeout, next_tick, setImmediate, setInterval, setTimeout };
+// The longest timer that Node takes (ms). A longer one fires at once.
+const LONGEST_TIMER = Math.pow(2, 31) - 1;
+
+module.exports = {
+  LONGEST_TIMER,
+  clearInterval,
+  clearTimeout,
+  next_tick,
+  setImmediate,
+  setInterval,
+  setTimeout,
+};

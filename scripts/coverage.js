@@ -27,7 +27,7 @@ const profiles = path.join(folder, 'llvm');
 const traces = path.join(folder, 'v8');
 const library = path.join(folder, 'redis-reservation.node');
 
-// These ask what becomes of a package whose binary is another or is missing, and cannot be told to take this one.
+// These test packages with another binary or none, so they cannot use this one.
 const LOADING = /(?:face-load|packaging|unbuilt|exit)\.test\.js$/;
 
 function main() {
@@ -58,7 +58,7 @@ function main() {
     ...environment,
     REDIS_RESERVATION_NATIVE: library,
     NODE_V8_COVERAGE: traces,
-    // A few files, into which each process adds what it has run; %c would write as it goes, which not every system can.
+    // A few files, to which each process adds its counts at its end. %c would write continuously, which not every system can.
     LLVM_PROFILE_FILE: path.join(profiles, '%8m.profraw'),
   });
   if (!passed) say('some tests failed, so the figures may be too low');
@@ -67,7 +67,7 @@ function main() {
   return 0;
 }
 
-/** The programs of the very LLVM that rustc has: others cannot read its profiles. */
+/** The programs of rustc's LLVM version: others cannot read its profiles. */
 function llvmTools() {
   requireCargo();
   const host = /^host: (.*)$/m.exec(ask('rustc', ['-vV']))[1];
@@ -82,10 +82,10 @@ function llvmTools() {
   return { profdata, cov };
 }
 
-/** A build that counts what it runs, apart from the others, so that none of them is undone. */
+/** A build with counters, in a separate folder, so that it does not replace the other builds. */
 function build(environment) {
   const target = path.join(root, 'target', 'coverage');
-  // Build scripts and macros are counted too, and would leave their counts wherever they run.
+  // Build scripts and macros have counters, too, and would write them wherever they run.
   const counts = path.join(folder, 'build', '%8m.profraw');
   const env = { ...environment, CARGO_TARGET_DIR: target, LLVM_PROFILE_FILE: counts };
   env.RUSTFLAGS = '-C instrument-coverage';

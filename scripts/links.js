@@ -1,5 +1,5 @@
 // `npm run links`: checks that every relative link of the documents leads to an existing file, heading or test. A link to a
-// test is written `[lock.test.js: "of many that try at once, one gets it"](../__test__/lock.test.js)`.
+// test is written `[lock.test.js: "of many simultaneous locks, exactly one succeeds"](../__test__/lock.test.js)`.
 'use strict';
 
 const fs = require('node:fs');

@@ -1,4 +1,4 @@
-// The package as ES modules import it: by default, by name, and as a whole.
+// Imports the package as an ES module: by default, by name, and as a namespace.
 import ByDefault, { ReserveResource, ReservationError } from '../../index.js';
 import * as all from '../../index.js';
 

@@ -1,5 +1,5 @@
-// Bounds: what a hundred thousand calls at once cost while redis is away or hangs, what they may not cost the leases of
-// the same process, what waiting costs in an outage, and where the limit is. Runs alone: it fills a core, and counts CPU time.
+// Bounds: the memory of 100,000 calls while redis is down or hangs, leases that must survive such bursts, the CPU time of
+// waiting in an outage, and the limit of pending calls. Runs alone, since it fills a core and counts CPU time.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -14,17 +14,17 @@ const key = 'reservation-job';
 const calls = 100000;
 
 for (const [what, stop, codes, again] of [
-  ['away', (server) => server.kill(), ['ERR_REDIS_CONNECTION'], (server) => server.start()],
-  // Once one has waited in vain the connection is given up, and the rest have lost theirs.
+  ['down', (server) => server.kill(), ['ERR_REDIS_CONNECTION'], (server) => server.start()],
+  // After the first timeout the connection is closed, and the other calls lose it.
   [
-    'hung',
+    'stopped',
     (server) => server.pause(),
     ['ERR_REDIS_TIMEOUT', 'ERR_REDIS_CONNECTION'],
     (server) => server.resume(),
   ],
 ]) {
   test(
-    `100,000 calls while redis is ${what}: an error each, once, in bounded memory, and no key of them later`,
+    `100,000 calls while redis is ${what}: one error each, in bounded memory, and no key stays`,
     { skip: memory.skip },
     async (t) => {
       const server = await startServer(t);
@@ -47,13 +47,13 @@ for (const [what, stop, codes, again] of [
       });
       process.once('message', async () => {
         const first = await round();
-        // What grows with the most that there was at once, and stays, has done so in the first round.
+        // Memory that grows with the peak and stays has grown in the first round.
         const base = await settled(0, 2000);
         const second = await round();
         process.send({ first, second });
         process.once('message', () => reservation.lock('after', async (...answer) => {
           report(...answer);
-          // What may have been done nevertheless was undone before that: nothing is left to remember it by.
+          // By then the undos are done, and their records are freed.
           process.send({ stays: (await settled(base + MB / 2) - base) / MB });
         }));
       });
@@ -70,8 +70,8 @@ for (const [what, stop, codes, again] of [
       assert.ok(Math.max(...peaks) < 500, `${peaks} MB`);
       await again(server);
       const client = server.client();
-      if (what === 'hung') {
-        // As many as the sockets had room for.
+      if (what === 'stopped') {
+        // As many as fit into the buffers of the sockets.
         await until(async () => (await commandCalls(client)).set > 100, { ...patient, what: 'late SETs' });
       }
       child.send('go');
@@ -89,7 +89,7 @@ for (const [what, stop, codes, again] of [
   );
 }
 
-/** In the child: a lease of two seconds that the rest of the process may not cost. */
+/** In the child: a lease of two seconds that must survive the burst. */
 const steady = `
   const steady = make(300, 2);
   const losses = [];
@@ -122,7 +122,7 @@ test('a burst of 200,000 calls does not starve the heartbeats', async (t) => {
   });
 });
 
-test('100,000 waiters that leave last to first do not starve the heartbeats', async (t) => {
+test('100,000 waiters that are aborted, the last one first, do not starve the heartbeats', async (t) => {
   const server = await startServer(t);
   await server.command('SET', key, 'other');
   const code = `${steady}
@@ -144,7 +144,7 @@ test('100,000 waiters that leave last to first do not starve the heartbeats', as
   });
 });
 
-test('the 250,001st pending call is refused at once; releases are not, and there is room again later', async (t) => {
+test('the 250,001st pending call is refused at once, a release is not, and later calls succeed again', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set(key, 'other');
@@ -175,7 +175,7 @@ test('the 250,001st pending call is refused at once; releases are not, and there
   });
 });
 
-test('waiters cost no more while redis is away than while it is there', async (t) => {
+test('waiters cost no more CPU time while redis is down than while it is up', async (t) => {
   const server = await startServer(t);
   const count = 50000;
   const fill = `for i = 0, ${count - 1} do redis.call('set', 'reservation-' .. i, 'other') end`;
@@ -216,7 +216,7 @@ test('waiters cost no more while redis is away than while it is there', async (t
   };
   const healthy = await measure();
   await server.kill();
-  await measure(); // what the break itself costs
+  await measure(); // includes the cost of the break itself
   const outage = await measure();
   t.diagnostic(`${healthy.toFixed(1)} % of a core, ${outage.toFixed(1)} % in the outage`);
   assert.ok(outage < Math.max(5, healthy * 3), `${healthy} %, in the outage ${outage} %`);

@@ -1,5 +1,5 @@
-// Connections that break again while what the first break left open is being found out: a call goes on over the next one
-// for as long as it has time, and its answer is what redis holds.
+// Connections that break again while the core finds out the result of a lost reply: a call continues over the next
+// connection while it has time, and its answer matches what redis holds.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -12,7 +12,7 @@ const { within } = require('../support/wait');
 
 const key = 'reservation-job';
 
-/** A server behind a proxy, and a reservation whose connection through it has stood for long enough to be a good one. */
+/** A server behind a proxy, and a reservation whose connection through it has lasted long enough to count as good. */
 async function setUp(t) {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
@@ -24,7 +24,7 @@ async function setUp(t) {
   return { proxy, client, reservation, losses };
 }
 
-/** The next requests about the key each cost their connection, before or after redis has run them: `{ left, done }`. */
+/** Each of the next requests for the key breaks its connection, before or after redis has run it: `{ left, done }`. */
 function breakAt(proxy, times, { isRun }) {
   const breaks = { left: times, done: 0 };
   const arm = () => {
@@ -51,10 +51,10 @@ function breakAt(proxy, times, { isRun }) {
   return breaks;
 }
 
-/** What is called, whether something is held before it, and what it answers. */
+/** Each call, whether the lock is held before it, and its answer. */
 const calls = {
   'a lock': { start: (one) => one.lock('job'), answer: true },
-  'a lock, by callback': { start: (one) => ask((done) => one.lock('job', done)), answer: [null, true] },
+  'a lock with a callback': { start: (one) => ask((done) => one.lock('job', done)), answer: [null, true] },
   'a wait': { start: (one) => one.wait_until_lock('job'), answer: key },
   'a release': { isHeld: true, start: (one) => one.release(), answer: 1 },
   'a renewal': { isHeld: true, start: (one) => one.ensure_reservation(), answer: undefined },
@@ -62,7 +62,7 @@ const calls = {
 
 for (const [what, { isHeld = false, start, answer }] of Object.entries(calls)) {
   for (const isRun of [false, true]) {
-    test(`${what} whose connection breaks again and again, ${isRun ? 'behind' : 'before'} what redis runs`, async (t) => {
+    test(`${what} whose connection breaks again and again, ${isRun ? 'after' : 'before'} redis runs the command`, async (t) => {
       const { proxy, client, reservation, losses } = await setUp(t);
       for (const times of [1, 2, 3]) {
         if (isHeld) await reservation.lock('job');
@@ -84,7 +84,7 @@ for (const [what, { isHeld = false, start, answer }] of Object.entries(calls)) {
   }
 }
 
-test('a lock that somebody else has is not had, however often the connection breaks', async (t) => {
+test('a lock that another holds is not acquired, however often the connection breaks', async (t) => {
   const { proxy, client, reservation } = await setUp(t);
   await client.set(key, 'other');
   for (const isRun of [false, true]) {
@@ -95,7 +95,7 @@ test('a lock that somebody else has is not had, however often the connection bre
   assert.equal(await client.get(key), 'other');
 });
 
-test('a hand-over whose connection breaks again and again is one', async (t) => {
+test('a hand-over succeeds, however often the connection breaks', async (t) => {
   const { proxy, client, reservation, losses } = await setUp(t);
   const waiter = makeReservation(t, proxy, { by: 'waiter' });
   for (const isRun of [false, true]) {
@@ -114,7 +114,7 @@ test('a hand-over whose connection breaks again and again is one', async (t) => 
   assert.deepEqual(losses, []);
 });
 
-test('a connection that breaks at everything: an error once the time is up, and no key', async (t) => {
+test('a connection that breaks at every command: an error at the end of the budget, and no key stays', async (t) => {
   const { proxy, client, reservation } = await setUp(t);
   reservation.lock_ttl = 3;
   for (const isRun of [false, true]) {

@@ -1,5 +1,5 @@
-// Callers whose tests fake the clock, and environments that lack some of it: every call is answered all the same, what a
-// callback throws is thrown, and a loss is told.
+// Tests of callers that fake the clock, and environments without some timers: every call is answered, exceptions of callbacks
+// are thrown, and losses are reported.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -8,7 +8,7 @@ const { startChild } = require('../support/child');
 const { runChild } = require('../support/faults');
 const { startServer } = require('../support/server');
 
-// In the child: `real` is what it waits with itself; fake() puts functions there that forget what they are given.
+// In the child: the child itself waits with `real`. fake() replaces the timers by functions that never call back.
 const preamble = `
   const timers = require('node:timers');
   const names = ['setTimeout', 'setInterval', 'setImmediate', 'clearTimeout', 'clearInterval', 'queueMicrotask'];
@@ -51,7 +51,7 @@ const preamble = `
   }
   const answer = (work) => work().then((answers) => process.send({ answers }), (error) => process.send({ answers: error.stack }));`;
 
-// As JSON has them.
+// As JSON.
 const answers = [
   true,
   'reservation-job',
@@ -110,7 +110,7 @@ test('no setImmediate at all, as in jsdom: every call is answered', async (t) =>
   assert.deepEqual(await child.message({}, { timeout: 20000 }), { answers });
 });
 
-test('what a callback throws, and a loss, reach the process under a faked clock', async (t) => {
+test('under a faked clock, an exception of a callback and a loss reach the process', async (t) => {
   const server = await startServer(t);
   const code = `${preamble}
     process.on('message', () => {});
@@ -137,7 +137,7 @@ test('what a callback throws, and a loss, reach the process under a faked clock'
   ]);
 });
 
-test('a subclass that renews in its own way does so under a faked clock', async (t) => {
+test('under a faked clock, a subclass that overrides _set_expiration renews', async (t) => {
   const server = await startServer(t);
   const code = `${preamble}
     fake();

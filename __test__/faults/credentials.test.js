@@ -1,5 +1,5 @@
-// NOAUTH, WRONGPASS, NOPERM: final at once for whoever calls, with host and user named and the secret never; retried
-// until the deadline for what is held already.
+// NOAUTH, WRONGPASS, NOPERM: a call fails at once, with an error that names host and user but no secret; renewals of held
+// locks are retried until the deadline.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -14,7 +14,7 @@ const { until, within } = require('../support/wait');
 
 const key = 'reservation-job';
 
-/** An error that says who was refused where, in redis's words, and not by which password. */
+/** The error names host, user and redis's message, but not the password. */
 function assertRefusal(error, server, words, passwords = []) {
   assert.equal(error.code, 'ERR_REDIS_AUTH', error.message);
   assert.match(error.message, words);
@@ -33,7 +33,7 @@ for (const [title, password, words] of [
   ['NOAUTH', '', /^Auth error: NOAUTH /],
   ['WRONGPASS', 'Wr0ng-h0rse', /^Auth error: WRONGPASS /],
 ]) {
-  test(`${title}: final at once, for a lock and for a wait`, async (t) => {
+  test(`${title}: a lock and a wait fail at once`, async (t) => {
     const server = await startServer(t, { password: 'Right-h0rse' });
     const proxy = await startProxy(t, server);
     const log = keepLog();
@@ -52,13 +52,13 @@ for (const [title, password, words] of [
     }
     assert.ok(log.of('redis-error').length >= 2);
     assert.doesNotMatch(JSON.stringify(log.events), /h0rse/);
-    // The right one, set later, is another endpoint.
+    // With the right password, it is another endpoint.
     reservation.password = 'Right-h0rse';
     assert.equal(await within(10000, reservation.lock('job')), true);
   });
 }
 
-test('credentials that change while waiting: the wait ends at once, as soon as it must log in again', async (t) => {
+test('credentials that change during a wait: the wait fails at the next login', async (t) => {
   const server = await startServer(t, { password: 'First-h0rse' });
   const client = server.client();
   await client.set(key, 'other');
@@ -75,7 +75,7 @@ test('credentials that change while waiting: the wait ends at once, as soon as i
   }
 });
 
-test('credentials that change while holding: retried until the deadline, and kept if they come back', async (t) => {
+test('credentials that change while a lock is held: renewal is retried until the deadline, and succeeds if they are restored', async (t) => {
   const server = await startServer(t, { password: 'First-h0rse' });
   const client = server.client();
   const log = keepLog();
@@ -110,14 +110,14 @@ test('credentials that change while holding: retried until the deadline, and kep
 for (const [what, rules, call] of [
   ['the command', ['-set'], (one) => one.lock('job')],
   ['the key', ['resetkeys', '~reservation-mine*'], (one) => one.lock('job')],
-  ['the command, for a wait', ['-set'], (one) => one.wait_until_lock('job')],
-  ['the scripts, for a release', ['-evalsha', '-eval'], (one) => one.release()],
-  ['what the script of a release calls', ['-del'], (one) => one.release()],
+  ['the command of a wait', ['-set'], (one) => one.wait_until_lock('job')],
+  ['the scripts of a release', ['-evalsha', '-eval'], (one) => one.release()],
+  ['a command in the script of a release', ['-del'], (one) => one.release()],
 ]) {
-  test(`NOPERM, ${what}: final at once`, async (t) => {
+  test(`NOPERM, ${what}: the call fails at once`, async (t) => {
     const server = await startServer(t);
     const client = server.client();
-    // Retries would go on for five seconds.
+    // Retries would last five seconds.
     const reservation = makeReservation(t, server, { ttl: 60, interval: 60000 });
     await reservation.lock('mine');
     await client.acl('SETUSER', 'default', ...rules);
@@ -139,9 +139,9 @@ for (const [what, rules, call] of [
 
 for (const [what, rules] of [
   ['the scripts', ['-evalsha', '-eval']],
-  ['what they call', ['-pexpire']],
+  ['a command in the scripts', ['-pexpire']],
 ]) {
-  test(`NOPERM on ${what} while renewing: retried until the deadline, logged, and kept if it passes`, async (t) => {
+  test(`NOPERM on ${what} of a renewal: retried until the deadline, logged, and the lock is kept if it passes`, async (t) => {
     const server = await startServer(t);
     const client = server.client();
     const log = keepLog();
@@ -165,7 +165,7 @@ for (const [what, rules] of [
   });
 }
 
-test('what is to be undone when the password has changed is left to its ttl: one refused login', async (t) => {
+test('an undo after the password has changed: one refused login, and the key lapses', async (t) => {
   const server = await startServer(t, { password: 'First-h0rse' });
   const client = server.client();
   const proxy = await startProxy(t, server);
@@ -181,7 +181,7 @@ test('what is to be undone when the password has changed is left to its ttl: one
   proxy.heal();
   proxy.cut();
   await until(() => proxy.accepted > before, { ...patient, what: 'a login' });
-  // One of RESP3, perhaps one that was on its way before the password had changed.
+  // Perhaps one of RESP3, and one that was sent before the password changed.
   await sleep(2000);
   assert.ok(proxy.accepted - before <= 2, `${proxy.accepted - before} logins`);
 });

@@ -1,5 +1,5 @@
-// Servers that change their role: a failover of a pair and back, a demotion to a replica of somebody else, an
-// asynchronous failover that forgets. What a demoted server says of a key is no proof of anything.
+// Servers that change their role: a failover of a pair and back, a demotion to the replica of a foreign server, an
+// asynchronous failover that forgets. The answers of a demoted server prove nothing.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -15,7 +15,7 @@ const key = 'reservation-job';
 
 const isInSync = async (replica) => /master_link_status:up/.test(await replica.info('replication'));
 
-/** A server with a replica of its own, in step with it. */
+/** A server with a replica that is in sync. */
 async function startPair(t) {
   const args = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1'];
   const [first, second] = await Promise.all([startServer(t, { args }), startServer(t, { args })]);
@@ -25,7 +25,7 @@ async function startPair(t) {
   return { first, second, one, two };
 }
 
-test('a failover and back: what is held is unknown meanwhile, and kept', async (t) => {
+test('a failover and back: held locks are unknown meanwhile, and kept', async (t) => {
   const { first, second, one, two } = await startPair(t);
   const holder = makeReservation(t, first, { interval: 200, ttl: 20 });
   const losses = keepLosses(holder);
@@ -53,7 +53,7 @@ test('a failover and back: what is held is unknown meanwhile, and kept', async (
   assert.equal(await within(20000, waiting), key);
 });
 
-test('the address leads to the new server, and the old one has ended no connection: READONLY is why it is left', async (t) => {
+test('the address leads to the new master, and the old one closes no connection: READONLY makes the client leave it', async (t) => {
   const { first, second, one, two } = await startPair(t);
   const proxy = await startProxy(t, first);
   const holder = makeReservation(t, proxy, { interval: 200, ttl: 20 });
@@ -63,8 +63,8 @@ test('the address leads to the new server, and the old one has ended no connecti
   const waiting = wait(t, makeReservation(t, proxy), 'job');
 
   await two.replicaof('NO', 'ONE');
-  proxy.target = second; // of connections that are made from now on
-  await two.pexpire(key, 15000); // so that more than this is left after a renewal there alone
+  proxy.target = second; // for new connections
+  await two.pexpire(key, 15000); // only a renewal there leaves more than this
   await one.replicaof(second.host, second.port);
   await until(async () => (await two.pttl(key)) > 15000, {
     timeout: 10000,
@@ -77,7 +77,7 @@ test('the address leads to the new server, and the old one has ended no connecti
   assert.equal(await two.exists(key), 1);
 });
 
-test('demoted to the replica of a server that knows nothing: unknown until the deadline, then lost', async (t) => {
+test('a server is demoted to the replica of an empty one: held locks are unknown until the deadline, then lost', async (t) => {
   const server = await startServer(t);
   const stranger = await startServer(t, { args: ['--repl-diskless-sync-delay', '0'] });
   const client = server.client();
@@ -119,7 +119,7 @@ test('demoted to the replica of a server that knows nothing: unknown until the d
     ),
     /READONLY/,
   );
-  // Promoted, it is one; and what it does not have is lost, or was released before.
+  // After its promotion its answers count: a key that it does not have is lost, or was released.
   await client.replicaof('NO', 'ONE');
   const error = await within(
     20000,
@@ -132,17 +132,17 @@ test('demoted to the replica of a server that knows nothing: unknown until the d
   );
 });
 
-test('a failover that forgets: the loss is told at the first renewal on the new server', async (t) => {
+test('a failover that forgets: the loss is reported at the first renewal on the new server', async (t) => {
   const { first, second, one, two } = await startPair(t);
   const holder = makeReservation(t, first, { interval: 200, ttl: 20 });
   const losses = keepLosses(holder);
-  // The copy never gets it: its link is cut before.
+  // The replica never gets the key: its link is cut before.
   await two.replicaof('NO', 'ONE');
   await holder.lock('job');
   await ran(one, 'pexpire', 1);
   await first.kill();
   await second.kill();
-  // The address now leads to the server that was the replica.
+  // The address now leads to the former replica.
   second.port = first.port;
   await second.start();
   await until(() => losses.length > 0, { ...patient, what: 'the loss' });
@@ -152,7 +152,7 @@ test('a failover that forgets: the loss is told at the first renewal on the new 
   assert.equal(await second.command('EXISTS', key), 1);
 });
 
-test('the reply of a SET is lost, and the server is a replica when it is asked what became of it: not had', async (t) => {
+test('the reply of a SET is lost, and the server is a replica when the result is looked up: not acquired', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const proxy = await startProxy(t, server);
@@ -170,10 +170,13 @@ test('the reply of a SET is lost, and the server is a replica when it is asked w
   assert.match(error.message, /READONLY/);
   assert.equal(reservation.held, false);
   await client.replicaof('NO', 'ONE');
-  await until(async () => !(await client.exists(key)), { ...patient, what: 'the end of what nobody holds' });
+  await until(async () => !(await client.exists(key)), {
+    ...patient,
+    what: 'the end of the key that nobody holds',
+  });
 });
 
-test('thousands are held at a server that is demoted: their renewals are no storm, and none is lost', async (t) => {
+test('thousands of locks on a server that is demoted: renewals are at most 1,000 a second, and none is lost', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const count = 5000;
@@ -184,7 +187,7 @@ test('thousands are held at a server that is demoted: their renewals are no stor
     await Promise.all(names.slice(index, index + 1000).map((name) => holder.lock(name)));
   }
   await client.replicaof('127.0.0.1', '1');
-  // Each may find out for itself, once.
+  // Each may be refused once.
   await until(async () => (await refusals(client, 'READONLY')) > 100, { ...patient, what: 'refusals' });
   await passed(performance.now(), 1500);
   const [before, start] = [(await commandCalls(client)).evalsha, performance.now()];
@@ -204,7 +207,7 @@ test('thousands are held at a server that is demoted: their renewals are no stor
   assert.equal(await holder.release(), count);
 });
 
-test('thousands are held and the connection is killed: a few are validated first, then all of them at once', async (t) => {
+test('thousands of locks, and the connection is killed: a few are validated first, then all others at once', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const count = 3000;
@@ -213,7 +216,7 @@ test('thousands are held and the connection is killed: a few are validated first
   await Promise.all(Array.from({ length: count }, (_, index) => holder.lock(`job ${index}`)));
   for (let round = 1; round <= 2; round += 1) {
     await client.client('KILL', 'TYPE', 'normal');
-    // Spread out, as at a server that refuses them, they would take three seconds.
+    // Spread out, as on a server that refuses them, they would take three seconds.
     const start = performance.now();
     await until(async () => (await commandCalls(client)).pexpire >= count * round, {
       ...patient,
@@ -221,6 +224,6 @@ test('thousands are held and the connection is killed: a few are validated first
     });
     t.diagnostic(`${Math.round(performance.now() - start)} ms`);
   }
-  assert.equal((await commandCalls(client)).pexpire, count * 2, 'each once');
+  assert.equal((await commandCalls(client)).pexpire, count * 2, 'once each');
   assert.deepEqual([holder.held, losses], [true, []]);
 });

@@ -1,5 +1,5 @@
-// Slow replies, and processes that stop without ending: a redis that hangs (connecting to it still works), and a client that is stopped
-// or suspended for longer than its lease. What decides is the lease by our clock.
+// Slow replies, a redis that hangs (it still accepts connections), and a client that is stopped for longer than its lease.
+// The lease on our clock decides.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -13,7 +13,7 @@ const { until, within } = require('../support/wait');
 
 const key = 'reservation-job';
 
-test('redis hung: lock fails within command_timeout, and a SET that runs later is undone', async (t) => {
+test('redis hangs: lock fails within command_timeout, and a SET that runs later is undone', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { ttl: 600, options: { command_timeout: 500 } });
@@ -29,7 +29,7 @@ test('redis hung: lock fails within command_timeout, and a SET that runs later i
   }
   assert.deepEqual([reservation.held, reservation.is_held('job')], [true, false]);
   server.resume();
-  // It has been run, for it lay in the socket; nobody would renew or release it for ten minutes.
+  // The SET was in the socket and has run. Without the undo, its key would stay for ten minutes.
   await until(async () => (await commandCalls(client)).set >= 2, { ...patient, what: 'the late SET' });
   await until(async () => !(await client.exists(key)), { ...patient, what: 'the end of the orphan' });
   assert.equal((await commandCalls(client)).del, 1);
@@ -37,7 +37,7 @@ test('redis hung: lock fails within command_timeout, and a SET that runs later i
   assert.equal(await reservation.release(), 2);
 });
 
-test('a command_timeout as long as the ttl: a SET that runs after it is undone', async (t) => {
+test('command_timeout as long as the ttl: a SET that runs after it is undone', async (t) => {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
   const client = server.client();
@@ -50,11 +50,11 @@ test('a command_timeout as long as the ttl: a SET that runs after it is undone',
   const before = (await commandCalls(client)).set;
   proxy.heal();
   await until(async () => (await commandCalls(client)).set > before, { what: 'the SET that was late' });
-  // By itself it would go after 3 s.
+  // By its ttl it would lapse after 3 s.
   await until(async () => !(await client.exists(key)), { timeout: 2000, what: 'its end' });
 });
 
-test('redis hung before the connection is made: connect_timeout', async (t) => {
+test('redis hangs before the connection is up: the call fails after connect_timeout', async (t) => {
   const server = await startServer(t);
   server.pause();
   const reservation = makeReservation(t, server, { options: { connect_timeout: 600 } });
@@ -76,7 +76,7 @@ test('redis hung before the connection is made: connect_timeout', async (t) => {
   assert.equal(await within(20000, reservation.lock('job')), true);
 });
 
-test('redis hung for longer than the leases: each is lost at its own deadline, told while it still hangs', async (t) => {
+test('redis hangs for longer than the leases: each loss is reported at its deadline, while redis still hangs', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const ttls = [2, 3, 600];
@@ -105,7 +105,7 @@ test('redis hung for longer than the leases: each is lost at its own deadline, t
   for (const index of [0, 1]) {
     const ttl = ttls[index] * 1000;
     assert.equal(told[index].held, false);
-    // Counted from before the last command that was answered.
+    // Counted from the send of the last command that was answered.
     for (const after of [ended[index], told[index].after]) {
       assert.ok(after >= ttl - 100 && after < paused + ttl + 2500, `ttl ${ttl}: ${after} ms`);
     }
@@ -122,7 +122,7 @@ test('redis hung for longer than the leases: each is lost at its own deadline, t
   assert.equal(reservations[2].held, true);
 });
 
-test('redis hung and waited out: who waits gets it, once, and who holds has lost nothing', async (t) => {
+test('redis hangs and goes on: one waiter acquires the lock, and holders lose nothing', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set(key, 'other', 'PX', 1000);
@@ -142,15 +142,15 @@ test('redis hung and waited out: who waits gets it, once, and who holds has lost
   assert.deepEqual([holder.held, waiter.held, losses], [true, true, []]);
   assert.equal(await client.get(key), waiter._reserve_val);
   assert.equal(await waiter.release(), 1);
-  // Of the tries that were sent in vain none comes back.
+  // None of the tries that timed out leaves a key.
   await ran(client, 'pexpire', 4);
   assert.equal(await client.exists(key), 0);
 });
 
-test('a client stopped past its lease: held is false on the first line that runs, and the thief is left alone', async (t) => {
+test('a client stopped past its lease: held is false on the first line that runs, and the new holder is left alone', async (t) => {
   const server = await startServer(t);
   const client = server.client();
-  // One synchronous loop, so that nothing but this code can run first; nothing of ours has had a turn of the event loop.
+  // A synchronous loop, so that this code runs first, before the package gets a turn of the event loop.
   const code = `
     const reservation = make(300, 2);
     let losses = 0;
@@ -183,7 +183,7 @@ test('a client stopped past its lease: held is false on the first line that runs
   const loss = await child.message(({ message }) => message, patient);
   assert.deepEqual([loss.losses, loss.held], [1, false]);
   assert.ok(loss.message.startsWith(`Worker ${val} lost `), loss.message);
-  // What is lost is deleted if it is ours, which it is not; nothing more is told after that.
+  // A lost key is deleted if it has our value, which it has not. Nothing more is reported.
   await until(async () => (await commandCalls(client)).get > (await commandCalls(client)).pexpire, {
     ...patient,
     what: 'the look at the key',
@@ -194,7 +194,7 @@ test('a client stopped past its lease: held is false on the first line that runs
   assert.ok((await client.pttl(key)) > 570000);
 });
 
-test('a lock whose answer finds its lease over is given back, and was not had', async (t) => {
+test('a lock whose answer comes after its lease is given back, and answers false', async (t) => {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
   const client = server.client();
@@ -209,7 +209,7 @@ test('a lock whose answer finds its lease over is given back, and was not had', 
     });`;
   const child = runChild(t, proxy, code);
   await child.message({ ready: true });
-  // The SET leaves, but arrives 1.5 s later: the key will outlive the lease that is counted from before the send.
+  // The SET arrives 1.5 s after the send, so the key outlives the lease, which is counted from the send.
   const seen = requestSeen(proxy, setOf(key));
   proxy.stall('up');
   child.send('lock');
@@ -227,7 +227,7 @@ test('a lock whose answer finds its lease over is given back, and was not had', 
   assert.equal((await commandCalls(client)).del, 1, 'given back, not lapsed');
 });
 
-test('a client stopped for less than its lease has lost nothing, nor do its calls fail', async (t) => {
+test('a client stopped for less than its lease loses nothing, and its calls succeed', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const code = `
@@ -252,7 +252,7 @@ test('a client stopped for less than its lease has lost nothing, nor do its call
   assert.deepEqual(await child.message(() => true, patient), { held: true, released: 1 });
 });
 
-test('slow replies with jitter: leases are kept, answers are right', async (t) => {
+test('slow replies with jitter: leases are kept, and answers are correct', async (t) => {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
   const client = server.client();

@@ -1,4 +1,4 @@
-// The time of a call is one: whatever comes after its first command must not add a time of its own.
+// A call has one budget: the commands after its first one must not add time of their own.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -11,7 +11,7 @@ const { within } = require('../support/wait');
 const key = 'reservation-job';
 
 for (const what of ['lock', 'release']) {
-  test(`a ${what} whose connection breaks, and no other comes: it fails in its own time, not in that of connecting`, async (t) => {
+  test(`a ${what} whose connection breaks for good fails within its own budget, not after connect_timeout`, async (t) => {
     const server = await startServer(t);
     const proxy = await startProxy(t, server);
     const options = { command_timeout: 500, connect_timeout: 15000 };
@@ -23,7 +23,7 @@ for (const what of ['lock', 'release']) {
         act: (link) => {
           proxy.heal();
           link.cut(false);
-          // Whoever connects from now on is accepted, and hears nothing.
+          // New connections are accepted, and get no answer.
           proxy.stall();
           return 'keep';
         },
@@ -37,7 +37,7 @@ for (const what of ['lock', 'release']) {
   });
 }
 
-test('a lock that somebody else has is answered in its own time, also where who has it cannot be read for the log', async (t) => {
+test('a lock that another holds is answered within its budget, also where the holder cannot be read for the log', async (t) => {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
   const reservation = makeReservation(t, proxy, {
@@ -51,7 +51,7 @@ test('a lock that somebody else has is answered in its own time, also where who 
   const start = performance.now();
   assert.equal(await within(20000, reservation.lock('job')), false);
   const took = performance.now() - start;
-  // The reply to the SET came after 2,500 ms. That of the read would have come after 5,000.
+  // The reply to the SET came after 2,500 ms. The reply to the read would come after 5,000 ms.
   assert.ok(took >= 2400 && took < 4500, `${took} ms`);
   proxy.heal();
 });

@@ -1,5 +1,5 @@
-// Keys that change under their holders and waiters: flushed, deleted, taken, cut short by redis's clock; and the
-// tracking that tells waiters of it, when it forgets, or dies.
+// Keys that change under their holders and waiters: flushed, deleted, taken, cut short by redis's clock; and client tracking
+// that forgets, or whose link breaks.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -12,7 +12,7 @@ const { until, within } = require('../support/wait');
 
 const key = 'reservation-job';
 
-/** The ways in which a key is gone, each for all keys at once. */
+/** The ways in which all keys disappear at once. */
 const ways = {
   FLUSHALL: (client) => client.flushall(),
   'a foreign DEL': async (client) => client.del(await client.keys('reservation-*')),
@@ -26,7 +26,7 @@ const ways = {
 };
 
 for (const [way, take] of Object.entries(ways)) {
-  test(`${way}: each of many holders is told each loss once, and nothing is set again`, async (t) => {
+  test(`${way}: each of many holders gets each loss once, and no key is set again`, async (t) => {
     const server = await startServer(t);
     const client = server.client();
     const count = 40;
@@ -45,7 +45,7 @@ for (const [way, take] of Object.entries(ways)) {
       ...patient,
       what: 'the losses',
     });
-    // A moment more, in which a second telling or a silent renewal would show: the heartbeat of another goes on.
+    // The heartbeat of another lock goes on, so a second report or a silent renewal would show in this time.
     const other = makeReservation(t, server, { interval: 200 });
     await other.lock('other');
     await ran(client, 'pexpire', 3);
@@ -64,11 +64,11 @@ for (const [way, take] of Object.entries(ways)) {
     }
     assert.ok(signals.every(({ aborted }) => aborted));
     const { set } = await commandCalls(client);
-    assert.equal(set, count * names.length + 1, 'never set again');
+    assert.equal(set, count * names.length + 1, 'no key is set again');
   });
 }
 
-test('lost at once with others pending: a release tells what nobody told, and what it frees', async (t) => {
+test('several losses at once: a release gives those that were not yet reported, and what it frees', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { interval: 60000, ttl: 600 });
@@ -86,7 +86,7 @@ test('lost at once with others pending: a release tells what nobody told, and wh
   assert.deepEqual([second, losses], [[null, 0], []]);
 });
 
-test('taken over by another process of this package: its lease is not touched, and it is named', async (t) => {
+test('a key taken over by another process of this package: the loss names the new holder, whose lease is not touched', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { interval: 150, ttl: 20 });
@@ -105,7 +105,7 @@ test('taken over by another process of this package: its lease is not touched, a
   await until(() => losses.length > 0, { ...patient, what: 'the loss' });
   assert.equal(losses[0].message, `Worker ${val} lost ${key} to ${thief.val}`);
   assert.equal(losses[0].holder, thief.val);
-  // Neither the heartbeat nor a release of the one who lost it shortens, extends or deletes it.
+  // Neither the heartbeat nor a release of the former holder shortens, extends or deletes the key.
   assert.deepEqual(await ask((done) => reservation.release(done)), [null, 0]);
   assert.equal(await reservation.lock('job'), false);
   assert.equal(await client.get(key), thief.val);
@@ -114,7 +114,7 @@ test('taken over by another process of this package: its lease is not touched, a
   assert.deepEqual(await child.message(() => true, patient), { values: [1] });
 });
 
-test('a tracking table of one key: who waits is woken for nothing, tries again, and gets it in time', async (t) => {
+test('a tracking table of one key: waiters wake for nothing, look again, and acquire the lock in time', async (t) => {
   const server = await startServer(t, { args: ['--tracking-table-max-keys', '1'] });
   const client = server.client();
   const names = Array.from({ length: 8 }, (_, index) => `job ${index}`);
@@ -132,10 +132,10 @@ test('a tracking table of one key: who waits is woken for nothing, tries again, 
   const start = performance.now();
   await passed(start, 2000);
   const looks = (await commandCalls(client)).get - (before.get || 0);
-  // Each look at a key has redis forget another one's: a wake for nothing. Spaced out, or it would be a storm.
+  // Each look at one key makes redis forget another one, which wakes its waiter for nothing. The looks must be spaced out.
   const rate = looks / names.length / ((performance.now() - start) / 1000);
   assert.ok(rate < 200, `${rate} looks a second for each`);
-  assert.equal(got.size, 0, 'nobody got what was not free');
+  assert.equal(got.size, 0, 'no waiter acquired a held key');
   for (const name of names) {
     await client.del(`reservation-${name}`);
     await until(() => got.has(name), { timeout: 3000, what: `the wake for ${name}` });
@@ -143,7 +143,7 @@ test('a tracking table of one key: who waits is woken for nothing, tries again, 
   await Promise.all(waits);
 });
 
-test('the tracking link is killed while waiting: whatever changed meanwhile is seen on the new one', async (t) => {
+test('the tracking link is killed during a wait: the waiter sees changes on the new link', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -157,7 +157,7 @@ test('the tracking link is killed while waiting: whatever changed meanwhile is s
       what: 'a look',
     });
     const start = performance.now();
-    // In one step: nobody is told of the deletion, for there is nobody left to tell.
+    // In one step: redis has no link left to send the invalidation to.
     await client
       .multi([
         ['client', 'kill', 'type', 'normal'],
@@ -172,7 +172,7 @@ test('the tracking link is killed while waiting: whatever changed meanwhile is s
   assert.ok(waits[2] < 700, `not by the poll of each second: ${waits}`);
 });
 
-test('tracking that is refused: who waits polls', async (t) => {
+test('where tracking is refused, waiters poll', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await allowOnlyClient(client, 'id', 'kill');
@@ -183,7 +183,7 @@ test('tracking that is refused: who waits polls', async (t) => {
   assert.equal(await within(20000, waiting), key);
 });
 
-test('two instances of one process are told apart by the token', async (t) => {
+test('the token distinguishes two instances of one process', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const [one, other] = [

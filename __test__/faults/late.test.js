@@ -1,5 +1,5 @@
-// Renewals that reach redis late, from a connection that is long dead: they take nothing from a lease that counts as
-// certain. Redis is only ever asked to lengthen; a shorter ttl is a matter of our own lease.
+// Renewals that reach redis late, from a dead connection: they shorten no lease that counts as certain. Redis only ever
+// lengthens a ttl; a shorter ttl applies to our own lease.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -25,7 +25,7 @@ async function setUp(t, settings = {}) {
   return { server, client: server.client(), proxy, holder, losses };
 }
 
-/** Lets the late extends of all three run, and comes back when they have. */
+/** Lets the late extends of all three run. Resolves when they have run. */
 async function deliver(held, client) {
   const before = (await commandCalls(client)).evalsha;
   held.deliver();
@@ -35,7 +35,7 @@ async function deliver(held, client) {
   });
 }
 
-/** Nobody else gets the locks, neither by asking nor by waiting for longer than the shorter ttl. */
+/** No other instance can acquire the locks, neither by a lock nor by a wait that outlasts the shorter ttl. */
 async function assertExclusive(t, server, holder) {
   const other = makeReservation(t, server, { by: 'other' });
   const waits = names.map((name) => other.wait_until_lock(name, { timeout: 2500 }).catch(({ code }) => code));
@@ -47,9 +47,9 @@ async function assertExclusive(t, server, holder) {
   assert.equal(holder.held, true);
 }
 
-/** Renewals of two seconds that get no further than the proxy, of which the holder knows that they failed. */
+/** Renewals with a ttl of two seconds that the proxy holds back, and whose failure the holder knows. */
 const lateRenewals = {
-  'a renewal that was asked for': {
+  'an ensure_reservation': {
     async hold({ proxy, holder }) {
       const held = proxy.holdRequest(scriptFor(keys[0]));
       const renewing = holder.ensure_reservation();
@@ -70,7 +70,7 @@ const lateRenewals = {
 };
 
 for (const [who, { interval = Infinity, hold }] of Object.entries(lateRenewals)) {
-  test(`${who}, of a shorter ttl, runs after one of a longer: the keys keep what the lease needs`, async (t) => {
+  test(`${who} with a shorter ttl runs after one with a longer ttl: the keys outlast the lease`, async (t) => {
     const all = await setUp(t, { interval });
     const { server, client, holder, losses } = all;
     holder.lock_ttl = 2;

@@ -1,5 +1,5 @@
-// A blocked event loop: nothing is lost meanwhile, a loss shows at once, and what piles up is delivered in order and in
-// bounded memory. Runs alone: it fills a core.
+// A blocked event loop: leases are kept, a loss shows at once, and what piles up is delivered in order and in bounded memory.
+// Runs alone, since it fills a core.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -13,11 +13,11 @@ const { until, watchWhile } = require('../support/wait');
 const key = 'reservation-job';
 const calls = 100000;
 
-/** In the child: nothing else runs until the parent writes a byte. */
+/** In the child: blocks the event loop until the parent writes a byte. */
 const block = `const block = () => require('node:fs').readSync(0, Buffer.alloc(1));`;
 const unblock = (child) => child.process.stdin.write('x');
 
-test('blocked for three times the ttl: what is held is kept, and so is what came while it was blocked', async (t) => {
+test('a loop blocked for three times the ttl: locks are kept, also one that was acquired meanwhile', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set('reservation-waited', 'other', 'PX', 700);
@@ -66,7 +66,7 @@ test('blocked for three times the ttl: what is held is kept, and so is what came
   assert.equal(child.messages.all.length, 3, 'no loss');
 });
 
-test('a loss while blocked: held is false on the first line after it, and it is told once', async (t) => {
+test('a loss while the loop is blocked: held is false on the first line afterwards, and the loss is reported once', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const code = `${block}
@@ -86,7 +86,7 @@ test('a loss while blocked: held is false on the first line after it, and it is 
   const child = runChild(t, server, code);
   await child.message({ blocked: true });
   await client.set(key, 'thief-1');
-  // The heartbeat of what is lost stops; that of the other goes on.
+  // The heartbeat of the lost lock stops. That of the other goes on.
   await ran(client, 'pexpire', 5);
   unblock(child);
   assert.deepEqual(await child.message(), { first: [false, false, true, false, 0] });
@@ -97,7 +97,7 @@ test('a loss while blocked: held is false on the first line after it, and it is 
   assert.equal(await client.get(key), 'thief-1');
 });
 
-test('a loss behind the answer to a renewal is told, and no lock of another counts as the one that was lost', async (t) => {
+test('a loss queued behind the answer to a renewal is reported, and is not taken for the loss of another lock', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const code = `${block}
@@ -114,7 +114,7 @@ test('a loss behind the answer to a renewal is told, and no lock of another coun
     });`;
   const child = runChild(t, server, code);
   await child.message({ blocked: true });
-  // Its renewal is answered, and lies in the mailbox; then the key is gone, which is found by the heartbeat.
+  // The answer to its renewal is in the mailbox. Then the key is deleted, which the heartbeat finds.
   await ran(client, 'pexpire', 2);
   await client.del(key);
   await ran(client, 'evalsha', 1);
@@ -126,7 +126,7 @@ test('a loss behind the answer to a renewal is told, and no lock of another coun
   assert.match(await client.get('reservation-other'), /^me-/);
 });
 
-test('what is named after a release has its value, though its loss lies in the same delivery', async (t) => {
+test('after a release, _reserve_val is that of the lock that is left, also when its loss is in the same delivery', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const code = `${block}
@@ -149,11 +149,11 @@ test('what is named after a release has its value, though its loss lies in the s
   assert.deepEqual(await child.message(), { lost: val, names: [null, null] });
 });
 
-/** How often the same is done, to see what stays. */
+/** How many rounds show what memory stays. */
 const turns = 4;
 
 test(
-  '100,000 locks, then a busy loop: answered in order, once each, and the memory comes back',
+  '100,000 locks, then a busy loop: answered in order, once each, and the memory is freed',
   { skip: memory.skip },
   async (t) => {
     const server = await startServer(t);
@@ -163,7 +163,7 @@ test(
     const reservation = make(60000, 600);
     let base = Infinity;
     async function round() {
-      // Not before it was seen what the round before it has left.
+      // Only after the memory of the previous round was measured.
       await new Promise((resolve) => process.once('message', resolve));
       let answered = 0;
       let wrong = 0;
@@ -186,12 +186,12 @@ test(
       const before = answered;
       const peak = alive() - start;
       await all;
-      // Twice answered calls would show within a turn or two.
+      // A second answer would come within a turn or two.
       await new Promise(setImmediate);
       const { held } = reservation;
       const released = await reservation.release();
       const after = await settled(base + MB / 2);
-      // What grows with the most that there was at once, and stays, has done so in the first round.
+      // Memory that grows with the peak and stays has grown in the first round.
       if (base === Infinity) base = after;
       process.send({ before, answered, wrong, late, held, released, peak: peak / MB, stays: (after - base) / MB });
     }
@@ -218,12 +218,12 @@ test(
     }
     const numbers = JSON.stringify(rounds);
     t.diagnostic(`MB at the most, and in the end: ${numbers}`);
-    // At most 1.5 kB for a call that waits for its delivery, and nothing that stays: not ten bytes of a call.
+    // At most 1.5 kB for a call that waits for its delivery, and less than ten bytes a call that stay.
     for (const { peak, stays } of rounds) assert.ok(peak < 150 && stays < 1, numbers);
   },
 );
 
-test('lines that pile up: a thousand are kept, one line counts the rest', async (t) => {
+test('of log lines that pile up, 1,000 are kept and one line counts the rest', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const code = `${block}
@@ -248,7 +248,7 @@ test('lines that pile up: a thousand are kept, one line counts the rest', async 
   await child.message({ blocked: true });
   await ran(client, 'pexpire', 5000);
   const { pexpire } = await commandCalls(client);
-  server.pause(); // so that there are no more of them while we look
+  server.pause(); // so that no further lines come meanwhile
   unblock(child);
   const { before, kept, dropped } = await child.message(() => true, patient);
   server.resume();

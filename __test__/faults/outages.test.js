@@ -1,5 +1,5 @@
-// Outages: connections that are killed, closed for idleness or dead without a word, and servers that go away. What is
-// held is kept while it can be, and what is lost is told once.
+// Outages: connections that are killed, closed for idleness or silently dead, and servers that go down. Locks are kept while
+// possible, and a loss is reported once.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -14,10 +14,10 @@ const { until, watchWhile, within } = require('../support/wait');
 const key = 'reservation-job';
 const killAll = (client) => client.client('KILL', 'TYPE', 'normal');
 
-test('a connection that is killed while holding: everything is validated again at once, nothing is lost', async (t) => {
+test('a connection is killed while locks are held: all are validated again at once, and none is lost', async (t) => {
   const server = await startServer(t);
   const client = server.client();
-  // No regular renewal comes within this test.
+  // No regular renewal is due within this test.
   const reservation = makeReservation(t, server, { interval: 300000, ttl: 600 });
   const losses = keepLosses(reservation);
   const names = ['a', 'b', 'c'];
@@ -43,7 +43,7 @@ test('a connection that is killed while holding: everything is validated again a
   assert.equal(await reservation.release(), 4);
 });
 
-test('calls in flight while connections are killed are answered, and each true has its key', async (t) => {
+test('calls in flight while connections are killed are answered, and each lock that succeeds has its key', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -72,7 +72,7 @@ test('calls in flight while connections are killed are answered, and each true h
   assert.equal(await client.dbsize(), 0);
 });
 
-test('a connection that redis closes for idleness is never seen', async (t) => {
+test('callers notice nothing of a connection that redis closes for idleness', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const log = keepLog();
@@ -82,11 +82,11 @@ test('a connection that redis closes for idleness is never seen', async (t) => {
   await client.config('SET', 'timeout', '1');
   const connections = async () =>
     Number(/total_connections_received:(\d+)/.exec(await client.info('stats'))[1]);
-  // Something is held: it comes back by itself, and validates.
+  // A lock is held: the client reconnects by itself, and validates it.
   await holder.lock('job');
   await ran(client, 'pexpire', 1);
   assert.equal(holder.held, true);
-  // Nothing is held: nobody cares until the next call, which sees nothing of it.
+  // Nothing is held: only the next call reconnects, and succeeds.
   await holder.release();
   const before = await connections();
   await until(async () => /connected_clients:1\r/.test(await client.info('clients')), {
@@ -99,7 +99,7 @@ test('a connection that redis closes for idleness is never seen', async (t) => {
   assert.deepEqual([errors, losses], [[], []]);
 });
 
-test('a call that meets the drop itself is sent again, not failed', async (t) => {
+test('a call during which the connection breaks is sent again, and succeeds', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server);
@@ -113,7 +113,7 @@ test('a call that meets the drop itself is sent again, not failed', async (t) =>
   assert.equal(await client.dbsize(), 0);
 });
 
-test('connections that are reset or cut on the way, again and again: calls are answered, leases kept', async (t) => {
+test('connections that are reset or cut again and again: calls are answered, and leases are kept', async (t) => {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
   const client = server.client();
@@ -131,7 +131,7 @@ test('connections that are reset or cut on the way, again and again: calls are a
   assert.deepEqual([holder.held, losses, await client.keys('*')], [true, [], ['reservation-held']]);
 });
 
-test('a restart without data: every loss is told once, nothing is set again', async (t) => {
+test('a restart without data: each loss is reported once, and no key is set again', async (t) => {
   const server = await startServer(t);
   const reservations = [1, 2, 3].map(() => makeReservation(t, server, { interval: 200 }));
   const losses = reservations.map(keepLosses);
@@ -144,7 +144,7 @@ test('a restart without data: every loss is told once, nothing is set again', as
     assert.equal(new Set(list.map(({ key: lost }) => lost)).size, 2);
   }
   assert.equal(await reservations[0].lock('after'), true);
-  // Renewed like any other; the lost ones are neither renewed nor set.
+  // The new lock is renewed. The lost ones are neither renewed nor set.
   const before = await commandCalls(client);
   await ran(client, 'pexpire', 3);
   const { set } = await commandCalls(client);
@@ -153,20 +153,20 @@ test('a restart without data: every loss is told once, nothing is set again', as
   assert.equal(losses.flat().length, 6);
 });
 
-test('a restart without data while thousands are held: none counts as held for long', async (t) => {
+test('a restart without data while thousands of locks are held: none counts as held for long', async (t) => {
   const server = await startServer(t);
   const count = 20000;
   const holder = makeReservation(t, server, { interval: 300000, ttl: 600 });
   const losses = keepLosses(holder);
   await Promise.all(Array.from({ length: count }, (_, index) => holder.lock(`job ${index}`)));
   await server.restart();
-  // Anybody can take any of the keys now. Tried one after the other, as at a server that refuses, they take 20 s.
+  // Anybody can acquire the keys now. Spread out, as on a server that refuses, the renewals would take 20 s.
   await until(() => losses.length === count, { timeout: 10000, what: `${count} losses` });
   assert.equal(holder._reserve_key, undefined);
   assert.equal(await holder.release(), 0);
 });
 
-test('a restart with data keeps what is held, and who waits', async (t) => {
+test('a restart with data keeps held locks and waiters', async (t) => {
   const server = await startServer(t);
   const holder = makeReservation(t, server, { interval: 300, ttl: 20 });
   const losses = keepLosses(holder);
@@ -185,7 +185,7 @@ test('a restart with data keeps what is held, and who waits', async (t) => {
   assert.equal(await within(20000, waiting), key);
 });
 
-test('redis away for long: tried again with capped, jittered pauses, and all heals by itself', async (t) => {
+test('redis is down for long: reconnecting has capped, jittered pauses, and succeeds by itself', async (t) => {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
   const log = keepLog();
@@ -210,7 +210,7 @@ test('redis away for long: tried again with capped, jittered pauses, and all hea
   assert.ok(attempts.length >= 10 && attempts.length <= 45, `${attempts.length} attempts in 3.5 s`);
   assert.ok(Math.max(...late) < 1500, `no pause is longer than the cap: ${late}`);
   assert.ok(Math.max(...late) - Math.min(...late) > 30, `jittered: ${late}`);
-  // A call does not wait for ever meanwhile.
+  // A call meanwhile ends with an error.
   await assert.rejects(within(5000, holder.lock('other')), { code: 'ERR_REDIS_CONNECTION' });
   await server.start();
   assert.equal(await within(20000, waiting), key);
@@ -221,7 +221,7 @@ test('redis away for long: tried again with capped, jittered pauses, and all hea
   assert.ok(failed.length >= 1 && failed.length <= 3, `said, and not over and over: ${failed.length}`);
 });
 
-test('an outage is logged: by who holds, and by who only waits', async (t) => {
+test('an outage is logged, by holders and by instances that only wait', async (t) => {
   const server = await startServer(t);
   await server.command('SET', key, 'other');
   const logs = [keepLog(), keepLog()];
@@ -244,7 +244,7 @@ test('an outage is logged: by who holds, and by who only waits', async (t) => {
   }
 });
 
-test('a link dead without a word: the lease is kept through a new one', async (t) => {
+test('a silently dead link: the lease is kept through a new link', async (t) => {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
   const client = server.client();
@@ -259,7 +259,7 @@ test('a link dead without a word: the lease is kept through a new one', async (t
   assert.equal(await reservation.release(), 1);
 });
 
-test('a waiter on a link dead without a word finds out by itself', async (t) => {
+test('a waiter on a silently dead link notices by itself', async (t) => {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
   const client = server.client();
@@ -273,7 +273,7 @@ test('a waiter on a link dead without a word finds out by itself', async (t) => 
   assert.equal(await client.get(key), reservation._reserve_val);
 });
 
-test('a path that is dead for old and new connections: lost at the deadline, and no key of it stays', async (t) => {
+test('a path that is dead for old and new connections: the lock is lost at its deadline, and no key stays', async (t) => {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
   const client = server.client();
@@ -286,7 +286,7 @@ test('a path that is dead for old and new connections: lost at the deadline, and
   const over = performance.now() - start;
   assert.ok(over >= 2900 && over < 4500, `${over} ms`);
   await until(() => losses.length > 0, { timeout: 2000, what: 'the loss' });
-  // The renewals that were stalled land now, and must not bring it back to life.
+  // The stalled renewals arrive now, and must not revive the lock.
   proxy.heal();
   await until(async () => !(await client.exists(key)), { ...patient, what: 'a free key' });
   assert.equal(await reservation.lock('job'), true);

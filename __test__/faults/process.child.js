@@ -1,4 +1,4 @@
-// What process.test.js forks: tries to lock what its parent holds, locks something of its own, and ends as it is told.
+// The child that process.test.js forks: tries to lock what its parent holds, locks another resource, and ends on command.
 'use strict';
 
 const ReserveResource = require('../../index.js');

@@ -1,5 +1,5 @@
-// Processes and worker threads that end in the middle of things: nobody else is harmed, nobody waits for the dead, and
-// nothing crashes or hangs. And processes that look alike.
+// Processes and worker threads that end during calls: others are not disturbed, no waiter waits for a dead one, and nothing
+// crashes or hangs. Also processes with equal names.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -22,7 +22,7 @@ function isStopped(pid) {
 
 const clean = { code: 0, signal: null };
 
-/** In a child: locks and releases of ten names for ever, and three held ones. */
+/** In a child: endless locks and releases of ten names, and three held locks. */
 const load = `
   const busy = (tag) => {
     const all = Array.from({ length: 10 }, () => make(5, 2));
@@ -32,7 +32,7 @@ const load = `
     for (let index = 0; index < 5; index += 1) make(5, 2).wait_until_lock('main', () => {});
   };`;
 
-test('killed under load, with locks held and half-taken: all of it is free after the ttl', async (t) => {
+test('a process is killed under load, during calls and with held locks: all keys are free after the ttl', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set('reservation-main', 'other');
@@ -51,7 +51,7 @@ test('killed under load, with locks held and half-taken: all of it is free after
   });
 });
 
-test('a waiter that is killed does not block those behind it', async (t) => {
+test('a killed waiter does not block those behind it', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const holder = makeReservation(t, server);
@@ -66,9 +66,9 @@ test('a waiter that is killed does not block those behind it', async (t) => {
   }
   const [first, stopped, last] = children;
   await first.kill('SIGKILL');
-  stopped.pause(); // it cannot be woken, and is still connected
+  stopped.pause(); // it cannot react, and is still connected
   await until(() => isStopped(stopped.pid), { ...patient, what: 'its standstill' });
-  // Whatever it sent before that, redis has read and refused when it answers these.
+  // When redis answers these, it has read and refused everything that the process sent before.
   for (let round = 0; round < 2; round += 1) await client.ping();
   await holder.release();
   assert.deepEqual(await last.message(() => true, patient), { args: [null, key] });
@@ -78,7 +78,7 @@ test('a waiter that is killed does not block those behind it', async (t) => {
   assert.deepEqual(await stopped.exit(patient), clean);
 });
 
-test('200 worker threads terminated under load: the locks of the main thread are intact', async (t) => {
+test('200 worker threads are terminated under load: the main thread keeps its locks', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const code = `
@@ -94,7 +94,7 @@ test('200 worker threads terminated under load: the locks of the main thread are
     main.on('lost', ({ message }) => losses.push(message));
     const counts = { ended: 0, errors: [], own: 0, missed: 0 };
     let stop = false;
-    // The main thread's own traffic, which nothing may disturb.
+    // The main thread's own calls, which must not be disturbed.
     async function own() {
       const reservation = make(5, 10);
       reservation.on('lost', ({ message }) => losses.push(message));
@@ -109,7 +109,7 @@ test('200 worker threads terminated under load: the locks of the main thread are
       const worker = new Worker(source(${JSON.stringify(load)} + \`
         busy(\${number});
         make(5, 2).lock('ready \${number}', () => parentPort.postMessage('busy'));
-        // Some die before anything was answered, some right after, some in the middle of it all.
+        // Some end before any answer, some right after the first, some in the middle of calls.
         if (\${number} % 3 === 0) parentPort.postMessage('busy');\`), { eval: true });
       worker.on('error', (error) => counts.errors.push(String(error)));
       await new Promise((resolve) => worker.once('message', resolve));
@@ -133,14 +133,14 @@ test('200 worker threads terminated under load: the locks of the main thread are
   assert.ok(own > 100, `${own} cycles`);
   assert.deepEqual(await child.exit(), clean, child.stderr);
   assert.equal(child.stderr, '');
-  // Nobody renews for the dead, and none of their waiters has taken what the main thread released.
+  // The keys of ended threads are not renewed, and none of their waiters has acquired what the main thread released.
   await until(async () => (await client.dbsize()) === 0, { ...patient, what: 'the end of their keys' });
 });
 
 for (const [where, exit] of [
   ['in the answer of a lock', `make().lock('job', () => process.exit(7));`],
   [
-    'in the telling of a loss',
+    'in the listener of a loss',
     `
     const one = make(20, 30);
     one.on('lost', () => process.exit(7));
@@ -154,7 +154,7 @@ for (const [where, exit] of [
     make().lock('job', () => { throw new Error('of the worker'); });`,
   ],
 ]) {
-  test(`process.exit under load, ${where}: its code, no crash, no hang`, async (t) => {
+  test(`process.exit under load, ${where}: exits with its code, without a crash or a hang`, async (t) => {
     const server = await startServer(t);
     const client = server.client();
     await client.set('reservation-main', 'other');
@@ -168,7 +168,7 @@ for (const [where, exit] of [
   });
 }
 
-test('process.exit of a worker thread under load, in its own callback: the process goes on', async (t) => {
+test('process.exit in a callback of a worker thread under load: the process goes on', async (t) => {
   const server = await startServer(t);
   const code = `
     const { Worker } = require('node:worker_threads');
@@ -197,7 +197,7 @@ test('process.exit of a worker thread under load, in its own callback: the proce
   assert.deepEqual(await child.exit(), clean, child.stderr);
 });
 
-test('exceptions in callbacks, by the hundred, while calls are in flight: each is thrown once, none is in the way', async (t) => {
+test('hundreds of exceptions in callbacks while calls are in flight: each is thrown once, and all calls are answered', async (t) => {
   const server = await startServer(t);
   const code = `
     const count = 500;
@@ -224,7 +224,7 @@ test('exceptions in callbacks, by the hundred, while calls are in flight: each i
   assert.equal(await server.client().dbsize(), 0);
 });
 
-test('processes that are forked by one that holds hold nothing of it, and their end changes nothing', async (t) => {
+test('children of a holder do not hold its locks, and their end changes nothing', async (t) => {
   const server = await startServer(t);
   const code = `
     const { fork } = require('node:child_process');
@@ -255,7 +255,7 @@ test('processes that are forked by one that holds hold nothing of it, and their 
   ]);
 });
 
-test('two processes with one JOB_ID and one name are told apart by the token', async (t) => {
+test('the token distinguishes two processes with the same JOB_ID and name', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const env = { JOB_ID: 'one-and-the-same' };
@@ -275,7 +275,7 @@ test('two processes with one JOB_ID and one name are told apart by the token', a
   other.send('release');
   assert.deepEqual(await other.message(), { values: [0] });
   assert.equal(await client.get(key), first);
-  // Its key is gone, and the other, which looks just like it, has it now.
+  // Its key is gone, and the other process, with the same name, has acquired it.
   await client
     .multi([
       ['del', key],

@@ -1,5 +1,5 @@
-// Races: locks, renewals each millisecond, releases, renewals that are asked for, waits and aborts, all at once over a
-// link whose replies come at odd times. Each call has one answer, each acquisition one DEL, and no key stays.
+// Races: locks, renewals each millisecond, releases, ensure_reservation, waits and aborts, all at once over a link with
+// jitter. Each call has one answer, each acquisition one DEL, and no key stays.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -11,7 +11,7 @@ const { until } = require('../support/wait');
 
 const seed = 20240917;
 
-/** What the children share: a random number generator, and callbacks that must be called once, and not too early. */
+/** What the children share: a random number generator, and callbacks that must be called once, and asynchronously. */
 const kit = `
   let state = ${seed};
   const random = () => (state = (state * 1103515245 + 12345) % 2147483648) / 2147483648;
@@ -37,14 +37,14 @@ const kit = `
     return reservation;
   };
   const finish = async (counts) => {
-    // Whatever would come twice or late has come by then.
+    // A second or a late answer would have come by then.
     await new Promise((resolve) => setTimeout(resolve, 300));
     process.send({ counts, calls, answers, faults: faults.slice(0, 10) });
     process.disconnect();
   };
 `;
 
-/** A server behind a jittery proxy, and the row of what happens to each key there: 'set', 'del', 'expired'. */
+/** A server behind a proxy with jitter, and the events of each key in order: 'set', 'del', 'expired'. */
 async function setUp(t) {
   const server = await startServer(t, { args: ['--notify-keyspace-events', 'K$gx'] });
   const proxy = await startProxy(t, server);
@@ -70,7 +70,7 @@ async function finished(child) {
   return result.counts;
 }
 
-test('10,000 cycles with a heartbeat of 1 ms, releases twice at once, and renewals in between', async (t) => {
+test('10,000 cycles with a heartbeat of 1 ms, two simultaneous releases, and renewals in between', async (t) => {
   const { proxy, rows, client } = await setUp(t);
   const cycles = 10000;
   const code = `${kit}
@@ -88,7 +88,7 @@ test('10,000 cycles with a heartbeat of 1 ms, releases twice at once, and renewa
           else if (failure.code === 'ERR_RESERVATION_NOT_HELD') counts.notHeld += 1;
           else faults.push('renewal: ' + failure);
         }));
-        // One that is given a while to run, and one whose lock is released in the same tick.
+        // One renewal that has some time to run, and one whose lock is released in the same tick.
         if (random() < 0.5) {
           renew();
           await new Promise((resolve) => setTimeout(resolve, random() * 6));
@@ -117,7 +117,7 @@ test('10,000 cycles with a heartbeat of 1 ms, releases twice at once, and renewa
     what: `the events (${events})`,
   });
   for (const [name, row] of rows) {
-    // One DEL for each SET, and none that finds nothing.
+    // One DEL for each SET, and none without a key.
     assert.equal(
       row.join(' '),
       Array(row.length / 2)
@@ -129,7 +129,7 @@ test('10,000 cycles with a heartbeat of 1 ms, releases twice at once, and renewa
   assert.ok(counts.renewed > cycles / 10, 'renewals did run in between');
 });
 
-test('waits that are aborted at any moment, hand-overs, releases: nobody holds with another, nothing stays', async (t) => {
+test('waits that are aborted at any moment, hand-overs, releases: at most one holder, and no key stays', async (t) => {
   const { proxy, rows, client } = await setUp(t);
   const cycles = 4000;
   const code = `${kit}
@@ -155,7 +155,7 @@ test('waits that are aborted at any moment, hand-overs, releases: nobody holds w
           continue;
         }
         counts.got += 1;
-        if (!reservation.held) faults.push('not held when told');
+        if (!reservation.held) faults.push('not held in the callback');
         if (inside.get(name)) faults.push('two hold ' + name);
         inside.set(name, true);
         if (random() < 0.3) await new Promise(setImmediate);
@@ -174,7 +174,7 @@ test('waits that are aborted at any moment, hand-overs, releases: nobody holds w
   await until(async () => (await client.dbsize()) === 0, { timeout: 20000, what: 'no keys' });
   for (const [name, row] of rows) {
     const text = row.join(' ');
-    // A hand-over is a SET over a SET; a DEL is of something that was set, and nothing waits for its ttl.
+    // A hand-over is a SET after a SET. Each DEL follows a SET, and no key lapses.
     assert.match(text, /^(set )+del( (set )+del)*$/, name);
   }
   const sets = [...rows.values()].flat().filter((event) => event === 'set').length;

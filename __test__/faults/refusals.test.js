@@ -1,5 +1,5 @@
-// Refusals: what redis says when it will not, and what each call makes of it: wait and retry, fail typed and with
-// redis's own words, or give up at once.
+// Refusals: the errors of redis, and what each call does: wait and retry, fail with a typed error and redis's message, or
+// fail at once.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -15,7 +15,7 @@ const { until, within } = require('../support/wait');
 
 const key = 'reservation-job';
 
-/** Somebody who holds, and one who does not hold yet: calls of his are limited to `limit` ms. */
+/** A holder, and another instance whose calls have `limit` ms. */
 async function setUp(t, { interval = 200, ttl = 20, limit = 600, args } = {}) {
   const server = await startServer(t, { args });
   const client = server.client();
@@ -28,7 +28,7 @@ async function setUp(t, { interval = 200, ttl = 20, limit = 600, args } = {}) {
   return { server, client, log, holder, other, losses };
 }
 
-/** The refusal that a lock gets after its whole limit, and not at once. */
+/** The refusal of a lock, which must come after the whole limit. */
 async function refusedInTheEnd(reservation, code, limit = 600) {
   const start = performance.now();
   const error = await within(
@@ -37,7 +37,7 @@ async function refusedInTheEnd(reservation, code, limit = 600) {
   );
   assert.equal(error.code, 'ERR_REDIS_REPLY', error.message);
   assert.match(error.message, new RegExp(`${code} `), "redis's own words");
-  // The last pause is not begun where it would outlast the limit.
+  // The last pause is skipped if it would outlast the limit.
   assert.ok(performance.now() - start >= limit - 300, `retried: ${performance.now() - start} ms`);
   assert.equal(reservation.held, false);
   return error;
@@ -48,7 +48,7 @@ async function stillRenewed(client, holder, losses) {
   assert.deepEqual([holder.held, losses], [true, []]);
 }
 
-test('LOADING: waited for, retried, and never "held"', async (t) => {
+test('LOADING: a lock waits and retries, and never answers "held"', async (t) => {
   const { server, client, holder, other, losses } = await setUp(t);
   if (/redis_version:6/.test(await client.info('server'))) return t.skip('redis 6.2 answers only every 2 MB');
   const pipeline = client.pipeline();
@@ -56,7 +56,7 @@ test('LOADING: waited for, retried, and never "held"', async (t) => {
   await pipeline.exec();
   const args = ['--key-load-delay', '50000', '--loading-process-events-interval-bytes', '1024'];
   await server.restart({ data: true, args, ready: 'answer' });
-  const eager = server.client({ enableReadyCheck: false }); // one that does not wait for the end of the loading
+  const eager = server.client({ enableReadyCheck: false }); // a client that does not wait for the end of loading
   const isLoading = async () => (await eager.info('persistence')).includes('\nloading:1\r');
   assert.ok(await isLoading());
   const waiting = wait(t, other, 'waited for');
@@ -69,7 +69,7 @@ test('LOADING: waited for, retried, and never "held"', async (t) => {
   return stillRenewed(client, holder, losses);
 });
 
-test('BUSY: retried until the deadline, then lost; who waits, waits it out', async (t) => {
+test('BUSY: renewal is retried until the deadline, then the lock is lost; a wait outlasts it', async (t) => {
   const { server, client, holder, other, losses } = await setUp(t, { ttl: 4 });
   await client.config('SET', 'lua-time-limit', '100');
   const patientHolder = makeReservation(t, server, { interval: 200, ttl: 60 });
@@ -104,7 +104,7 @@ test('BUSY: retried until the deadline, then lost; who waits, waits it out', asy
   assert.equal(losses.length, 1);
 });
 
-test('OOM: a lock is refused at once, what is held is extended and released', async (t) => {
+test('OOM: a lock is refused at once; held locks are renewed and released', async (t) => {
   const { server, client, holder, other, losses } = await setUp(t, { limit: 5000 });
   await client.config('SET', 'maxmemory', '1');
   const start = performance.now();
@@ -122,7 +122,7 @@ test('OOM: a lock is refused at once, what is held is extended and released', as
   assert.equal(await client.exists('reservation-held'), 0);
 });
 
-test('OOM: a release is not refused either where somebody in this process waits for the key', async (t) => {
+test('OOM: a release succeeds, also with a waiter in this process', async (t) => {
   const { server, client, holder, losses } = await setUp(t);
   const waiter = makeReservation(t, server);
   const waiting = wait(t, waiter, 'held');
@@ -134,7 +134,7 @@ test('OOM: a release is not refused either where somebody in this process waits 
   assert.deepEqual(losses, []);
 });
 
-test('OOM: ten thousand who wait take turns, and all try again as soon as one succeeds', async (t) => {
+test('OOM: 10,000 waiters retry in turns, and all at once as soon as one succeeds', async (t) => {
   const { server, client } = await setUp(t);
   const waiter = makeReservation(t, server);
   const refused = async () =>
@@ -142,19 +142,19 @@ test('OOM: ten thousand who wait take turns, and all try again as soon as one su
   await client.config('SET', 'maxmemory', '1');
   const waiting = Array.from({ length: 10000 }, (_, number) => wait(t, waiter, `one-${number}`));
   await until(async () => (await refused()) >= 10000, { ...patient, what: 'the refusal of each' });
-  // Each has paused as long as it may before there was anything known of the others.
+  // By then each has paused for the longest time.
   await new Promise((resolve) => setTimeout(resolve, 500));
   const before = await refused();
   await new Promise((resolve) => setTimeout(resolve, 2000));
   const count = (await refused()) - before;
   assert.ok(count > 0 && count < 12000, `${count} refusals in two seconds`);
   await client.config('SET', 'maxmemory', '0');
-  // One by one, it would take them ten seconds.
+  // One by one, they would take ten seconds.
   await within(8000, Promise.all(waiting));
   assert.equal(await waiter.release(), 10000);
 });
 
-test('NOPERM: many leases that are refused for good do not keep a short one from its next try', async (t) => {
+test('NOPERM: many leases that are refused for good do not delay the next try of a short one', async (t) => {
   const { server, client, holder, losses } = await setUp(t, { interval: 1000, ttl: 3 });
   const many = makeReservation(t, server, { interval: 400, ttl: 600 });
   const count = 20000;
@@ -166,14 +166,14 @@ test('NOPERM: many leases that are refused for good do not keep a short one from
   const refused = async () => (await refusals(client, 'NOREPLICAS')) > before;
   await until(refused, { ...patient, what: 'the renewal that is refused for a moment' });
   await client.config('SET', 'min-replicas-to-write', 0);
-  // As seldom as the others, it would be tried after ten seconds or so, seven after its end.
+  // At the pace of the others, it would be tried after ten seconds, seven after its end.
   await ran(client, 'pexpire', 3);
   assert.deepEqual([holder.held, losses], [true, []]);
   await client.acl('SETUSER', 'default', 'allkeys');
   assert.equal(await many.release(), count);
 });
 
-test('eviction: lost at the next renewal', async (t) => {
+test('eviction: the lock is lost at the next renewal', async (t) => {
   const { client, holder, losses } = await setUp(t, { interval: 700, ttl: 600 });
   await client.config('SET', 'maxmemory-policy', 'volatile-ttl');
   await client.config('SET', 'maxmemory', '1');
@@ -183,7 +183,7 @@ test('eviction: lost at the next renewal', async (t) => {
   assert.deepEqual([holder.held, await holder.release(), losses.length], [false, 0, 1]);
 });
 
-test('MISCONF: typed for a lock; renewals and releases are retried until it is over', async (t) => {
+test('MISCONF: a lock gets a typed error; renewals and releases are retried until it is over', async (t) => {
   const { server, client, holder, other, losses, log } = await setUp(t);
   const released = makeReservation(t, server, { ttl: 60, options: { command_timeout: 15000 } });
   await released.lock('released');
@@ -216,7 +216,7 @@ test('MISCONF: typed for a lock; renewals and releases are retried until it is o
   await stillRenewed(client, holder, losses);
 });
 
-test('NOREPLICAS: typed for a lock, retried by who waits and who holds', async (t) => {
+test('NOREPLICAS: a lock gets a typed error; waits and renewals are retried', async (t) => {
   const { client, holder, other, losses } = await setUp(t);
   await client.config('SET', 'min-replicas-to-write', '1');
   await refusedInTheEnd(other, 'NOREPLICAS');
@@ -257,7 +257,7 @@ for (const [title, stale, refusal, renewal] of [
   });
 }
 
-test('NOSCRIPT: a forgotten script is sent again, unseen', async (t) => {
+test('NOSCRIPT: a forgotten script is sent again, and callers notice nothing', async (t) => {
   const { client, holder, log, losses } = await setUp(t);
   for (let round = 0; round < 3; round += 1) {
     await client.script('FLUSH');
@@ -274,7 +274,7 @@ test('NOSCRIPT: a forgotten script is sent again, unseen', async (t) => {
   );
 });
 
-test('maxclients: typed, backed off from, and over when there is room again', async (t) => {
+test('maxclients: a typed error, pauses between tries, and success when there is room again', async (t) => {
   const { server, client, holder, losses } = await setUp(t, { ttl: 60 });
   const [, maxclients] = await client.config('GET', 'maxclients');
   await client.config('SET', 'maxclients', '1');
@@ -290,7 +290,7 @@ test('maxclients: typed, backed off from, and over when there is room again', as
       seen.push(error);
     }
   }
-  // A server that closes at once may do so before its words are read, but not each time.
+  // The server closes at once, so its message is sometimes lost, but not each time.
   const told = seen.filter(({ message }) => /ERR max number of clients reached/.test(message));
   assert.ok(told.length > 0, seen.map(String).join('\n'));
   for (const error of told) assert.ok(error.message.includes(`${server.host}:${server.port}`), error.message);
@@ -302,7 +302,7 @@ test('maxclients: typed, backed off from, and over when there is room again', as
   assert.equal(await within(20000, fresh.lock('job')), true);
 });
 
-test('a key of another type and a key without ttl are held; a wait polls them', async (t) => {
+test('keys of another type and keys without a ttl are held; a wait polls them', async (t) => {
   const { client, other } = await setUp(t);
   await client.rpush('reservation-list', 'x');
   await client.set('reservation-eternal', 'somebody');

@@ -1,5 +1,5 @@
-// Replies that are lost, late, cut or garbled, and requests that land after the connection they were sent on is gone:
-// each call ends in a known state, and no key stays that nobody knows.
+// Replies that are lost, late, cut or garbled, and requests that run after their connection is gone: each call ends in a known
+// state, and no key stays that nobody holds.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -13,7 +13,7 @@ const { until, within } = require('../support/wait');
 
 const key = 'reservation-job';
 
-/** A server behind a proxy, and a reservation whose connection through it stands. */
+/** A server behind a proxy, and a reservation whose connection through it is up. */
 async function setUp(t, settings = {}) {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
@@ -22,7 +22,7 @@ async function setUp(t, settings = {}) {
   return { server, proxy, reservation, client: server.client(), losses: keepLosses(reservation) };
 }
 
-test('the reply of a SET is lost: the token tells that it is ours', async (t) => {
+test('the reply of a SET is lost: the token shows that the key is ours', async (t) => {
   const { proxy, reservation, client } = await setUp(t);
   for (const take of [() => reservation.lock('job'), () => reservation.wait_until_lock('job')]) {
     const before = (await commandCalls(client)).set;
@@ -37,7 +37,7 @@ test('the reply of a SET is lost: the token tells that it is ours', async (t) =>
   }
 });
 
-test('the reply of a SET that found it held is lost: not had', async (t) => {
+test('the reply of a SET that found the key held is lost: the lock answers false', async (t) => {
   const { proxy, reservation, client } = await setUp(t);
   await client.set(key, 'other');
   const dropped = proxy.dropReply(setOf(key));
@@ -47,7 +47,7 @@ test('the reply of a SET that found it held is lost: not had', async (t) => {
   assert.equal(await client.get(key), 'other');
 });
 
-test('the reply of a SET is lost and redis cannot be reached: an error, and the key is deleted afterwards', async (t) => {
+test('the reply of a SET is lost and redis is unreachable: an error, and the key is deleted afterwards', async (t) => {
   const { proxy, reservation, client } = await setUp(t);
   const dropped = proxy.dropReply(setOf(key));
   const failing = askError((done) => reservation.lock('job', done));
@@ -57,7 +57,7 @@ test('the reply of a SET is lost and redis cannot be reached: an error, and the 
   assert.equal(error.code, 'ERR_REDIS_CONNECTION');
   assert.deepEqual([await client.exists(key), reservation.held], [1, false], 'it was applied');
   await proxy.accept();
-  // Nobody holds or waits: this is done for its own sake.
+  // Without a holder or a waiter: the undo alone reconnects.
   await until(async () => !(await client.exists(key)), { ...patient, what: 'the end of the orphan' });
   assert.equal(await reservation.lock('job'), true);
 });
@@ -79,7 +79,7 @@ for (const allowed of [true, false]) {
     const { set } = stats;
     held.deliver();
     if (allowed) {
-      // The connection that it was sent on is closed: it can never be run.
+      // Its connection is closed, so it can never run.
       for (const name of ['a', 'b', 'c']) await reservation.lock(name);
       assert.equal((await commandCalls(client)).set, set + 3);
     } else {
@@ -93,7 +93,7 @@ for (const allowed of [true, false]) {
     assert.equal(await client.get(key), reservation._reserve_val);
   });
 
-  test(`${title}, of a call that has failed meanwhile`, async (t) => {
+  test(`${title}, of a call that has already failed`, async (t) => {
     const { proxy, reservation, client } = await setUp(t, { options: { connect_timeout: 500 } });
     if (!allowed) await allowOnlyClient(client, 'id', 'tracking', 'caching');
     const held = proxy.holdRequest(setOf(key));
@@ -114,7 +114,7 @@ for (const allowed of [true, false]) {
   });
 }
 
-test('the reply of a release is lost: asked again, counted once, no false loss', async (t) => {
+test('the reply of a release is lost: it is sent again and counted once, without a false loss', async (t) => {
   const { proxy, reservation, client, losses } = await setUp(t);
   await reservation.lock('job');
   const { signal } = reservation;
@@ -127,8 +127,8 @@ test('the reply of a release is lost: asked again, counted once, no false loss',
 });
 
 for (const taken of [false, true]) {
-  const title = taken ? ', though somebody has taken the key since' : '';
-  test(`a release whose reply is lost for good: the second release counts${title}`, async (t) => {
+  const title = taken ? ', also after another has acquired it' : '';
+  test(`the replies of a release are lost for good: the second release counts the key${title}`, async (t) => {
     const { proxy, reservation, client, losses } = await setUp(t);
     await reservation.lock('job');
     const dropped = proxy.dropReply(scriptFor(key));
@@ -147,7 +147,7 @@ for (const taken of [false, true]) {
   });
 }
 
-test('a release that lands after it was made again frees nobody else', async (t) => {
+test('a late release that was already repeated frees no other holder', async (t) => {
   const { proxy, reservation, client, losses } = await setUp(t);
   await allowOnlyClient(client, 'id', 'tracking', 'caching');
   await reservation.lock('job');
@@ -163,7 +163,7 @@ test('a release that lands after it was made again frees nobody else', async (t)
   assert.deepEqual([reservation.held, losses], [true, []]);
 });
 
-test('the reply of a renewal is lost: no loss, and ensure_reservation goes on', async (t) => {
+test('the reply of a renewal is lost: no loss, and ensure_reservation succeeds', async (t) => {
   const { proxy, reservation, client, losses } = await setUp(t, { interval: 300, ttl: 5 });
   await reservation.lock('job');
   for (let round = 0; round < 3; round += 1) {
@@ -180,7 +180,7 @@ test('the reply of a renewal is lost: no loss, and ensure_reservation goes on', 
   assert.deepEqual([reservation.held, losses], [true, []]);
 });
 
-test('replies cut in the middle: the connection is discarded, the calls are retried', async (t) => {
+test('replies cut in the middle: the connection is discarded, and the calls are retried', async (t) => {
   const { proxy, reservation, client, losses } = await setUp(t, { interval: 300 });
   for (const size of [0, 1, 2, 3, 4]) {
     proxy.truncateNext(size);
@@ -189,14 +189,14 @@ test('replies cut in the middle: the connection is discarded, the calls are retr
     assert.equal(await within(10000, reservation.release()), 1, `release, ${size} bytes`);
   }
   await reservation.lock('job');
-  proxy.truncateNext(7); // in the handshake, this time
+  proxy.truncateNext(7); // this time in the handshake
   proxy.cut();
   await ran(client, 'pexpire', 2);
   assert.deepEqual([reservation.held, losses], [true, []]);
   assert.deepEqual(await client.keys('*'), [key]);
 });
 
-test('garbage instead of a reply: the calls fail or are retried, and all goes on', async (t) => {
+test('garbage instead of a reply: the calls fail or are retried, and later calls succeed', async (t) => {
   const { proxy, reservation, client, losses } = await setUp(t, { options: { command_timeout: 400 } });
   const random = Buffer.from(Array.from({ length: 512 }, (_, index) => (index * 7919 + 13) % 251));
   const rubbish = {
@@ -230,7 +230,7 @@ test('garbage instead of a reply: the calls fail or are retried, and all goes on
   }
   assert.equal(reservation.is_held('held'), true);
   assert.deepEqual(losses, []);
-  // Whatever was told of each call, in the end redis holds what we hold, and nothing else.
+  // Whatever each call answered, in the end redis has the keys that we hold, and no others.
   const orphans = async () => {
     const names = (await client.keys('*')).map((name) => name.slice('reservation-'.length));
     return names.filter((name) => !reservation.is_held(name));
@@ -238,13 +238,13 @@ test('garbage instead of a reply: the calls fail or are retried, and all goes on
   await until(async () => (await orphans()).length === 0, { timeout: 5000, what: 'no orphans' }).catch(
     () => {},
   );
-  assert.deepEqual(await orphans(), [], 'keys that nobody knows');
+  assert.deepEqual(await orphans(), [], 'keys that nobody holds');
   const count = await client.dbsize();
   assert.equal(await reservation.release(), count);
   assert.equal(await client.dbsize(), 0);
 });
 
-test('a reply to SET that is neither yes nor no: settled like one that was lost', async (t) => {
+test('a reply to SET that is neither OK nor null is handled like a lost one', async (t) => {
   const { proxy, reservation, client } = await setUp(t);
   for (const bytes of [':7\r\n', '+QUEUED\r\n', '*0\r\n']) {
     proxy.corruptNext(bytes);
@@ -260,24 +260,24 @@ test('a reply to SET that is neither yes nor no: settled like one that was lost'
   }
 });
 
-test('a reply that goes missing between others: the connection does not stay out of step', async (t) => {
+test('a reply missing between others: later calls get their own replies', async (t) => {
   const { proxy, reservation, client } = await setUp(t, { options: { command_timeout: 500 } });
-  proxy.corruptNext(''); // swallows it
+  proxy.corruptNext(''); // drops the reply
   const first = reservation.lock('first').catch((error) => error);
   await until(() => client.exists('reservation-first'), { ...patient, interval: 1, what: 'the first key' });
-  // From here on each reply would be taken for the one before.
+  // From now on each reply would be taken for the previous one.
   await within(10000, Promise.all([first, reservation.lock('second').catch((error) => error)]));
   await until(() => reservation.lock('job'), { timeout: 5000, what: 'a call that is answered in time' });
   assert.equal(await makeReservation(t, proxy).lock('job'), false);
   assert.equal(await client.get(key), reservation._reserve_val);
 });
 
-test('bytes that come one by one, both ways, change nothing', async (t) => {
-  // It is right that it comes, not when: some thousand bytes, each of them a turn of two event loops.
+test('commands and replies in single bytes change nothing', async (t) => {
+  // The time does not matter: each of some thousand bytes takes a turn of two event loops.
   const settings = { ttl: 90, options: { connect_timeout: 60000, command_timeout: 30000 } };
   const { proxy, reservation, client, losses } = await setUp(t, { ...settings, interval: 500 });
   proxy.slice(1);
-  proxy.cut(); // so that the handshake has its share
+  proxy.cut(); // so that the handshake comes in single bytes, too
   assert.equal(await reservation.lock('job'), true);
   assert.equal(await makeReservation(t, proxy, settings).lock('job'), false);
   const other = makeReservation(t, proxy, settings);

@@ -1,5 +1,5 @@
-// What secrets.test.js runs and searches: goes through one failing path with a password, and says everything that it is
-// given on the way, as fully as it can be printed. The password itself comes by message and is never said.
+// The child of secrets.test.js: goes through one failing path with a password, and prints everything that it gets on the way,
+// in full. The password comes by message, and the child itself never prints it.
 'use strict';
 
 const { inspect, format } = require('node:util');
@@ -7,7 +7,7 @@ const ReserveResource = require('../../index.js');
 
 const write = (text) => process.stdout.write(`${text}\n`);
 
-/** Everything that can be printed of a value, by the means that people use to print things. */
+/** A value printed in every usual way. */
 function say(what, value) {
   write(`== ${what}`);
   for (const text of [
@@ -45,10 +45,10 @@ process.on('uncaughtException', (error, origin) => {
 });
 let losses = 0;
 
-/** One instance whose every line, event, error and look is said. */
+/** One instance. Prints its log lines, events, errors and the instance itself. */
 function watched(what, { host, port, password, ttl = 2, log, options }) {
   const reservation = new ReserveResource('me', host, port, 200, ttl, log, password, options);
-  // Half of them tell their losses to a listener, the others as uncaught exceptions.
+  // Half of them have a listener for losses. The losses of the others are uncaught exceptions.
   if (log === undefined) {
     reservation.on('lost', (error) => {
       say(`${what}: lost`, error);
@@ -72,7 +72,7 @@ async function tryAll(what, reservation) {
       (value) => say(`${what}: ${name} gave`, value),
       (error) => say(`${what}: ${name} failed`, error),
     );
-    // A field that is no password shows what it was given, even if that is one.
+    // A field that is not the password field shows its value, even if that is a password.
     if (what !== 'arguments') say(`${what}: the instance after ${name}`, reservation);
   }
   for (const name of ['_redis', 'logger', 'signal', 'metadata']) say(`${what}: ${name}`, reservation[name]);

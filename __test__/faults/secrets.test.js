@@ -1,5 +1,5 @@
-// Secrets: a child goes through every failing path with a password that is easy to find, prints all that it is given,
-// and the password must be nowhere in what it printed.
+// Secrets: a child goes through every failing path with a recognisable password, and prints everything that it gets. The
+// password must not be in its output.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -13,7 +13,7 @@ const { until } = require('../support/wait');
 const right = 'R1ght"h0rse\\b@ttery/stap:le';
 const wrong = 'Wr0ng"h0rse\\b@ttery/stap:le';
 
-/** A password as it would look in whatever form it could leak. */
+/** The forms in which a password could leak. */
 function formsOf(password) {
   const bytes = Buffer.from(password);
   const quoted = JSON.stringify(password).slice(1, -1);
@@ -27,14 +27,14 @@ function formsOf(password) {
     bytes.toString('hex'),
     [...bytes].join(','),
     [...bytes].join(', '),
-    // A part of it is a leak as well.
+    // A part of it also counts as a leak.
     password.slice(0, 5),
     'h0rse',
     'b@ttery',
   ];
 }
 
-/** Fails with the lines around it if the password is in there, in whatever form. */
+/** Fails, showing the lines around it, if the text contains the password in any form. */
 function assertNowhere(text, where) {
   for (const form of [...formsOf(right), ...formsOf(wrong)]) {
     const place = text.indexOf(form);
@@ -42,10 +42,10 @@ function assertNowhere(text, where) {
   }
 }
 
-/** Runs one path of secrets.child.js; gives all that it printed, once it has reached what it was to reach. */
+/** Runs one path of secrets.child.js. Gives its whole output, once it has reached the failure of the path. */
 async function run(t, path, settings, { meanwhile, expected }) {
   const child = startChild(t, '__test__/faults/secrets.child.js', {
-    // Whatever debug output there is in the core is wanted, too.
+    // With all debug output of the core.
     env: { RUST_LOG: 'trace', RUST_BACKTRACE: 'full', DEBUG: '*' },
   });
   child.send({ path, settings });
@@ -60,7 +60,7 @@ async function run(t, path, settings, { meanwhile, expected }) {
   return text();
 }
 
-test('the search itself finds what it is for', () => {
+test('the search finds a leaked password', () => {
   for (const form of [
     right,
     JSON.stringify({ right }),
@@ -85,11 +85,11 @@ for (const [path, make, options] of [
     async ({ host, port }) => ({ host: `redis://:${encodeURIComponent(wrong)}@${host}:${port}?db=1` }),
     { password: '', expected: [/WRONGPASS/, /redis-error/, /redis:\/\/:\[hidden\]@/] },
   ],
-  ['nobody listens', nowhere, { expected: [/ECONNREFUSED/, /redis-error/] }],
+  ['connection refused', nowhere, { expected: [/ECONNREFUSED/, /redis-error/] }],
   ['no such host', async () => ({ host: 'no-such-host.invalid', port: 1 }), { expected: [/ENOTFOUND/] }],
   ['arguments', async () => null, { expected: [/ERR_INVALID_ARG_VALUE/, /ERR_INVALID_ARG_TYPE/] }],
 ]) {
-  test(`${path}: the password is nowhere`, async (t) => {
+  test(`${path}: no output contains the password`, async (t) => {
     const server = await startServer(t, { password: right });
     const { host, port } = (await make(server)) || server;
     const { password = right, expected } = options;
@@ -98,7 +98,7 @@ for (const [path, make, options] of [
   });
 }
 
-test('redis hung, at the handshake and later: the password is nowhere', async (t) => {
+test('redis hangs, in the handshake and later: no output contains the password', async (t) => {
   const server = await startServer(t, { password: right });
   const settings = { host: server.host, port: server.port, password: right };
   server.pause();
@@ -117,7 +117,7 @@ test('redis hung, at the handshake and later: the password is nowhere', async (t
     'hung',
     { ...settings, port: proxy.port, options },
     {
-      // The handshake passes; then nothing comes back any more.
+      // The handshake passes. Then no reply comes any more.
       meanwhile: async () => {
         await until(async () => (await server.command('DBSIZE')) > 0, { ...patient, what: 'a lock' });
         proxy.stall('down');
@@ -128,7 +128,7 @@ test('redis hung, at the handshake and later: the password is nowhere', async (t
   assertNowhere(late, 'hung later');
 });
 
-test('garbage in the handshake: the password is nowhere', async (t) => {
+test('garbage in the handshake: no output contains the password', async (t) => {
   const server = await startServer(t, { password: right });
   const proxy = await startProxy(t, server);
   let garble = true;
@@ -143,7 +143,7 @@ test('garbage in the handshake: the password is nowhere', async (t) => {
   assertNowhere(text, 'garbage');
 });
 
-test('refused by ACL, out of memory, read-only, a broken script: the password is nowhere', async (t) => {
+test('refused by ACL, out of memory, read-only, a broken script: no output contains the password', async (t) => {
   const server = await startServer(t, { password: right });
   const settings = { host: server.host, port: server.port, password: right };
   const client = server.client();
@@ -169,7 +169,7 @@ test('refused by ACL, out of memory, read-only, a broken script: the password is
   }
 });
 
-test('losses, to listeners and uncaught: the password is nowhere', async (t) => {
+test('losses, to listeners and uncaught: no output contains the password', async (t) => {
   const server = await startServer(t, { password: right });
   const client = server.client();
   const settings = { host: server.host, port: server.port, password: right };
@@ -182,7 +182,7 @@ test('losses, to listeners and uncaught: the password is nowhere', async (t) => 
     expected: [/loss: lost/, /uncaught, uncaughtException/, /thief-1/, /reservation-lost/],
   });
   assertNowhere(text, 'loss');
-  // Nor does redis have it anywhere that others could read.
+  // Redis must not have it anywhere that others can read.
   const values = await Promise.all((await client.keys('*')).map((key) => client.get(key)));
   assertNowhere(`${values} ${await client.client('LIST')}`, 'redis');
 });

@@ -1,5 +1,5 @@
-// A system that refuses what the first call needs: a thread, file descriptors. That call fails and names the limit, the
-// next one tries again, and nothing of the failed start is left.
+// The system refuses what the first call needs: a thread, file descriptors. That call fails with an error that names the
+// limit, the next one tries again, and nothing of the failed start is left.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -42,15 +42,15 @@ const preamble = `
   const descriptors = () => fs.readdirSync('/proc/self/fd').length;`;
 
 /**
- * A child that may start no further thread once it has said that it is ready, and can be allowed to again. The system
- * counts the threads of a user, and root's not at all, so root's child is somebody else's.
+ * A child that can start no further thread after it has reported `ready`, until the test allows it again. The system counts
+ * the threads of a user, but not those of root, so for root the child runs as another user.
  */
 async function startLimited(t, server, code) {
   const who = process.getuid() === 0 ? { uid: 65534 } : {};
   const options = { cwd: copyPackage(t), env: { ...server.environment, HOME: '/' }, ...who };
   const child = startChild(t, { code: preamble + code }, options);
   await child.message({ ready: true });
-  // By the child's own user, who needs no further right for it.
+  // As the child's user, who needs no privilege for it.
   const prlimit = (...words) =>
     execFileSync('prlimit', [...words, `--pid=${child.pid}`], { stdio: 'pipe', encoding: 'utf8', ...who });
   const before = prlimit('--nproc', '--output=SOFT', '--noheadings').trim();
@@ -73,7 +73,7 @@ function assertNoThread(error) {
 const needsPrlimit = { skip: !has_prlimit && 'needs prlimit' };
 
 test(
-  'no thread for the first calls: each says so, the next one has it, nothing is left of them',
+  'no thread for the first calls: each fails and names the limit, the next one succeeds, and nothing is left of the failed ones',
   needsPrlimit,
   async (t) => {
     const server = await startServer(t);
@@ -113,9 +113,12 @@ test(
   },
 );
 
-test('no thread for the first call of a worker: nor is that kept', needsPrlimit, async (t) => {
-  const server = await startServer(t);
-  const code = `
+test(
+  'no thread for the first calls of a worker and of the main thread: once there is one, both succeed',
+  needsPrlimit,
+  async (t) => {
+    const server = await startServer(t);
+    const code = `
     const { Worker } = require('node:worker_threads');
     const inside = ${JSON.stringify(preamble)} + \`
       const { parentPort } = require('node:worker_threads');
@@ -127,19 +130,20 @@ test('no thread for the first call of a worker: nor is that kept', needsPrlimit,
       if (who === 'worker') worker.postMessage('');
       else process.send({ answer: await attempt() });
     });`;
-  const { child, allowThreads } = await startLimited(t, server, code);
-  for (const who of ['worker', 'main', 'worker']) {
-    child.send(who);
-    assertNoThread((await child.message()).answer);
-  }
-  allowThreads();
-  for (const who of ['worker', 'main']) {
-    child.send(who);
-    assert.deepEqual(await child.message(), { answer: true });
-  }
-});
+    const { child, allowThreads } = await startLimited(t, server, code);
+    for (const who of ['worker', 'main', 'worker']) {
+      child.send(who);
+      assertNoThread((await child.message()).answer);
+    }
+    allowThreads();
+    for (const who of ['worker', 'main']) {
+      child.send(who);
+      assert.deepEqual(await child.message(), { answer: true });
+    }
+  },
+);
 
-test('few descriptors for the first call: it says so or succeeds, and a later one succeeds', async (t) => {
+test('few descriptors for the first call: it fails and names the limit, or succeeds; a later call succeeds', async (t) => {
   if (!is_linux) return t.skip('elsewhere the limit is not what `ulimit -n` says');
   const server = await startServer(t);
   const told = [];

@@ -1,5 +1,5 @@
-// What is undone behind calls that have failed: a SET that may have run, a lease that was lost. It is done where it can
-// be, and where it cannot it ends: at a bounded rate meanwhile, and in silence once the ttl is over.
+// Undos after calls that failed: of a SET that may have run, of a lost lease. They succeed where possible. Elsewhere they are
+// tried at a bounded rate, and end with the ttl.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -15,10 +15,10 @@ const { until, within } = require('../support/wait');
 
 const count = 1000;
 
-/** How long it has to be silent. A pause between two tries is a quarter of a second at most. */
+/** How long there must be no try. The longest pause between two tries is a quarter of a second. */
 const silence = 1500;
 
-/** Hangs up on everybody at this port, and counts them. */
+/** Hangs up on every connection at this port, and counts them. */
 async function hangUp(t, server) {
   const door = { count: 0 };
   const listener = net.createServer((socket) => {
@@ -36,7 +36,7 @@ async function connections(client) {
   return Number(/total_connections_received:(\d+)/.exec(await client.info('stats'))[1]);
 }
 
-/** All that was asked of the server, what it refused too, but for what looking at it takes. */
+/** How many commands the server got, with refused ones, without those of the counting. */
 async function traffic(client) {
   const text = await client.info('commandstats');
   let sum = 0;
@@ -48,7 +48,7 @@ async function traffic(client) {
   return sum;
 }
 
-/** Ways in which a server is gone for good while something at it is to be undone, which had a ttl of a second. */
+/** The ways in which a server is gone for good during an undo. The keys have a ttl of a second. */
 const departures = {
   'a lock that was lost': async (t, server) => {
     const reservation = makeReservation(t, server, { interval: 200, ttl: 1 });
@@ -83,7 +83,7 @@ const departures = {
     const timed = reservation.wait_until_lock('job', { timeout: 1000 });
     const client = server.client();
     await until(async () => (await commandCalls(client)).get >= 1, { ...patient, what: 'a look' });
-    client.disconnect(); // it would come back, too
+    client.disconnect(); // it would reconnect, too
     await server.kill();
     controller.abort();
     await assert.rejects(waiting, { name: 'AbortError' });
@@ -92,7 +92,7 @@ const departures = {
 };
 
 for (const [what, leave] of Object.entries(departures)) {
-  test(`${what}, and its server is gone for good: nobody connects once its ttl is over`, async (t) => {
+  test(`${what}, and its server is gone for good: no connection is made after the ttl`, async (t) => {
     const server = await startServer(t);
     await leave(t, server);
     await passed(performance.now(), 1500);
@@ -102,7 +102,7 @@ for (const [what, leave] of Object.entries(departures)) {
   });
 }
 
-test('the password has changed since: nobody logs in once the ttl is over', async (t) => {
+test('the password has changed before the undo: no login is tried after the ttl', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server, { interval: 200, ttl: 1, password: 'first' });
   await reservation.lock('warm-up');
@@ -123,7 +123,7 @@ test('the password has changed since: nobody logs in once the ttl is over', asyn
   assert.equal(await connections(client), before);
 });
 
-test('many locks lost at a server that was demoted: silence', async (t) => {
+test('many locks are lost on a demoted server: no undo is tried after their ttl', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, { ttl: 2 });
@@ -139,7 +139,7 @@ test('many locks lost at a server that was demoted: silence', async (t) => {
   assert.ok(commands < 20 && connects < 3, `${commands} commands, ${connects} connections`);
 });
 
-/** Locks and waits that a stopped server does not answer; it runs their SETs when it goes on. */
+/** Locks and waits that a stopped server does not answer. It runs their SETs when it goes on. */
 async function giveUpMany(server, reservation) {
   await reservation.lock('warm-up');
   await reservation.release();
@@ -156,7 +156,7 @@ async function giveUpMany(server, reservation) {
   return new Set(failures.map(({ code }) => code));
 }
 
-test('many calls that were not answered: their keys are deleted, in batches, by one command each', async (t) => {
+test('many calls without an answer: their keys are deleted in batches, by one command each', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const reservation = makeReservation(t, server, {
@@ -167,7 +167,7 @@ test('many calls that were not answered: their keys are deleted, in batches, by 
   const codes = await giveUpMany(server, reservation);
   assert.ok(codes.has('ERR_REDIS_TIMEOUT') && codes.has('ERR_RESERVATION_TIMEOUT'), `${[...codes]}`);
   const start = performance.now();
-  // It runs what lies in its sockets before it answers this.
+  // It runs the commands in its sockets before it answers this.
   await until(async () => (await commandCalls(client)).evalsha > 1, { ...patient, what: 'the first' });
   await until(async () => (await client.dbsize()) === 0, { timeout: 60000, what: 'no keys' });
   const seconds = (performance.now() - start) / 1000;
@@ -192,7 +192,7 @@ for (const [what, args, prepare, settings] of [
     { options: { command_timeout: 500 } },
   ],
 ]) {
-  test(`undoing is refused by ${what}: each is tried once, and no more`, async (t) => {
+  test(`undos are refused by ${what}: each is tried only once`, async (t) => {
     const server = await startServer(t, { args });
     const client = server.client();
     await prepare(client);
@@ -211,12 +211,12 @@ for (const [what, args, prepare, settings] of [
     const refused = async () => {
       const stats = await client.info('commandstats');
       const found = /^cmdstat_evalsha:.*rejected_calls=(\d+)/m.exec(stats);
-      // A command that is not there has no such line.
+      // An unknown command has no such line.
       return found ? Number(found[1]) : refusals(client, 'ERR');
     };
     await until(async () => (await refused()) >= several, { ...patient, what: 'a refusal of each' });
     await passed(performance.now(), silence / 2);
-    // A call whose connection was given up has asked, before that, what became of its SET. And handshakes have their own.
+    // A call whose connection was closed has looked up its SET before that. Handshakes send commands, too.
     const all = await refused();
     assert.ok(all <= 2 * several + 10, `${all} refusals`);
     await passed(performance.now(), silence / 2);
@@ -224,7 +224,7 @@ for (const [what, args, prepare, settings] of [
   });
 }
 
-test('a value that redis does not take breaks the connection once, and is not asked about', async (t) => {
+test('a value that redis does not accept breaks the connection once, and has no undo', async (t) => {
   const server = await startServer(t, { args: ['--proto-max-bulk-len', '1mb'] });
   const client = server.client();
   const reservation = makeReservation(t, server, { ttl: 20, interval: 300 });
@@ -237,13 +237,13 @@ test('a value that redis does not take breaks the connection once, and is not as
     askError((done) => reservation.lock(long, done)),
   );
   assert.match(error.code, /^ERR_REDIS_(CONNECTION|REPLY)$/);
-  await ran(client, 'evalsha', 4); // the heartbeat goes on
+  await ran(client, 'evalsha', 4); // so many heartbeats
   assert.ok((await connections(client)) - before <= 2, 'at most one more, and that of this look');
   assert.deepEqual([reservation.held, losses], [true, []]);
   assert.deepEqual(await ask((done) => reservation.release(done)), [null, 1]);
 });
 
-test('a server whose answers come too late is not asked faster for that', async (t) => {
+test('undos are at most 1,000 a second, also where the answers come too late', async (t) => {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
   const client = server.client();

@@ -1,5 +1,5 @@
-// Releases that fail. Whoever asked is done with the lock: nothing renews it any more, nothing of it stays scheduled, and
-// it is said to be over only once its key is gone, whatever redis was asked before that and has not answered.
+// Releases that fail. From the call on, nothing renews the lock, nothing of it stays scheduled, and it counts as released only
+// when its key is gone, whatever commands are still unanswered.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -30,12 +30,12 @@ async function setUp(t, settings = {}) {
 }
 
 /**
- * From now on releases are refused at once, and a renewal takes two commands: redis has forgotten its script, but not that
- * of the releases.
+ * From now on releases are refused at once, and a renewal takes two commands: redis has forgotten the script of renewals, but
+ * not that of releases.
  */
 async function refuseReleases(t, server, client) {
   const other = makeReservation(t, server);
-  // A new connection has all scripts loaded.
+  // A new connection loads all scripts.
   await other.lock('other');
   await other.release();
   await client.script('FLUSH');
@@ -44,16 +44,16 @@ async function refuseReleases(t, server, client) {
   await client.acl('SETUSER', 'default', '-del');
 }
 
-/** A subclass that JavaScript calls at each interval, too. */
+/** A subclass whose method the JavaScript timer calls at each interval. */
 class Renewing extends ReserveResource {
   ensure_reservation(callback) {
     return super.ensure_reservation(callback);
   }
 }
 
-/** What may be renewing when the release is asked for: its second command runs after the release has failed. */
+/** The renewals that may be under way at the release. Their second command runs after the release has failed. */
 const renewals = {
-  'a renewal that was asked for in the same tick': {
+  'an ensure_reservation of the same tick': {
     start: ({ holder }) => {
       const renewing = ask((done) => holder.ensure_reservation(done));
       return { renewing, releasing: askError((done) => holder.release(done)) };
@@ -62,7 +62,7 @@ const renewals = {
   'a heartbeat': {
     interval: 700,
     async start({ client, proxy, holder }) {
-      // Its answer comes when the release is under way.
+      // Its answer comes during the release.
       const { evalsha } = await commandCalls(client);
       const hasRun = (times) =>
         until(async () => (await commandCalls(client)).evalsha >= evalsha + times, {
@@ -83,7 +83,7 @@ for (const [who, { interval = Infinity, start }] of Object.entries(renewals)) {
   for (const Class of [ReserveResource, Renewing]) {
     const own = Class === Renewing ? ', of a subclass with its own ensure_reservation' : '';
     if (own && interval === Infinity) continue;
-    test(`${who} succeeds after the release has failed${own}: nothing renews the keys again`, async (t) => {
+    test(`${who} succeeds after the failed release${own}: nothing renews the keys again`, async (t) => {
       const all = await setUp(t, { interval, ttl: 2, Class, options: { command_timeout: 1900 } });
       const { server, client, proxy, holder, losses } = all;
       await Promise.all(names.map((name) => holder.lock(name)));
@@ -93,19 +93,19 @@ for (const [who, { interval = Infinity, start }] of Object.entries(renewals)) {
       const error = await within(10000, releasing);
       assert.deepEqual([error.code, [...error.failed].sort()], ['ERR_REDIS_AUTH', keys]);
       const renewed = async () => ((await commandCalls(client)).eval || 0) >= before + names.length;
-      // One that was asked for may find the release asked for before it is sent.
+      // ensure_reservation may find the release before its renewal is sent.
       if (renewing) await within(10000, renewing);
       else await until(renewed, { ...patient, what: 'the renewals' });
       await until(async () => (await client.exists(...keys)) === 0, {
         timeout: 2000 + 1500,
         what: 'the end of each ttl',
       });
-      // Redis has renewed it before that, or it was not sent any more.
+      // Redis has renewed the keys before that, or the renewal was not sent.
       if (renewing) {
         const [failure] = await within(10000, renewing);
         assert.ok(failure === null || failure.code === 'ERR_RESERVATION_NOT_HELD', failure);
       }
-      // Nothing is left to come back for: the heartbeats of another show that there was time for it.
+      // Nothing is retried. The heartbeats of another lock show that there was time for it.
       const control = makeReservation(t, server, { interval: 200, ttl: 20 });
       await control.lock('control');
       const { accepted } = proxy;
@@ -117,7 +117,7 @@ for (const [who, { interval = Infinity, start }] of Object.entries(renewals)) {
   }
 }
 
-/** A lease that has little time, of a key that has much: the answer to the renewal that gave it was lost. */
+/** A lease with little time left whose key has much: the answer to the renewal was lost. */
 async function holdWithLostRenewal({ client, proxy, holder }) {
   const start = performance.now();
   await Promise.all(names.map((name) => holder.lock(name)));
@@ -132,7 +132,7 @@ async function holdWithLostRenewal({ client, proxy, holder }) {
 const isGone = async (client) => (await client.exists(...keys)) === 0;
 
 for (const pause of [0, 300]) {
-  test(`the lease ends after a failed release, and it is asked for again ${pause} ms after the outage`, async (t) => {
+  test(`the lease ends after a failed release, and release is called again ${pause} ms after the outage`, async (t) => {
     const options = { command_timeout: 300, connect_timeout: 300 };
     const all = await setUp(t, { interval: Infinity, ttl: 2, options });
     const { client, proxy, holder, losses } = all;
@@ -157,9 +157,9 @@ for (const pause of [0, 300]) {
   });
 }
 
-/** How a lease can end whose key was given more time by a renewal without an answer. */
+/** How a lease can end whose key was extended by a renewal without an answer. */
 const ends = {
-  'nobody has asked for its release': () => {},
+  'no release was called': () => {},
   'its release has failed': async ({ holder }) => {
     await assert.rejects(holder.release());
   },
@@ -169,7 +169,7 @@ const ends = {
 };
 
 for (const [how, prepare] of Object.entries(ends)) {
-  test(`a lease ends in an outage, ${how}: its key does not outlive that`, async (t) => {
+  test(`a lease ends in an outage, ${how}: its key is deleted`, async (t) => {
     const isUnderWay = how.endsWith('under way');
     const options = isUnderWay
       ? { command_timeout: 1000, connect_timeout: 10000 }
@@ -184,8 +184,8 @@ for (const [how, prepare] of Object.entries(ends)) {
     proxy.heal();
     proxy.cut();
     await until(() => isGone(client), { timeout: 20000, what: 'the end of keys that have 60 s' });
-    assert.equal(losses.length, how.startsWith('nobody') ? names.length : 0);
-    // Whoever wants it now has it for himself.
+    assert.equal(losses.length, how.startsWith('no release') ? names.length : 0);
+    // Another instance can acquire the lock now.
     const next = makeReservation(t, proxy);
     for (const name of names) assert.equal(await next.lock(name), true);
     await within(
@@ -200,7 +200,7 @@ for (const [how, prepare] of Object.entries(ends)) {
   });
 }
 
-test('a hand-over that fails: the waiter has the lock when its ttl is over, or at the next release', async (t) => {
+test('a failed hand-over: the waiter acquires the lock at the end of its ttl, or at the next release', async (t) => {
   const options = { command_timeout: 400, connect_timeout: 400 };
   const { client, proxy, holder, losses } = await setUp(t, { interval: 300, ttl: 2, options });
   const waiter = makeReservation(t, proxy, { by: 'waiter', options });

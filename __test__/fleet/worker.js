@@ -1,4 +1,4 @@
-// One process of a mixed fleet: this package, or 0.4.0 as npm delivers it, doing the same work. Started by fleet.test.js.
+// One process of a mixed fleet: this package, or 0.4.0 as published, does the same work. fleet.test.js starts it.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -8,12 +8,12 @@ const { now } = require('../torture/clock');
 const { REDIS_HOST: host, REDIS_PORT: port, PACKAGE, WAY } = process.env;
 const Reservation = require(PACKAGE === 'original' ? 'original' : '../..');
 
-/** 0.4.0's sixth argument is for its log's lines, and it needs one. */
+/** 0.4.0 needs its sixth argument, metadata of its log lines. */
 const log = PACKAGE === 'original' ? { fleet: 'mixed' } : false;
 const reservation = new Reservation(PACKAGE, host, port, 300, 3, log);
 const data = new Redis({ host, port });
 
-/** How each is waited for. 0.4.0's own wait looks once a second, and calls back a second after it has the lock. */
+/** How each waits. 0.4.0's own wait polls once a second, and calls back a second after it has the lock. */
 const ways = {
   wait: () => call((done) => reservation.wait_until_lock('job', done)),
   async poll() {
@@ -21,14 +21,14 @@ const ways = {
   },
 };
 
-/** Both call back as (err, value). */
+/** Both call back with (err, value). */
 function call(start) {
   return new Promise((resolve, reject) => {
     start((error, value) => (error ? reject(error) : resolve(value)));
   });
 }
 
-/** Read, think, write: the sum is right only if nobody else does the same meanwhile. */
+/** Reads, sleeps, writes. The sum is right only if no other process does the same meanwhile. */
 async function turn(random) {
   await ways[WAY]();
   const from = now();
@@ -44,7 +44,7 @@ const tasks = {
   async work() {
     while (!stopped) {
       await turn(Math.random());
-      // So that those who look once a second get a turn.
+      // Lets those that poll once a second get a turn.
       await sleep(300);
     }
     process.send('done');
@@ -62,7 +62,7 @@ process.on('message', ({ task, resource }) => {
   else tasks[task](resource);
 });
 
-// This package has no listener here either: both tell a loss in the same way.
+// This package has no listener either, so both report a loss in the same way.
 process.on('uncaughtException', (error) => process.send({ lost: error.message }));
 
 process.send('up');

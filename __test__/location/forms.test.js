@@ -1,5 +1,5 @@
-// Where redis is, as location.js makes it: every form of `host`, what the arguments and options add to it, and the prefix of
-// keys. No server: this is arithmetic on texts.
+// How location.js finds out where redis is: every form of `host`, what arguments and options add, and the key prefix. Without
+// a server.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -7,9 +7,9 @@ const { test } = require('node:test');
 const util = require('node:util');
 const { location_from, key_prefix_from } = require('../../lib/arguments/location');
 
-/** A location in short: without what is the default, and with a mark for certificates. */
+/** A location in short: without defaults, and with a mark for certificates. */
 function short(host, port, password, options) {
-  // A clone has the usual prototype; what is cloned has none, on purpose.
+  // The location has no prototype, on purpose. Its clone has the usual one.
   const {
     key_prefix,
     options: native,
@@ -180,10 +180,10 @@ const fillings = [
 ];
 
 for (const [what, given, expected] of fillings) {
-  test(`what fills a location: ${what}`, () => assert.deepEqual(short(...given), expected));
+  test(`arguments and options of a location: ${what}`, () => assert.deepEqual(short(...given), expected));
 }
 
-test('the prefix of keys, where it can be said', () => {
+test('the key prefix, from each place that can set it', () => {
   for (const [host, options, prefix] of [
     [undefined, undefined, 'reservation-'],
     ['redis://e', {}, 'reservation-'],
@@ -193,7 +193,7 @@ test('the prefix of keys, where it can be said', () => {
     ['e', { key_prefix: 'b' }, 'b'],
     ['e', { key_prefix: '\ud800' }, '\ufffd'],
     ['e', 5, 'reservation-'],
-    // There is no telling.
+    // The prefix cannot be known.
     ['e', { key_prefix: 5 }, undefined],
     ['redis://e?key_prefx=a', undefined, undefined],
   ]) {

@@ -1,5 +1,5 @@
-// What users of other clients write by habit: a name of theirs is answered with ours where there is one, and no name is
-// guessed that is not near; so are their forms of a host. See support.js.
+// Names of options and forms of a host from other clients: the error suggests ours where there is one, and no name that is
+// not close. See support.js.
 'use strict';
 
 const { SECRET, VALUE, checkRefusals } = require('./support');
@@ -7,7 +7,7 @@ const { SECRET, VALUE, checkRefusals } = require('./support');
 const NAME = { name: 'mymaster' };
 
 checkRefusals([
-  // Guesses that are none.
+  // Names without a suggestion.
   ...['ssl', 'tls'].map((name) => [
     `?${name}=`,
     [`redis://:${SECRET}@e?${name}=true`],
@@ -51,7 +51,7 @@ checkRefusals([
     VALUE,
     /"password" is not an option of sentinels\[0\]\. It is the same for all of them: .*sentinelPassword/,
   ],
-  // The forms of other clients.
+  // The forms of a host of other clients.
   [
     'unix:',
     ['unix:/run/redis.sock'],

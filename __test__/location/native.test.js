@@ -1,5 +1,5 @@
-// What the native side is told of where redis is, and when it is told anew; which instances share a handle; and the
-// warning of a server that is not verified. A stand-in takes the place of the native side, and writes down its calls.
+// The location that the native side gets, and when it gets a new one; which instances share a handle; and the warning about
+// an unverified server. A mock of the native side records its calls.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -8,12 +8,12 @@ const { startChild } = require('../support/child');
 
 const calls = [];
 
-// The kinds of letters, as src/addon/environment.rs numbers them.
+// The kinds of letters (answers and events), as src/addon/environment.rs numbers them.
 const ACQUIRED = 0;
 const RELEASED = 2;
 const DONE = 3;
 
-// The keys of what is held, by the numbers that the callers know.
+// The held keys, by number.
 const held = new Map();
 
 class Native {
@@ -53,7 +53,7 @@ function disconnect(...parameters) {
   setImmediate(listener.deliver, [DONE, call, undefined, undefined]);
 }
 
-// Before anybody asks for the real one.
+// Before the real one is loaded.
 const place = require.resolve('../../lib/load.js');
 require.cache[place] = {
   id: place,
@@ -63,12 +63,12 @@ require.cache[place] = {
 };
 const ReserveResource = require('../../index.js');
 
-/** The calls that `work` led to. */
+/** The native calls during `work`. */
 async function callsOf(work) {
   calls.length = 0;
   await work();
   const is_listener = (one) => one !== null && typeof one === 'object' && 'deliver' in one;
-  // Clones have the usual prototype; the options themselves have none, on purpose.
+  // The options have no prototype, on purpose. Their clones have the usual one.
   return calls
     .splice(0)
     .map((call) => call.map((one) => (is_listener(one) ? 'a listener' : structuredClone(one))));
@@ -80,7 +80,7 @@ function make(host, port, password, options, log = false) {
 
 const LEVEL = { log_level: 0 };
 
-test('host, port, password and options arrive as the native side takes them', async () => {
+test('host, port, password and options reach the native side in its form', async () => {
   for (const [given, expected] of [
     [[], ['127.0.0.1', 6379, '', LEVEL]],
     [
@@ -122,7 +122,7 @@ test('host, port, password and options arrive as the native side takes them', as
   }
 });
 
-test('keys begin with the prefix, wherever it was given', async () => {
+test('keys begin with the prefix, wherever it was set', async () => {
   for (const [host, options, key] of [
     [null, undefined, 'reservation-job'],
     [null, { key_prefix: 'jobs:' }, 'jobs:job'],
@@ -146,7 +146,7 @@ test('keys begin with the prefix, wherever it was given', async () => {
   }
 });
 
-test('a failure names the key, unless nobody can say it', async () => {
+test('a failure names the key, unless key_prefix is wrong', async () => {
   for (const [options, data] of [
     [{ max_hodl: 5 }, { resource: 'job', key: 'reservation-job' }],
     [
@@ -164,7 +164,7 @@ test('a failure names the key, unless nobody can say it', async () => {
   }
 });
 
-test('the native side is told anew when an option has another value, and only then', async () => {
+test('a new native object is made only when an option has another value', async () => {
   const options = { db: 1, tls: { ca: PEM }, max_hold: 5 };
   const reservation = make('e', 1, '', options);
   const change = async (work) => {
@@ -179,7 +179,7 @@ test('the native side is told anew when an option has another value, and only th
   const told = { log_level: 0, db: 2, max_hold: 5, tls: { ca: PEM, reject_unauthorized: true } };
   assert.deepEqual(await change(() => (options.db = 2)), [['new', told]]);
   assert.deepEqual(await change(() => {}), []);
-  // What is inside of an object counts when something else has changed, or when it is another object.
+  // A change inside an object counts only once something else has changed, or with another object.
   assert.deepEqual(await change(() => (options.tls.servername = 'n')), []);
   told.tls.servername = 'n';
   assert.deepEqual(await change(() => (options.tls = { ...options.tls })), [['new', told]]);
@@ -189,17 +189,17 @@ test('the native side is told anew when an option has another value, and only th
   assert.deepEqual(await change(() => (options.key_prefix = 'x')), [['new', told]]);
 });
 
-test('a prefix that changes while something is held: the rest keeps its key', async () => {
+test('a prefix that changes while locks are held: they keep their keys', async () => {
   const options = {};
   const reservation = make('e', 1, '', options);
   assert.equal(await reservation.wait_until_lock('job'), 'reservation-job');
   options.key_prefix = 'new-';
-  // It is another key now, which is not held.
+  // With the new prefix it is another key, which is not held.
   assert.equal(await reservation.wait_until_lock('job'), 'new-job');
   assert.equal(reservation._reserve_key, 'new-job');
 });
 
-test('what is equal shares a handle, what differs has its own', () => {
+test('instances share a handle exactly if their endpoints are equal', () => {
   const handle = (...given) => make(...given)._init_redis();
   const group = { sentinels: [{ host: 'a' }], name: 'main' };
   const tls = { ca: PEM };
@@ -230,7 +230,7 @@ test('what is equal shares a handle, what differs has its own', () => {
     ],
   ]) {
     assert.equal(handle(...one), handle(...other), JSON.stringify([one, other]));
-    // Found again though another was asked for last.
+    // Found again after another look-up.
     handle('elsewhere');
     assert.equal(handle(...one), handle(...other), JSON.stringify([one, other]));
   }
@@ -256,7 +256,7 @@ test('what is equal shares a handle, what differs has its own', () => {
   for (let round = 0; round < 2; round++) {
     assert.equal(new Set(different.map((one) => handle(...one))).size, different.length);
   }
-  // One instance, whose options change.
+  // One instance with changing options.
   const options = { db: 1 };
   const reservation = make('e', 1, '', options);
   const before = reservation._init_redis();
@@ -266,7 +266,7 @@ test('what is equal shares a handle, what differs has its own', () => {
   assert.equal(reservation._init_redis(), before);
 });
 
-test('a handle, and the password by which it is found, is let go when nobody has it', async (t) => {
+test('a handle and its password are freed when nothing references the handle', async (t) => {
   const code = `
     const ReserveResource = require('./index.js');
     const { setImmediate: turn } = require('node:timers/promises');
@@ -287,7 +287,7 @@ test('a handle, and the password by which it is found, is let go when nobody has
       await collect();
       const alive = gone.filter((one) => one.deref() !== undefined).length;
       const same = handle(secret('kept')) === kept;
-      // Found again, although nothing but the event loop had it.
+      // Found again, although only the event loop referenced it.
       handle(secret('anchored')).unref();
       handle('the last');
       await collect();
@@ -303,7 +303,7 @@ test('a handle, and the password by which it is found, is let go when nobody has
   assert.deepEqual(await child.exit(), { code: 0, signal: null });
 });
 
-test('without weak references some dozens of handles are kept', async (t) => {
+test('without WeakRef, some dozens of handles are kept', async (t) => {
   const code = `
     delete globalThis.WeakRef;
     const ReserveResource = require('./index.js');
@@ -318,7 +318,7 @@ test('without weak references some dozens of handles are kept', async (t) => {
   assert.deepEqual(await child.message(), { few: true, many: false });
 });
 
-test('quit names the connection, and nothing that belongs to the instance alone', async () => {
+test('quit passes the fields of the connection, and no others', async () => {
   const options = { db: 2, tls: { ca: PEM }, key_prefix: 'x', max_hold: 5, min_replicas: 1 };
   const tls = { ca: PEM, reject_unauthorized: true };
   for (const [given, expected] of [
@@ -348,7 +348,7 @@ test('quit names the connection, and nothing that belongs to the instance alone'
   }
 });
 
-test('tls-unverified: once for each endpoint, by the first instance that has a log', async () => {
+test('tls-unverified is logged once for each endpoint, by the first instance with a log', async () => {
   const warned = [];
   const log = {
     infoD: () => {},
@@ -371,7 +371,7 @@ test('tls-unverified: once for each endpoint, by the first instance that has a l
   ]);
 });
 
-test('what only the native side can read is refused as an argument', async (t) => {
+test('a value that only the native side can check is refused as an argument', async (t) => {
   const { learn } = Native.prototype;
   t.after(() => (Native.prototype.learn = learn));
   Native.prototype.learn = () => {

@@ -1,4 +1,4 @@
-// What somebody has put into Object.prototype is no option, wherever options are read; what a class of the caller's has is.
+// Members of a polluted Object.prototype are never read as options. Members that options inherit from a class are.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -10,7 +10,7 @@ const { tls_from } = require('../../lib/arguments/tls');
 
 const PEM = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----';
 
-// Each name that is read of anything, with a value that would be seen.
+// Every name that the package reads, with a value that would show.
 const POLLUTION = {
   tls: true,
   db: 3,
@@ -45,9 +45,9 @@ const POLLUTION = {
   signal: 7,
 };
 
-/** What `work` gives while Object.prototype is polluted; all that can be read of it, as plain objects. */
+/** The result of `work` while Object.prototype is polluted, with all readable members, as plain objects. */
 function polluted(work) {
-  // One after the other, and all at once: together, one might hide what another does.
+  // One after another, and all at once: together, one might hide another.
   return [...Object.keys(POLLUTION).map((name) => [name]), Object.keys(POLLUTION)].map((names) => {
     for (const name of names) {
       Object.defineProperty(Object.prototype, name, {
@@ -64,10 +64,10 @@ function polluted(work) {
   });
 }
 
-/** Every member that a reader would find, as the native side reads them: by name. */
+/** Every member that the native side would find, which reads them by name. */
 function seen(value) {
   if (typeof value !== 'object' || value === null) return value;
-  // Of several servers both members that are read are their own.
+  // Of several servers, both members are own ones.
   if (Array.isArray(value)) return value.map((member) => ({ ...member }));
   const found = {};
   for (const name of new Set([...Object.keys(POLLUTION), ...Object.keys(value)])) {
@@ -78,8 +78,8 @@ function seen(value) {
 }
 
 const places = [
-  ['nothing', () => location_from(undefined, undefined, undefined, undefined)],
-  ['a host and no options', () => location_from('e', 1, 'pw', {})],
+  ['no arguments', () => location_from(undefined, undefined, undefined, undefined)],
+  ['a host without options', () => location_from('e', 1, 'pw', {})],
   ['options', () => location_from('e', 1, 'pw', { max_hold: 5 })],
   ['a URL', () => location_from('redis://e', null, null, null)],
   ['a URL with a query', () => location_from('redis://me@e:1/2?client_name=x', null, null, { max_hold: 5 })],
@@ -90,7 +90,7 @@ const places = [
   ['a cluster', () => location_from(null, null, '', { cluster: [{ host: 'a' }] })],
   ['the connection', () => endpoint_from('e', 1, 'pw', { max_hold: 5 })],
   ['the prefix', () => key_prefix_from('redis://e?db=1', { db: 1 })],
-  ['no options of a wait', () => wait_options_from({})],
+  ['a wait without options', () => wait_options_from({})],
 ];
 
 for (const [what, work] of places) {
@@ -100,19 +100,19 @@ for (const [what, work] of places) {
   });
 }
 
-/** The whole that is taken apart at once: its own members are all that count. */
+/** One object that is taken apart at once: only its own members count. */
 function strip(whole) {
   return typeof whole === 'object' ? Object.assign(Object.create(null), whole) : whole;
 }
 
-test('nor does that of another realm, and a member without a prototype counts', () => {
+test('a polluted Object.prototype of another realm adds nothing, and an object without a prototype is read', () => {
   const foreign = vm.runInNewContext('Object.prototype.db = 3; ({ max_hold: 5 })');
   assert.deepEqual({ ...location_from('e', 1, '', foreign).options }, { max_hold: 5 });
   const bare = Object.assign(Object.create(null), { db: 3 });
   assert.deepEqual({ ...location_from('e', 1, '', bare).options }, { db: 3 });
 });
 
-test('what options have from a class of the caller counts, as does what a proxy passes on', () => {
+test('members that options inherit from a class, or get through a Proxy, are read', () => {
   class Defaults {
     get db() {
       return 4;

@@ -1,4 +1,4 @@
-// How an instance is printed whose `host` is a URL, or half of one: without what is secret in it.
+// How an instance is printed whose `host` is a URL, or a part of one: without its secrets.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -17,13 +17,13 @@ const printed = [
   [`redis://e?passwrd=${SECRET}`, 'redis://e?[hidden]'],
   [`unix://me:${SECRET}@/r.sock`, 'unix://me:[hidden]@localhost/r.sock'],
   [`http://me:${SECRET}@e/`, 'http://me:[hidden]@e/'],
-  // Of what cannot be read, any part may be secret.
+  // Any part of an invalid URL may be secret.
   [`redis://u:${SECRET}/${SECRET}@e`, '[hidden]'],
   [`redis://u:1/${SECRET}@e`, '[hidden]'],
   [`redis://u:1?${SECRET}@e`, '[hidden]'],
   [`redis://u:1#${SECRET}`, '[hidden]'],
   [`me:${SECRET}@e`, '[hidden]'],
-  // The connection strings of StackExchange.Redis, and whatever is like them.
+  // The connection strings of StackExchange.Redis, and similar ones.
   [`e:6379,password=${SECRET}`, '[hidden]'],
   [`e;pwd=${SECRET}`, '[hidden]'],
   [`password=${SECRET}`, '[hidden]'],
@@ -51,7 +51,7 @@ for (const [host, shown] of printed) {
   });
 }
 
-test('a port that is no port is printed like a host', () => {
+test('an invalid port is printed like a host', () => {
   for (const port of [`tcp://me:${SECRET}@e:1`, `6379,password=${SECRET}`, `1@${SECRET}`]) {
     const reservation = new ReserveResource('me', 'e', port, 0, 2, false, '');
     for (const text of [util.inspect(reservation), JSON.stringify(reservation)]) {

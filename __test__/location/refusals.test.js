@@ -1,4 +1,4 @@
-// What cannot be said of where redis is, and what is said of it instead: see support.js.
+// Invalid locations of redis, and the error of each. See support.js.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -15,9 +15,9 @@ const cluster = [{ host: 'a' }];
 const NAME = { name: 'mymaster' };
 const notPem = { ca: SECRET };
 
-/** [what, [host, port, password, options], code, what the message says in full or in parts] */
+/** [what, [host, port, password, options], code, the message or parts of it] */
 const refusals = [
-  // Texts that are no URL, or only half of one.
+  // Texts that are no URL, or only a part of one.
   [`${SECRET}@e`, [`${SECRET}@e`], VALUE, /^host must be a name, .* URL; there is an @ in it/],
   [
     'another scheme',
@@ -64,7 +64,7 @@ const refusals = [
     VALUE,
     /^password is given twice in the URL/,
   ],
-  // Names that are none.
+  // Invalid host names.
   [
     'a port in the host',
     ['redis.example.com:6379'],
@@ -80,7 +80,7 @@ const refusals = [
     /^host must be a name or an address/,
   ]),
   [`an array`, [['h']], TYPE, /^host must be a string; it is an instance of Array/],
-  // One thing said twice.
+  // Values that are set twice.
   [
     'another port',
     ['redis://e:1', 2],
@@ -112,7 +112,7 @@ const refusals = [
     VALUE,
     /^tls must be the same .*scheme .*options\.tls/,
   ],
-  // What cannot go together.
+  // Options that exclude each other.
   ['tls on a socket', ['/r.sock', 0, '', { tls: true }], VALUE, /^tls must not .*unix socket/],
   [
     'sentinels and cluster',
@@ -343,7 +343,7 @@ const refusals = [
 
 checkRefusals(refusals);
 
-test('options that are none', () => {
+test('options that are no object are refused', () => {
   for (const options of [5, 'x', true, Symbol('x'), () => {}]) {
     assert.throws(() => location_from('e', 0, '', options), {
       code: TYPE,

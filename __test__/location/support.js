@@ -1,5 +1,5 @@
-// What a location that is refused must keep to: one clear error, the same from location.js and from every call, nothing sent,
-// and no secret in it. A listening socket stands where redis would be, and counts who comes.
+// A refused location gives one clear error, the same from location.js and from every call. Nothing is sent, and the error has
+// no secret. A listening socket takes the place of redis, and counts the connections.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -12,7 +12,7 @@ const { location_from } = require('../../lib/arguments/location');
 
 const TYPE = 'ERR_INVALID_ARG_TYPE';
 const VALUE = 'ERR_INVALID_ARG_VALUE';
-// No word of any message, and not even its beginning is a part of one.
+// Neither this nor its beginning is part of any message.
 const SECRET = 'Zq7vXw';
 
 let connections = 0;
@@ -32,7 +32,7 @@ after(() => {
   assert.equal(connections, 0, 'something was sent');
 });
 
-/** One test for each of `refusals`: [what, [host, port, password, options], code, what the message says in full or in parts]. */
+/** One test for each of `refusals`: [what, [host, port, password, options], code, the message or parts of it]. */
 function checkRefusals(refusals) {
   for (const [what, given, code, message] of refusals) {
     test(`refused: ${what}`, async () => {
@@ -40,7 +40,7 @@ function checkRefusals(refusals) {
       assert.equal(error.code, code, error.message);
       assert.match(error.message, message);
 
-      // The same through the class, later, and in the line.
+      // The same through the class, asynchronously, and in the log line.
       const [host, port, password, options] = given;
       const lines = [];
       const reservation = new ReserveResource(
@@ -59,14 +59,14 @@ function checkRefusals(refusals) {
         [['InvalidArgumentError', code, error.message]],
       );
       await assert.rejects(reservation.wait_until_lock('job'), { code, message: error.message });
-      // Its handle is that of a connection, whatever else is wrong with the instance.
+      // The handle depends only on the connection, whatever else is wrong with the instance.
       const closed = await reservation
         ._init_redis()
         .quit()
         .catch((reason) => reason);
       assert.ok(closed === 'OK' || closed.message === error.message, `${closed}`);
       for (const { message: text, stack, cause } of [error, answers[0]]) {
-        // The stack begins with the message; the lines below it name files alone.
+        // The stack begins with the message. The lines below it only name files.
         assertNoSecret(text, stack, util.inspect(cause));
       }
       assertNoSecret(...lines);

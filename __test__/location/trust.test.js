@@ -1,5 +1,4 @@
-// The certificates that Node trusts: all of them, those of NODE_EXTRA_CA_CERTS included, as one text that is made once, and
-// not before somebody asks for TLS.
+// The certificates that Node trusts, with those of NODE_EXTRA_CA_CERTS: one text, made once, and only for TLS.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -25,7 +24,7 @@ const asked = `
   const { ca } = tls_from(true);
   process.send({ before, ca, after: loaded(), own: own.ca });`;
 
-test('all that Node trusts, once', () => {
+test('all certificates that Node trusts, made once', () => {
   const { ca, reject_unauthorized } = tls_from(true);
   assert.equal(reject_unauthorized, true);
   for (const certificate of tls.rootCertificates) assert.ok(ca.includes(certificate));
@@ -35,11 +34,12 @@ test('all that Node trusts, once', () => {
   assert.equal(tls_from(false), false);
 });
 
-test('the file of NODE_EXTRA_CA_CERTS as well; nothing is loaded before it is asked for', async (t) => {
+test('the file of NODE_EXTRA_CA_CERTS is included, and nothing is read before TLS is used', async (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'trust-'));
   removeAtEnd(folder);
   const file = path.join(folder, 'extra.pem');
-  // Node reads it, too, so it must be a certificate: the last, which is then there twice, or once where Node knows it.
+  // Node reads the file, too, so it must be a certificate. It is Node's last one, which then appears twice, or once if Node
+  // removes duplicates.
   const extra = tls.rootCertificates[tls.rootCertificates.length - 1];
   fs.writeFileSync(file, extra);
   const counts = [];
@@ -57,7 +57,7 @@ test('the file of NODE_EXTRA_CA_CERTS as well; nothing is loaded before it is as
   if (typeof tls.getCACertificates !== 'function') assert.equal(counts[0], counts[1] + 1);
 });
 
-test('PEM as files and environment variables bring it', () => {
+test('PEM from files and from environment variables is accepted', () => {
   const pem = (kind, end = '\n') => `-----BEGIN ${kind}-----${end}AAAA${end}-----END ${kind}-----${end}`;
   const [certificate, key] = [pem('CERTIFICATE'), pem('EC PRIVATE KEY')];
   for (const dressed of [

@@ -1,5 +1,5 @@
-// Loaded before the original's own test file: lets a test written for Node 0.10 run today, and
-// gives it this package where it asks for the code it was written for.
+// Loaded before the test file of 0.4.0: lets a test for Node 0.10 run on today's Node, and gives it this package instead of
+// the code of 0.4.0.
 'use strict';
 
 const { Domain } = require('node:domain');
@@ -8,10 +8,10 @@ const path = require('node:path');
 
 const original = path.dirname(require.resolve('original/package.json'));
 const originalCode = path.join(original, 'lib', 'index');
-/** What is tested in its place: the repository's root, or what the harness is tried out on. */
+/** The package to test: the root of the repository, or another one to try out the harness. */
 const subject = process.env.RESERVATION_SUBJECT || path.resolve(__dirname, '..', '..');
 
-// Taken out of Node after 0.12; all that the test wants of it is that the domain is left.
+// Removed from Node after 0.12. The test only needs it to leave the domain.
 Domain.prototype.dispose ??= function dispose() {
   this.exit();
 };

@@ -1,5 +1,5 @@
-// How a wait through an overridden lock() ends without a lock: by its timeout, its signal, an error of the method, an outage;
-// and methods that wait themselves, or never answer.
+// How a wait through an overridden lock() ends without a lock: by its timeout, its signal, an error of the method or an
+// outage; and methods that wait themselves, or never answer.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -31,7 +31,7 @@ test('a timeout ends the wait; 0 tries once, and acquires a free resource', asyn
       times.every((passed) => passed >= timeout - 5),
       `${times} ms`,
     );
-    // Not at the next turn, which is a second away: a busy machine may delay one, but not all of them.
+    // Sooner than the next round, which is a second away. A busy machine may delay one of them, but not all.
     assert.ok(Math.min(...times) < timeout + 450, `${times} ms`);
   }
   await reservation.release();
@@ -69,7 +69,7 @@ test('a signal ends the wait; a lock that the method acquires after that is rele
       else late.abort(reason);
       const got = await answer;
       if (got === reason) {
-        // Only once the method has gone its way.
+        // Only after the method has answered.
         await sleep(delay * 2);
         await until(async () => !slow.held && !(await client.exists(key)), { what: 'a free key' });
       } else {
@@ -100,7 +100,7 @@ for (const [what, answer, pattern] of [
     /overridden lock threw null/,
   ],
 ]) {
-  test(`${what} of the method ends the wait, in both shapes`, async (t) => {
+  test(`${what} of the method ends the wait, with a callback and with a promise`, async (t) => {
     const nowhere = { host: '127.0.0.1', port: 1 };
     class Own extends ReserveResource {
       lock(_resource, callback) {
@@ -116,7 +116,7 @@ for (const [what, answer, pattern] of [
   });
 }
 
-test('a method that waits by wait_until_lock, and a lock that is no method', async (t) => {
+test('a method that calls wait_until_lock, and a lock that is no method, are an error', async (t) => {
   const server = await startServer(t);
   class Round extends ReserveResource {
     lock(resource, callback) {
@@ -143,7 +143,7 @@ test('a method that waits by wait_until_lock, and a lock that is no method', asy
   });
 });
 
-test('a method that waits for another resource before, by the same method', async (t) => {
+test('a method may first wait for another resource, by the same method', async (t) => {
   const server = await startServer(t);
   class Ordered extends ReserveResource {
     async lock(resource) {
@@ -156,7 +156,7 @@ test('a method that waits for another resource before, by the same method', asyn
   assert.deepEqual((await server.client().keys('*')).sort(), ['reservation-prod-first', key]);
 });
 
-test('a method that never answers: the timeout counts, and the process waits', async (t) => {
+test('a method that never answers: the timeout ends the wait, and the process stays alive', async (t) => {
   const code = `
     const ReserveResource = require('./index.js');
     class Own extends ReserveResource { lock() {} }
@@ -176,7 +176,7 @@ test('a method that never answers: the timeout counts, and the process waits', a
   assert.equal(child.stdout, '');
 });
 
-test('after the wait nothing keeps the process alive', async (t) => {
+test('after the wait the process ends by itself', async (t) => {
   const server = await startServer(t);
   const code = `
     const ReserveResource = require('./index.js');
@@ -195,7 +195,7 @@ test('after the wait nothing keeps the process alive', async (t) => {
   assert.ok(performance.now() - start < 9000);
 });
 
-test('an outage is waited out; a first connection that fails and a wrong password are errors', async (t) => {
+test('a wait outlasts an outage; a failed first connection and a wrong password are errors', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set(key, 'other', 'EX', 600);

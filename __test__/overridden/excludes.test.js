@@ -1,5 +1,5 @@
-// wait_until_lock() where lock() is overridden: it acquires through that method, and wakes within milliseconds if it can know
-// what the method locks.
+// wait_until_lock() where lock() is overridden: it acquires through that method, and wakes within milliseconds if it knows
+// the key that the method locks.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -12,7 +12,7 @@ const { until, within } = require('../support/wait');
 const { key, ours, tried, ways } = require('./kit');
 
 for (const [who, make] of Object.entries(ways)) {
-  test(`${who}: a wait has the key that lock has, and excludes`, async (t) => {
+  test(`${who}: a wait acquires the same key as lock, and excludes others`, async (t) => {
     const server = await startServer(t);
     const client = server.client();
     const [holder, waiter] = [make(t, server), make(t, server)];
@@ -30,7 +30,7 @@ for (const [who, make] of Object.entries(ways)) {
   });
 }
 
-test('a patched prototype of this package', async (t) => {
+test('a patched prototype of this package: waits acquire through the patched method', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   t.after(() => (ReserveResource.prototype.lock = ours));
@@ -42,7 +42,7 @@ test('a patched prototype of this package', async (t) => {
   assert.deepEqual(await client.keys('*'), [key]);
 });
 
-test('it excludes against lock(), and the method is called in the context of the wait', async (t) => {
+test('a wait and lock() exclude each other, and the method runs in the async context of the wait', async (t) => {
   const server = await startServer(t);
   const storage = new AsyncLocalStorage();
   const seen = [];
@@ -66,7 +66,7 @@ test('it excludes against lock(), and the method is called in the context of the
 });
 
 for (const who of ['a subclass', 'an instance', 'an async method that returns the answer', 'a Proxy']) {
-  test(`${who}: it wakes in milliseconds, whoever frees the key`, async (t) => {
+  test(`${who}: a wait wakes within milliseconds, whoever frees the key`, async (t) => {
     const server = await startServer(t);
     const client = server.client();
     const waiter = ways[who](t, server);
@@ -76,7 +76,7 @@ for (const who of ['a subclass', 'an instance', 'an async method that returns th
       await client.set(key, 'other', 'EX', 600);
       const before = (await commandCalls(client)).set;
       const waiting = waiter.wait_until_lock('job');
-      // The turn's own, and that of the native waiter behind it.
+      // The try of the round, and that of the native waiter.
       await until(async () => (await commandCalls(client)).set >= before + 2, { what: 'two tries' });
       const start = performance.now();
       if (round % 2) await client.del(key);
@@ -91,7 +91,7 @@ for (const who of ['a subclass', 'an instance', 'an async method that returns th
   });
 }
 
-test('waiters of one process are served first come, first served, also across rounds', async (t) => {
+test('waiters of one process are served in order, also across rounds', async (t) => {
   const server = await startServer(t);
   const make = () => ways['a subclass'](t, server);
   const holder = make();
@@ -109,7 +109,7 @@ test('waiters of one process are served first come, first served, also across ro
     );
     await joined;
   }
-  // Each has had turns meanwhile, and kept its place.
+  // Each has had rounds meanwhile, and kept its place.
   await tried(server.client(), 12);
   assert.deepEqual(served, []);
   await holder.release();
@@ -117,7 +117,7 @@ test('waiters of one process are served first come, first served, also across ro
   assert.deepEqual(served, [0, 1, 2, 3, 4]);
 });
 
-/** Waits by a method whose second call has its answer at once and ends when it is told to. */
+/** Waits by a method whose second call gets its answer at once, but ends only when the gate is opened. */
 function startGated(t, server) {
   const gate = {};
   const opened = new Promise((resolve) => (gate.open = resolve));
@@ -137,7 +137,7 @@ function startGated(t, server) {
   return { gate, reservation, waiting: reservation.wait_until_lock('job') };
 }
 
-test('a lock that comes during a round is for the next round: the wait keeps its place', async (t) => {
+test('a lock acquired during a round is for the next round: the wait keeps its place', async (t) => {
   const server = await startServer(t);
   const holder = makeReservation(t, server);
   await holder.lock('prod-job');
@@ -158,7 +158,7 @@ test('a lock that comes during a round is for the next round: the wait keeps its
   assert.deepEqual(served, ['first', 'behind']);
 });
 
-test('a lock that comes during a round without end is given to who waits behind it', async (t) => {
+test('a lock acquired during an endless round goes to the next waiter', async (t) => {
   const server = await startServer(t);
   const holder = makeReservation(t, server);
   await holder.lock('prod-job');
@@ -172,7 +172,7 @@ test('a lock that comes during a round without end is given to who waits behind 
   assert.equal(await within(5000, waiting), key);
 });
 
-test('what the instance holds by that name comes at once, and nothing is sent', async (t) => {
+test('a wait for what the instance holds is answered at once, and nothing is sent', async (t) => {
   const server = await startServer(t);
   const reservation = ways['a subclass'](t, server);
   await reservation.lock('job');
@@ -185,7 +185,7 @@ test('what the instance holds by that name comes at once, and nothing is sent', 
   assert.equal(await reservation.release('prod-job'), 1);
 });
 
-test('two waits of one instance for one resource: the second has what the first has', async (t) => {
+test('two waits of one instance for one resource: both get the same lock', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set(key, 'other', 'EX', 600);
@@ -199,7 +199,7 @@ test('two waits of one instance for one resource: the second has what the first 
   assert.equal(await reservation.release(), 1);
 });
 
-test('waiting costs two tries a second; its lines are those of 0.4.0', async (t) => {
+test('waiting costs two tries a second, and logs the lines of 0.4.0', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set(key, 'other', 'EX', 600);

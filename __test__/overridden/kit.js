@@ -1,4 +1,4 @@
-// Ways in which callers put a lock() of their own in the place of ours, all of them with a namespace before each resource.
+// The ways in which callers override lock(). Each puts a namespace before the resource.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -10,7 +10,7 @@ const { until } = require('../support/wait');
 const key = 'reservation-prod-job';
 const { lock: ours } = ReserveResource.prototype;
 
-/** Ways of putting a namespace before each resource: each gives a reservation. */
+/** Each makes a reservation whose lock() puts a namespace before the resource. */
 const ways = {
   'a subclass'(t, server, settings) {
     class Own extends ReserveResource {
@@ -97,7 +97,7 @@ const ways = {
   },
 };
 
-/** Resolves once the server has had one more SET. */
+/** Resolves once the server has run so many more SETs. */
 async function tried(client, tries = 1) {
   const before = (await commandCalls(client)).set || 0;
   await until(async () => ((await commandCalls(client)).set || 0) >= before + tries, { what: 'a try' });

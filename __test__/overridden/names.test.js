@@ -1,10 +1,11 @@
-// Overriding lock() methods that acquire several names, that acquire one and still answer false, or that do not ask for what a
-// waiter acquired for them: only what is held counts as acquired, and no key is left that nobody knows of.
+// Overriding lock() methods that acquire several names, that acquire one and still answer false, or that do not take what a
+// waiter acquired for them: only held locks count as acquired, and no key stays that nobody holds.
 'use strict';
 
 const assert = require('node:assert/strict');
 const { setTimeout: sleep } = require('node:timers/promises');
 const { test } = require('node:test');
+const { peek } = require('../../lib/leases/state');
 const { commandCalls, countCommands } = require('../support/commands');
 const { ReserveResource, makeReservation } = require('../support/reservation');
 const { startServer } = require('../support/server');
@@ -21,7 +22,7 @@ class Pair extends ReserveResource {
   }
 }
 
-test('a method that locks two names: the wait has both or none', async (t) => {
+test('a method that locks two names: the wait acquires both or none', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   for (const side of ['left', 'right']) {
@@ -35,7 +36,7 @@ test('a method that locks two names: the wait has both or none', async (t) => {
     assert.deepEqual([reservation.is_held('left-job'), reservation.is_held('right-job')], [true, true]);
     assert.equal(await reservation.release(), 2);
   }
-  // Left behind by a method that does not clear up, one of them is not both.
+  // One of two names, left behind by a method that does not clean up, is not enough.
   class Careless extends ReserveResource {
     async lock(resource) {
       return (await super.lock(`left-${resource}`)) && super.lock(`right-${resource}`);
@@ -48,7 +49,7 @@ test('a method that locks two names: the wait has both or none', async (t) => {
   });
   assert.equal(await careless.release(), 1);
   await client.del('reservation-right-job');
-  // An instance that holds one of them already has not what it waits for.
+  // An instance that already holds one of them still waits.
   const reservation = makeReservation(t, server, { Class: Pair });
   await client.set('reservation-left-job', 'other', 'EX', 600);
   await ours.call(reservation, 'right-job');
@@ -120,7 +121,7 @@ test('a lock that also answered another wait is not released by the abort of the
   assert.equal(await reservation.release(), 1);
 });
 
-test('one of several names: the wait has the first that is free', async (t) => {
+test('a method that locks one of several names: the wait acquires the first that is free', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   class Slots extends ReserveResource {
@@ -139,7 +140,7 @@ test('one of several names: the wait has the first that is free', async (t) => {
   assert.equal(await within(5000, waiting), 'reservation-slot-2');
 });
 
-test('a lock acquired for a round that does not ask for it is released at once, and not acquired again in every round', async (t) => {
+test('a lock that its round does not take is released at once, and not acquired again in every round', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   let paused = false;
@@ -165,4 +166,39 @@ test('a lock acquired for a round that does not ask for it is released at once, 
   assert.equal('_reserve_key' in waiter, false);
   paused = false;
   assert.equal(await within(5000, waiting), key);
+});
+
+test('a lock that no round takes and that redis refuses to release leaves no number behind', async (t) => {
+  const server = await startServer(t);
+  const client = server.client();
+  let paused = false;
+  class Own extends ReserveResource {
+    lock(resource, callback) {
+      if (paused) setImmediate(callback, null, false);
+      else super.lock(`prod-${resource}`, callback);
+    }
+  }
+  await client.set(key, 'other', 'EX', 600);
+  const controller = new AbortController();
+  t.after(() => controller.abort());
+  const waiter = makeReservation(t, server, { Class: Own });
+  const waiting = waiter.wait_until_lock('job', { signal: controller.signal });
+  waiting.catch(() => {});
+  await tried(client, 2);
+  const { native } = peek(waiter);
+  const { release } = native;
+  const given_back = [];
+  t.mock.method(native, 'release', function (number, ...others) {
+    given_back.push({ number, value: native.value_of(number) });
+    return release.call(native, number, ...others);
+  });
+  await server.command('ACL', 'SETUSER', 'default', '-evalsha', '-eval');
+  paused = true;
+  await client.del(key);
+  await until(() => given_back.length > 0, { what: 'the release' });
+  const [{ number, value }] = given_back;
+  assert.match(value, /^worker-/);
+  await until(() => native.value_of(number) === null, { what: 'the number to be free' });
+  controller.abort();
+  await assert.rejects(waiting, { name: 'AbortError' });
 });

@@ -1,4 +1,4 @@
-// The checks of what callers do in one process: load, lock, wait, renew, lose, release, as callbacks and as promises.
+// The checks of one process: load, lock, wait, renew, lose and release, with callbacks and with promises.
 'use strict';
 
 const { ReserveResource, command, make, sleep, block, same, until } = require('./support');
@@ -43,7 +43,7 @@ const checks = {
     await sleep(100);
     await first.release();
     same(await waiting, 'reservation-wait', 'the key');
-    // A deletion from outside: only the server can tell of it.
+    // A deletion by another client: only the server can report it.
     second.on('lost', () => {});
     const woken = third.wait_until_lock('wait');
     await sleep(100);
@@ -74,7 +74,7 @@ const checks = {
     await command('SET', 'reservation-lose', 'thief');
     await until(() => losses.length > 0, 'the event');
     await sleep(200);
-    same(losses.length, 1, 'how often it was told');
+    same(losses.length, 1, 'how often it was reported');
     same(losses[0].code, 'ERR_RESERVATION_LOST', 'the code');
     same(losses[0].holder, 'thief', 'the holder');
     if (signal) same(signal.aborted, true, 'the signal');

@@ -1,22 +1,22 @@
-// Processes that are judged by how they end: each prints `ready` when it has done what it does.
+// Processes whose end is the check. Each prints `ready` when it has done its work.
 'use strict';
 
 const { host, port, make, ReserveResource } = require('./support');
 
 const ends = {
-  /** Holds a lock and has nothing else to do: ends by itself, at once, with 0. */
+  /** Holds a lock and is idle: ends by itself at once, with code 0. */
   async holding() {
     await make({ interval: 100 }).lock('ends-holding');
     console.log('ready');
   },
 
-  /** Has never called anything: ends at once. */
+  /** Has made no call: ends at once. */
   async idle() {
     make();
     console.log('ready');
   },
 
-  /** Has nothing but a pending call: stays until it is answered. */
+  /** Has a pending call: stays alive until it is answered. */
   async pending() {
     const other = make({ ttl: 1, interval: Infinity });
     await other.lock('ends-pending');
@@ -27,7 +27,7 @@ const ends = {
     });
   },
 
-  /** Is lost without a listener: thrown as an uncaught exception, with the original's message. */
+  /** A loss without a listener: an uncaught exception with the message of 0.4.0. */
   async loss() {
     const reservation = make({ interval: 50 });
     await reservation.lock('ends-loss');
@@ -37,7 +37,7 @@ const ends = {
     console.log('ready');
   },
 
-  /** process.exit() while calls are under way. */
+  /** process.exit() while calls are pending. */
   async exit() {
     const reservation = make();
     await reservation.lock('ends-exit');

@@ -1,4 +1,4 @@
-// The checks of `import`: by default, by name, and awaited; prints a line of JSON as probe.js does.
+// The checks of `import`: by default, by name, and dynamic. Prints a line of JSON as probe.js does.
 import ReserveResource, {
   ReserveResource as Named,
   ReservationError,

@@ -1,5 +1,5 @@
-// The probe of the runtime matrix on the node at hand: the matrix itself (`npm run test:runtimes`) takes minutes and
-// fetches ten runtimes.
+// Runs the probe of the runtime matrix on this Node. The whole matrix (`npm run test:runtimes`) takes minutes and downloads
+// ten runtimes.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -14,7 +14,7 @@ const { table } = require('../../scripts/runtimes/table');
 const { removeAtEnd } = require('../support/reaper');
 const { startServer } = require('../support/server');
 
-test('every check of the matrix holds here', async (t) => {
+test('every check of the matrix succeeds on this Node', async (t) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'reservation-runtime-'));
   removeAtEnd(folder);
   packInto(folder);
@@ -28,7 +28,7 @@ test('every check of the matrix holds here', async (t) => {
   assert.ok(results.length >= 20, `${results.length} checks`);
 });
 
-test('the table names what fails, and what was seen', () => {
+test('the table names each failed check and what was seen', () => {
   const text = table([
     { name: 'node-20', version: '20.1.0', results: [{ check: 'load', ok: true }] },
     {

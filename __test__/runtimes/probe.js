@@ -1,5 +1,5 @@
-// One process of the runtime matrix: runs the checks of one part (its argument), prints a line of JSON for each, and ends
-// with 1 if one failed. In syntax of 2019 and without a test framework, so that every runtime can read it.
+// One process of the runtime matrix: runs the checks of one part (its argument), prints a line of JSON for each, and exits
+// with 1 if one failed. In the syntax of 2019 and without a test framework, so that every runtime can run it.
 'use strict';
 
 const parts = {
@@ -8,13 +8,13 @@ const parts = {
   ends: () => require('./ends'),
 };
 
-const LIMIT = 15000; // ms; a check that takes longer hangs
+const LIMIT = 15000; // ms; a check that takes longer counts as hung
 
 function print(line) {
   console.log(JSON.stringify(line));
 }
 
-/** Runs the checks one after another; whatever one of them does, the next has its turn. */
+/** Runs the checks one after another, also after one that failed. */
 async function run(checks) {
   for (const name of Object.keys(checks)) {
     try {
@@ -34,6 +34,6 @@ function limited(promise) {
 }
 
 const [part, name] = process.argv.slice(2);
-// A part is a list of checks; one of `ends` is a process of its own, judged by how it ends.
+// A part is a list of checks. Each of `ends` runs in its own process, whose end is the check.
 if (part === 'ends') parts.ends()[name]();
 else run(parts[part]());

@@ -1,4 +1,4 @@
-// As much of a redis client as the probe needs, in syntax that the oldest runtimes parse: commands one after another.
+// A minimal redis client for the probe, in syntax that the oldest runtimes parse. Sends one command after another.
 'use strict';
 
 const net = require('net');
@@ -18,7 +18,7 @@ function connect(host, port) {
     }
   });
   socket.on('error', (error) => waiting.splice(0).forEach(({ reject }) => reject(error)));
-  // One that nobody asks anything does not keep its process alive.
+  // An idle client does not keep its process alive.
   socket.unref();
 
   function command(...words) {

@@ -1,4 +1,4 @@
-// What the checks share: reservations on the server that the environment names, and small steps.
+// What the checks share: reservations on the server that the environment names, commands, pauses.
 'use strict';
 
 const ReserveResource = require('redis-reservation');
@@ -23,7 +23,7 @@ function sleep(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** Keeps the thread busy, as a long computation does. */
+/** Blocks the thread, as a long computation does. */
 function block(ms) {
   const end = Date.now() + ms;
   while (Date.now() < end);

@@ -1,4 +1,4 @@
-// What a worker thread of the matrix does; its task is its workerData.
+// A worker thread of the matrix. Its task is its workerData.
 'use strict';
 
 const { parentPort, workerData } = require('worker_threads');
@@ -24,7 +24,7 @@ const tasks = {
     await waiting;
   },
 
-  /** Reads, waits a little and writes: right only if one has the lock at a time. */
+  /** Reads, waits a little and writes. Right only if no two hold the lock at the same time. */
   async competes() {
     const reservation = make();
     for (let turn = 0; turn < 5; turn += 1) {

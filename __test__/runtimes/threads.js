@@ -1,4 +1,4 @@
-// The checks of worker threads: locks in one, a thread that ends while it holds, and one that is ended while it waits.
+// The checks of worker threads: locks in one, a thread that ends while it holds, and one that is terminated while it waits.
 'use strict';
 
 const path = require('path');
@@ -8,7 +8,7 @@ const { command, make, same, until } = require('./support');
 /** Starts thread.js, and resolves with its worker once it has said `word`. `ended` has its exit code. */
 function start(task, word) {
   const worker = new Worker(path.join(__dirname, 'thread.js'), { workerData: task });
-  // Listened to from the start: it may end before anybody asks.
+  // Listens from the start, since the thread may end before the check asks.
   worker.ended = new Promise((resolve) => worker.once('exit', resolve));
   return new Promise((resolve, reject) => {
     worker.once('error', reject);
@@ -27,7 +27,7 @@ const checks = {
     const worker = await start('holds', 'held');
     await worker.terminate();
     await worker.ended;
-    // Nobody renews it any more, so it lapses; this thread goes on.
+    // Nothing renews the key any more, so it lapses. This thread goes on.
     await until(async () => (await command('GET', 'reservation-thread')) === null, 'the end of its key');
     const reservation = make();
     same(await reservation.lock('thread'), true, 'a lock of the main thread');
@@ -43,13 +43,13 @@ const checks = {
     await reservation.release();
     const next = make();
     const began = Date.now();
-    // Where a thread's end is told before it has ended, the lock may still have gone to it; then it lapses.
+    // Some runtimes report the end of a thread before it has ended. The lock may then have gone to that thread, and lapses.
     const at_once = await next.lock('thread');
     if (!at_once) await next.wait_until_lock('thread', { timeout: 5000 });
     await next.release();
     return at_once
       ? undefined
-      : `had after ${Date.now() - began} ms, by the ttl: the thread had not ended yet`;
+      : `acquired after ${Date.now() - began} ms, by the ttl: the thread had not ended yet`;
   },
 
   async 'many workers'() {

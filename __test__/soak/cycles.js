@@ -1,7 +1,7 @@
-// `npm run test:soak`: a million locks and releases. Memory may grow while everything warms up, and not after that.
+// `npm run test:soak`: a million locks and releases. Memory may grow during warm-up, and not afterwards.
 //
-// package.json keeps V8's young generation at its smallest: else it grows from 16 to 28 MB at some moment of such a run,
-// with how busy the machine is, not with how much was done, and hides what is looked for.
+// package.json sets V8's young generation to its smallest size. Otherwise it grows from 16 to 28 MB at some moment that
+// depends on the load of the machine, which would hide a leak.
 'use strict';
 
 const { parseArgs } = require('node:util');
@@ -23,7 +23,7 @@ Ends with 1 if it has grown by more than 10 MB. Takes a few minutes.
 const AT_ONCE = 8;
 const MOST_GROWTH = 10; // MB
 
-/** Resolves with the growth in MB. `report(line)` is told the memory ten times on the way. */
+/** Resolves with the growth in MB. `report(line)` gets the memory ten times during the run. */
 async function soak({ cycles, subject, report }) {
   const ReserveResource = require(subject);
   const { startServer } = require('../support/server');

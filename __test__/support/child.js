@@ -1,5 +1,5 @@
-// Real child processes for tests: scripts in JS or CoffeeScript, or a few lines of code, that
-// talk by messages and by lines, can be stopped and killed, and are always gone at the end.
+// Real child processes for tests: scripts in JS or CoffeeScript, or a few lines of code. They exchange messages and lines, can
+// be stopped and killed, and end with their test.
 'use strict';
 
 const { spawn } = require('node:child_process');
@@ -17,11 +17,11 @@ const compilers = {
 /**
  * Starts a child process.
  *
- * `t`: the test's context (or null): the child ends with that test.
+ * `t`: the context of the test (or null). The child ends with that test.
  * `what`: a script's path (.coffee goes through the CoffeeScript compiler `options.coffee`, 1 or 2),
  *   or `{ code }`: JS for `node -e`, with `require('./index.js')` meaning the package under test.
  * `options`: `args`, `env` (on top of ours), `cwd` (the repository's root), `execArgv`, `coffee`,
- *   `uid` (the user it runs as), `through` (a command that is to start it).
+ *   `uid` (the user it runs as), `through` (a command that starts it).
  */
 function startChild(t, what, options = {}) {
   const child = new Child(what, options);
@@ -52,7 +52,7 @@ class Child {
     this.pid = this.process.pid;
     reap(this.process);
     this.collect();
-    /** Resolves with `{ code, signal }` when the process has ended and all its output is here. */
+    /** Resolves with `{ code, signal }` when the process has ended and all its output was read. */
     this.exited = new Promise((resolve) => {
       this.process.once('close', (code, signal) => {
         this.ended = { code, signal };
@@ -78,8 +78,8 @@ class Child {
   }
 
   /**
-   * The next line of stdout that matches (a string it contains, a RegExp, a function), looked for
-   * after the line that the last such call found.
+   * The next line of stdout that matches (a string it contains, a RegExp, a function), after the line that the last such
+   * call found.
    */
   line(wanted, { timeout = 10000 } = {}) {
     return this.lines.next(matcher(wanted), timeout, `a line like ${wanted}`);
@@ -117,7 +117,7 @@ class Child {
     this.process.kill('SIGCONT');
   }
 
-  /** The error, with what the child said added to its message. */
+  /** The error, with the output of the child added to its message. */
   describe(error) {
     const end = this.ended ? `ended with ${JSON.stringify(this.ended)}` : 'still running';
     error.message += `\nchild ${this.pid}, ${end}\n--- stdout\n${this.stdout}\n--- stderr\n${this.stderr}`;
@@ -125,17 +125,17 @@ class Child {
   }
 }
 
-/** Things that arrive one after another, and those who wait for one of them. */
+/** Items that arrive one after another, and the calls that wait for one of them. */
 class Feed {
   constructor(child) {
     this.child = child;
     this.all = [];
-    this.position = 0; // what lies before was found by an earlier call
+    this.position = 0; // earlier calls have found what lies before
     this.waiting = new Set();
     this.listeners = new Set();
   }
 
-  /** Calls back with each that arrives from now on. */
+  /** Calls back with each item that arrives from now on. */
   listen(listener) {
     this.listeners.add(listener);
   }

@@ -1,4 +1,4 @@
-// Counts the commands that a redis-server was given, by its own books (INFO commandstats).
+// Counts the commands that a redis-server has run, by INFO commandstats.
 'use strict';
 
 /** How often each command was called since the server started: `{ set: 3, 'client|kill': 1 }`. */
@@ -10,8 +10,8 @@ async function commandCalls(client) {
 }
 
 /**
- * The commands that the server was given while `work` ran, but for the looking itself:
- * `{ calls: { set: 1 }, value: what work gave }`. Commands that scripts call count as well.
+ * The commands that the server ran during `work`, without the counting itself: `{ calls: { set: 1 }, value }`, `value` being
+ * the result of `work`. Commands that scripts call count as well.
  */
 async function countCommands(client, work) {
   const before = await commandCalls(client);

@@ -1,12 +1,12 @@
-// What the fault tests share: children with reservations of their own, and looks at what passes between a client and
-// its server while something is wrong with it.
+// What the fault tests share: children with reservations, and views of the traffic between a client and its server during a
+// fault.
 'use strict';
 
 const { startChild } = require('./child');
 const { commandCalls } = require('./commands');
 const { until } = require('./wait');
 
-/** As long as it takes: what is waited for with it is a fact, and the machine may be busy with something else. */
+/** For conditions that must come true, however busy the machine is. */
 const patient = { timeout: 20000 };
 
 /**
@@ -25,7 +25,7 @@ function runChild(t, server, code, options = {}) {
   return startChild(t, { code: preamble + code }, { ...options, env });
 }
 
-/** A wait that ends with the test at the latest: one that is left over would keep the process of the tests alive. */
+/** A wait that ends with the test at the latest: a pending one would keep the process of the tests alive. */
 function wait(t, reservation, resource) {
   const waiting = reservation.wait_until_lock(resource, { signal: t.signal });
   waiting.catch(() => {});
@@ -36,7 +36,7 @@ function wait(t, reservation, resource) {
 const setOf = (key) => new RegExp(`\\r\\nSET\\r\\n\\$\\d+\\r\\n${key}\\r\\n`);
 const scriptFor = (key) => new RegExp(`\\r\\nEVALSHA\\r\\n[^]*\\r\\n${key}\\r\\n`);
 
-/** Resolves once a request that matches has come to the proxy, which passes it on as it does all others. */
+/** Resolves once a matching request has reached the proxy, which passes it on like all others. */
 function requestSeen(proxy, matches) {
   return new Promise((resolve) => {
     proxy.set('up', {
@@ -51,13 +51,13 @@ function requestSeen(proxy, matches) {
   });
 }
 
-/** The links that are open now go dead without a word; those that are made from now on are well. */
+/** The open links go silently dead. New links work. */
 function loseOpenLinks(proxy) {
   proxy.lose();
   proxy.rules = { up: {}, down: {} };
 }
 
-/** Resolves once this many more commands of that name were run by the server. */
+/** Resolves once the server has run so many more commands of that name. */
 async function ran(client, name, times = 1) {
   const before = (await commandCalls(client))[name] || 0;
   await until(async () => ((await commandCalls(client))[name] || 0) >= before + times, {
@@ -66,18 +66,18 @@ async function ran(client, name, times = 1) {
   });
 }
 
-/** Resolves once this much time has passed since `start`, where the time itself is what a test is about. */
+/** Resolves once this much time has passed since `start`, for tests that are about time. */
 async function passed(start, ms) {
   await until(() => performance.now() - start >= ms, { timeout: ms + 5000, what: `${ms} ms` });
 }
 
-/** How often redis has refused something with this code, or answered it with any error of that kind. */
+/** How many errors with this code redis has replied. */
 async function refusals(client, code) {
   const found = new RegExp(`errorstat_${code}:count=(\\d+)`).exec(await client.info('errorstats'));
   return found ? Number(found[1]) : 0;
 }
 
-/** Forbids all subcommands of CLIENT but these, in a way that every server understands. */
+/** Forbids all subcommands of CLIENT except these, in a form that every server understands. */
 async function allowOnlyClient(client, ...subcommands) {
   await client.acl('SETUSER', 'default', '-client', ...subcommands.map((name) => `+client|${name}`));
 }

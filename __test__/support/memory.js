@@ -1,22 +1,21 @@
-// What the package has in memory, as it counts by itself: V8's heap after a collection and what hangs on it, and what Rust has
-// allocated. Not resident memory: that is moved by 50 MB at a time by the system, which takes pages back when it likes,
-// and by allocators, which keep what they were given back.
+// The memory that the package uses: V8's heap after a collection with its external memory, and what Rust has allocated. Not
+// resident memory: the system, which takes pages back at any time, and allocators, which keep freed memory, move that by 50 MB.
 'use strict';
 
 const { load } = require('../../lib/load');
 
-/** What a child needs to be started with: it collects, and its young objects have always the same room. */
+/** Options of Node for such a child: it can collect, and its young generation has a fixed size. */
 const execArgv = ['--expose-gc', '--max-semi-space-size=1'];
 
-/** Reason to skip a test that counts, where the binary does not: one that is to be shipped was built by hand. */
+/** Reason to skip such a test: the binary was built for release, and does not count its allocations. */
 const skip =
   typeof load().allocated_bytes === 'function'
     ? false
     : 'this binary does not count what it has allocated: npm run build:debug';
 
 /**
- * In a child: `alive()`, the bytes that are in use at this very moment; and `settled(least)`, which waits for them to be no more
- * than that, for as long as it takes others to let go, and resolves with them at last. A megabyte has 2^20 bytes.
+ * In a child: `alive()` gives the bytes in use right now. `settled(most)` waits, for a limited time, until there are at most
+ * `most`, and resolves with the bytes in use. A megabyte has 2^20 bytes.
  */
 const source = `
   const alive = () => {
@@ -28,7 +27,7 @@ const source = `
   const settled = async (most, patience = 20000) => {
     const end = performance.now() + patience;
     for (;;) {
-      // What is collected may have more to let go of in a later turn.
+      // A collection may free more in a later turn.
       await new Promise(setImmediate);
       const bytes = alive();
       if (bytes <= most || performance.now() > end) return bytes;

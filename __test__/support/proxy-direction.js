@@ -1,5 +1,5 @@
-// One direction of one proxied connection: takes chunks from one socket, applies the faults that
-// are in force, and writes what is left of them to the other, in order.
+// One direction of one proxied connection: reads chunks from one socket, applies the active faults, and writes the rest to
+// the other socket, in order.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -29,7 +29,7 @@ class Direction {
     this.queue = [];
   }
 
-  /** Loses what comes from now on, and calls back once something did. */
+  /** Loses everything from now on, and calls back once something was lost. */
   swallow(done) {
     this.swallowed = done;
   }
@@ -42,7 +42,7 @@ class Direction {
     this.pump();
   }
 
-  /** What the faults for single chunks leave of this one; undefined if that is nothing. */
+  /** What the faults for single chunks leave of this one; undefined for nothing. */
   damage(chunk) {
     const { rules, link, name } = this;
     if (this.swallowed) {
@@ -94,14 +94,14 @@ class Direction {
     const size = this.rules.slice || chunk.length || 1;
     for (let start = 0; start < chunk.length && !to.destroyed; start += size) {
       to.write(chunk.subarray(start, start + size));
-      // Each piece a packet of its own: the reader sees it before the next is written.
+      // Each piece is a packet: the reader gets it before the next one is written.
       if (this.rules.slice) await sleep(1);
     }
     if (this.cutAfterWrite) to.end(() => this.link.destroy());
   }
 }
 
-/** A small generator of numbers in [0, 1) that gives the same row for the same seed. */
+/** A small generator of numbers in [0, 1): the same sequence for the same seed. */
 function generator(seed) {
   let state = seed >>> 0;
   return () => {

@@ -1,5 +1,5 @@
-// A small TCP proxy between a client and a redis-server that does to their connections what bad
-// networks do: cut, stall, lose, delay, slice, corrupt, refuse.
+// A small TCP proxy between a client and a redis-server, with the faults of bad networks: cut, stall, lose, delay, slice,
+// corrupt, refuse.
 'use strict';
 
 const { once } = require('node:events');
@@ -9,8 +9,8 @@ const { Direction } = require('./proxy-direction');
 const host = '127.0.0.1';
 
 /**
- * Starts a proxy for the server at `target.port`. `t`: the test's context (or null): it ends with
- * the test. Each fault holds for open and for later connections until `heal()`.
+ * Starts a proxy for the server at `target.port`. `t`: the context of the test (or null); the proxy ends with the test. Each
+ * fault applies to open and to new connections until `heal()`.
  * Directions: 'up' (client to redis), 'down' (redis to client), 'both'.
  */
 async function startProxy(t, target) {
@@ -36,12 +36,12 @@ class Proxy {
     return { REDIS_HOST: this.host, REDIS_PORT: String(this.port) };
   }
 
-  /** New connections are refused (ECONNREFUSED) until `accept()`; the open ones stay. */
+  /** Refuses new connections (ECONNREFUSED) until `accept()`. The open ones stay. */
   async refuse() {
     const { listener } = this;
     if (!listener) return;
     this.listener = null;
-    // close() also waits for open connections; what matters is that the port is shut, which it is now.
+    // close() calls back only after the open connections. The port is closed already.
     listener.close();
   }
 
@@ -59,39 +59,39 @@ class Proxy {
     for (const link of this.links) link.cut(reset);
   }
 
-  /** Forwards nothing more, and keeps it: after `heal()` it goes on, in order. New connections too. */
+  /** Holds back everything until `heal()`, then passes it on in order. Also on new connections. */
   stall(direction = 'both') {
     this.set(direction, { stalled: true });
   }
 
-  /** Takes what comes and forgets it: a link that is dead without anybody being told. */
+  /** Drops everything: a silently dead link. */
   lose(direction = 'both') {
     this.set(direction, { losing: true });
   }
 
-  /** Everything arrives `ms` later, and up to `jitter` ms more (from a fixed seed); order stays. */
+  /** Delays everything by `ms`, and up to `jitter` ms more (from a fixed seed), in order. */
   delay(ms, { direction = 'both', jitter = 0, seed = 1 } = {}) {
     this.set(direction, { delay: ms, jitter, seed });
   }
 
-  /** Passes everything on in pieces of `size` bytes, each in a write (and a moment) of its own. */
+  /** Passes everything on in pieces of `size` bytes, each in a separate write. */
   slice(size, { direction = 'both' } = {}) {
     this.set(direction, { slice: size });
   }
 
-  /** Puts these bytes in the place of the next that come, on whatever connection. */
+  /** Replaces the next chunk by these bytes, on any connection. */
   corruptNext(bytes = '\x00garbage\r\n', direction = 'down') {
     this.set(direction, { replacement: Buffer.from(bytes) });
   }
 
-  /** Passes only the first `size` bytes of the next chunk on, then cuts that connection. */
+  /** Passes on only the first `size` bytes of the next chunk, then cuts that connection. */
   truncateNext(size, direction = 'down') {
     this.set(direction, { truncate: size });
   }
 
   /**
-   * The next request that matches reaches redis, but its reply is lost: once it has come back the
-   * connection is cut. Resolves then. (All that comes back after that request is lost.)
+   * Passes on the next matching request, and loses everything that comes back after it: when the reply has arrived, cuts the
+   * connection and resolves.
    */
   dropReply(matches) {
     return new Promise((resolve) => {
@@ -111,8 +111,8 @@ class Proxy {
   }
 
   /**
-   * The next request that matches is kept back and its client cut off, while the connection to
-   * redis stays open: `await held.caught`, then `held.deliver()` lets it land, late.
+   * Holds the next matching request back and cuts its client off, while the connection to redis stays open:
+   * `await held.caught`, then `held.deliver()` passes it on, late.
    */
   holdRequest(matches) {
     const held = {};
@@ -132,7 +132,7 @@ class Proxy {
     return held;
   }
 
-  /** Ends all faults; what was stalled goes on. Does not accept again: see `accept()`. */
+  /** Ends all faults, and passes on what was stalled. Does not accept again: see `accept()`. */
   heal() {
     this.rules = { up: {}, down: {} };
     for (const link of this.links) link.apply(this.rules);
@@ -150,7 +150,7 @@ class Proxy {
     for (const link of this.links) link.apply(this.rules);
   }
 
-  /** A rule that is for one chunk only has found it. */
+  /** A rule for a single chunk has been applied. */
   spend(direction, name) {
     const rest = { ...this.rules[direction] };
     delete rest[name];
@@ -164,7 +164,7 @@ class Proxy {
   }
 }
 
-/** One client's connection and the one to redis that belongs to it. */
+/** The connection of one client, and the matching one to redis. */
 class Link {
   constructor(proxy, client) {
     this.proxy = proxy;
@@ -194,7 +194,7 @@ class Link {
     this.destroy();
   }
 
-  /** Cuts the client off; the connection to redis stays until it is used up or the proxy ends. */
+  /** Cuts the client off. The connection to redis stays until it is used or the proxy ends. */
   orphan() {
     this.orphaned = true;
     this.client.destroy();

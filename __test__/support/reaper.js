@@ -1,16 +1,15 @@
-// Sees to it that nothing a test starts outlives it: not after a failed test, not after Ctrl-C,
-// not even after a SIGKILL of the test itself.
+// Ends everything that a test starts: also after a failed test, after Ctrl-C, and after a SIGKILL of the test itself.
 'use strict';
 
 const { spawn } = require('node:child_process');
 const fs = require('node:fs');
 
-/** What is to be undone at the end: processes still running, folders still there. */
+/** What must be ended or removed: running processes, temporary folders. */
 const running = new Map(); // pid -> the watchdog that ends it if we cannot
 const folders = new Set();
 let installed = false;
 
-/** Ends this child, if it still runs, when this process ends in whatever way. */
+/** Ends this child when this process ends, in whatever way. */
 function reap(child) {
   install();
   running.set(child.pid, startWatchdog(child.pid));
@@ -21,7 +20,7 @@ function reap(child) {
   });
 }
 
-/** Removes this folder when this process ends, if nobody did before. */
+/** Removes this folder when this process ends. */
 function removeAtEnd(folder) {
   install();
   folders.add(folder);
@@ -36,7 +35,7 @@ function install() {
   if (installed) return;
   installed = true;
   process.on('exit', undoAll);
-  // Without a handler a signal ends the process and no 'exit' is told.
+  // Without a handler, a signal ends the process without an 'exit' event.
   const signals = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 };
   for (const [signal, number] of Object.entries(signals)) {
     process.on(signal, () => process.exit(128 + number));
@@ -59,8 +58,8 @@ function kill(pid) {
 }
 
 /**
- * A shell that reads from a pipe. A line means that the child ended by itself; the pipe's end
- * without one means that we died, and then it ends the child.
+ * A shell that reads from a pipe. A line means that the child has ended by itself. The end of the pipe without a line means
+ * that this process has died: then the shell ends the child.
  */
 function startWatchdog(pid) {
   if (process.platform === 'win32') return null;
@@ -68,7 +67,7 @@ function startWatchdog(pid) {
   const watchdog = spawn('sh', ['-c', script, 'watchdog', String(pid)], {
     stdio: ['pipe', 'ignore', 'ignore'],
   });
-  watchdog.on('error', () => {}); // no shell: then only the handlers above are there
+  watchdog.on('error', () => {}); // without a shell, only the handlers above work
   watchdog.stdin.on('error', () => {});
   watchdog.unref();
   watchdog.stdin.unref();

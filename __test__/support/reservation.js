@@ -1,11 +1,21 @@
-// Reservations for tests, made for a test's server, and callbacks that insist on how they are to be called.
+// Reservations on the server of a test, and callbacks that check how they are called.
 'use strict';
 
 const ReserveResource = require('../../index.js');
 
+/** The methods that take a callback or give a promise. */
+const callingMethods = [
+  'lock',
+  'wait_until_lock',
+  'release',
+  'ensure_reservation',
+  '_ensure_reservation',
+  '_set_expiration',
+];
+
 /**
- * A reservation on `server` (anything with host and port), silent unless it is given a `log`. What it still holds when
- * the test ends, and with it the server, is no loss to be thrown at the next test.
+ * A reservation on `server` (anything with host and port), silent unless it gets a `log`. If it still holds something when
+ * the test and its server end, that loss is not thrown at the next test.
  */
 function makeReservation(t, server, settings = {}) {
   const { by = 'worker', interval, ttl = 30, log = false, password = server.password, options } = settings;
@@ -16,8 +26,8 @@ function makeReservation(t, server, settings = {}) {
 }
 
 /**
- * Makes the connection that all reservations on `server` share, in as long as that takes on a busy machine. A short
- * `connect_timeout` concerns only what is connected to later.
+ * Opens the connection that all reservations on `server` share, however long that takes on a busy machine. A short
+ * `connect_timeout` of the test then applies only to later connections.
  */
 async function connect(t, server) {
   const reservation = makeReservation(t, server);
@@ -26,8 +36,8 @@ async function connect(t, server) {
 }
 
 /**
- * Calls `start(callback)` and resolves with the arguments that the callback got. A callback that is called before
- * `start` has returned, or twice, fails the test; so does a `start` that throws.
+ * Calls `start(callback)` and resolves with the arguments of the callback. If the callback runs before `start` has returned,
+ * or twice, or if `start` throws, the test fails.
  */
 function ask(start) {
   return new Promise((resolve, reject) => {
@@ -43,7 +53,7 @@ function ask(start) {
   });
 }
 
-/** The error of a callback that got an error and nothing else. */
+/** The error of a callback that gets an error and nothing else. */
 async function askError(start) {
   const args = await ask(start);
   if (args.length !== 1 || !(args[0] instanceof Error)) {
@@ -62,11 +72,20 @@ function keepLog() {
   return log;
 }
 
-/** Starts to listen for losses at once: `losses` fills with the errors. */
+/** Listens for losses from now on, and collects their errors. */
 function keepLosses(reservation) {
   const losses = [];
   reservation.on('lost', (error) => losses.push(error));
   return losses;
 }
 
-module.exports = { ReserveResource, makeReservation, connect, ask, askError, keepLog, keepLosses };
+module.exports = {
+  ReserveResource,
+  callingMethods,
+  makeReservation,
+  connect,
+  ask,
+  askError,
+  keepLog,
+  keepLosses,
+};

@@ -1,5 +1,5 @@
-// Real redis-servers for tests: private ones on free loopback ports, with a folder of their own,
-// that can be killed, stopped, continued and restarted, and that never outlive the test.
+// Real redis-servers for tests: private ones on free loopback ports, each in its own folder. They can be killed, stopped,
+// continued and restarted, and never outlive the test.
 'use strict';
 
 const { spawn } = require('node:child_process');
@@ -14,14 +14,14 @@ const { reap, removeAtEnd, removeNow } = require('./reaper');
 const { until, within } = require('./wait');
 
 const host = '127.0.0.1';
-let program; // looked up once in a process
+let program; // looked up once a process
 
 /**
  * Starts a server and resolves once it answers.
  *
- * `t`: the test's context (or null): the server ends with that test.
+ * `t`: the context of the test (or null). The server ends with that test.
  * `options.args`: more of redis-server's own arguments, e.g. `['--maxmemory', '1mb']`.
- * `options.password`: what it is to ask for; also used by `client()` and `command()`.
+ * `options.password`: the password that it requires; `client()` and `command()` use it.
  * `options.port`: a fixed port instead of a free one.
  * `options.ready`: what to wait for: 'pong' (it serves), or 'answer' (anything, LOADING too).
  */
@@ -66,7 +66,7 @@ class Server {
         return;
       } catch (error) {
         await this.kill();
-        // Somebody else may have got the free port first.
+        // Another program may have taken the free port first.
         if (fixedPort || attempt === 5 || !/Address already in use/.test(this.output)) throw error;
       }
     }
@@ -84,7 +84,7 @@ class Server {
       argv0: 'redis-server',
     });
     this.process = child;
-    // Listened to from the start: it may end before anybody asks.
+    // Listens from the start, since it may end before a test asks.
     this.ended = once(child, 'exit');
     const keep = (text) => {
       this.output = (this.output + text).slice(-20000);
@@ -99,19 +99,19 @@ class Server {
     const served = ready === 'pong' ? /^(\+PONG|-NOAUTH|-DENIED)/ : /^[+-]/;
     const check = async () => {
       if (child.exitCode !== null || child.signalCode !== null) return 'ended';
-      // Another program may have got the free port first: then it is that one which answers, until this one ends.
+      // Another program may have taken the free port first. It would answer instead, until this server ends.
       return /Server initialized/.test(this.output) && served.test(await ask(this.port, 'PING\r\n'));
     };
     const outcome = await until(check, { timeout: 20000, what: `an answer from port ${this.port}` });
     if (outcome === 'ended') throw new Error(`redis-server ended at its start:\n${this.output}`);
   }
 
-  /** Ends the program as a crash would, and waits for its end. Works on a paused one too. */
+  /** Ends the program as a crash would, and waits for its end. Also works on a paused one. */
   async kill() {
     await this.signalEnd('SIGKILL');
   }
 
-  /** Ends the program, removes its folder and closes what `client()` gave. */
+  /** Ends the program, removes its folder and closes its clients. */
   async stop() {
     for (const client of this.clients) client.disconnect();
     this.clients.clear();
@@ -132,7 +132,7 @@ class Server {
     await within(10000, this.ended, `the end of redis-server ${child.pid}`);
   }
 
-  /** SIGSTOP: connections stay open, new ones are accepted by the system, nothing is answered. */
+  /** SIGSTOP: connections stay open, the system accepts new ones, nothing is answered. */
   pause() {
     this.process.kill('SIGSTOP');
   }
@@ -158,7 +158,7 @@ class Server {
     await this.start({ args, ready });
   }
 
-  /** An ioredis client of this server, closed with it. It comes back by itself after an outage. */
+  /** An ioredis client of this server, closed with it. It reconnects by itself. */
   client(options = {}) {
     const client = new Redis({
       host: this.host,
@@ -166,10 +166,10 @@ class Server {
       password: this.password || undefined,
       maxRetriesPerRequest: null,
       retryStrategy: () => 50,
-      disconnectTimeout: 50, // else its timer keeps the test alive for two seconds
+      disconnectTimeout: 50, // otherwise its timer keeps the test alive for two seconds
       ...options,
     });
-    client.on('error', () => {}); // outages are what the tests are about
+    client.on('error', () => {}); // tests cause outages on purpose
     this.clients.add(client);
     client.once('end', () => this.clients.delete(client));
     return client;
@@ -186,7 +186,7 @@ class Server {
   }
 }
 
-/** A loopback port that nobody listens on just now. */
+/** A loopback port on which nothing listens right now. */
 async function freePort() {
   const listener = net.createServer();
   listener.listen(0, host);
@@ -197,7 +197,7 @@ async function freePort() {
   return port;
 }
 
-/** What comes back first for these bytes; '' if nothing does. */
+/** The first reply to these bytes; '' for none. */
 function ask(port, bytes) {
   return new Promise((resolve) => {
     const socket = net.connect({ port, host });

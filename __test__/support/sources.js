@@ -17,7 +17,7 @@ function filesBelow(folder) {
     .sort();
 }
 
-/** The text of one. */
+/** The text of a file. */
 function read(file) {
   return fs.readFileSync(path.join(root, file), 'utf8');
 }

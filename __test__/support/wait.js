@@ -1,12 +1,11 @@
-// Waiting for something to become true: the only way in which tests wait.
+// Waiting for a condition: the only way in which tests wait.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
 
 /**
- * Resolves with the first truthy value that `condition` gives (it may be async), asked every
- * `interval` ms; rejects after `timeout` ms, saying `what` did not come and what was seen last.
- * A condition that throws counts as "not yet".
+ * Calls `condition` (which may be async) every `interval` ms and resolves with its first truthy value. Rejects after `timeout`
+ * ms; the error names `what` and the last value. A condition that throws counts as "not yet".
  */
 async function until(condition, { timeout = 5000, interval = 10, what = 'the condition' } = {}) {
   const deadline = performance.now() + timeout;
@@ -26,7 +25,7 @@ async function until(condition, { timeout = 5000, interval = 10, what = 'the con
   }
 }
 
-/** The promise's own outcome, or an error that says `what` took more than `timeout` ms. */
+/** The outcome of the promise, or an error that `what` took more than `timeout` ms. */
 async function within(timeout, promise, what = 'the answer') {
   let timer;
   const limit = new Promise((resolve, reject) => {
@@ -39,7 +38,7 @@ async function within(timeout, promise, what = 'the answer') {
   }
 }
 
-/** Looks every `interval` ms while `work` runs; resolves with work's value and all that was seen. */
+/** Looks every `interval` ms while `work` runs. Resolves with the value of `work` and everything that was seen. */
 async function watchWhile(work, look, interval = 50) {
   const seen = [];
   let done = false;
@@ -59,8 +58,8 @@ async function watchWhile(work, look, interval = 50) {
 }
 
 /**
- * Resolves with the outcome of `call`, once it has come within `ms`: what waits or retries for that long by design never
- * does, and a busy machine does not let it miss each time.
+ * Repeats `call`, five times at most, until an outcome comes within `ms`, and resolves with it. A call that waits or retries
+ * that long by design never succeeds here. On a busy machine, a fast call does after some tries.
  */
 async function atOnce(ms, call) {
   const times = [];

@@ -1,5 +1,4 @@
-// A user who may do exactly what is documented can do everything, and needs all of it; what becomes of a lock whose user
-// may do less than would be good.
+// The documented rules are enough for everything, and all of them are needed. Also the locks of a user with fewer rules.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -14,26 +13,26 @@ const { connections, errorOf, majorOf, patient, reserve, wakeUp } = require('./s
 const { startNode } = require('./support/node');
 const { addWorker, everyServer, needed, optional, rules, scripts, setinfo } = require('./support/rules');
 
-/** Less than most of a second, which is when a waiter polls. */
+/** Less than 0.9 s, which is when a waiter polls. */
 const promptly = 700;
 
-/** Reservations of a user, on a server or a proxy before it. */
+/** Reservations of a user, on a server or on a proxy before it. */
 function as(t, server, { username, password }, { options, ...settings } = {}) {
   return reserve(t, server, { username, ...options }, { password, ...settings });
 }
 
-/** What the server calls a command that it refuses: before redis 7 a subcommand by the command's name alone. */
+/** The server's name for a refused command. Before redis 7, a subcommand has only the name of its command. */
 async function nameOf(rule, server) {
   const command = rule.slice(1);
   return (await majorOf(server)) < 7 ? command.split('|')[0] : command;
 }
 
-/** Loses the reply of a SET together with its connection, so that what became of it must be found out. */
+/** Loses the reply of a SET and its connection, so that the core must find out the result. */
 async function lockWithLostReply(proxy, reservation, resource) {
   const lost = proxy.dropReply(setOf(`reservation-${resource}`));
   const locking = reservation.lock(resource);
   locking.catch(() => {});
-  await Promise.race([lost, locking]); // who may not even SET never gets so far
+  await Promise.race([lost, locking]); // a user without SET never gets so far
   proxy.heal();
   return locking;
 }
@@ -72,7 +71,7 @@ for (const { title, server: name, skip } of everyServer) {
     assert.equal(await elsewhere.lock('job'), true);
     assert.equal(await elsewhere.release(), 1);
     const replicated = as(t, server, user, { options: { min_replicas: 1, command_timeout: 100 } });
-    // It has none: all that is asked here is that it may be asked for them.
+    // The server has no replicas. Here only the permission to ask for them matters.
     assert.notEqual((await errorOf(replicated.lock('job'))).code, 'ERR_REDIS_AUTH');
 
     await third.lock('stolen');
@@ -84,14 +83,14 @@ for (const { title, server: name, skip } of everyServer) {
   });
 }
 
-test('none of the rules is there for nothing', async (t) => {
+test('each of the rules is needed', async (t) => {
   const server = await startNode(t);
   const client = server.client();
   const proxy = await startProxy(t, server);
   for (const rule of rules.filter((one) => one.startsWith('+'))) {
     const name = `without-${rule.replace(/\W/g, '')}`;
     const user = await addWorker(server, { username: name, without: [rule] });
-    // Settled one after another, so that only what is refused is missing.
+    // One after another, so that only the refused command is missing.
     const tryAll = [
       () => lockWithLostReply(proxy, as(t, proxy, user), name),
       () => as(t, server, user, { options: { db: 2 } }).lock(name),
@@ -118,7 +117,7 @@ test('none of the rules is there for nothing', async (t) => {
   }
 });
 
-test('all that only improves things can be missing at once', async (t) => {
+test('all optional rules can be missing at once', async (t) => {
   const server = await startNode(t);
   const client = server.client();
   const user = await addWorker(server, { rules: [...needed, scripts[0]], without: [setinfo] });
@@ -134,7 +133,7 @@ test('all that only improves things can be missing at once', async (t) => {
   assert.equal(await other.release(), 1);
   assert.equal((await connections(server)).length, 0, 'it could not give its name');
   assert.deepEqual(losses, [[], []]);
-  // Nobody tells of what others do, so there are polls, and one line says so.
+  // Without invalidations there are polls, and one line says so.
   const after = await wakeUp(server, one, 'one');
   assert.ok(after > 300 && after < 3000, `${after} ms`);
   assert.equal(log.of('waiting-by-polling').length, 1);
@@ -142,7 +141,7 @@ test('all that only improves things can be missing at once', async (t) => {
 });
 
 for (const rule of ['+client|tracking', '+client|caching']) {
-  test(`without ${rule} waiters poll, and the line that says so names it`, async (t) => {
+  test(`without ${rule} waiters poll, and a line says so and names the rule`, async (t) => {
     const server = await startNode(t);
     const user = await addWorker(server, { without: [rule] });
     const log = keepLog();
@@ -163,7 +162,7 @@ for (const rule of ['+client|tracking', '+client|caching']) {
 }
 
 for (const without of [[scripts[0]], [scripts[1]]]) {
-  test(`without ${without} locks are renewed and released all the same`, async (t) => {
+  test(`without ${without} locks are still renewed and released`, async (t) => {
     const server = await startNode(t);
     const reservation = as(t, server, await addWorker(server, { without }), { interval: 100 });
     await reservation.lock('job');
@@ -188,12 +187,12 @@ for (const without of [[], ['+client|kill'], ['+client|info']]) {
     const sets = (await commandCalls(client)).set;
     held.deliver();
     if (without.length === 0) {
-      // Its connection is dead: redis drops what is still in it.
+      // Its connection is dead: redis drops the commands that are still in it.
       assert.equal((await connections(server)).length, 1, 'only the new one');
-      // Before redis 7 the statistics know no subcommands.
+      // Before redis 7 the statistics have no subcommands.
       if ((await majorOf(server)) >= 7) assert.equal((await commandCalls(client))['client|kill'], 1);
     } else {
-      // It runs, and what it sets is deleted long before its ttl is over.
+      // It runs, and its key is deleted long before the end of the ttl.
       await until(async () => (await commandCalls(client)).set > sets, { ...patient, what: 'the late SET' });
       await until(async () => (await client.dbsize()) === 0, { timeout: 2000, what: 'the end of its key' });
     }
@@ -201,7 +200,7 @@ for (const without of [[], ['+client|kill'], ['+client|info']]) {
   });
 }
 
-test('who uses neither db nor min_replicas needs no rule for them', async (t) => {
+test('without the options db and min_replicas, no rule for them is needed', async (t) => {
   const server = await startNode(t);
   const user = await addWorker(server, { without: Object.values(optional) });
   const reservation = as(t, server, user);

@@ -1,5 +1,5 @@
-// Servers that are no cluster and close each connection at the first command: how often they are connected to, and how soon
-// they are used again. (Nodes of a cluster: cluster-closing.test.js.)
+// Servers and sentinels that close each connection at the first command: how often the client reconnects, and how soon it uses
+// them again. (Nodes of a cluster: cluster-closing.test.js.)
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -35,7 +35,7 @@ function useAll(t, make) {
 }
 
 for (const how of ['close', 'reset', 'garbage']) {
-  test(`a server, by ${how}: a few times a second, and used again at once`, async (t) => {
+  test(`a server that ends each connection by ${how} gets a few connections a second, and is used again at once`, async (t) => {
     const node = await startNode(t);
     const way = await startClosing(t, node.port);
     const make = () => makeReservation(t, way, { ttl: 30, options: { command_timeout: 1000 } });
@@ -61,7 +61,7 @@ for (const how of ['close', 'reset', 'garbage']) {
     const back = performance.now() - healed;
     await stop();
     t.diagnostic(`${connects} connections, back after ${back.toFixed(0)} ms`);
-    // Between two of them an eighth of a second at least, but for the first few.
+    // The pause between two of them is at least an eighth of a second, except at first.
     assert.ok(connects >= 4 && connects < 8 * (closesFor / 1000) + 12, `${connects} connections`);
     assert.ok(back < 1000, `${back} ms`);
     assert.equal(await holder.release(), 1);
@@ -69,7 +69,7 @@ for (const how of ['close', 'reset', 'garbage']) {
   });
 }
 
-test('a sentinel: about once a second, while another names the master', async (t) => {
+test('a sentinel that closes each connection gets about one a second, while another one names the master', async (t) => {
   const kit = await startSentinels(t, { replicas: 0, sentinels: 1 });
   const [sentinel] = kit.sentinels;
   const way = await startClosing(t, sentinel.port);

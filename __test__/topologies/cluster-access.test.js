@@ -1,5 +1,5 @@
-// Who may use a cluster, how, and what a lock must have before it counts: a user with no more rights than are needed,
-// TLS, and replicas that must have the key (min_replicas), before and after a failover.
+// Access to a cluster before and after a failover: a user with the necessary rules only, TLS, and replicas that must have the
+// key (min_replicas).
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -24,7 +24,7 @@ const {
 
 const outcome = (promise) => promise.catch((error) => error);
 
-// What a lock needs of any redis, and what a cluster needs on top of it.
+// The rules for any redis, and the additional ones for a cluster.
 const ofLocks = [
   '~reservation-*',
   '+set',
@@ -88,7 +88,7 @@ suite('min_replicas and users', () => {
   });
   after(() => cluster.stop());
 
-  test('min_replicas: 1 is reached on every shard, by locks and by waiters', async (t) => {
+  test('min_replicas: 1 succeeds on every shard, for locks and for waiters', async (t) => {
     const names = namesOfShards(10, (number) => `copied ${number}`).flat();
     const reservation = onCluster(t, cluster, { options: { min_replicas: 1 } });
     const asked = await countOf(cluster, 'wait');
@@ -109,7 +109,7 @@ suite('min_replicas and users', () => {
     assert.equal(await reservation.release(), 1);
   });
 
-  test('min_replicas: 1, and the only replica of a shard hangs: given back there, while others go on', async (t) => {
+  test('min_replicas: 1, and the only replica of a shard hangs: locks of that shard are given back, others succeed', async (t) => {
     const [here, ...elsewhere] = namesOfShards(5, (number) => `alone ${number}`);
     const options = { min_replicas: 1, command_timeout: 2000 };
     const reservation = onCluster(t, cluster, { options, interval: 300, ttl: 6 });
@@ -129,7 +129,7 @@ suite('min_replicas and users', () => {
       ...patient,
       what: 'it given back',
     });
-    assert.deepEqual([reservation.is_held(here[0]), losses], [true, []], 'what was had before is kept');
+    assert.deepEqual([reservation.is_held(here[0]), losses], [true, []], 'the earlier lock is kept');
     assert.equal(await reservation.release(here[0]), 1);
     const waiting = reservation.wait_until_lock(here[2], { signal: t.signal });
     waiting.catch(() => {});
@@ -138,13 +138,13 @@ suite('min_replicas and users', () => {
     assert.equal(await reservation.release(), 5);
   });
 
-  test('a user with the rights that are needed, through a failover', async (t) => {
+  test('a user with the necessary rules can use locks through a failover', async (t) => {
     const user = await addUser(cluster.nodes, { username: 'least', rules: [...ofLocks, ...ofCluster] });
     const settings = { password: user.password, options: { username: user.username } };
     await useEverything(t, cluster, { ...settings, worker: settings });
   });
 
-  test('the rights that waiters are told with, and those to be known by, are enough to be woken', async (t) => {
+  test('with the rules for tracking and for the client name, waiters wake without a poll', async (t) => {
     const rules = [
       ...ofLocks,
       ...ofCluster,
@@ -168,7 +168,7 @@ suite('min_replicas and users', () => {
     assert.equal(await reservation.release(), 1);
   });
 
-  test('a right that is missing is named: of the cluster, and of a command', async (t) => {
+  test('the error names a missing rule, of the cluster and of a command', async (t) => {
     const { username, password } = await addUser(cluster.nodes, { username: 'wanting', rules: ofLocks });
     const make = (client_name) => onCluster(t, cluster, { password, options: { username, client_name } });
     const [name] = namesOfShards(1).flat();

@@ -1,5 +1,5 @@
-// A node of a cluster that accepts each connection and closes it at the first command, or sooner: it is connected to a few
-// times a second, others do not feel it, and it is back as soon as it serves. One that closes once is used again at once.
+// A node of a cluster that accepts each connection and closes it at the first command or earlier: it gets a few connections a
+// second, other shards are not affected, and it is used again as soon as it serves. One that closes once is used at once.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -16,7 +16,7 @@ const { hold } = require('./support/workload');
 
 const closesFor = 4000;
 
-/** As many as in this time at a quarter of a second at most, and at half of it at the least, and those of the beginning. */
+/** Pauses are at most a quarter of a second, and jitter halves them at most; a dozen more at the beginning. */
 const mostConnects = (ms) => 8 * (ms / 1000) + 12;
 
 suite('a node that closes each connection', () => {
@@ -30,7 +30,7 @@ suite('a node that closes each connection', () => {
   });
   after(() => cluster.stop());
 
-  /** Ways to the first of the nodes, or over TLS to all of them, which send clients there. Null on redis 6.2. */
+  /** Proxies to the first node, or over TLS to all of them, to which the nodes send clients. Null on redis 6.2. */
   async function ways(t, { secure } = {}) {
     if (isOld) {
       t.skip('a node of redis 6.2 that runs does not take another port to be known by');
@@ -58,7 +58,7 @@ suite('a node that closes each connection', () => {
     const others = secure ? [] : cluster.addresses.slice(1);
     const options = {
       cluster: [...all.map(({ port }) => ({ host: '127.0.0.1', port })), ...others],
-      client_name: t.name.replaceAll(/\W/g, '-'), // a connection of its own
+      client_name: t.name.replaceAll(/\W/g, '-'), // so that it has a separate connection
       ...(tls ? { tls } : {}),
     };
     return { way: all[0], options };
@@ -68,7 +68,7 @@ suite('a node that closes each connection', () => {
     const there = await ways(t, { secure });
     if (!there) return;
     const { way, options } = there;
-    // So many that together they would connect all the time, though each pauses between its tries.
+    // So many that together they would connect all the time, although each pauses between its tries.
     const [names, ...others] = namesOfShards(50, (number) => `${t.name} ${number}`);
     const healthy = namesOfShards(20, (number) => `${t.name} held ${number}`)
       .slice(1)
@@ -138,7 +138,7 @@ suite('a node that closes each connection', () => {
       assert.equal(await reservation.release(), 1);
     };
     await use();
-    // What it did before counts no longer once a connection has lasted.
+    // After a connection that has lasted, the failures before it no longer count.
     way.close();
     const earlier = way.accepted;
     await until(() => reservation.lock(name).catch(() => way.accepted > earlier + 6), patient);
@@ -147,7 +147,7 @@ suite('a node that closes each connection', () => {
     assert.equal(await reservation.release(), 1);
     const seen = [];
     while (!seen.some((ms) => ms < 60) && seen.length < 5) {
-      await sleep(1200); // as long as makes a connection a good one
+      await sleep(1200); // long enough for a connection to count as good
       await use();
       const soFar = way.accepted;
       way.cut();

@@ -1,5 +1,5 @@
-// Masters of a cluster that are killed, that hang, that are replaced on purpose, while locks of theirs are held, awaited
-// and asked for: what is held is held on, or told lost once; what is awaited is had; nothing is left that nobody knows.
+// Masters of a cluster that are killed, hang or are replaced on purpose, while their locks are held, waited for and tried:
+// held locks stay held or are reported lost once, waiters acquire theirs, and no key stays that nobody holds.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -32,7 +32,7 @@ suite('failover', () => {
     cluster = await startCluster(null);
   });
 
-  // What a test has killed or stopped, whether it went well or not.
+  // Also after a failed test.
   afterEach(async () => {
     for (const node of cluster.nodes) {
       if (node.paused) node.resume();
@@ -42,21 +42,21 @@ suite('failover', () => {
   });
   after(() => cluster.stop());
 
-  /** The values on the masters of now, of those that are to be there. */
+  /** The values on the current masters, of keys that must be there. */
   const valuesOf = (names) => Promise.all(names.map((name) => valueOf(cluster, name)));
 
-  /** Each holder has its value on the master of now, or was told once. */
+  /** Each holder has its value on the current master, or has got its loss once. */
   async function assertTold(holding) {
     const { holders } = holding;
-    assert.equal(holding.isTold, true, 'told once, and only who lost');
+    assert.equal(holding.isTold, true, 'one report each, and only of losses');
     const values = await valuesOf(holders.map(({ resource }) => resource));
     for (const [place, { resource, reservation }] of holders.entries()) {
       if (reservation.is_held(resource)) assert.equal(values[place], reservation._reserve_val, resource);
-      else assert.notEqual(values[place], reservation._reserve_val, `${resource} was told lost`);
+      else assert.notEqual(values[place], reservation._reserve_val, `${resource} was reported as lost`);
     }
   }
 
-  /** Resolves once every holder has been asked for on the masters of now: what is lost is told by then. */
+  /** Resolves once every holder was renewed on the current masters: by then each loss is reported. */
   async function renewAll(holding) {
     const renewed = holding.held.map(async ({ reservation, losses }) => {
       const error = await reservation.ensure_reservation().catch((failure) => failure);
@@ -65,7 +65,7 @@ suite('failover', () => {
     await within(patient.timeout, Promise.all(renewed));
   }
 
-  test('SIGKILL of a master under 100 locks, 50 of which are awaited in another process', async (t) => {
+  test('SIGKILL of a master under 100 locks, with waiters for 50 of them in another process', async (t) => {
     const names = namesOfShards(34, (number) => `killed ${number}`).flat();
     const exclusion = watchExclusion(t);
     const settings = { interval: 400, ttl: 8 };
@@ -80,9 +80,9 @@ suite('failover', () => {
     const waits = awaited.map(async (name) => {
       await other.call(name, 'wait_until_lock', name);
       had.set(name, performance.now());
-      // It has just been had there: nobody here may still believe to have it.
+      // Another process has just acquired it: no instance here may still count it as held.
       const { reservation } = holding.holders[names.indexOf(name)];
-      assert.equal(reservation.is_held(name), false, `${name} is had twice`);
+      assert.equal(reservation.is_held(name), false, `${name} has two holders`);
     });
     for (const one of waits) one.catch(() => {});
     await tried(cluster, soFar, awaited.length);
@@ -97,7 +97,7 @@ suite('failover', () => {
     await renewAll(holding);
     t.diagnostic(`all renewed there ${since(promoted)} after it`);
     assert.ok(performance.now() - promoted < 2000, since(promoted));
-    holding.assertNoneLost(); // its replica had them all
+    holding.assertNoneLost(); // the replica had all of them
     await assertTold(holding);
     exclusion.assertNever();
 
@@ -148,7 +148,7 @@ suite('failover', () => {
     });
     t.diagnostic(`turns on every shard ${since(promoted)} after it`);
 
-    hung.resume(); // believes to be the master still, until it is told
+    hung.resume(); // still acts as the master, until the others correct it
     await cluster.waitUntilHealthy();
     const later = contests.map((contest) => contest.turns);
     await until(() => contests.every((contest, place) => contest.turns >= later[place] + 3), {
@@ -160,7 +160,7 @@ suite('failover', () => {
     await assertTold(holding);
     const ended = await within(patient.timeout, Promise.all(contests.map((contest) => contest.stop())));
     const errors = ended.flatMap((contest) => contest.errors.map(({ code }) => code));
-    // A release that no master heard of may fail; then its key went by its ttl. It was no loss that nobody told.
+    // A release that reached no master may fail. Then the key lapsed, which is no loss.
     t.diagnostic(`errors: ${errors}`);
     for (const code of errors) assert.match(code, /^ERR_(REDIS_\w+|RESERVATION_LOST)$/);
     exclusion.assertNever();
@@ -171,7 +171,7 @@ suite('failover', () => {
     });
   });
 
-  test('a planned failover of every shard, one after the other, under leases of 3 s: nothing is lost', async (t) => {
+  test('planned failovers of every shard, one after another, under leases of 3 s: nothing is lost', async (t) => {
     const names = namesOfShards(10, (number) => `planned ${number}`);
     const exclusion = watchExclusion(t);
     const settings = { interval: 300, ttl: 3 };
@@ -195,7 +195,7 @@ suite('failover', () => {
     assert.equal(await holding.release(), 30);
   });
 
-  test('a SET that ran, and whose reply was lost: true, never false', async (t) => {
+  test('a SET that has run and whose reply is lost: the lock answers true', async (t) => {
     const [names] = namesOfShards(20, (number) => `unanswered ${number}`);
     const reservation = onCluster(t, cluster, { options: { client_name: 'unanswered' } });
     const node = await cluster.nodeOf(keyOf(names[0]));
@@ -206,11 +206,11 @@ suite('failover', () => {
     for (const name of names) {
       await reservation.lock('warm-up');
       await reservation.release('warm-up');
-      // Both commands wait in the sockets of the node, the SET first: it runs that, and then, before it has written any
-      // reply, ends the connection.
+      // Both commands are in the sockets of the node, the SET first: the node runs it, and then ends the connection before it
+      // has written a reply.
       node.pause();
       const answer = reservation.lock(name);
-      await new Promise((resolve) => setTimeout(resolve, 10)); // nothing tells when it has left the process
+      await new Promise((resolve) => setTimeout(resolve, 10)); // no event shows when it has left the process
       const killed = killer.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
       await new Promise((resolve) => setTimeout(resolve, 5));
       node.resume();
@@ -219,12 +219,12 @@ suite('failover', () => {
       const [value, mine] = [await valueOf(cluster, name), reservation._reserve_val];
       assert.equal(value, mine);
     }
-    assert.deepEqual(new Set(answers), new Set([true]), 'nobody else has any of them');
+    assert.deepEqual(new Set(answers), new Set([true]), 'no other instance holds any of them');
     assert.ok((await countOf(cluster, 'get')) > soFar, 'what became of the SET was asked');
     assert.equal(await reservation.release(), names.length);
   });
 
-  test('SETs under way when their master dies: no key that nobody knows outlives its ttl', async (t) => {
+  test('SETs under way when their master is killed: no key that nobody holds outlives its ttl', async (t) => {
     const ttl = 4;
     const by = 'storming';
     const reservation = onCluster(t, cluster, { by, ttl, interval: 400 });
@@ -235,7 +235,7 @@ suite('failover', () => {
     const answers = new Map();
     let killing;
     const slot = cluster.slotOf(keyOf(names[0]));
-    // 40 at a time, so that there are always some on their way, until some have met the end of the master.
+    // 40 at a time, so that some are always under way, until some fail because the master has ended.
     const next = names.values();
     const storm = async () => {
       for (const name of next) {
@@ -249,26 +249,26 @@ suite('failover', () => {
     await within(patient.timeout, Promise.all(Array.from({ length: 40 }, storm)));
     const first = await killing;
     await cluster.waitForPromotion(slot, first);
-    await reservation.ensure_reservation().catch(() => {}); // what is lost is told by it
+    await reservation.ensure_reservation().catch(() => {}); // this reports losses
     const outcomes = [...answers].map(([name, { answer }]) => [name, answer]);
     const failed = outcomes.filter(([, answer]) => answer instanceof Error);
     t.diagnostic(
-      `${outcomes.length} answers, ${failed.length} errors, ${losses.length} told lost, ${since(start)}`,
+      `${outcomes.length} answers, ${failed.length} errors, ${losses.length} losses, ${since(start)}`,
     );
     for (const [, error] of failed) assert.match(error.code, /^ERR_REDIS_(CONNECTION|TIMEOUT|REPLY)$/);
     assert.deepEqual(
       outcomes.filter(([, answer]) => answer === false),
       [],
-      'nobody else asked for any of them',
+      'no other instance tried any of them',
     );
-    // What it does not hold is gone, by its ttl at the latest, and what it holds is there.
+    // Keys that it does not hold lapse by their ttl at the latest, and keys that it holds exist.
     const unknown = async () => {
       const values = await valuesOf(names);
       return names.filter((name, place) => values[place] !== null && !reservation.is_held(name));
     };
     await until(async () => (await unknown()).length === 0, {
       timeout: 1000 * ttl + 2000,
-      what: 'an end of the keys that nobody knows',
+      what: 'the end of the keys that nobody holds',
     });
     const held = names.filter((name) => reservation.is_held(name));
     assert.ok((await valuesOf(held)).every((value) => value.startsWith(`${by}-`)));
@@ -276,7 +276,7 @@ suite('failover', () => {
   });
 });
 
-/** A cluster, a name of its first shard, and a proxy that all clients of that shard go through; null on redis 6.2. */
+/** A cluster, a name of its first shard, and a proxy for all clients of that shard; null on redis 6.2. */
 async function startProxied(t) {
   const cluster = await startCluster(t, { replicas: 0 });
   const [[name]] = namesOfShards(1);
@@ -296,7 +296,7 @@ async function startProxied(t) {
   return { cluster, name, proxy, reservation: onCluster(t, cluster, { ttl: 60, options }) };
 }
 
-test('a SET that reaches its node after all, its connection long gone: the key is deleted again', async (t) => {
+test('a SET that reaches its node long after its connection ended: the key is deleted again', async (t) => {
   const proxied = await startProxied(t);
   if (!proxied) return;
   const { cluster, name, proxy, reservation } = proxied;
@@ -308,20 +308,20 @@ test('a SET that reaches its node after all, its connection long gone: the key i
   const soFar = await countOf(cluster, 'set');
   held.deliver();
   await tried(cluster, soFar);
-  // No connection can be ended for it here, so it is looked for all the time that its key could last.
+  // In a cluster its connection cannot be killed, so the key is looked at for its whole ttl.
   await until(async () => (await valueOf(cluster, name)) === null, {
     timeout: 5000,
     what: 'the end of a key that nobody holds',
   });
 });
 
-test('a look that is sent on by its GET, and whose SET ran: had, and not sent again', async (t) => {
+test('a look whose GET is redirected and whose SET ran: the lock is acquired, and not sent again', async (t) => {
   const proxied = await startProxied(t);
   if (!proxied) return;
   const { cluster, name, proxy, reservation } = proxied;
   assert.equal(await reservation.lock(name), true);
   assert.equal(await reservation.release(), 1);
-  // As from a slot that was moved away, and back before the SET: CLIENT CACHING, GET, PTTL, SET.
+  // As with a slot that moved away, and back before the SET: CLIENT CACHING, GET, PTTL, SET.
   const moved = `-MOVED ${cluster.slotOf(keyOf(name))} ${proxy.host}:${proxy.port}`;
   proxy.corruptNext(`+OK\r\n${moved}\r\n:-2\r\n+OK\r\n`);
   const soFar = await countOf(cluster, 'set');

@@ -1,5 +1,5 @@
-// Nodes of a cluster that hang, with nobody to take over: the locks of other shards do not feel it, and those of theirs
-// are back as soon as they are. (With replicas: cluster-coverage.test.js.)
+// Nodes of a cluster that hang, without replicas: locks of other shards are not affected, and those of the hung nodes recover
+// with them. (With replicas: cluster-coverage.test.js.)
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -20,7 +20,7 @@ const withoutReplicas = {
   config: { 'cluster-require-full-coverage': 'no' },
 };
 
-// Longer than a lease of the healthy shards lasts without a renewal.
+// Longer than an unrenewed lease of the healthy shards.
 const [ttl, hungFor] = [3, 5000];
 
 /** How many connections a node has accepted so far. */
@@ -31,12 +31,12 @@ async function accepted(node) {
 let run = 0;
 
 /**
- * Locks are held on every shard, and waited for on those of the nodes `bad`, which are broken for a while: `fail()`, then
- * `mend()`. Nothing is lost, others are as quick as ever, and what was waited for comes right after the end of it.
+ * Holds locks on every shard, with waiters on those of the nodes `bad`, which are broken for a while: `fail()`, then
+ * `mend()`. Nothing is lost, other shards are as fast as before, and the waiters acquire their locks right after the end.
  */
 async function endure(t, cluster, { bad, fail, mend, options, limit = 1000 }) {
   run += 1;
-  const client_name = `run-${run}`; // a connection of its own
+  const client_name = `run-${run}`; // so that it has a separate connection
   const settings = { options: { client_name, ...options } };
   const names = namesOfShards(20, (number) => `held ${run} ${number}`);
   const more = namesOfShards(1, (number) => `more ${run} ${number}`);
@@ -86,7 +86,7 @@ async function endure(t, cluster, { bad, fail, mend, options, limit = 1000 }) {
   assert.equal(await here.release(), healthy.length);
 }
 
-/** A SIGSTOP for these nodes of the cluster, and the end of it. */
+/** SIGSTOP and SIGCONT for these nodes of the cluster. */
 const stopping = (cluster, bad) => ({
   bad,
   fail: () => bad.forEach((place) => cluster.nodes[place].pause()),
@@ -108,18 +108,18 @@ suite('without replicas', () => {
   });
   after(() => cluster.stop());
 
-  test('a node hangs: other shards do not feel it, and it is connected to at most a few times a second', async (t) => {
+  test('a node hangs: other shards are not affected, and it gets at most a few connections a second', async (t) => {
     const earlier = await accepted(cluster.nodes[0]);
     const start = performance.now();
     await endure(t, cluster, stopping(cluster, [0]));
     const connects = (await accepted(cluster.nodes[0])) - earlier;
     const seconds = (performance.now() - start) / 1000;
     t.diagnostic(`${connects} connections to it in ${seconds.toFixed(1)} s`);
-    // And those of the other nodes and of the kit.
+    // Plus those of the other nodes and of the kit.
     assert.ok(connects < 4 * seconds + 10, `${connects} in ${seconds} s`);
   });
 
-  test('a node is gone: connections are refused', async (t) => {
+  test('a node is down: connections are refused', async (t) => {
     const [, node] = cluster.nodes;
     const names = namesOfShards(20, (number) => `gone ${number}`);
     const settings = { ttl, options: { client_name: 'gone' } };
@@ -171,7 +171,7 @@ suite('without replicas', () => {
     await endure(t, cluster, { ...stopping(cluster, [0]), fail: flicker });
   });
 
-  test('ten thousand locks at a node that hangs leave room for those of others', async (t) => {
+  test('10,000 locks on a hung node do not block those of other nodes', async (t) => {
     const [hung, [name]] = namesOfShards(10000, (number) => `many ${number}`);
     const settings = { options: { client_name: 'many', command_timeout: 4000 } };
     const [many, other] = [onCluster(t, cluster, settings), onCluster(t, cluster, settings)];
@@ -186,7 +186,7 @@ suite('without replicas', () => {
     cluster.nodes[0].resume();
     const answers = await within(patient.timeout, Promise.all(locks), 'the ten thousand');
     const count = answers.filter((answer) => answer === true).length;
-    t.diagnostic(`${count} of 10000 were had after all`);
+    t.diagnostic(`${count} of 10000 were acquired after all`);
     assert.ok(had < 700, `${had} ms`);
     assert.equal(await many.release(), count);
     assert.equal(await other.release(), 1);
@@ -207,7 +207,7 @@ suite('without replicas', () => {
     assert.equal(await reservation.release(), 2);
   });
 
-  test('all nodes hang, and come back', async (t) => {
+  test('all nodes hang, and go on', async (t) => {
     const names = namesOfShards(5, (number) => `all ${number}`).flat();
     const settings = { ttl: 20, interval: 1000, options: { client_name: 'all' } };
     const holding = await hold(() => onCluster(t, cluster, settings), names.length, { resources: names });
@@ -231,7 +231,7 @@ suite('without replicas', () => {
     assert.equal(await holding.release(), names.length);
   });
 
-  test('a process that holds nothing ends while a node hangs', async (t) => {
+  test('a process that holds nothing ends by itself while a node hangs', async (t) => {
     const [[hung], [name]] = namesOfShards(1, (number) => `exit ${number}`);
     const code = `
       const R = require('./index.js');
@@ -249,12 +249,12 @@ suite('without replicas', () => {
 });
 
 test('two nodes hang at once', async (t) => {
-  // So long that the third does not give up on them: without a majority it would serve nothing itself.
+  // The timeout is so long that the third node does not mark them as failed: without a majority it would serve nothing.
   const cluster = await startCluster(t, { ...withoutReplicas, nodeTimeout: 30000 });
   await endure(t, cluster, stopping(cluster, [0, 2]));
 });
 
-test('a node that takes no connections and says nothing (a black hole)', async (t) => {
+test('a node that neither accepts nor refuses connections (a black hole)', async (t) => {
   const cluster = await startCluster(t, withoutReplicas);
   const holes = await Promise.all(cluster.nodes.map((node) => startBlackHole(t, node.port)));
   await Promise.all(

@@ -1,5 +1,5 @@
-// A cluster none of whose nodes says who serves what, for a while, when a client has to ask that. Whatever is under way then is
-// sent once: a lock that was taken is not called somebody else's, a release that was done is not called a loss.
+// All nodes of a cluster refuse CLUSTER SLOTS for a while, when a client has to ask. Commands under way are sent once: an
+// acquired lock does not count as held by another, a finished release does not count as a loss.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -9,7 +9,7 @@ const { startCluster } = require('./support/cluster');
 const { majorOf } = require('./support/looks');
 const { callsOf, keyOf, namesOfShards, onCluster, patient, valueOf } = require('./support/shards');
 
-suite('nobody says who serves what', () => {
+suite('no node answers CLUSTER SLOTS', () => {
   let cluster;
   let skip;
 
@@ -25,14 +25,14 @@ suite('nobody says who serves what', () => {
   });
   after(() => cluster.stop());
 
-  /** How often the nodes have refused to say it. */
+  /** How often the nodes have refused. */
   async function refusals() {
     const texts = await onAll('INFO', 'commandstats');
     const counts = texts.map((text) => /cmdstat_cluster\|slots:.*rejected_calls=(\d+)/.exec(text) || [0, 0]);
     return counts.reduce((sum, [, count]) => sum + Number(count), 0);
   }
 
-  /** What `start(reservation, name)` gives, whose command is under way at a node that hangs while all refuse to say it. */
+  /** Runs `start(reservation, name)`, whose command is under way at a hung node while all nodes refuse. */
   async function meanwhile(t, number, start) {
     const [[name, warm], others] = namesOfShards(3, (count) => `${t.name} ${number} ${count}`);
     const reservation = onCluster(t, cluster, {
@@ -42,7 +42,7 @@ suite('nobody says who serves what', () => {
     const [hung, , third] = cluster.nodes;
     for (const one of [name, ...others, warm]) assert.equal(await reservation.lock(one), true);
     for (const one of [name, ...others]) assert.equal(await reservation.release(one), 1);
-    // What the client does not know yet, so that it has to ask.
+    // A move that the client does not know yet, so that it has to ask.
     const slot = cluster.slotOf(keyOf(others[0]));
     await cluster.moveSlot(slot, third);
     await say('-');
@@ -60,7 +60,7 @@ suite('nobody says who serves what', () => {
     return { given, name, reservation };
   }
 
-  test('a SET under way: true, and sent once', async (t) => {
+  test('a SET under way: the lock answers true, and is sent once', async (t) => {
     if (skip) return t.skip(skip);
     for (let number = 0; number < 3; number += 1) {
       const { given, name, reservation } = await meanwhile(t, number, (one, resource) => one.lock(resource));
@@ -71,7 +71,7 @@ suite('nobody says who serves what', () => {
     }
   });
 
-  test('a release under way: 1, and no loss', async (t) => {
+  test('a release under way answers 1, without a loss', async (t) => {
     if (skip) return t.skip(skip);
     for (let number = 0; number < 3; number += 1) {
       const release = (one, resource) => one.release(resource);
@@ -83,7 +83,7 @@ suite('nobody says who serves what', () => {
     }
   });
 
-  test('all go on by what they knew, and it is asked a few times for each that was sent on', async (t) => {
+  test('all calls go on by the old slots, and each redirection asks a few times for new ones', async (t) => {
     if (skip) return t.skip(skip);
     const [[name], [moved, more]] = namesOfShards(2, (count) => `${t.name} ${count}`);
     const reservation = onCluster(t, cluster, { ttl: 60, options: { client_name: 'going-on' } });
@@ -96,20 +96,20 @@ suite('nobody says who serves what', () => {
     await say('-');
     const soFar = await refusals();
     for (let times = 0; times < 10; times += 1) for (const one of [name, moved, more]) await use(one);
-    await new Promise((resolve) => setTimeout(resolve, 1000)); // in which it would be asked thousands of times
+    await new Promise((resolve) => setTimeout(resolve, 1000)); // enough for thousands of questions
     const count = (await refusals()) - soFar;
     t.diagnostic(`asked ${count} times`);
-    // A lock and a release of what was moved are sent on ten times each.
+    // A lock and a release of a moved slot are redirected ten times each.
     assert.ok(count > 0 && count <= 20 * 2 * cluster.nodes.length, `${count} times`);
   });
 
-  test('where all is well, 10,000 locks by 250 at once are one SET and one release each', async (t) => {
+  test('on a healthy cluster, 10,000 locks in batches of 250 are one SET and one release each', async (t) => {
     const reservation = onCluster(t, cluster, { ttl: 60, options: { client_name: 'many' } });
     const use = async (resource) => {
       assert.equal(await reservation.lock(resource), true);
       assert.equal(await reservation.release(resource), 1);
     };
-    // The nodes are connected to, and have the script.
+    // The nodes are connected, and have the script.
     for (const [name] of namesOfShards(1, (count) => `${t.name} ${count}`)) await use(name);
     const soFar = await callsOf(cluster);
     const one = async (number) => {
@@ -121,7 +121,7 @@ suite('nobody says who serves what', () => {
     assert.deepEqual([more('set'), more('evalsha')], [10000, 10000]);
   });
 
-  test('one refuses to say it and the others do: what was moved is asked for at its new node', async (t) => {
+  test('one node refuses and the others answer: a lock of a moved slot is sent to its new node', async (t) => {
     if (skip) return t.skip(skip);
     const reservation = onCluster(t, cluster, { ttl: 60, options: { client_name: 'one-refuses' } });
     const use = async (resource) => {
@@ -135,7 +135,7 @@ suite('nobody says who serves what', () => {
       const counts = texts.map((text) => /errorstat_MOVED:count=(\d+)/.exec(text) || [0, 0]);
       return counts.reduce((sum, [, count]) => sum + Number(count), 0);
     };
-    // Whichever the client asks first: each of them is the one that refuses.
+    // Each node refuses in turn, whichever the client asks first.
     for (const [number, name] of names.entries()) {
       const node = cluster.nodes[number % cluster.nodes.length];
       await node.command('ACL', 'SETUSER', 'default', '-cluster|slots');

@@ -1,5 +1,5 @@
-// Slots that move while their locks are held, awaited, renewed and fought for: MOVED and ASK are followed, nothing is
-// lost, nobody has what another one has.
+// Slots that move while their locks are held, waited for, renewed and contended: MOVED and ASK are followed, nothing is lost,
+// and there is one holder at a time.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -20,14 +20,14 @@ suite('slots that move', () => {
   });
   after(() => cluster.stop());
 
-  /** A slot of the first master that no other test has touched, names in it, and a node to move it to. */
+  /** An unused slot of the first master, names in it, and a node to move it to. */
   async function newSlot(count = 1) {
     const slot = (nextSlot += 1);
     const names = namesInSlots((one) => one === slot, count);
     return { slot, names, to: await cluster.otherMaster(slot) };
   }
 
-  /** How often nodes have answered with this code; a batch that is sent on counts once for each of its commands. */
+  /** How many errors with this code nodes have replied. A redirected batch counts once for each of its commands. */
   async function answered(code) {
     const texts = await Promise.all(
       (await cluster.masters()).map((node) => node.command('INFO', 'errorstats')),
@@ -38,7 +38,7 @@ suite('slots that move', () => {
     return counts.reduce((sum, count) => sum + count, 0);
   }
 
-  test('moved while a lock is held and awaited: renewed there, released there, had there', async (t) => {
+  test('a slot moves while its lock is held and waited for: the new node gets the renewal, the release and the next lock', async (t) => {
     const { slot, names, to } = await newSlot(3);
     const [name, idle] = names;
     const holder = onCluster(t, cluster, { interval: 100, ttl: 1.5 });
@@ -60,7 +60,7 @@ suite('slots that move', () => {
     });
     t.diagnostic(`renewed ${(performance.now() - moved).toFixed(0)} ms after the move`);
     assert.ok((await answered('MOVED')) > moves, 'somebody was sent on');
-    // More than the ttl: without renewals there it would be gone.
+    // Longer than the ttl: without renewals on the new node the key would lapse.
     await until(() => performance.now() - moved > 1700, { what: 'more than the ttl' });
     assert.deepEqual([holder.held, losses], [true, []]);
     assert.equal(await holder.lock(names[2]), true, 'a new one too');
@@ -75,7 +75,7 @@ suite('slots that move', () => {
     for (const one of names) assert.equal(await valueOf(cluster, one), null);
   });
 
-  test('moved while it waits for somebody else: a DEL on the new node is what wakes it', async (t) => {
+  test('a slot moves during a wait: a DEL on the new node wakes the waiter', async (t) => {
     const { slot, names, to } = await newSlot();
     const [name] = names;
     await cluster.command(keyOf(name), 'SET', keyOf(name), 'somebody', 'EX', 600);
@@ -84,7 +84,7 @@ suite('slots that move', () => {
     const waiting = wait(t, reservation, name);
     await tried(cluster, soFar);
     await cluster.moveSlot(slot, to);
-    // Its node has told that the key is gone from there; it looks where that is now, and is told from there.
+    // The old node has reported the key as gone. The waiter looks at the new node, which reports the DEL.
     const since = await countOf(cluster, 'set');
     await tried(cluster, since);
     const freed = performance.now();
@@ -94,7 +94,7 @@ suite('slots that move', () => {
     assert.equal(await reservation.release(), 1);
   });
 
-  test('under way: what is not there yet is locked, renewed, awaited and released at the new node', async (t) => {
+  test('during a move, a key that does not exist yet is locked, renewed, waited for and released on the new node', async (t) => {
     const { slot, names, to } = await newSlot(2);
     const [name, other] = names;
     const move = await cluster.beginMove(slot, to);
@@ -114,7 +114,7 @@ suite('slots that move', () => {
     assert.equal(await one.release(), 1);
     const freed = performance.now();
     assert.equal(await within(10000, waiting), keyOf(name));
-    t.diagnostic(`had ${(performance.now() - freed).toFixed(0)} ms after the release`);
+    t.diagnostic(`acquired ${(performance.now() - freed).toFixed(0)} ms after the release`);
     assert.ok(performance.now() - freed < 2500, 'by its poll at the latest');
     await cluster.finishMove(move);
     assert.equal(await two.is_held(name), true);
@@ -124,7 +124,7 @@ suite('slots that move', () => {
     assert.equal(await to.command('CLUSTER', 'COUNTKEYSINSLOT', slot), 0);
   });
 
-  test('under way: what is still here stays, what has been taken over is found there', async (t) => {
+  test('during a move, a key that has not moved is used on the old node, and one that has moved on the new node', async (t) => {
     const { slot, names, to } = await newSlot(3);
     const [here, taken, foreign] = names;
     const reservation = onCluster(t, cluster, { interval: 100, ttl: 1.5 });
@@ -143,7 +143,7 @@ suite('slots that move', () => {
     await reservation.ensure_reservation();
     assert.equal(await reservation.release(), 2);
     await within(10000, Promise.all(waits.slice(0, 2)));
-    // A DEL as a client would send it that was sent on.
+    // A DEL as a redirected client would send it.
     const client = to.client();
     await Promise.all([client.call('ASKING'), client.call('DEL', keyOf(foreign))]);
     await within(10000, waits[2]);
@@ -151,7 +151,7 @@ suite('slots that move', () => {
     await Promise.all(names.map((name) => cluster.command(keyOf(name), 'DEL', keyOf(name))));
   });
 
-  test('a move that is given up: what had not left is held on, what had left is told lost at most once', async (t) => {
+  test('a cancelled move: keys that have not moved stay held, and those that have moved are reported lost at most once', async (t) => {
     const { slot, names, to } = await newSlot(2);
     const [here, gone] = names;
     const reservation = onCluster(t, cluster, { interval: 100, ttl: 1.5 });
@@ -172,7 +172,7 @@ suite('slots that move', () => {
     assert.equal(await reservation.release(), 1);
   });
 
-  test('a move that is given up before anything has left hurts nobody', async (t) => {
+  test('a move that is cancelled before any key has moved affects no lock', async (t) => {
     const { slot, names, to } = await newSlot(2);
     const holding = await hold(() => onCluster(t, cluster, { interval: 50, ttl: 2 }), 2, {
       resources: names,
@@ -190,7 +190,7 @@ suite('slots that move', () => {
     assert.equal(await holding.release(), 2);
   });
 
-  test('back and forth under load: one holder at a time, nobody is left out, nothing is lost', async (t) => {
+  test('a slot moves back and forth under load: one holder at a time, every waiter is served, nothing is lost', async (t) => {
     const { slot, names, to } = await newSlot(8);
     const from = await cluster.nodeOfSlot(slot);
     const exclusion = watchExclusion(t);
@@ -209,7 +209,7 @@ suite('slots that move', () => {
     const compete = async (worker, name) => {
       while (going) {
         await worker.call(name, 'wait_until_lock', name);
-        // Nobody of this process may believe to hold it, nor the other worker.
+        // No instance of this process may count it as held, and neither may the other worker.
         const holders = [...exclusion.watched.get(name)].filter((reservation) => reservation.is_held(name));
         assert.deepEqual([inside.has(name), holders], [false, []], `${name} has one holder`);
         inside.add(name);

@@ -1,5 +1,5 @@
-// Waiting on a cluster: a waiter is woken by the node that serves its key, whichever that is, polls where a node will
-// not tell, and is served in its turn.
+// Waiting on a cluster: the node that serves the key wakes the waiter, a waiter polls where a node refuses tracking, and waiters
+// are served in order.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -24,7 +24,7 @@ const {
 const median = (values) => [...values].sort((one, other) => one - other)[Math.floor(values.length / 2)];
 const show = (values) => `[${values.map((value) => value.toFixed(1)).join(', ')}] ms`;
 
-// What a waiter asks its node.
+// The commands of a waiter.
 const looks = ['set', 'get', 'pttl', 'client|caching'];
 
 suite('waiting on a cluster', () => {
@@ -38,7 +38,7 @@ suite('waiting on a cluster', () => {
   const occupy = (name, ...expiry) => cluster.command(keyOf(name), 'SET', keyOf(name), 'somebody', ...expiry);
   const free = (name) => cluster.command(keyOf(name), 'DEL', keyOf(name));
 
-  /** Starts a wait and resolves once it has tried in vain: its poll is 0.9 s later at the earliest. */
+  /** Starts a wait and resolves after its first failed try. Its poll is 0.9 s later at the earliest. */
   async function startWaiting(t, reservation, name) {
     const earlier = await countOf(cluster, 'set');
     const waiting = wait(t, reservation, name);
@@ -66,7 +66,7 @@ suite('waiting on a cluster', () => {
     }
   });
 
-  test('on every shard a DEL by anybody, and the end of a ttl, wake it too', async (t) => {
+  test('on every shard a DEL by any client, and the end of a ttl, wake the waiter', async (t) => {
     const reservation = onCluster(t, cluster);
     const names = namesOfShards(1, (number) => `foreign ${number}`).flat();
     for (const name of names) {
@@ -89,7 +89,7 @@ suite('waiting on a cluster', () => {
     }
   });
 
-  test('who waits asks little: 30 waiters on all shards, for two seconds', async (t) => {
+  test('30 waiters on all shards send few commands in two seconds', async (t) => {
     const names = namesOfShards(10, (number) => `quiet ${number}`).flat();
     await Promise.all(names.map((name) => occupy(name, 'EX', 600)));
     const earlier = await countOf(cluster, 'set');
@@ -108,7 +108,7 @@ suite('waiting on a cluster', () => {
     assert.equal(await reservation.release(), names.length);
   });
 
-  test('a node that has no more to say to one that waits: the link is killed, and all is looked at again', async (t) => {
+  test('the tracking link to a node is killed: waiters look again', async (t) => {
     const options = { client_name: 'cut-off' };
     const reservation = onCluster(t, cluster, { options });
     const [, [name]] = namesOfShards(1, (number) => `cut ${number}`);
@@ -125,7 +125,7 @@ suite('waiting on a cluster', () => {
       times.push(performance.now() - cut);
       const freed = performance.now();
       await free(name);
-      assert.ok((await within(5000, had)) - freed < 800, 'it is told again');
+      assert.ok((await within(5000, had)) - freed < 800, 'it gets invalidations again');
       await reservation.release();
     }
     assert.ok(median(times) < 500, `looked again, before its poll: ${show(times)}`);
@@ -152,7 +152,7 @@ suite('waiting on a cluster', () => {
     assert.equal(await reservation.release(), 9);
   });
 
-  test('first come, first served, in one process, on every shard at the same time', async (t) => {
+  test('on every shard at the same time, the waiters of one process are served in order', async (t) => {
     const names = namesOfShards(1, (number) => `queue ${number}`).flat();
     const holder = onCluster(t, cluster);
     const served = new Map(names.map((name) => [name, []]));
@@ -174,7 +174,7 @@ suite('waiting on a cluster', () => {
     }
   });
 
-  test('a wait with a limit, and one that is aborted, leave nothing behind', async (t) => {
+  test('a wait that times out, and one that is aborted, leave nothing behind', async (t) => {
     const [, , [name]] = namesOfShards(1, (number) => `limit ${number}`);
     await occupy(name, 'EX', 600);
     const reservation = onCluster(t, cluster);
@@ -186,13 +186,13 @@ suite('waiting on a cluster', () => {
     controller.abort(new Error('enough'));
     await assert.rejects(waiting, /enough/);
     await free(name);
-    assert.equal(await onCluster(t, cluster).lock(name), true, 'nobody took it');
+    assert.equal(await onCluster(t, cluster).lock(name), true, 'no other instance acquired it');
     await free(name);
   });
 
   const refusals = {
     'CLIENT TRACKING is forbidden to this user': async () => {
-      // Redis 6.2 can give a single subcommand, but not take it.
+      // Redis 6.2 can allow a single subcommand, but not forbid it.
       const others = ['info', 'kill', 'caching', 'setname'].map((name) => `+client|${name}`);
       const rules = ['~*', '&*', '+@all', '-client', ...others];
       const user = await addUser(cluster.nodes, { username: 'untold', rules });
@@ -202,7 +202,7 @@ suite('waiting on a cluster', () => {
   };
 
   for (const [title, settingsOf] of Object.entries(refusals)) {
-    test(`${title}: waiters poll on every shard, and say so once`, async (t) => {
+    test(`${title}: waiters poll on every shard, and one line says so`, async (t) => {
       const settings = await settingsOf();
       const names = namesOfShards(1, (number) => `poll ${number}`).flat();
       await Promise.all(names.map((name) => occupy(name, 'EX', 600)));
@@ -213,7 +213,7 @@ suite('waiting on a cluster', () => {
       const waits = names.map((name) => wait(t, reservation, name));
       await tried(cluster, earlier, 12);
       const passed = performance.now() - start;
-      // The first tries, when the refusal comes and the connections are new, follow one another; all others are polls.
+      // The first tries, on new connections and before the refusal is known, come at once. All others are polls.
       assert.ok(passed > 850 && passed < 6000, `12 tries in ${passed} ms`);
       await Promise.all(names.map(free));
       await within(5000, Promise.all(waits));
@@ -226,7 +226,7 @@ suite('waiting on a cluster', () => {
     });
   }
 
-  test('while others poll, an expiry is had when it comes, and inside the process no poll is needed', async (t) => {
+  test('where waiters poll, they still wake at the end of a ttl, and within a process without a poll', async (t) => {
     const options = { protocol: 2 };
     const [[name]] = namesOfShards(1, (number) => `polled ${number}`);
     const [one, other] = [onCluster(t, cluster, { options }), onCluster(t, cluster, { options })];
@@ -239,7 +239,7 @@ suite('waiting on a cluster', () => {
     assert.equal(await other.release(), 1);
   });
 
-  test('thousands wait for a shard that refuses all: who waits elsewhere is not held up by their turns', async (t) => {
+  test('thousands of waiters for a shard that refuses everything do not delay those of other shards', async (t) => {
     const count = 20000;
     const [many] = namesOfShards(count, (number) => `refused ${number}`);
     const [, [name]] = namesOfShards(1, (number) => `elsewhere ${number}`);
@@ -259,18 +259,18 @@ suite('waiting on a cluster', () => {
     await ask(9)(nodes[0]);
     for (const one of many) wait(t, reservation, one);
     await refused(nodes[0], count);
-    // By then they are no news.
+    // By then their refusals are known.
     await new Promise((resolve) => setTimeout(resolve, 6000));
     await ask(9)(nodes[1]);
     const waiting = wait(t, reservation, name);
     await refused(nodes[1], 1);
     await ask(0)(nodes[1]);
-    // In its turn among all of them it comes after twenty seconds or so.
+    // In turn with all of them, it would take about twenty seconds.
     await within(2000, waiting, 'the lock of the other shard');
     assert.equal(await reservation.release(), 1);
   });
 
-  test('a crowd of processes: each has each resource once, on every shard', async (t) => {
+  test('many processes: each acquires each resource once, on every shard', async (t) => {
     const names = namesOfShards(1, (number) => `crowd ${number}`).flat();
     const workers = Array.from({ length: 3 }, () => startWorker(t, cluster));
     const counters = names.map(() => ({ inside: 0, turns: 0 }));
@@ -278,7 +278,7 @@ suite('waiting on a cluster', () => {
       for (let round = 0; round < 10; round += 1) {
         assert.equal(await worker.call(name, 'wait_until_lock', name), keyOf(name));
         counters[place].inside += 1;
-        await new Promise(setImmediate); // time for others to be here too
+        await new Promise(setImmediate); // lets other processes overlap
         assert.equal(counters[place].inside, 1, 'alone');
         counters[place].turns += 1;
         counters[place].inside -= 1;

@@ -1,5 +1,5 @@
-// A cluster that nothing happens to: locks on every shard, one or thousands at once, what stands in the way of a
-// connection, how many connections there are, and how a process with them ends.
+// A healthy cluster: locks on every shard, one or thousands at once, errors of connecting, the number of connections, and how
+// processes end.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -33,7 +33,7 @@ suite('a cluster', () => {
   });
   after(() => cluster.stop());
 
-  test('a lock on each shard: had, held, false for others, renewed, freed', async (t) => {
+  test('a lock on each shard is acquired, excludes others, is renewed and released', async (t) => {
     const names = namesOfShards(1, (number) => `basic ${number}`).flat();
     const [one, other] = [onCluster(t, cluster), onCluster(t, cluster)];
     for (const [index, name] of names.entries()) {
@@ -57,7 +57,7 @@ suite('a cluster', () => {
     assert.equal(await other.release(names[0]), 1);
   });
 
-  test('heartbeats keep what lies on any shard, and find what was lost there', async (t) => {
+  test('heartbeats renew the locks of every shard, and find losses there', async (t) => {
     const names = namesOfShards(1, (number) => `beat ${number}`).flat();
     const reservation = onCluster(t, cluster, { interval: 100, ttl: 1.5 });
     const losses = [];
@@ -73,7 +73,7 @@ suite('a cluster', () => {
     await cluster.command(keyOf(names[1]), 'DEL', keyOf(names[1]));
   });
 
-  test('2,000 locks at once, all over the slots, and one release of them all', async (t) => {
+  test('2,000 locks at once, all over the slots, and one release of all', async (t) => {
     const names = Array.from({ length: 2000 }, (_, index) => `many ${index}`);
     const slots = names.map((name) => slotOf(keyOf(name)));
     assert.ok(Math.min(...slots) < 100 && Math.max(...slots) > slotCount - 100);
@@ -89,7 +89,7 @@ suite('a cluster', () => {
     assert.deepEqual(left, [0, 0, 0]);
   });
 
-  test('the keys at the first and the last slot of each shard are had without a redirection', async (t) => {
+  test('keys in the first and the last slot of each shard need no redirection', async (t) => {
     const moved = async () => {
       const texts = await Promise.all(masters.map((node) => node.command('INFO', 'errorstats')));
       return texts.filter((text) => text.includes('errorstat_MOVED')).length;
@@ -103,7 +103,7 @@ suite('a cluster', () => {
     assert.equal(await moved(), 0);
   });
 
-  test('an uncontended lock is one command, so is a release', async (t) => {
+  test('an uncontended lock is one command, and a release is one command', async (t) => {
     const reservation = onCluster(t, cluster);
     await reservation.lock('one command');
     await reservation.release();
@@ -114,11 +114,11 @@ suite('a cluster', () => {
       return Object.fromEntries(counts.filter(([, count]) => count > 0));
     };
     assert.deepEqual(await asked(() => reservation.lock('one command')), { set: 1 });
-    // The nodes know the script from the start; it reads before it deletes.
+    // The nodes have the script from the start. It reads before it deletes.
     assert.deepEqual(await asked(() => reservation.release()), { get: 1, evalsha: 1 });
   });
 
-  test('names with {tags}: locks of one tag share a slot and do not exclude one another', async (t) => {
+  test('names with {tags}: locks with one tag share a slot, and do not exclude each other', async (t) => {
     const names = ['{a}x', '{a}y', '{b}x', 'a', '{}x', 'ä{ü}', ' {a} b '];
     assert.equal(slotOf(keyOf('{a}x')), slotOf('a'));
     const [one, other] = [onCluster(t, cluster), onCluster(t, cluster)];
@@ -130,7 +130,7 @@ suite('a cluster', () => {
     assert.equal(await one.release(), names.length);
   });
 
-  test('one address is enough, be it a replica, and one that is down does no harm', async (t) => {
+  test('one address is enough, also that of a replica, and an address that is down does no harm', async (t) => {
     const [dead] = await freePorts(1);
     const replica = cluster.nodes[4];
     const names = namesOfShards(1, (number) => `seed ${number}`).flat();
@@ -165,7 +165,7 @@ suite('a cluster', () => {
     assert.equal(waited.code, 'ERR_REDIS_CONNECTION', 'a first connection is not waited for');
   });
 
-  test('a server that is no cluster says so in a sentence that can be read', async (t) => {
+  test('a server that is no cluster: the error says so', async (t) => {
     const plain = await startNode(t);
     const options = { cluster: [{ host, port: plain.port }] };
     const error = await outcome(onCluster(t, cluster, { options }).lock('job'));
@@ -193,7 +193,7 @@ suite('a cluster', () => {
     for (const reservation of reservations) assert.equal(await reservation.release(), 3);
   });
 
-  test('the default name, and that a connection which is killed comes back under it', async (t) => {
+  test('connections have the default name, also after one was killed', async (t) => {
     const [[name]] = namesOfShards(1);
     const unnamed = onCluster(t, cluster);
     await unnamed.lock(name);
@@ -214,7 +214,7 @@ suite('a cluster', () => {
     const cluster = ${JSON.stringify(cluster.addresses)};
     const make = (name) => new ReserveResource('me', null, null, 500, 30, false, '', { cluster, client_name: name });`;
 
-  test('a process that holds ends at once by itself, with code 0, and its connections with it', async (t) => {
+  test('a process with held locks ends at once by itself, with code 0, and its connections close', async (t) => {
     const names = JSON.stringify(namesOfShards(1, (number) => `ending ${number}`).flat());
     const code = `${preamble()}
       const mine = make('ending');
@@ -232,7 +232,7 @@ suite('a cluster', () => {
     }
   });
 
-  test('a process that waits, or has calls under way, lives until they are answered', async (t) => {
+  test('a process with pending waits or calls stays alive until they are answered', async (t) => {
     const [[name]] = namesOfShards(1, (number) => `pending ${number}`);
     await cluster.command(keyOf(name), 'SET', keyOf(name), 'somebody', 'EX', 60);
     const code = `${preamble()}
@@ -250,7 +250,7 @@ suite('a cluster', () => {
     await cluster.command(keyOf(name), 'DEL', keyOf(name));
   });
 
-  test('the lines of the log are those of a single server', async (t) => {
+  test('the log lines are those of a single server', async (t) => {
     const log = keepLog();
     const [one, other] = [onCluster(t, cluster, { log }), onCluster(t, cluster, { log })];
     await one.lock('lines');
@@ -270,7 +270,7 @@ suite('a cluster', () => {
   });
 });
 
-test('a password of the whole cluster: the right one opens every node, a wrong one is final', async (t) => {
+test('a cluster with a password: the right one works for every node, and a wrong one fails at once', async (t) => {
   const cluster = await startCluster(t, { password: 'a secret:@' });
   const names = namesOfShards(1).flat();
   const right = onCluster(t, cluster);
@@ -279,7 +279,7 @@ test('a password of the whole cluster: the right one opens every node, a wrong o
   for (const [password, text] of Object.entries({ 'some other': /WRONGPASS/, '': /NOAUTH/ })) {
     const wrong = onCluster(t, cluster, { password });
     for (const call of [() => wrong.lock('job'), () => wrong.wait_until_lock('job', { signal: t.signal })]) {
-      // 500 ms is what a connection is retried for that may yet be had.
+      // A connection that may still succeed is retried for 500 ms.
       const error = await atOnce(450, () => outcome(call()));
       assert.equal(error.code, 'ERR_REDIS_AUTH');
       assert.match(error.message, text);

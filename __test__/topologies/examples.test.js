@@ -1,4 +1,4 @@
-// The examples that need more than one plain server: TLS, a user with few rights, a unix socket, sentinels, a cluster.
+// The examples that need more than a plain server: TLS, a user with few rules, a unix socket, sentinels, a cluster.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -16,7 +16,7 @@ const { startUnixServer } = require('./support/unix-server');
 
 const key = 'reservation-nightly-report';
 
-/** Runs an example to its end, which must be a good one; its lines without those of its log. */
+/** Runs an example, which must exit with 0. Gives what it printed, without its log lines. */
 async function linesOf(t, file, env, options = {}) {
   const child = startChild(t, file, { ...options, env });
   assert.deepEqual(await child.exit({ timeout: 30000 }), { code: 0, signal: null }, child.stderr);
@@ -28,13 +28,13 @@ function linesIn(child) {
   return child.stdout.split('\n').filter((line) => line && !line.startsWith('{'));
 }
 
-/** What `sentinels` and `cluster` are given as in an environment variable. */
+/** Addresses in the form of the examples' environment variables. */
 function listed(addresses) {
   return addresses.map(({ host, port }) => `${host}:${port}`).join(',');
 }
 
 test(
-  'tls.js: an authority of one’s own, and a certificate where the server asks for one',
+  'tls.js: a private authority, and a client certificate where the server requires one',
   {
     skip: withoutTls(),
   },
@@ -53,7 +53,7 @@ test(
   },
 );
 
-test('tls.js does not talk to a server that it cannot trust', { skip: withoutTls() }, async (t) => {
+test('tls.js refuses a server that it does not trust', { skip: withoutTls() }, async (t) => {
   const server = await startTlsServer(t, { certificate: 'foreignServer' });
   const env = { ...server.environment, REDIS_CA: certificates().ca.certFile };
   const child = startChild(t, 'examples/tls.js', { env });
@@ -61,7 +61,7 @@ test('tls.js does not talk to a server that it cannot trust', { skip: withoutTls
   assert.match(child.stderr, /^ERR_REDIS_CONNECTION .*certificate/);
 });
 
-test('users.js: the documented rules are enough, and a refusal names what is missing', async (t) => {
+test('users.js: the documented rules are enough, and a refusal names the missing rule', async (t) => {
   const server = await startServer(t);
   const rules = documentedRules('worker');
   const { username, password } = await addUser(server, { rules });
@@ -108,9 +108,9 @@ test('sentinel.js holds its lock through a failover', async (t) => {
   assert.equal(await master.command('EXISTS', key), 0);
 });
 
-test('cluster.js: locks at every node, and waits that are woken there', async (t) => {
+test('cluster.js locks on every node, and its waits wake there', async (t) => {
   const cluster = await startCluster(t);
-  const [one] = cluster.addresses; // the others are found through it
+  const [one] = cluster.addresses; // the client finds the others through it
   const lines = await linesOf(t, 'examples/cluster.js', { REDIS_CLUSTER: listed([one]) });
   assert.deepEqual(lines, ['first: true true true true', 'first freed 4', 'second: true', 'second freed 4']);
 });

@@ -1,5 +1,4 @@
-// Where redis can be: sockets, IPv6, URLs, numbered databases; and what a connection says of itself there, its name and
-// its protocol.
+// Locations of redis: unix sockets, IPv6, URLs, numbered databases; and the name and protocol of a connection.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -18,27 +17,27 @@ const hasIPv6 = Object.values(os.networkInterfaces())
 
 const withoutIPv6 = !hasIPv6 && 'this machine has no ::1';
 
-/** Less than most of a second, which is when a waiter polls. */
+/** Less than 0.9 s, which is when a waiter polls. */
 const promptly = 700;
 
-/** Reservations that are wherever `host` says, with no port of their own. */
+/** Reservations whose location is only in `host`, without a port. */
 function at(t, host, options, settings) {
   return reserve(t, {}, options, { host, port: null, password: '', ...settings });
 }
 
-test('a unix socket, as a path and as a URL: one endpoint', async (t) => {
+test('a unix socket by its path and by a URL is one endpoint', async (t) => {
   const server = await startUnixServer(t);
   const client = server.client();
   const hosts = [server.socketPath, `unix://${server.socketPath}`, `unix://${server.socketPath}?db=0`];
   const reservations = hosts.map((host) => at(t, host, {}, { interval: 100 }));
-  // A port that is set for all environments alike does no harm.
+  // A port that is set in every environment does no harm.
   reservations.push(at(t, server.socketPath, {}, { interval: 100, port: 6379 }));
   for (const [index, reservation] of reservations.entries()) {
     assert.equal(await reservation.lock(`job ${index}`), true);
   }
   const [{ resp, addr }, ...others] = await connections(server);
   assert.deepEqual([resp, others.length], [await resp3(server), 0]);
-  assert.ok(addr.replace('[', '').startsWith(`${server.socketPath}:`), addr); // Valkey puts it into brackets
+  assert.ok(addr.replace('[', '').startsWith(`${server.socketPath}:`), addr); // Valkey adds brackets
   assert.ok((await wakeUp(server, reservations[1], 'woken')) < promptly);
   await ran(client, 'pexpire', 2);
   await cut(server);
@@ -49,7 +48,7 @@ test('a unix socket, as a path and as a URL: one endpoint', async (t) => {
   }
 });
 
-test('a unix socket with a password and a database, as options and in the URL', async (t) => {
+test('a unix socket with a password and a database, by options and by the URL', async (t) => {
   const server = await startUnixServer(t, { password: 'p@ss/word' });
   const { socketPath } = server;
   const secret = encodeURIComponent(server.password);
@@ -67,7 +66,7 @@ test('a unix socket with a password and a database, as options and in the URL', 
   assert.equal((await connections(server)).length, 1);
 });
 
-test('a socket that is not there is named', async (t) => {
+test('a missing socket: the error names its path', async (t) => {
   const server = await startUnixServer(t);
   const missing = path.join(server.dir, 'none.sock');
   const error = await errorOf(at(t, missing).lock('job'));
@@ -95,7 +94,7 @@ test('IPv6: ::1, with brackets or without, and in a URL', { skip: withoutIPv6 },
   assert.ok(error.message.startsWith(`Redis connection to [::1]:${port} failed - `), error.message);
 });
 
-test('a URL says everything at once, and is the same endpoint as its parts', async (t) => {
+test('a URL with all parts is the same endpoint as separate arguments', async (t) => {
   const password = 'p@ss:w/rd?';
   const server = await startNode(t, { acl: { username: 'worker', password } });
   const { host, port } = server;
@@ -113,7 +112,7 @@ test('a URL says everything at once, and is the same endpoint as its parts', asy
   assert.equal((await connections(server)).length, 0, 'none by the usual name');
 });
 
-test('a database of its own: neither keys nor a connection are shared with another', async (t) => {
+test('two databases share neither keys nor a connection', async (t) => {
   const server = await startNode(t);
   const [first, second] = [0, 2].map((db) => server.client({ db }));
   const reservations = [{}, { db: 2 }, { db: '2' }].map((options) => reserve(t, server, options));
@@ -122,7 +121,7 @@ test('a database of its own: neither keys nor a connection are shared with anoth
   assert.equal(await reservations[0].lock('job'), true, 'another database, another lock');
   assert.equal(await reservations[2].lock('job'), false, 'the same');
   assert.deepEqual((await connections(server)).map(({ db }) => db).sort(), ['0', '2']);
-  // A key that is deleted in one is no message for those who wait in the other.
+  // A deletion in one database does not wake waiters of the other.
   assert.ok((await wakeUp(server, reservations[2], 'other', { db: 2 })) < promptly);
   assert.equal(await reservations[1].release(), 1);
   assert.deepEqual([await first.exists('reservation-job'), await second.exists('reservation-job')], [1, 0]);
@@ -134,7 +133,7 @@ test('a database of its own: neither keys nor a connection are shared with anoth
   assert.match(error.message, /DB index is out of range/);
 });
 
-test('its name in CLIENT LIST', async (t) => {
+test('a connection has its client name in CLIENT LIST', async (t) => {
   const server = await startNode(t);
   for (const [index, options] of [{}, { client_name: null }, { client_name: 'shop:worker-1' }].entries()) {
     assert.equal(await reserve(t, server, options).lock(`job ${index}`), true);
@@ -146,10 +145,10 @@ test('its name in CLIENT LIST', async (t) => {
   assert.equal((await connections(server, 'shop:worker-1')).length, 1, 'the next connection has it, too');
 });
 
-test('protocol: 3 if it is left out; with 2 waiters poll, which is said once', async (t) => {
+test('protocol is 3 by default; with 2 waiters poll, and one line says so', async (t) => {
   const server = await startNode(t);
   const three = await resp3(server);
-  // Where the server does not say it, only how many connections there are is seen; the waiters tell the rest.
+  // Where the server does not show the protocol, only the number of connections is checked, and the behaviour of waiters.
   const spoken = async () => (await connections(server)).map(({ resp }) => resp).sort();
   const log = keepLog();
   const [usual, third] = [{}, { protocol: 3 }].map((options) => reserve(t, server, options, { log }));
@@ -168,7 +167,7 @@ test('protocol: 3 if it is left out; with 2 waiters poll, which is said once', a
   assert.deepEqual([endpoint, others], [server.address, []]);
 });
 
-test('protocol: 3 is not replaced where the server has no such thing', async (t) => {
+test('protocol: 3 is an error on a server without RESP3', async (t) => {
   const server = await startNode(t, { config: { 'rename-command': 'HELLO ""' } });
   assert.equal(await reserve(t, server, { protocol: 2 }).lock('job'), true);
   assert.equal(await reserve(t, server, {}).lock('other'), true, 'left out, it is');

@@ -1,4 +1,5 @@
-// key_prefix, which parts the locks of one redis into several sets; and min_replicas, without which a lock is given back.
+// key_prefix, which separates several sets of locks in one redis; and min_replicas: a lock without enough replicas is given
+// back.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -11,7 +12,7 @@ const { until } = require('../support/wait');
 const { connections, errorOf, patient, reserve, wakeUp } = require('./support/looks');
 const { startNode } = require('./support/node');
 
-test('a prefix of one’s own: the key, and who excludes whom', async (t) => {
+test('a prefix changes the key, and locks with different prefixes do not exclude each other', async (t) => {
   const server = await startNode(t);
   const client = server.client();
   const [usual, one, other] = [{}, { key_prefix: 'shop:' }, { key_prefix: 'shop:' }].map((options) =>
@@ -26,14 +27,14 @@ test('a prefix of one’s own: the key, and who excludes whom', async (t) => {
   assert.deepEqual((await client.keys('*')).sort(), ['reservation-job', 'reservation-shop:job', 'shop:job']);
   assert.deepEqual([one.is_held('job'), one.is_held('shop:job'), other.is_held('job')], [true, false, false]);
   assert.deepEqual([usual.is_held('job'), usual.is_held('shop:job')], [true, true]);
-  // A name of nothing that is held, and most likely a key that a promise has passed on.
+  // The name of no held resource, and most likely a key that a promise has passed on.
   assert.equal((await errorOf(one.release('shop:job'))).code, 'ERR_INVALID_ARG_TYPE');
   assert.equal(await one.release('job'), 1);
   assert.deepEqual([one.is_held('job'), await client.exists('shop:job')], [false, 0]);
   assert.equal(await other.lock('job'), true);
 });
 
-test('a prefix may be empty, and be written in UTF-8', async (t) => {
+test('a prefix may be empty, and may contain any characters of UTF-8', async (t) => {
   const server = await startNode(t);
   const client = server.client();
   for (const key_prefix of ['', 'réservé {1} ', '-']) {
@@ -48,7 +49,7 @@ test('a prefix may be empty, and be written in UTF-8', async (t) => {
   }
 });
 
-test('waiters with a prefix: woken by the server, and handed over to inside the process', async (t) => {
+test('waiters with a prefix wake by the server, and get hand-overs within the process', async (t) => {
   const server = await startNode(t);
   const client = server.client();
   const [one, other] = [1, 2].map(() => reserve(t, server, { key_prefix: 'shop:' }));
@@ -60,7 +61,7 @@ test('waiters with a prefix: woken by the server, and handed over to inside the 
   assert.equal(await client.get('shop:job'), other._reserve_val);
 });
 
-/** A replica of a server, which has caught up with it. */
+/** A replica of a server, in sync with it. */
 async function attach(t, server) {
   const replica = await startNode(t, { config: { replicaof: `${server.host} ${server.port}` } });
   const online = /slave0:.*state=online/;
@@ -68,19 +69,19 @@ async function attach(t, server) {
     ...patient,
     what: 'a replica that is in touch',
   });
-  // Only with its first acknowledgement does it count.
+  // It counts only after its first acknowledgement.
   await server.command('SET', 'a mark', '', 'PX', 5000);
   await until(async () => (await server.command('WAIT', 1, 500)) > 0, { ...patient, what: 'its word' });
   await server.client().call('CONFIG', 'RESETSTAT');
   return replica;
 }
 
-test('with too few replicas a lock is given back, and its error says so', async (t) => {
+test('with too few replicas a lock is given back, and the error says so', async (t) => {
   const server = await startNode(t);
   const key = 'reservation-job';
   await reserve(t, server, {}).lock('first');
   const [{ id }] = await connections(server);
-  // The last try is left little time, whatever the limit: its own failure is not what is told.
+  // The last try has little time left. The error must not be that of this try.
   for (const command_timeout of [300, 300, 400, 500]) {
     const reservation = reserve(t, server, { min_replicas: 1, command_timeout });
     const error = await errorOf(reservation.lock('job'));
@@ -95,12 +96,12 @@ test('with too few replicas a lock is given back, and its error says so', async 
   }
   assert.ok(
     (await connections(server)).some((client) => client.id === id),
-    'nobody lost a connection for it',
+    'no connection was lost for it',
   );
-  assert.equal(await reserve(t, server, {}).lock('job'), true, 'whoever asks for none is not held up');
+  assert.equal(await reserve(t, server, {}).lock('job'), true, 'a lock without min_replicas is not delayed');
 });
 
-test('with enough replicas a lock is had, and they have it', async (t) => {
+test('with enough replicas a lock succeeds, and they have its key', async (t) => {
   const server = await startNode(t);
   const replica = await attach(t, server);
   const reservation = reserve(t, server, { min_replicas: '1' }, { interval: 100 });
@@ -116,7 +117,7 @@ test('with enough replicas a lock is had, and they have it', async (t) => {
   assert.match(error.message, /reached 1 of the 2 replicas/);
 });
 
-test('a waiter waits until there are enough replicas', async (t) => {
+test('a wait goes on until there are enough replicas', async (t) => {
   const server = await startNode(t);
   const reservation = reserve(t, server, { min_replicas: 1, command_timeout: 500 });
   let had = false;
@@ -126,7 +127,7 @@ test('a waiter waits until there are enough replicas', async (t) => {
   });
   waiting.catch(() => {});
   const waits = async () => (await commandCalls(server.client())).wait >= 2;
-  await until(waits, { ...patient, what: 'tries in vain' });
+  await until(waits, { ...patient, what: 'failed tries' });
   assert.deepEqual([had, reservation.held], [false, false]);
   const replica = await attach(t, server);
   assert.equal(await waiting, 'reservation-job');
@@ -150,11 +151,11 @@ test('a lock whose reply is lost still needs its replicas', async (t) => {
   await until(isGone, { ...patient, what: 'the end of the key, long before its ttl' });
 });
 
-test('a lock that waits for replicas holds up nobody who asks for none', async (t) => {
+test('a lock that waits for replicas does not delay locks without min_replicas', async (t) => {
   const server = await startNode(t);
   const client = server.client();
   const strict = reserve(t, server, { min_replicas: 1 }, { ttl: 30, interval: 10000 });
-  // Less than the half second that a try of the other takes: behind it, each of these would fail.
+  // Less than the half second of the other lock's try: queued behind it, each of these would fail.
   const usual = reserve(t, server, { command_timeout: 400 }, { interval: 50 });
   const losses = keepLosses(usual);
   await usual.lock('own');

@@ -1,5 +1,5 @@
-// Passwords and users with sentinels: theirs and those of the servers, right, wrong, missing and superfluous; users of
-// few rights; and that no error, line or printed instance shows a secret.
+// Passwords and users of sentinels and of their servers: right, wrong, missing and superfluous ones; users with few rules; and
+// no error, log line or printed instance shows a secret.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -13,7 +13,7 @@ const { documentedRules, setinfo } = require('./support/rules');
 const { startSentinels } = require('./support/sentinels');
 const { accessTo, keyOf, throughSentinels } = require('./support/through-sentinels');
 
-/** Each in a form of its own, so that it is found wherever it appears. */
+/** Each is different, so that a leak can be found anywhere. */
 const secrets = {
   data: 'Data-h0rse@:/%',
   sentinel: 'Look "h0rse" @:/%',
@@ -21,21 +21,21 @@ const secrets = {
   wrong: 'Wr0ng-h0rse',
 };
 
-/** Everything that somebody could print of it. */
+/** Everything that can be printed of it. */
 function textsOf(value) {
   const deep = { depth: 9, showHidden: true };
   return [inspect(value, deep), String(value), value.stack, JSON.stringify(value)].join('\n');
 }
 
 /**
- * That a lock and a wait are refused at once, as a matter of credentials, in words that match, and nothing that is
- * printed of it holds a secret.
+ * A lock and a wait must fail at once with ERR_REDIS_AUTH and a matching message, and nothing that is printed may contain a
+ * secret.
  */
 async function assertRefused(t, kit, settings, words) {
   const log = keepLog();
   const reservation = throughSentinels(t, kit, { ...settings, log });
   for (const call of ['lock', 'wait_until_lock']) {
-    // 500 ms is what a connection is retried for that may yet be had.
+    // A connection that may still succeed is retried for 500 ms.
     const error = await within(
       10000,
       atOnce(450, () => askError((done) => reservation[call]('refused', done))),
@@ -88,7 +88,7 @@ suite('sentinels and servers with passwords', () => {
     test(`the servers’ password ${title}`, (t) => assertRefused(t, kit, { password }, words));
   }
 
-  test('a password that is set right later is another connection', async (t) => {
+  test('a password that is corrected later opens another connection', async (t) => {
     const reservation = throughSentinels(t, kit, { password: secrets.wrong });
     await assert.rejects(reservation.lock('later'), { code: 'ERR_REDIS_AUTH' });
     reservation.password = secrets.data;
@@ -112,7 +112,7 @@ suite('servers with a user', () => {
     await assertRefused(t, kit, { options: { username: null } }, /^Auth error: WRONGPASS .*'default'/);
   });
 
-  test('one who may do what locks need alone', async (t) => {
+  test('a user with only the rules for locks can use locks', async (t) => {
     const rules = ['resetkeys', ...documentedRules('worker')];
     await changeUser(kit.nodes, acl.username, ...rules);
     await servedAs(t, kit, { options: { client_name: 'of-few-rights' } }, 'few rights');
@@ -125,7 +125,7 @@ suite('sentinels with a user', () => {
   let kit;
   before(async () => {
     kit = await startSentinels(null, { replicas: 0, sentinelAcl: scout });
-    // Not known to older ones.
+    // Older sentinels do not have it.
     await changeUser(kit.sentinels, 'scout', setinfo).catch(() => {});
   });
   after(() => kit.stop());
@@ -145,7 +145,7 @@ suite('sentinels with a user', () => {
     ['no user', { sentinelUsername: null }, 'default'],
     ['a wrong password', { sentinelPassword: secrets.wrong }, 'scout'],
     ['no password', { sentinelPassword: null }, 'scout'],
-    // They are no users of the servers.
+    // They are not users of the servers.
     ['a user of the servers', { sentinelUsername: null, username: 'scout' }, 'default'],
   ]) {
     test(`refused: ${title}`, async (t) => {
@@ -155,7 +155,7 @@ suite('sentinels with a user', () => {
     });
   }
 
-  test('each rule that is missing is named, and giving it is enough', async (t) => {
+  test('the error names each missing rule, and adding it is enough', async (t) => {
     for (const [index, rule] of ['+sentinel|get-master-addr-by-name', '+sentinel|master'].entries()) {
       const username = `wanting-${index}`;
       await addUser(kit.sentinels, { ...scout, username, rules: rules.filter((one) => one !== rule) });
@@ -171,20 +171,20 @@ suite('sentinels with a user', () => {
     }
   });
 
-  test('those that are not needed are not missed', async (t) => {
+  test('rules that are not needed may be missing', async (t) => {
     const needed = rules.filter((rule) => !rule.startsWith('+client|'));
     await addUser(kit.sentinels, { ...scout, username: 'least', rules: needed });
     await servedAs(t, kit, { options: { sentinelUsername: 'least' } }, 'least');
   });
 
-  test('a user without a password is let in with none, and with any', async (t) => {
+  test('a user with nopass may log in without a password, and with any', async (t) => {
     await changeUser(kit.sentinels, 'open', 'on', 'nopass', ...rules);
     for (const sentinelPassword of [null, secrets.wrong]) {
       await servedAs(t, kit, { options: { sentinelUsername: 'open', sentinelPassword } }, 'open');
     }
   });
 
-  test('a user that is set right later is another connection', async (t) => {
+  test('a user that is corrected later opens another connection', async (t) => {
     const options = { ...accessTo(kit).options, sentinelUsername: 'stranger' };
     const reservation = makeReservation(t, { host: null, port: null }, { options });
     await assert.rejects(reservation.lock('later'), { code: 'ERR_REDIS_AUTH' });
@@ -200,7 +200,7 @@ suite('sentinels and servers that ask for no password', () => {
   });
   after(() => kit.stop());
 
-  // As everywhere: configurations are shared between environments with passwords and without.
+  // As everywhere: environments with and without passwords may share a configuration.
   test('a password for the servers is accepted', (t) => servedAs(t, kit, { password: secrets.data }, 'data'));
 
   test('a password for the sentinels is accepted', (t) =>

@@ -1,6 +1,6 @@
-// A hundred locks that are held, and fifty that another process waits for, while their master is killed (twice in a
-// row), hangs, or is replaced on purpose: nothing is lost where the failover is shorter than the lease, nothing is held
-// twice, and a waiter has what is released afterwards from the new master.
+// A hundred held locks, with waiters for fifty of them in another process, while their master is killed (twice in a row),
+// hangs, or is replaced on purpose: no lock is lost if the failover is shorter than the lease, none has two holders, and
+// waiters acquire released locks from the new master.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -23,7 +23,7 @@ const patient = { timeout: 20000 };
 const resources = Array.from({ length: 100 }, (_, index) => `job ${index}`);
 const wanted = resources.slice(0, 50);
 
-/** How many SETs a node has been sent. */
+/** How many SETs a node has run. */
 async function setsOn(node) {
   const calls = await commandCalls({ info: (section) => node.command('INFO', section) });
   return calls.set || 0;
@@ -40,8 +40,8 @@ async function makeCrews(t, kit, settings) {
 }
 
 /**
- * One failover while all is held and half of it is waited for, and what must be true after it. `strike(first)` ends
- * when there is a new master, and resolves with it. Resolves with `{ first, second }`.
+ * One failover while all locks are held and half of them are waited for, and the checks after it. `strike(first)` resolves
+ * with the new master. Resolves with `{ first, second }`.
  */
 async function survive(t, kit, { holders, waiters }, { ttl, strike }) {
   const first = await kit.master();
@@ -57,14 +57,14 @@ async function survive(t, kit, { holders, waiters }, { ttl, strike }) {
   const start = performance.now();
   const second = await strike(first);
   const promoted = performance.now();
-  // What an old master that goes on has renewed meanwhile, the new one may have from it.
+  // The new master may have renewals from the old one, if that goes on.
   const since = first.awake ? promoted : start;
   await until(() => areRenewedSince(second, resources, since, ttl), {
     timeout: 1000 * ttl,
     what: 'renewals on the new master before the end of their leases',
   });
   const renewed = performance.now();
-  assert.deepEqual(holders.losses, [], 'no loss was told');
+  assert.deepEqual(holders.losses, [], 'no loss was reported');
   assert.equal(holders.held.length, resources.length, 'all are held');
   assert.deepEqual(await valuesOn(second, resources), holders.values, 'by those who believe so');
   assert.equal(waiters.had.size, 0, 'no waiter has what another holds');
@@ -102,7 +102,7 @@ test('the master is killed, twice in a row', async (t) => {
   assert.equal(killed, second, 'which was the new one');
 });
 
-test('the master hangs: it is left for a new one, and nobody goes back when it goes on', async (t) => {
+test('the master hangs: clients move to the new one, and do not go back when the old one goes on', async (t) => {
   const kit = await startSteadySentinels(t);
   const settings = { ttl: 15, interval: 1000 };
   const crews = await makeCrews(t, kit, settings);
@@ -137,7 +137,7 @@ test('the master hangs: it is left for a new one, and nobody goes back when it g
   assert.deepEqual(overlapsOf([...crews.holders.tenures, ...after.tenures]), []);
 });
 
-test('a lock under way at a master that hangs: had from the new one, long before its time is up', async (t) => {
+test('a lock under way at a hung master: the new master answers it, long before the end of its budget', async (t) => {
   const kit = await startSteadySentinels(t);
   const first = await kit.master();
   const reservation = throughSentinels(t, kit, { ttl: 90, options: { command_timeout: 60000 } });
@@ -147,13 +147,13 @@ test('a lock under way at a master that hangs: had from the new one, long before
   const locking = reservation.lock('job');
   locking.catch(() => {});
   const second = await kit.waitForFailover(first);
-  // The sentinels are asked once a second; then the old master has a quarter of one for its last answers.
+  // The sentinels are asked once a second. Then the old master has a quarter of a second for its last answers.
   assert.equal(await within(5000, locking, 'the lock'), true);
   assert.equal(await second.command('GET', keyOf('job')), reservation._reserve_val);
   assert.equal(await reservation.release(), 2);
 });
 
-test('a failover on purpose, there and back: nothing is lost, with a lease of five seconds', async (t) => {
+test('planned failovers, there and back: no lock with a lease of five seconds is lost', async (t) => {
   const kit = await startSteadySentinels(t);
   const settings = { ttl: 5, interval: 500 };
   const crews = await makeCrews(t, kit, settings);
@@ -163,9 +163,9 @@ test('a failover on purpose, there and back: nothing is lost, with a lease of fi
   await survive(t, kit, crews, { ...settings, strike });
 });
 
-test('a failover on purpose, with the pace of a real sentinel: the old master is left before its demotion', async (t) => {
-  // Four such periods after it has promoted the new master, a sentinel tells the old one that it is none any more. These
-  // are eight seconds, longer than the lease: who renews there all the while is not the holder on the new one.
+test('a planned failover at the pace of a real sentinel: clients leave the old master before its demotion', async (t) => {
+  // A sentinel demotes the old master four such periods after it has promoted the new one. These are eight seconds, longer than
+  // the lease: an instance that went on renewing at the old master would not be the holder on the new one.
   const kit = await startSteadySentinels(t, {}, { 'publish-period': 2000 });
   const settings = { ttl: 5, interval: 500 };
   const crews = await makeCrews(t, kit, settings);
@@ -174,11 +174,11 @@ test('a failover on purpose, with the pace of a real sentinel: the old master is
   for (const name of ['holders', 'waiters']) assert.equal(await connectionsNamed(first, name), 0, name);
 });
 
-test('who comes after a failover is led to the new master, whichever sentinel is asked', async (t) => {
+test('after a failover new instances connect to the new master, whichever sentinel answers', async (t) => {
   const kit = await startSteadySentinels(t, {}, { 'publish-period': 2000 });
   const first = await kit.master();
   const second = await kit.failover();
-  // All sentinels name the new one now, and the old one still says that it is a master.
+  // All sentinels name the new master now, and the old one still claims to be a master.
   const led = await Promise.all(
     kit.addresses.map(async (address, index) => {
       const newcomer = throughSentinels(t, kit, { options: { sentinels: [address] } });
@@ -190,7 +190,7 @@ test('who comes after a failover is led to the new master, whichever sentinel is
   assert.deepEqual(led, [true, true, true]);
 });
 
-test('a master that an operator demotes: it answers READONLY, and is left', async (t) => {
+test('an operator demotes the master: it answers READONLY, and clients leave it', async (t) => {
   const kit = await startSteadySentinels(t);
   const first = await kit.master();
   if ((await majorOf(first)) < 7) {
@@ -205,7 +205,7 @@ test('a master that an operator demotes: it answers READONLY, and is left', asyn
   const holders = new Crew('a holder', make, wanted);
   await holders.take();
   await until(() => kit.isReplicated(first), patient);
-  // Unlike a sentinel, this ends no connection: only the answers tell that the server is another's replica now.
+  // Unlike a sentinel, this closes no connection: only the answers show that the server is a replica now.
   await first.command('REPLICAOF', replica.host, replica.port);
   const demoted = performance.now();
   const second = await kit.waitForFailover(first);

@@ -1,6 +1,5 @@
-// Finding the master through sentinels that nothing else happens to: calls through three of them, through those that
-// are left of them, through none, under a name that they do not know, under one of two, and through some that do not
-// agree with one another, or with what they have said before.
+// Finding the master through sentinels: three of them, the remaining ones, or none; an unknown name; one of two names; and
+// sentinels that contradict each other, or themselves.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -25,7 +24,7 @@ const {
   throughSentinels,
 } = require('./support/through-sentinels');
 
-/** What a refused connection is retried for, and what else a call may take on a busy machine. */
+/** How long a refused connection is retried, and what else a call may take on a busy machine. */
 const budget = 500;
 const spare = 1500;
 
@@ -36,7 +35,7 @@ async function timeOf(calls) {
   return performance.now() - start;
 }
 
-/** An error that says which master was looked for, and where. */
+/** The error names the master, and the sentinels. */
 function assertNamesAll(error, kit, name = kit.name) {
   assert.equal(error.code, 'ERR_REDIS_CONNECTION', error.message);
   assert.ok(error instanceof ReserveResource.RedisConnectionError);
@@ -68,13 +67,13 @@ test('lock, renewal, wait and release, on the master', async (t) => {
   assert.deepEqual(await ask((done) => holder.release(done)), [null, 1]);
   assert.deepEqual(await within(5000, Promise.all(waits)), [1, 1]);
   assert.equal(await master.command('EXISTS', keyOf('job')), 0);
-  // The replicas are no business of ours; each sentinel is asked again and again over one connection.
+  // The replicas are not connected. Each sentinel is asked repeatedly over one connection.
   const count = (nodes) => Promise.all(nodes.map((node) => connectionsNamed(node, 'one-for-all')));
   assert.deepEqual(await count(await kit.replicas()), [0, 0]);
   assert.deepEqual(await count(kit.sentinels), [1, 1, 1]);
 });
 
-test('one connection to the master, closed on request and made again for the next call', async (t) => {
+test('there is one connection to the master, which quit closes and the next call opens again', async (t) => {
   const kit = await startSteadySentinels(t);
   const master = await kit.master();
   const reservation = throughSentinels(t, kit, { options: { client_name: 'closing', db: 2 } });
@@ -88,7 +87,7 @@ test('one connection to the master, closed on request and made again for the nex
   assert.equal(await master.command('GET', keyOf('job')), reservation._reserve_val, 'in its database');
 });
 
-test('sentinels that are down, one and then two: the rest is enough', async (t) => {
+test('one or two of three sentinels are down: the rest is enough', async (t) => {
   const kit = await startSteadySentinels(t);
   for (const [index, sentinel] of kit.sentinels.slice(0, 2).entries()) {
     await sentinel.kill();
@@ -103,18 +102,18 @@ test('sentinels that are down, one and then two: the rest is enough', async (t) 
   }
 });
 
-test('sentinels that hang, one and then two: the rest is enough, and nobody waits for them', async (t) => {
+test('one or two of three sentinels hang: the rest is enough, and calls do not wait for them', async (t) => {
   const kit = await startSteadySentinels(t);
   for (const [index, sentinel] of kit.sentinels.slice(0, 2).entries()) {
     sentinel.pause();
-    // A hung one costs no more than its share of a short limit.
+    // A hung sentinel costs at most its share of a short limit.
     const options = { client_name: `hung-${index}`, connect_timeout: 800 };
     const took = await timeOf([throughSentinels(t, kit, { options }).lock(`job ${index}`)]);
     assert.ok(took < 800, `${index + 1} hung: ${took} ms`);
   }
 });
 
-test('all sentinels hang: an error after connect_timeout, and all is well when they go on', async (t) => {
+test('all sentinels hang: an error after connect_timeout, and success when they go on', async (t) => {
   const kit = await startSteadySentinels(t);
   for (const sentinel of kit.sentinels) sentinel.pause();
   const start = performance.now();
@@ -131,7 +130,7 @@ test('all sentinels hang: an error after connect_timeout, and all is well when t
   assert.equal(await reservation.lock('job'), true);
 });
 
-test('all sentinels are down: an error that names the master and where it was asked for', async (t) => {
+test('all sentinels are down: an error that names the master and the sentinels', async (t) => {
   const kit = await startSentinels(t, { name: 'the-primary', replicas: 0 });
   for (const sentinel of kit.sentinels) await sentinel.kill();
   const log = keepLog();
@@ -152,7 +151,7 @@ test('all sentinels are down: an error that names the master and where it was as
   assert.equal(await reservation.lock('job'), true, 'one that comes back is enough');
 });
 
-test('sentinels that are lost while a lock is held: it goes on, for the master is not lost', async (t) => {
+test('all sentinels go down while a lock is held: the lock is kept, since the master is up', async (t) => {
   const kit = await startSentinels(t, { replicas: 0 });
   const holder = throughSentinels(t, kit, { interval: 100, ttl: 2 });
   const losses = keepLosses(holder);
@@ -165,7 +164,7 @@ test('sentinels that are lost while a lock is held: it goes on, for the master i
   assert.equal(await holder.release(), 2);
 });
 
-test('a name that no sentinel knows: an error that says so', async (t) => {
+test('a name that no sentinel knows is an error that says so', async (t) => {
   const kit = await startSentinels(t, { replicas: 0 });
   const reservation = throughSentinels(t, kit, { options: { name: 'nobody' } });
   for (const call of ['lock', 'wait_until_lock']) {
@@ -181,7 +180,7 @@ test('a name that no sentinel knows: an error that says so', async (t) => {
   }
 });
 
-test('an address that is no sentinel’s among those that are: passed over; alone: an error', async (t) => {
+test('an address that is no sentinel is skipped among others, and is an error alone', async (t) => {
   const kit = await startSentinels(t, { replicas: 0 });
   const [{ host, port }] = kit.nodes;
   const mixed = throughSentinels(t, kit, { options: { sentinels: [{ host, port }, ...kit.addresses] } });
@@ -196,7 +195,7 @@ test('an address that is no sentinel’s among those that are: passed over; alon
   assert.ok(error.message.includes(`${host}:${port}`), error.message);
 });
 
-test('two masters under the same sentinels: each name leads to its own', async (t) => {
+test('two masters with the same sentinels: each name leads to its master', async (t) => {
   const kit = await startSentinels(t, { replicas: 0 });
   const second = await startNode(t);
   for (const sentinel of kit.sentinels) {
@@ -209,17 +208,17 @@ test('two masters under the same sentinels: each name leads to its own', async (
   assert.equal(await second.command('GET', keyOf('job')), other._reserve_val);
 });
 
-// What sentinels say that know nothing of one another, since their masters are different ones.
+// Sentinels that do not know each other, since their masters differ.
 suite('sentinels that do not agree', () => {
   const name = 'mymaster';
 
-  /** A sentinel by whose word this is the master, since the failover of that epoch. */
+  /** A sentinel that names this master, since the failover of that epoch. */
   const startSentinel = (t, master, epoch) => {
     const watch = [`monitor ${name} ${master.host} ${master.port} 1`, `config-epoch ${name} ${epoch}`];
     return startNode(t, { sentinel: true, config: { sentinel: watch } });
   };
 
-  /** One that renews often, through these sentinels. */
+  /** A reservation with frequent renewals, through these sentinels. */
   const makeHolder = (t, sentinels, client_name) => {
     const addresses = sentinels.map(({ host, port }) => ({ host, port }));
     const settings = { interval: 100, ttl: 5, options: { sentinels: addresses, name, client_name } };
@@ -233,7 +232,7 @@ suite('sentinels that do not agree', () => {
       { timeout: 10000, what: 'a connection to the other master alone' },
     );
 
-  test('the later failover counts, whoever answers first, and its master is stayed with', async (t) => {
+  test('the master of the later failover counts, whichever sentinel answers first, and is kept', async (t) => {
     const [former, latter] = [await startNode(t), await startNode(t)];
     const outdated = await startSentinel(t, former, 1);
     const slow = await startProxy(t, await startSentinel(t, latter, 2));
@@ -251,7 +250,7 @@ suite('sentinels that do not agree', () => {
     assert.equal(await holder.release(), 1);
   });
 
-  test('one that could not be asked at first knows of a later failover: its master is gone to', async (t) => {
+  test('a sentinel that was unreachable knows of a later failover: the client moves to its master', async (t) => {
     const [former, latter] = [await startNode(t), await startNode(t)];
     const outdated = await startSentinel(t, former, 1);
     const late = await startProxy(t, await startSentinel(t, latter, 2));
@@ -265,14 +264,14 @@ suite('sentinels that do not agree', () => {
     await until(() => losses.length === 1, { what: 'the loss of what the later master does not have' });
   });
 
-  test('one that changes its mind without a failover is followed', async (t) => {
+  test('a sentinel that names another master without a failover is followed', async (t) => {
     const [former, latter] = [await startNode(t), await startNode(t)];
     const sentinel = await startSentinel(t, former, 3);
     const holder = makeHolder(t, [sentinel], 'following');
     const losses = keepLosses(holder);
     assert.equal(await holder.lock('job'), true);
     assert.equal(await connectionsNamed(former, 'following'), 1);
-    // As an operator moves a name to another server: it begins with no epoch at all.
+    // As when an operator moves a name to another server: the epoch starts at zero.
     await sentinel.command('SENTINEL', 'REMOVE', name);
     await sentinel.command('SENTINEL', 'MONITOR', name, latter.host, latter.port, 1);
     await untilMoved(former, latter, 'following');

@@ -1,5 +1,5 @@
-// A failover that takes longer than the lease: what is held is told lost once, in time by the lease's own clock, and is
-// never made again behind its holder's back; waiters outlast it, locks that are asked for meanwhile end with an error.
+// A failover that is longer than the lease: each loss is reported once, in time by our clock, and no key is set again; waits
+// outlast it, and a lock meanwhile ends with an error.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -11,14 +11,14 @@ const { keyOf, startSteadySentinels, throughSentinels, valuesOn } = require('./s
 
 const ttl = 1;
 const resources = Array.from({ length: 10 }, (_, index) => `job ${index}`);
-/** What a busy machine may be late by. */
+/** The tolerance for a busy machine, in ms. */
 const margin = 400;
 
 for (const [title, strike] of [
   ['killed', (master) => master.kill()],
   ['hung', (master) => master.pause()],
 ]) {
-  test(`a master that is ${title}, and a lease that ends before there is another`, async (t) => {
+  test(`a master that is ${title}, and leases that end before there is a new master`, async (t) => {
     const kit = await startSteadySentinels(t, { downAfter: 1500 });
     const first = await kit.master();
     const log = keepLog();
@@ -35,7 +35,7 @@ for (const [title, strike] of [
     await until(() => holders.losses.length >= resources.length, { what: 'the losses' });
     const told = performance.now();
     assert.deepEqual(holders.held, [], 'nothing is believed to be held any more');
-    // The last renewal that was confirmed began at most an interval before its line, and nothing counts after its ttl.
+    // The last confirmed renewal began at most an interval before its log line, and no lock counts as held after its ttl.
     const confirmed = log.of('reservation-extended').at(-1).at;
     const longest = confirmed - performance.now() + now() + 1000 * ttl;
     for (const { at, message } of holders.losses) {
@@ -44,7 +44,7 @@ for (const [title, strike] of [
     }
     assert.ok(told - struck > 1000 * ttl - 2 * settings.interval - margin, 'and not before its end');
 
-    // Neither there nor here, and with an error that says so; unless the new master comes while it still tries.
+    // An error, unless the new master comes while the lock still tries.
     const newcomer = throughSentinels(t, kit, { ttl, interval: Infinity });
     const outcome = newcomer.lock('new').catch((error) => error);
     const error = await within(10000, outcome, 'the answer to a newcomer');
@@ -55,14 +55,14 @@ for (const [title, strike] of [
     const served = performance.now();
     assert.equal(waiters.held.length, waiters.resources.length);
     assert.deepEqual(await valuesOn(second, waiters.resources), waiters.values);
-    // These have used the same connection after that, and would have brought them back.
+    // These later calls used the same connection, and would have revived the keys.
     assert.deepEqual(
       await valuesOn(second, resources.slice(5)),
       resources.slice(5).map(() => null),
     );
     assert.deepEqual(holders.held, []);
     assert.equal(await holders.release(), 0, 'nothing to free');
-    assert.equal(holders.losses.length, resources.length, 'each was told once');
+    assert.equal(holders.losses.length, resources.length, 'each loss is reported once');
     assert.deepEqual(overlapsOf([...holders.tenures, ...waiters.tenures]), []);
     assert.equal(log.of('reservation-lost').length, resources.length);
     assert.equal(await waiters.release(), waiters.resources.length);

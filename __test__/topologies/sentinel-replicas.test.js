@@ -1,5 +1,5 @@
-// min_replicas with sentinels: the window that asynchronous replication leaves open without it, and that it closes: a
-// lock that no replica has is not had, and one that is had survives the failover.
+// min_replicas with sentinels. Without it, a failover can forget a lock, since replication is asynchronous. With it, a lock
+// that no replica has fails, and an acquired lock survives the failover.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -15,8 +15,7 @@ const key = keyOf('job');
 const patient = { timeout: 20000 };
 
 /**
- * From now on the replicas get nothing that is written. Stopping them alone would not do: what lies in their sockets
- * meanwhile they would read later.
+ * From now on the replicas get no writes. Stopping them is not enough: they would later read what is in their sockets.
  */
 async function cutOff(master, replicas) {
   for (const replica of replicas) replica.pause();
@@ -26,7 +25,7 @@ async function cutOff(master, replicas) {
   });
 }
 
-test('without it there is a window: a lock that the master alone had is forgotten, and given to another', async (t) => {
+test('without min_replicas, a failover can forget a lock that only the master had, and another instance acquires it', async (t) => {
   const kit = await startSteadySentinels(t);
   const first = await kit.master();
   const replicas = await kit.replicas();
@@ -40,7 +39,7 @@ test('without it there is a window: a lock that the master alone had is forgotte
   const second = await kit.waitForFailover(first);
   const other = throughSentinels(t, kit, { options: { client_name: 'another' } });
   assert.equal(await other.lock('job'), true, 'to redis it was free');
-  // All that can be done for the first one: it is told at its first renewal on the new master.
+  // The first holder gets the loss at its first renewal on the new master.
   await until(() => losses.length > 0, { ...patient, what: 'the loss' });
   assert.ok(losses[0].message.startsWith(`Worker ${value} lost `), losses[0].message);
   assert.equal(holder.held, false);
@@ -48,14 +47,14 @@ test('without it there is a window: a lock that the master alone had is forgotte
   assert.deepEqual([other.held, losses.length, await holder.release()], [true, 1, 0]);
 });
 
-test('with it such a lock is not had: an error within the limit, and the key is given back', async (t) => {
+test('with min_replicas such a lock fails within its budget, and the key is given back', async (t) => {
   const kit = await startSteadySentinels(t);
   const master = await kit.master();
   const replicas = await kit.replicas();
   const options = { min_replicas: 1, command_timeout: 1200 };
   const reservation = throughSentinels(t, kit, { ttl: 15, options });
-  assert.equal(await reservation.lock('before'), true, 'with replicas it is had');
-  // A sentinel that misses the replicas does nothing; the master is well all the while.
+  assert.equal(await reservation.lock('before'), true, 'with replicas it succeeds');
+  // The sentinels do nothing while the replicas are down. The master is up all the time.
   await cutOff(master, replicas);
   const start = performance.now();
   const error = await within(
@@ -64,7 +63,7 @@ test('with it such a lock is not had: an error within the limit, and the key is 
   );
   const took = performance.now() - start;
   assert.equal(error.code, 'ERR_TOO_FEW_REPLICAS', error.message);
-  assert.match(error.message, /\b0\b.*\b1\b|\b1\b.*\b0\b/, 'how many had it, and how many were wanted');
+  assert.match(error.message, /\b0\b.*\b1\b|\b1\b.*\b0\b/, 'how many replicas have it, and how many must');
   assert.equal(error.key, key);
   assert.ok(took < 1200 + 600, `within its limit: ${took} ms`);
   assert.deepEqual([reservation.is_held('job'), reservation.is_held('before')], [false, true]);
@@ -74,7 +73,7 @@ test('with it such a lock is not had: an error within the limit, and the key is 
   assert.equal(await other.release(), 1);
 });
 
-test('a wait outlasts the lack of replicas, and a lock beside it still has its limit', async (t) => {
+test('a wait outlasts the lack of replicas, and a lock beside it fails within its budget', async (t) => {
   const kit = await startSteadySentinels(t);
   const master = await kit.master();
   const replicas = await kit.replicas();
@@ -87,14 +86,14 @@ test('a wait outlasts the lack of replicas, and a lock beside it still has its l
   });
   waiting.catch(() => {});
   await until(async () => (await master.command('EXISTS', key)) === 1, { what: 'a try of the waiter' });
-  // Such calls take turns on their connection; one that waits for hours must not keep the others waiting.
+  // Calls with min_replicas take turns on their connection. One that waits for hours must not block the others.
   const locking = other.lock('other').catch((caught) => caught);
   try {
     const error = await within(5000, locking);
     assert.equal(error.code, 'ERR_TOO_FEW_REPLICAS', String(error));
     assert.deepEqual([had, waiter.held], [null, false], 'not before there are replicas');
   } finally {
-    // Also where it fails: what is still being tried would outlive the test.
+    // Also after a failure: a pending wait would outlive the test.
     for (const replica of replicas) replica.resume();
     await locking;
   }
@@ -103,7 +102,7 @@ test('a wait outlasts the lack of replicas, and a lock beside it still has its l
   assert.equal(await master.command('GET', key), waiter._reserve_val);
 });
 
-test('a wait that is aborted while there are too few replicas tries no more', async (t) => {
+test('a wait that is aborted while replicas are missing makes no more tries', async (t) => {
   const kit = await startSteadySentinels(t, { replicas: 0 });
   const [master] = kit.nodes;
   const tries = async () => {
@@ -123,7 +122,7 @@ test('a wait that is aborted while there are too few replicas tries no more', as
   assert.equal(await master.command('EXISTS', key), 0, 'and leaves nothing');
 });
 
-test('with it a lock is had when a replica has it, and survives the master', async (t) => {
+test('with min_replicas a lock succeeds once a replica has it, and survives the loss of the master', async (t) => {
   const kit = await startSteadySentinels(t);
   const first = await kit.master();
   const [slow, quick] = await kit.replicas();
@@ -157,11 +156,11 @@ test('with it a lock is had when a replica has it, and survives the master', asy
   assert.equal(await other.lock('job'), true);
 });
 
-test('one resource that many fight for, through a failover: never two at once, and it goes on', async (t) => {
+test('one contended resource through a failover: never two holders at once, and the lock stays usable', async (t) => {
   const kit = await startSteadySentinels(t);
   const first = await kit.master();
   const exclusion = watchExclusion(t);
-  // Each over a connection of its own, as processes would be: within one they would pass it on among themselves.
+  // Each has a separate connection, as separate processes would: with a shared one they would hand the lock over.
   const make = (index) =>
     throughSentinels(t, kit, {
       ttl: 4,

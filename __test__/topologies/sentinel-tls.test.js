@@ -1,5 +1,5 @@
-// TLS between all: clients, sentinels and servers, with an authority of one's own; a failover over it; and certificates
-// that nobody whom we trust vouches for, or that are for another host.
+// TLS between clients, sentinels and servers, with a private authority; a failover over it; and certificates of an untrusted
+// authority, or for another host.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -64,28 +64,29 @@ test('TLS and passwords everywhere, certificates on both sides, and a failover',
   assert.equal(await waiter.release(), 1);
 });
 
-suite('certificates of an authority of one’s own', { skip }, () => {
+suite('certificates of a private authority', { skip }, () => {
   let kit;
   before(async () => {
     kit = await startSentinels(null, { replicas: 0, tls: {} });
   });
   after(() => kit.stop());
 
-  test('trusted by who names it', (t) => assertServed(t, kit, { tls: { ca: certificates().ca.cert } }, 'ca'));
+  test('are trusted with that authority', (t) =>
+    assertServed(t, kit, { tls: { ca: certificates().ca.cert } }, 'ca'));
 
-  test('trusted by who asks for no trust', (t) =>
+  test('are trusted with rejectUnauthorized: false', (t) =>
     assertServed(t, kit, { tls: { rejectUnauthorized: false } }, 'any'));
 
-  test('refused by who names another', (t) =>
+  test('are refused with another authority', (t) =>
     assertRefused(t, kit, { tls: { ca: certificates().foreignCa.cert } }, /certificate|issuer/i));
 
-  test('refused by who trusts what Node does', (t) =>
+  test('are refused with the certificates that Node trusts', (t) =>
     assertRefused(t, kit, { tls: true }, /certificate|issuer/i));
 
-  test('without TLS there is no talking to them', (t) => assertRefused(t, kit, {}, /sentinels/));
+  test('cannot be used without TLS', (t) => assertRefused(t, kit, {}, /sentinels/));
 });
 
-test('certificates for another host: refused, though the authority is right', { skip }, async (t) => {
+test('certificates for another host are refused, although the authority is right', { skip }, async (t) => {
   const tls = { ca: certificates().ca.cert };
   const kit = await startSentinels(t, { replicas: 0, tls: { certificate: 'otherHost' } });
   await assertRefused(t, kit, { tls }, /certificate|name/i);
@@ -93,7 +94,7 @@ test('certificates for another host: refused, though the authority is right', { 
 });
 
 test(
-  'a certificate for another host, of the server alone: refused, whatever sentinels say',
+  'a server certificate for another host is refused, although the sentinels are trusted',
   { skip },
   async (t) => {
     const tls = { ca: certificates().ca.cert };
@@ -105,7 +106,7 @@ test(
   },
 );
 
-test('no TLS on either side, and a client that wants it: an error', { skip }, async (t) => {
+test('a client with TLS, and sentinels and servers without: an error', { skip }, async (t) => {
   const kit = await startSentinels(t, { replicas: 0 });
   await assertRefused(t, kit, { tls: { ca: certificates().ca.cert } }, /sentinels/);
 });

@@ -1,5 +1,5 @@
-// The kits of this folder themselves: TLS refuses what it should, sentinels and clusters really fail over, slots really
-// move, and nothing of them outlives a test that is killed.
+// The kits of this folder themselves: TLS refuses what it should, sentinels and clusters fail over, slots move, and nothing
+// outlives a killed test.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -24,7 +24,7 @@ const key = 'reservation-{tag}job';
 const slot = slotOf(key);
 const acl = { username: 'worker', password: 'a:secret', rules: ['~reservation-*', '&*', '+@all'] };
 
-/** 'PONG', or the code with which node:tls or redis ended it. */
+/** 'PONG', or the error code of node:tls or redis. */
 function ping(server, options) {
   return new Promise((resolve) => {
     const socket = tls.connect({ host: 'localhost', port: server.port, ...options });
@@ -38,14 +38,14 @@ function ping(server, options) {
 }
 
 test(
-  'a certificate is good for who trusts its authority, for its names and its time',
+  'a certificate is valid for clients that trust its authority, for its names and its dates',
   { skip },
   async (t) => {
     const { ca, foreignCa } = certificates();
     const server = await startTlsServer(t);
     assert.equal(await ping(server, { ca: ca.cert }), 'PONG');
     assert.equal(await ping(server, { ca: ca.cert, host: '127.0.0.1' }), 'PONG');
-    // The second where the server sends its authority along, which redis does by itself.
+    // The second one if the server also sends its authority, which redis does.
     const untrusted = /^(UNABLE_TO_VERIFY_LEAF_SIGNATURE|SELF_SIGNED_CERT_IN_CHAIN)$/;
     assert.match(await ping(server, { ca: foreignCa.cert }), untrusted);
     assert.match(await ping(server, {}), untrusted);
@@ -57,19 +57,19 @@ test(
   },
 );
 
-test('a server that demands certificates serves those who show a good one', { skip }, async (t) => {
+test('a server that requires client certificates serves clients with a valid one', { skip }, async (t) => {
   const { ca, client, foreignClient } = certificates();
   const server = await startTlsServer(t, { clients: 'yes' });
   const shown = ({ cert, key: secret }) => ({ ca: ca.cert, cert, key: secret });
   assert.equal(await ping(server, shown(client)), 'PONG');
-  // TLS 1.3: the server's refusal may come as its alert or as a closed connection.
+  // TLS 1.3: the refusal may come as an alert or as a closed connection.
   assert.match(await ping(server, { ca: ca.cert }), /CERTIFICATE_REQUIRED|ECONNRESET/);
   assert.match(await ping(server, shown(foreignClient)), /UNKNOWN_CA|DECRYPT_ERROR|ECONNRESET/);
   const lenient = await startTlsServer(t, { clients: 'optional' });
   assert.equal(await ping(lenient, { ca: ca.cert }), 'PONG');
 });
 
-test('a user may what its rules say, from the start or from when it is made', async (t) => {
+test('a user has the permissions of its rules, from the start or once it is added', async (t) => {
   const server = await startNode(t, { acl });
   const worker = server.client(acl);
   assert.equal(await worker.call('ACL', 'WHOAMI'), 'worker');
@@ -84,7 +84,7 @@ test('a user may what its rules say, from the start or from when it is made', as
   await assert.rejects(server.client(made).get(key), /WRONGPASS|NOAUTH/);
 });
 
-test('a unix socket is all that its server listens on', async (t) => {
+test('a server on a unix socket listens on nothing else', async (t) => {
   const server = await startUnixServer(t, { password: 'a secret' });
   assert.equal(await server.client().set(key, 'value'), 'OK');
   const refused = server.client({
@@ -103,23 +103,27 @@ for (const [name, options] of Object.entries({
   'with passwords and TLS': { password: 'a "secret"', sentinelPassword: 'another', tls: { clients: 'yes' } },
   'with users': { acl, sentinelAcl: { username: 'looker', password: 'b' } },
 })) {
-  test(`sentinels, ${name}: the master is killed, another takes the writes`, needs(options), async (t) => {
-    const kit = await startSentinels(t, options);
-    const first = await kit.master();
-    await first.command('SET', key, 'before');
-    await until(() => kit.isReplicated(first));
-    assert.equal(await kit.killMaster(), first);
-    const second = await kit.waitForFailover(first);
-    assert.equal(await second.command('GET', key), 'before');
-    assert.equal(await second.command('SET', key, 'after'), 'OK');
-    assert.equal(await kit.master(), second);
-    await first.start();
-    await until(async () => (await first.command('ROLE'))[0] === 'slave', { timeout: 20000 });
-    await until(async () => (await first.command('GET', key)) === 'after', { timeout: 20000 });
-  });
+  test(
+    `sentinels, ${name}: after SIGKILL of the master, another node takes writes`,
+    needs(options),
+    async (t) => {
+      const kit = await startSentinels(t, options);
+      const first = await kit.master();
+      await first.command('SET', key, 'before');
+      await until(() => kit.isReplicated(first));
+      assert.equal(await kit.killMaster(), first);
+      const second = await kit.waitForFailover(first);
+      assert.equal(await second.command('GET', key), 'before');
+      assert.equal(await second.command('SET', key, 'after'), 'OK');
+      assert.equal(await kit.master(), second);
+      await first.start();
+      await until(async () => (await first.command('ROLE'))[0] === 'slave', { timeout: 20000 });
+      await until(async () => (await first.command('GET', key)) === 'after', { timeout: 20000 });
+    },
+  );
 }
 
-test('sentinels: a master that hangs is replaced, and follows when it goes on', async (t) => {
+test('sentinels: a master that hangs is replaced, and becomes a replica when it goes on', async (t) => {
   const kit = await startSentinels(t);
   const hung = await kit.pauseMaster();
   const second = await kit.waitForFailover(hung);
@@ -129,7 +133,7 @@ test('sentinels: a master that hangs is replaced, and follows when it goes on', 
   assert.equal(await kit.master(), second);
 });
 
-test('cluster: a slot moves, and answers ASK while it is under way', async (t) => {
+test('cluster: a slot moves, and answers ASK during the move', async (t) => {
   const cluster = await startCluster(t);
   const from = await cluster.nodeOf(key);
   assert.equal(await from.command('CLUSTER', 'KEYSLOT', key), slot);
@@ -155,7 +159,7 @@ for (const [name, options] of Object.entries({
   plain: {},
   'with a user and TLS': { acl, tls: { clients: 'yes' } },
 })) {
-  test(`cluster, ${name}: the replica of a killed master takes the writes`, needs(options), async (t) => {
+  test(`cluster, ${name}: after SIGKILL of a master, its replica takes writes`, needs(options), async (t) => {
     const cluster = await startCluster(t, options);
     const first = await cluster.killMasterOf(slot);
     const second = await cluster.waitForPromotion(slot, first);
@@ -169,7 +173,7 @@ for (const [name, options] of Object.entries({
   });
 }
 
-test('the workload: who is told of what, and two holders at once are seen', async (t) => {
+test('the workload records losses, and sees two holders at once', async (t) => {
   const server = await startNode(t);
   const exclusion = watchExclusion(t);
   const holding = await hold(() => makeReservation(t, server, { interval: 100 }), 3, { exclusion });
@@ -199,9 +203,9 @@ for (const [name, code] of Object.entries({
     "require('./__test__/topologies/support/sentinels').startSentinels(null).then((kit) => kit.everyone)",
 })) {
   for (const signal of ['SIGTERM', 'SIGKILL']) {
-    test(`nothing of the ${name} is left after a ${signal}`, async (t) => {
+    test(`every process of the ${name} ends after a ${signal}`, async (t) => {
       const report = `.then((nodes) => {
-        nodes[0].pause(); // cannot even hear that it should end
+        nodes[0].pause(); // a paused process cannot react to a request to end
         process.send(nodes.map(({ pid, dir }) => ({ pid, dir })));
         setInterval(() => {}, 1000);
       });`;
@@ -219,12 +223,12 @@ for (const [name, code] of Object.entries({
   }
 }
 
-/** The options of a test that starts a kit with these. */
+/** Options of a test that starts a kit with these options. */
 function needs(options) {
   return { skip: options.tls ? skip : false };
 }
 
-/** A zombie, which only waits for the system to take note of its end, does not run. */
+/** Whether a process runs. A zombie, which has ended but was not reaped, does not. */
 function isRunning(pid) {
   try {
     process.kill(pid, 0);

@@ -1,5 +1,5 @@
-// Keys, signatures and ciphers of TLS that Node takes and this package does not: each is named in the error, with what to
-// use instead. And those next to them, which are taken.
+// Keys, signatures and ciphers of TLS that Node accepts and this package does not: the error names each one, and what to use
+// instead. Also similar ones that are accepted.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -26,10 +26,10 @@ function openssl(...args) {
 const ec = (curve) => ['-algorithm', 'EC', '-pkeyopt', `ec_paramgen_curve:${curve}`];
 const rsa = (bits, algorithm = 'RSA') => ['-algorithm', algorithm, '-pkeyopt', `rsa_keygen_bits:${bits}`];
 
-// As they are made anew in each process, so many as are asked for.
+// Made in each process, only those that a test uses.
 const made = new Map();
 
-/** An authority, or what it signs: { cert, key }. */
+/** An authority, or a certificate that it signs: { cert, key }. */
 function make(kind, authority, ...how) {
   const name = [...kind, ...(authority ? authority.kind : []), ...how].join(' ');
   if (!made.has(name)) made.set(name, { ...makeFiles(kind, authority, how), kind });
@@ -81,7 +81,7 @@ function makeFiles(kind, authority, how) {
   return { file, cert: read('pem'), key: read('key') };
 }
 
-/** What a lock at a server with this certificate and these settings fails of: it says nothing in TLS but the handshake. */
+/** The error of a lock on a server with this certificate and these settings. The server only does the TLS handshake. */
 async function failureAt(t, { cert, key }, authority, settings) {
   const server = tls.createServer({ cert, key, ciphers: 'DEFAULT@SECLEVEL=0', ...settings }, () => {});
   server.on('tlsClientError', () => {});
@@ -160,7 +160,7 @@ test('key exchange, ciphers and versions', { skip }, async (t) => {
   }
 });
 
-test('keys of clients: what a key is that cannot be used', { skip }, async (t) => {
+test('keys of clients: the error names the type of a key that cannot be used', { skip }, async (t) => {
   const authority = make(ec('P-256'));
   const nowhere = { host: '127.0.0.1', port: 1 };
   const use = async ({ cert, key }) => {
@@ -182,7 +182,7 @@ test('keys of clients: what a key is that cannot be used', { skip }, async (t) =
       `tls.key is ${what}, which is not supported; use one of P-256, P-384, Ed25519, or RSA of 2048 to 4096 bits`,
     );
   }
-  // In the form that openssl had before, too.
+  // Also in the older form of openssl.
   const { cert, key } = make(ec('P-521'), authority);
   openssl('ec', '-in', `${make(ec('P-521'), authority).file}.key`, '-out', 'sec1.key');
   const sec1 = fs.readFileSync(path.join(folder, 'sec1.key'), 'utf8');
@@ -193,7 +193,7 @@ test('keys of clients: what a key is that cannot be used', { skip }, async (t) =
   }
 });
 
-test('an authority as files and environment variables bring it', { skip }, async (t) => {
+test('an authority from files and from environment variables is accepted', { skip }, async (t) => {
   const authority = make(ec('P-256'));
   for (const dressed of [`\ufeff${authority.cert}`, authority.cert.replace(/\n/g, '\\n')]) {
     const failure = await failureAt(t, make(ec('P-256'), authority), { cert: dressed });

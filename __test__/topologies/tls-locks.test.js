@@ -1,5 +1,5 @@
-// What locks do over TLS: they wait and are woken, are renewed, outlive their connection and their server's certificate;
-// and which instances share an encrypted connection.
+// Locks over TLS: waits and wake-ups, renewals, reconnects, a certificate that becomes invalid; and which instances share a
+// connection.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -17,10 +17,10 @@ const skip = withoutTls();
 
 const trusted = () => ({ ca: certificates().ca.cert });
 
-/** Less than most of a second, which is when a waiter polls. */
+/** Less than 0.9 s, which is when a waiter polls. */
 const promptly = 700;
 
-test('lock, refusal, hand-over and release, with a user of the server’s', { skip }, async (t) => {
+test('a user of the server can lock, get false, hand over and release', { skip }, async (t) => {
   const server = await startTlsServer(t, { clients: 'yes' });
   const { cert, key } = certificates().client;
   const { username, password } = await addUser(server);
@@ -37,7 +37,7 @@ test('lock, refusal, hand-over and release, with a user of the server’s', { sk
   assert.equal(await server.command('EXISTS', 'reservation-job'), 0);
 });
 
-test('a waiter is woken by the server’s message', { skip }, async (t) => {
+test('the server’s invalidation wakes a waiter', { skip }, async (t) => {
   const server = await startTlsServer(t);
   const log = keepLog();
   const reservation = reserve(t, server, { tls: trusted() }, { log });
@@ -84,7 +84,7 @@ test('a waiter outlives its connection', { skip }, async (t) => {
 });
 
 test(
-  'a certificate that turns bad is no reason to stop trying while something is held',
+  'the client keeps trying after a certificate becomes invalid while a lock is held',
   { skip },
   async (t) => {
     const server = await startTlsServer(t);
@@ -105,7 +105,7 @@ test(
   },
 );
 
-test('those whose tls means the same share a connection, others do not', { skip }, async (t) => {
+test('instances with equal tls options share a connection, others do not', { skip }, async (t) => {
   const server = await startTlsServer(t);
   const { ca, foreignCa, client } = certificates();
   const count = async (...all) => {
@@ -133,17 +133,13 @@ test('those whose tls means the same share a connection, others do not', { skip 
   assert.equal(await count(...same, ...others), 0, 'all again');
 });
 
-test(
-  'an option that is replaced counts from the next call on, over another connection',
-  { skip },
-  async (t) => {
-    const server = await startTlsServer(t);
-    const { ca, foreignCa } = certificates();
-    const options = { tls: { ca: foreignCa.cert } };
-    const reservation = reserve(t, server, options);
-    await assert.rejects(reservation.lock('job'), { code: 'ERR_REDIS_CONNECTION' });
-    options.tls = { ca: ca.cert };
-    assert.equal(await reservation.lock('job'), true);
-    assert.equal(await reservation.release(), 1);
-  },
-);
+test('a changed option applies from the next call on, over another connection', { skip }, async (t) => {
+  const server = await startTlsServer(t);
+  const { ca, foreignCa } = certificates();
+  const options = { tls: { ca: foreignCa.cert } };
+  const reservation = reserve(t, server, options);
+  await assert.rejects(reservation.lock('job'), { code: 'ERR_REDIS_CONNECTION' });
+  options.tls = { ca: ca.cert };
+  assert.equal(await reservation.lock('job'), true);
+  assert.equal(await reservation.release(), 1);
+});

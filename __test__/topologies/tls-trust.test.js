@@ -1,5 +1,4 @@
-// Who trusts whom over TLS: authorities, host names, dates, certificates of clients, and what is said where one of them is
-// not as it must be.
+// Trust over TLS: authorities, host names, dates, client certificates, and the error of each mismatch.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -15,7 +14,7 @@ const { startTlsServer } = require('./support/tls-server');
 
 const skip = withoutTls();
 
-/** Locks and releases on a server with these TLS options; the error, if there is one. */
+/** Locks and releases on a server with these TLS options. Resolves with the error, if any. */
 async function attempt(t, server, tls, { options, ...settings } = {}) {
   const reservation = reserve(t, server, { tls, ...options }, settings);
   try {
@@ -27,7 +26,7 @@ async function attempt(t, server, tls, { options, ...settings } = {}) {
   }
 }
 
-/** The error of a server that cannot be had, with the reason under Node's name for it, and in words. */
+/** The error of an untrusted server has the reason, by Node's code and in words. */
 function assertUnreachable(error, { host = '127.0.0.1', port }, reason, words) {
   assert.ok(error instanceof Error, 'there is an error');
   assert.equal(error.code, 'ERR_REDIS_CONNECTION', error.message);
@@ -36,25 +35,31 @@ function assertUnreachable(error, { host = '127.0.0.1', port }, reason, words) {
   if (reason) assert.equal(error.cause.code, reason);
 }
 
-test('a server whose authority nobody trusts is refused, unless told otherwise', { skip }, async (t) => {
-  const { foreignCa } = certificates();
-  const server = await startTlsServer(t);
-  const start = performance.now();
-  const given = [true, {}, { rejectUnauthorized: true }, { ca: foreignCa.cert }];
-  const errors = await Promise.all(given.map((tls) => attempt(t, server, tls)));
-  errors.push(await attempt(t, server, undefined, { host: `rediss://127.0.0.1:${server.port}`, port: null }));
-  for (const error of errors) {
-    assertUnreachable(error, server, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', /certificate; set tls\.ca/);
-  }
-  assert.ok(performance.now() - start < 6000, `each in its half second: ${performance.now() - start} ms`);
-  assert.doesNotMatch(
-    await server.command('INFO', 'commandstats'),
-    /cmdstat_(set|script|evalsha)\b/,
-    'unsent',
-  );
-});
+test(
+  'a server with an untrusted authority is refused, except with rejectUnauthorized: false',
+  { skip },
+  async (t) => {
+    const { foreignCa } = certificates();
+    const server = await startTlsServer(t);
+    const start = performance.now();
+    const given = [true, {}, { rejectUnauthorized: true }, { ca: foreignCa.cert }];
+    const errors = await Promise.all(given.map((tls) => attempt(t, server, tls)));
+    errors.push(
+      await attempt(t, server, undefined, { host: `rediss://127.0.0.1:${server.port}`, port: null }),
+    );
+    for (const error of errors) {
+      assertUnreachable(error, server, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', /certificate; set tls\.ca/);
+    }
+    assert.ok(performance.now() - start < 6000, `each in its half second: ${performance.now() - start} ms`);
+    assert.doesNotMatch(
+      await server.command('INFO', 'commandstats'),
+      /cmdstat_(set|script|evalsha)\b/,
+      'unsent',
+    );
+  },
+);
 
-test('an authority of one’s own, in all forms that Node takes', { skip }, async (t) => {
+test('a private authority is accepted in all forms of Node', { skip }, async (t) => {
   const { ca, foreignCa } = certificates();
   const server = await startTlsServer(t);
   const bytes = Buffer.from(ca.cert);
@@ -76,7 +81,7 @@ test('an authority of one’s own, in all forms that Node takes', { skip }, asyn
   }
 });
 
-test('NODE_EXTRA_CA_CERTS is trusted where no authority is named, and only there', { skip }, async (t) => {
+test('NODE_EXTRA_CA_CERTS is trusted only without the option ca', { skip }, async (t) => {
   const { ca, foreignCa } = certificates();
   const server = await startTlsServer(t);
   const code = `
@@ -101,30 +106,34 @@ test('NODE_EXTRA_CA_CERTS is trusted where no authority is named, and only there
     startChild(t, { code }, { env: { ...env, NODE_EXTRA_CA_CERTS: file } }),
   );
   assert.deepEqual((await told.message()).at(-1), refused, 'an authority that is named is the only one');
-  // All want the same lock: who comes late finds it held, and has nothing to release.
+  // All try the same lock: later ones find it held, and release nothing.
   assert.ok(told.messages.all[0].slice(0, 3).every((answer) => answer === 0 || answer === 1));
   assert.deepEqual(await untold.message(), [refused, refused, refused, refused]);
 });
 
-test('a server that demands a certificate of its clients', { skip }, async (t) => {
-  const { ca, client, foreignClient } = certificates();
-  const server = await startTlsServer(t, { clients: 'yes' });
-  const shown = ({ cert, key }) => ({ ca: ca.cert, cert, key });
-  assert.equal(await attempt(t, server, shown(client)), null);
-  const inPieces = { ca: ca.cert, cert: [Buffer.from(client.cert)], key: Buffer.from(client.key) };
-  assert.equal(await attempt(t, server, inPieces), null, 'as bytes');
-  const [none, foreign] = await Promise.all([
-    attempt(t, server, { ca: ca.cert }),
-    attempt(t, server, shown(foreignClient)),
-  ]);
-  for (const error of [none, foreign]) {
-    // As an alert, or as a connection that is closed before the alert was read.
-    assertUnreachable(error, server, null, /certificate of its clients \(tls\.cert, tls\.key\)/);
-    assertHidden(error, keyLine(foreignClient.key));
-  }
-});
+test(
+  'a server that requires client certificates accepts a valid one, and the error says if one is missing or invalid',
+  { skip },
+  async (t) => {
+    const { ca, client, foreignClient } = certificates();
+    const server = await startTlsServer(t, { clients: 'yes' });
+    const shown = ({ cert, key }) => ({ ca: ca.cert, cert, key });
+    assert.equal(await attempt(t, server, shown(client)), null);
+    const inPieces = { ca: ca.cert, cert: [Buffer.from(client.cert)], key: Buffer.from(client.key) };
+    assert.equal(await attempt(t, server, inPieces), null, 'as bytes');
+    const [none, foreign] = await Promise.all([
+      attempt(t, server, { ca: ca.cert }),
+      attempt(t, server, shown(foreignClient)),
+    ]);
+    for (const error of [none, foreign]) {
+      // As an alert, or as a connection that closed before the alert was read.
+      assertUnreachable(error, server, null, /certificate of its clients \(tls\.cert, tls\.key\)/);
+      assertHidden(error, keyLine(foreignClient.key));
+    }
+  },
+);
 
-test('a certificate must be for the host, or for the servername that is given', { skip }, async (t) => {
+test('a certificate must be valid for the host, or for the option servername', { skip }, async (t) => {
   const { ca } = certificates();
   const [local, other] = await Promise.all([
     startTlsServer(t),
@@ -142,14 +151,14 @@ test('a certificate must be for the host, or for the servername that is given', 
   assertUnreachable(byName, local, 'ERR_TLS_CERT_ALTNAME_INVALID', /not for "redis\.example"/);
 });
 
-test('a certificate whose time is over is refused', { skip }, async (t) => {
+test('an expired certificate is refused', { skip }, async (t) => {
   const server = await startTlsServer(t, { certificate: 'expired' });
   const error = await attempt(t, server, { ca: certificates().ca.cert });
   assertUnreachable(error, server, 'CERT_HAS_EXPIRED', /has expired/);
 });
 
 test(
-  'rejectUnauthorized: false takes any certificate, and one line for each server warns of it',
+  'rejectUnauthorized: false accepts any certificate, and logs one warning for each server',
   { skip },
   async (t) => {
     const servers = await Promise.all(
@@ -164,7 +173,7 @@ test(
       log.of('tls-unverified').map(({ level, host, port }) => [level, host, port]),
       servers.map(({ host, port }) => ['warning', host, port]),
     );
-    // With an authority that is then not asked, too; and a server that is verified is not warned of.
+    // Also with an authority, which then has no effect. A verified server gets no warning.
     const others = keepLog();
     const [verified, loose] = await Promise.all([startTlsServer(t), startTlsServer(t)]);
     const { ca, foreignCa } = certificates();
@@ -177,7 +186,7 @@ test(
   },
 );
 
-test('PEM that cannot be used is named at the first call, and a key is never shown', async (t) => {
+test('the first call reports unusable PEM, and never shows a key', async (t) => {
   const { ca, client, server, folder } = certificates();
   const encrypted = crypto
     .createPrivateKey(client.key)
@@ -204,7 +213,7 @@ test('PEM that cannot be used is named at the first call, and a key is never sho
     [identity({ key: undefined }), 'tls.key', /missing/],
     [identity({ cert: undefined }), 'tls.cert', /missing/],
   ];
-  // Nobody listens there: whoever tried to connect would say so.
+  // Nothing listens there: a connect would be another error.
   const nowhere = { host: '127.0.0.1', port: 1 };
   for (const [tls, option, words = /PEM|certificate|used together/] of cases) {
     for (const call of ['lock', 'wait_until_lock']) {
@@ -218,7 +227,7 @@ test('PEM that cannot be used is named at the first call, and a key is never sho
   assert.ok(fs.existsSync(client.keyFile), 'they were good names of files');
 });
 
-test('no TLS where the server wants it, and TLS where it has none: an error in time', { skip }, async (t) => {
+test('TLS on one side only is an error in time', { skip }, async (t) => {
   const [secure, plain] = await Promise.all([startTlsServer(t), startNode(t)]);
   const start = performance.now();
   const options = { connect_timeout: 700 };
@@ -227,12 +236,12 @@ test('no TLS where the server wants it, and TLS where it has none: an error in t
     attempt(t, plain, { ca: certificates().ca.cert }, { options }),
   ]);
   assertUnreachable(unencrypted, secure, 'ECONNRESET', /does it want TLS \(options\.tls\)\?/);
-  // It takes the greeting for the beginning of a command and waits for its end; if there is one by chance, it objects.
+  // The server takes the greeting for the beginning of a command and waits for its end, or reports an error.
   assertUnreachable(encrypted, plain, null, /TLS/);
   assert.ok(performance.now() - start < 4000, `${performance.now() - start} ms`);
 });
 
-/** A line of a key that is in nothing else. */
+/** A line that is only in this key. */
 function keyLine(key) {
   return key.split('\n')[1];
 }

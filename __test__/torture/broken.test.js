@@ -1,4 +1,4 @@
-// The torture run and its checker find locks that are broken: the test of the test.
+// The torture run and its checker find broken locks.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -6,7 +6,7 @@ const path = require('node:path');
 const { describe, test } = require('node:test');
 const { torture } = require('./report');
 
-/** The rules that a broken lock breaks, in as many short runs as it takes to break all of `expected`. */
+/** The rules that a broken lock breaks, in short runs until all of `expected` are broken. */
 async function findOut(name, expected, options) {
   const subject = path.join(__dirname, 'broken', `${name}.js`);
   const broken = new Set();
@@ -20,17 +20,17 @@ async function findOut(name, expected, options) {
 
 const skip = process.platform === 'win32' && 'there are no signals to stop a process with';
 
-describe('the checker finds out', { concurrency: true, skip }, () => {
-  test('a lock that asks nobody', () =>
+describe('the checker finds', { concurrency: true, skip }, () => {
+  test('a lock that never asks redis', () =>
     findOut('ignores', ['two at once', 'lost update', 'untrue answer'], {
       workers: 2,
       seconds: 2,
       faults: [],
     }));
 
-  test('a lock that keeps its losses to itself', () =>
+  test('a lock that does not report its losses', () =>
     findOut('stubborn', ['held too long', 'losses'], { workers: 2, faults: ['delete', 'takeover', 'wipe'] }));
 
-  test('a lock that compares nothing and doubts nothing', () =>
+  test('a lock that compares no value and checks no result', () =>
     findOut('naive', ['held too long'], { workers: 2, faults: ['stop', 'delete'] }));
 });

@@ -1,16 +1,16 @@
-// Decides when which fault happens, from a seed, and records each with its beginning and its end.
+// Decides from a seed when each fault happens, and records its beginning and its end.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
 const { now } = require('./clock');
 const { faults } = require('./faults');
 
-/** So many faults at once, at most. */
+/** At most so many faults at once. */
 const AT_ONCE = 3;
 
 /**
- * Inflicts faults until `signal` is aborted, then waits for the last ones to end. `only`: the names of the faults that
- * may happen; all of them if it is not given. `pace`: below 1 is faster.
+ * Causes faults until `signal` is aborted, then waits for the last ones to end. `only`: the names of the allowed faults, by
+ * default all. `pace`: below 1 is faster.
  */
 async function chaos(arena, random, signal, { only, pace = 1 } = {}) {
   const weights = {};
@@ -21,7 +21,7 @@ async function chaos(arena, random, signal, { only, pace = 1 } = {}) {
   const running = new Set();
   let number = 0;
   while (!signal.aborted) {
-    // Storms and calms: in a storm one fault follows the other, in a calm everything has to come right again.
+    // Storms and calms: in a storm one fault follows another, in a calm everything must recover.
     const calm = random.chance(0.12);
     const rest = pace * (calm ? random.between(1500, 4000) : random.between(20, 450));
     await sleep(rest, undefined, { signal }).catch(() => {});
@@ -30,7 +30,7 @@ async function chaos(arena, random, signal, { only, pace = 1 } = {}) {
     const fault = faults[name];
     const slot = fault.scope === 'server' ? null : random.pick(arena.slots);
     const place = slot ? `${fault.scope} ${slot.name}` : fault.scope;
-    // A link's end is the gate's business too, and a killed server closes all gates: those count themselves.
+    // Faults of a link and a killed server both close gates. Gates count how many faults close them.
     if (busy.has(place) || (fault.scope === 'process' && !slot.child)) continue;
     number += 1;
     busy.add(place);
@@ -51,14 +51,14 @@ async function inflict(arena, random, { name, fault, slot, id }) {
   try {
     await fault.run(arena, random, slot && target(slot));
   } catch (error) {
-    // The kit failed, not what is tested; the run says so at its end.
+    // The kit failed, not the package. The run reports it at its end.
     arena.troubles.push(new Error(`the fault "${name}" could not be inflicted: ${error.stack}`));
   } finally {
     arena.record('fault', { id, name, scope: fault.scope, state: 'over', from, ...who });
   }
 }
 
-/** The worker as it is now: a fault that has begun stays with the process that it began with. */
+/** The current process of the worker. A fault stays with the process that it began with. */
 function target({ proxy, gate, child }) {
   return { proxy, gate, child };
 }

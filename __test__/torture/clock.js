@@ -1,17 +1,17 @@
-// One clock for all processes of a machine, and how redis's wall clock is put on it.
+// One clock for all processes of a machine, and the conversion of redis's wall clock to it.
 'use strict';
 
 /**
- * Milliseconds of CLOCK_MONOTONIC, which is what `process.hrtime` reads on Linux: the same number in every process at
- * the same moment, and it goes on while a process is stopped.
+ * Milliseconds of CLOCK_MONOTONIC, which `process.hrtime` reads on Linux: the same number in every process at the same moment.
+ * It goes on while a process is stopped.
  */
 function now() {
   return Number(process.hrtime.bigint()) / 1e6;
 }
 
 /**
- * What to add to the wall clock, in ms, to get `now()`. Right to some hundredths of a millisecond, at the cost of a
- * few milliseconds of looking at it; the wall clock may be slewed, so it is to be asked again from time to time.
+ * The offset from the wall clock to `now()`, in ms, exact to some hundredths of a millisecond. Takes a few milliseconds to
+ * measure. The wall clock may be slewed, so callers must measure again from time to time.
  */
 function wallOffset() {
   const samples = [];
@@ -23,7 +23,7 @@ function wallOffset() {
       at = now();
       next = Date.now();
     } while (next === wall);
-    // A tick of more than a millisecond means that we were not running: no use.
+    // A tick of more than a millisecond means that this process was not running: unusable.
     if (next === wall + 1) samples.push(at - next);
   }
   return samples.sort((one, other) => one - other)[1];

@@ -1,5 +1,5 @@
-// Every fault that a torture run can inflict: what it concerns, how likely it is, and what it does. Each ends with
-// everything as it was, so that faults of different scopes can overlap.
+// Every fault of a torture run: its scope, its weight, and what it does. Each one restores the state before it, so that faults
+// of different scopes can overlap.
 'use strict';
 
 const fs = require('node:fs');
@@ -8,8 +8,8 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const { now } = require('./clock');
 
 /**
- * name -> { scope, weight, run(arena, random, target) }. Scopes: 'server'; 'link' and 'process' of one worker, who is
- * then `target`. Two faults of one scope (and target) never overlap. `arena` is run.js's: server, direct client, slots.
+ * name -> { scope, weight, run(arena, random, target) }. Scopes: 'server'; 'link' and 'process' of one worker, the `target`. Two
+ * faults with the same scope and target never overlap. `arena` is that of run.js: server, direct client, slots.
  *
  * Times fit the leases of instance.js (1.2 to 3 s): most faults leave a lease alive, some outlast it.
  */
@@ -25,7 +25,7 @@ const faults = {
   lose: link(3, async ({ proxy }, random) => {
     proxy.lose(random.pick(['up', 'down', 'both']));
     await sleep(outage(random));
-    // TCP never goes on behind a hole: what has lost something is lost itself.
+    // TCP never continues after a gap: a connection that has lost bytes is lost.
     proxy.cut();
     proxy.heal();
   }),
@@ -40,7 +40,7 @@ const faults = {
     proxy.heal();
   }),
   corrupt: link(2, async ({ proxy }, random) => {
-    // What no reply can begin with, or one that never ends: a wrong reply that looks right cannot be told from a right one.
+    // Bytes that no reply can begin with, or a reply that never ends. A valid but wrong reply could not be detected.
     proxy.corruptNext(
       random.pick(['\x00garbage\r\n', '$9999999999\r\n', 'HTTP/1.1 400 Bad Request\r\n\r\n']),
     );
@@ -85,7 +85,7 @@ const faults = {
     const own = await arena.direct.client('ID');
     for (const line of (await arena.direct.client('LIST')).split('\n')) {
       const [, id] = /\bid=(\d+)/.exec(line) || [];
-      // All but this one and MONITOR's.
+      // All connections except this one and MONITOR's.
       if (id && Number(id) !== own && !line.includes(' flags=O '))
         await arena.direct.client('KILL', 'ID', id);
     }
@@ -124,12 +124,12 @@ function aProcess(weight, run) {
   return { scope: 'process', weight, run: (arena, random, slot) => run(slot, random) };
 }
 
-/** How long something is away: mostly less than a lease. */
+/** How long something is down: mostly less than a lease. */
 function outage(random) {
   return random.chance(0.7) ? random.between(30, 900) : random.between(900, 3500);
 }
 
-/** Something that takes locks from their holders: the checker must know from when to when it may have happened. */
+/** A fault that takes locks from their holders. The checker needs the span in which it may have happened. */
 async function theft(arena, kind, key, act) {
   const from = now();
   try {
@@ -146,8 +146,8 @@ function emptyFolder(folder) {
 }
 
 /**
- * SIGKILL and a new start. What redis has confirmed is in its append-only file by then, so a crash loses nothing;
- * `wipe` does lose it. Nobody gets at the new server before MONITOR listens.
+ * SIGKILL and a new start. Redis writes to its append-only file before it confirms, so a crash loses nothing; `wipe` loses
+ * everything. No worker reaches the new server before MONITOR listens.
  */
 async function restart(arena, random, { wipe }) {
   const down = outage(random);

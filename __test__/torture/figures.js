@@ -1,11 +1,11 @@
-// The worst numbers of a run, and how much there was in it to go wrong.
+// The worst numbers of a run, and how much has happened in it.
 'use strict';
 
 const { longestWell, running } = require('./model');
 const { gapsBetween } = require('./rules/keys');
 const { lateness } = require('./rules/losses');
 
-/** Numbers of a model (see model.js); times in ms. Those of several runs can be put together with `worse`. */
+/** Numbers of a model (see model.js), times in ms. `worse` combines those of two runs. */
 function figuresOf(model) {
   const figures = { counts: counts(model), worst: {}, faults: {} };
   const worst = (name, value, unit = 'ms') => {
@@ -15,7 +15,7 @@ function figuresOf(model) {
   };
   for (const hold of model.holds) {
     const late = lateness(model, hold);
-    if (late && late.told) worst('a loss was told after the deadline, at most', late.ms);
+    if (late && late.told) worst('a loss was reported after the deadline, at most', late.ms);
     for (const outage of outagesSurvived(model, hold)) {
       worst(`longest outage with a lock kept: ${outage.scope}`, outage.to - outage.from);
     }
@@ -43,7 +43,7 @@ function counts(model) {
     'hand-offs inside a process': tenures.filter(({ end }) => end === 'handed over').length,
     'hand-offs to another process': succession.length,
     renewals: tenures.reduce((sum, { renewals }) => sum + renewals.length, 0),
-    'losses told': holds.filter(({ told }) => told.length > 0).length,
+    'losses reported': holds.filter(({ told }) => told.length > 0).length,
     'keys set for calls that did not get them': tenures.filter(
       ({ op, val }) => op && !holds.some((hold) => hold.val === val),
     ).length,
@@ -54,7 +54,7 @@ function counts(model) {
   };
 }
 
-/** The faults that concerned a hold, began after it and were over while it was still certain. */
+/** The faults that affected a hold, and began and ended while it was certain. */
 function outagesSurvived(model, { w, from, lastCertain }) {
   const { slot } = model.workers.get(w) || {};
   const instant = ['forget scripts', 'delete', 'takeover', 'flush', 'wipe'];
@@ -67,7 +67,7 @@ function outagesSurvived(model, { w, from, lastCertain }) {
   );
 }
 
-/** Two tenures of one key in a row, the second of another process. */
+/** Two consecutive tenures of one key, the second by another process. */
 function successions(model) {
   const found = [];
   for (const { tenures } of model.timelines.values()) {
@@ -82,7 +82,7 @@ function successions(model) {
   return found;
 }
 
-/** From the release to the next holder's having it, where that one was waiting already. */
+/** From the release to the acquisition by the next holder, if that was already waiting. */
 function handOffs(model) {
   return successions(model)
     .filter(
@@ -108,7 +108,7 @@ function waitedFor(model, key, [from, to]) {
   return longest;
 }
 
-/** The figures of two runs as those of one. */
+/** The figures of two runs combined. */
 function worse(one, other) {
   if (!one) return other;
   const sum = (name) => {

@@ -1,10 +1,10 @@
-// Histories: put together from what the processes of a run have written, and printed for people.
+// Histories: merged from the files of the processes of a run, and printed for people.
 'use strict';
 
 const fs = require('node:fs');
 const path = require('node:path');
 
-/** All events, those in the files of `folder` and `others`, in the order of their times. */
+/** All events, those in the files of `folder` and `others`, ordered by time. */
 function readHistory(folder, others) {
   const events = [...others];
   for (const name of fs.readdirSync(folder)) {
@@ -13,7 +13,7 @@ function readHistory(folder, others) {
       try {
         events.push(JSON.parse(text));
       } catch {
-        // The last line of a process that was killed while it wrote.
+        // The last line of a process that was killed during a write.
       }
     }
   }
@@ -21,8 +21,8 @@ function readHistory(folder, others) {
 }
 
 /**
- * The part of a history around an offence, as text: what concerns its key or its processes, and all faults.
- * `offence`: `{ at, key, ops, workers }`, as the checker gives it.
+ * The part of a history around a violation, as text: the events of its key and its processes, and all faults. The second
+ * argument is a violation of the checker: `{ at, key, ops, workers }`.
  */
 function excerpt(
   history,

@@ -1,12 +1,12 @@
-// The life of one reservation object in a torture run: it takes locks in every way there is, uses them, gives them back
-// or dies with them, and records each call, each answer, each loss that it is told of and each look at what it holds.
+// The life of one reservation object in a torture run: it acquires locks in every possible way, uses them, releases them or
+// dies with them, and records each call, each answer, each loss and each look at `held`.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
 const { now } = require('./clock');
 const { writeGuarded } = require('./section');
 
-/** A lease that looks the same is recorded again after so many ms. */
+/** An unchanged lease is recorded again after so many ms. */
 const RECORD_AGAIN = 100;
 
 class Instance {
@@ -17,7 +17,7 @@ class Instance {
     this.number = number;
     this.random = worker.random.fork(number);
     this.calls = 0;
-    this.holds = new Map(); // key -> what is held, as far as we were told
+    this.holds = new Map(); // key -> what is held, by the answers so far
     this.sleeping = null;
     this.settings = this.chooseSettings();
     this.reservation = this.makeReservation();
@@ -25,11 +25,11 @@ class Instance {
 
   chooseSettings() {
     const { random, number } = this;
-    // A long ttl with little patience shows whether what a failed call has set is deleted, or only lapses.
+    // A long ttl with a short command_timeout shows whether the key of a failed call is deleted, or only lapses.
     const [ttl, patience] = random.pick([[1200], [1200], [2000], [2000], [3000], [6000, 300]]);
-    // The first one of each process listens for nothing: its losses are thrown at the process.
+    // The first one of each process has no listener: its losses are uncaught exceptions.
     const hears = number > 0;
-    // Without renewals nothing would be thrown, by contract.
+    // Without renewals, nothing is thrown by contract.
     const interval =
       hears && random.chance(0.1) ? Infinity : random.pick([undefined, 100, Math.floor(ttl / 4)]);
     return { ttl, patience, hears, interval };
@@ -110,8 +110,8 @@ class Instance {
   }
 
   /**
-   * Makes a call that may take a key, with a callback or for a promise, and records every answer that it gives. The
-   * call's own name is the start of the key's value: redis's side of the history says whose each value is.
+   * Makes a call that may acquire a key, with a callback or a promise, and records each of its answers. The value of the key
+   * begins with the name of the call, so redis's side of the history shows whose value it is.
    */
   async ask(kind, { op = this.nextName(), key, ...details }, start) {
     this.reservation.by = op;
@@ -135,7 +135,7 @@ class Instance {
     return !error && value !== false;
   }
 
-  /** One call of whatever kind: resolves with its first answer. */
+  /** One call of any kind. Resolves with its first answer. */
   call(op, kind, details, start, { onAnswer = () => ({}), afterCall = () => {} } = {}) {
     return new Promise((resolve) => {
       const answer = (error, value) => {
@@ -177,28 +177,28 @@ class Instance {
     this.forget((error && error.lost) || []);
   }
 
-  /** Releases what is held: one by one, all together, or twice at once; again where redis could not be asked. */
+  /** Releases what is held: one by one, all together, or twice at once; again where redis was unreachable. */
   async giveBack() {
     for (let attempt = 1; attempt <= 6 && this.holds.size > 0; attempt += 1) {
       const way = this.random.weighted({ single: 4, all: 3, twice: 2 });
       const keys = way === 'single' ? [...this.holds.keys()] : way === 'all' ? [null] : [null, null];
       const failed = (await Promise.all(keys.map((key) => this.release(key)))).flat();
-      // Of two at once one answers 0 for what the other is about to do, so only both together say what is left.
+      // Of two simultaneous releases, one answers 0 for the keys of the other. Only both together show what is left.
       this.forget([...this.holds.keys()].filter((key) => !failed.includes(key)));
       if (this.holds.size > 0) await this.pause(this.random.between(100, 400));
     }
-    // Redis was away all that time: the ttl frees them.
+    // Redis was down all that time: the keys lapse.
     this.holds.clear();
   }
 
-  /** One call of it; resolves with the keys that may have to be released again. */
+  /** One call of release. Resolves with the keys that may have to be released again. */
   async release(key) {
     const holds = key === null ? [...this.holds.values()] : [this.holds.get(key)];
     const asks = holds.map(({ op }) => op);
     const start = (done) =>
       key === null ? this.reservation.release(done) : this.reservation.release(key, done);
     const { error } = await this.call(this.nextName(), 'release', { key, asks, ...this.limits }, start, {
-      // From the very call on, none of it counts as held.
+      // From the call on, none of these counts as held.
       afterCall: () => holds.forEach((hold) => this.sample(hold)),
     });
     if (!error) return [];
@@ -213,7 +213,7 @@ class Instance {
     );
   }
 
-  /** A loss was told, by other means than the answer to a call. */
+  /** A loss was reported, but not by the answer to a call. */
   told(error, by) {
     this.record('told', { by, key: error.key, val: error.val, holder: error.holder, code: error.code });
     const name = resourceOf(String(error.key));
@@ -238,7 +238,7 @@ class Instance {
     for (const hold of this.holds.values()) this.sample(hold);
   }
 
-  /** Whether what was taken is still certain. The time is that before the look: if it is true, it was true then. */
+  /** Whether the lock is still certain. The time is that before the look: if it is certain now, it was certain then. */
   sample(hold) {
     const t = now();
     const held = this.reservation.is_held(hold.key);
@@ -250,7 +250,7 @@ class Instance {
     return held;
   }
 
-  /** Sleeps, but not when the run is over. */
+  /** Sleeps, except after the end of the run. */
   async pause(ms) {
     if (this.worker.draining) return;
     const controller = new AbortController();

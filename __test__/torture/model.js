@@ -1,4 +1,4 @@
-// What a history tells, put in order for the rules: calls, what was held, processes, faults, redis's side. Pure.
+// A history in the form that the rules need: calls, holds, processes, faults, redis's side. Pure.
 'use strict';
 
 const { outside, longestPiece } = require('./spans');
@@ -9,14 +9,14 @@ function modelOf(history, limits) {
   const model = {
     ...{ history, limits },
     calls: new Map(), // op -> { op, w, kind, key, ttl, patience, renews, timeout, asks, at, answers, answer, abortedAt, got }
-    holds: [], // what callers were told to have
+    holds: [], // what callers have acquired, by their answers
     sections: new Map(), // section -> { op, w, key, mode, read, write, written, failed }
     workers: new Map(), // name -> { name, slot, up, gone, drained, exit, stops, blocks, dies, killed }
     faults: [], // { name, scope, slot, worker, from, to }
     thefts: [], // { kind, key, from, to }
     uncaught: [],
     stuck: [],
-    strangers: [], // losses told of what nobody had
+    strangers: [], // reported losses of locks that nobody had acquired
     start: history.length > 0 ? history[0].t : 0,
     end: history.length > 0 ? history[history.length - 1].t : 0,
     final: null,
@@ -135,7 +135,7 @@ function settleCall(call) {
     answer && !answer.error && (kind === 'wait' || (kind === 'lock' && answer.value === true)),
   );
   call.samples ??= [];
-  // A third of the ttl unless it was chosen otherwise, as the package has it.
+  // By default a third of the ttl, as in the package.
   call.patience ??= call.ttl / 3;
 }
 
@@ -167,7 +167,7 @@ function collectHolds(model) {
   }
 }
 
-/** What became of each: who told its loss, and what each release of it said. */
+/** The end of each hold: what reported its loss, and the answer of each release. */
 function collectOutcomes(model) {
   const holdOf = new Map(model.holds.map((hold) => [hold.op, hold]));
   const byValue = new Map(model.holds.map((hold) => [hold.val, hold]));
@@ -177,7 +177,7 @@ function collectOutcomes(model) {
     else model.strangers.push(event);
   }
   const asking = [...model.calls.values()].filter(({ asks }) => asks);
-  // Losses first: how many a release has freed is counted among those that were not lost.
+  // Losses first: a release counts only keys that were not lost.
   for (const call of asking) {
     for (const hold of call.asks.map((op) => holdOf.get(op)).filter(Boolean)) {
       if (call.kind === 'release') hold.releases.push(call);
@@ -204,7 +204,7 @@ function releaseOutcomes(call, holdOf) {
   call.tooMany = count > open.length;
 }
 
-/** The spans in which this worker, the links between it and redis, or redis, were not well, and `recovery` after. */
+/** The spans of faults of this worker, its link or redis, each with `recovery` after it. */
 function troubles(model, name, recovery = 0) {
   const { slot } = worker(model, name);
   return model.faults
@@ -215,13 +215,13 @@ function troubles(model, name, recovery = 0) {
     .map(({ from, to }) => [from, to + recovery]);
 }
 
-/** The longest part of a span in which all was well for this worker, or null. */
+/** The longest part of a span without a fault for this worker, or null. */
 function longestWell(model, name, [from, to], recovery) {
   const end = Math.min(to, worker(model, name).gone);
   return end > from ? longestPiece([from, end], troubles(model, name, recovery)) : null;
 }
 
-/** How much of a span this worker's JS was able to run. */
+/** How much of a span the JavaScript of this worker could run. */
 function running(model, name, span) {
   const { stops, blocks } = worker(model, name);
   return outside(span, [...stops, ...blocks]);

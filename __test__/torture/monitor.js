@@ -1,5 +1,5 @@
-// The redis side of a torture run's history: every command on a lock's key, in redis's own order and at its own time,
-// as MONITOR tells it on a direct connection.
+// Redis's side of the history of a torture run: every command on the key of a lock, in redis's order and at redis's time, from
+// MONITOR on a direct connection.
 'use strict';
 
 const { once } = require('node:events');
@@ -7,10 +7,10 @@ const net = require('node:net');
 const { within } = require('../support/wait');
 const { now, wallOffset } = require('./clock');
 
-/** How long a measured offset of redis's clock is believed, in ms. */
+/** How long a measured offset of redis's clock is used, in ms. */
 const OFFSET_LASTS = 10000;
 
-/** What does not change a key, and is asked all the time. */
+/** Frequent commands that change no key. */
 const reading = new Set([
   'get',
   'pttl',
@@ -25,7 +25,7 @@ const reading = new Set([
 ]);
 
 class Monitor {
-  /** `record(event, fields, t)` gets what was seen; `keys` are the resources. `onBroken(pid)`: the record has a hole. */
+  /** `record(event, fields, t)` gets each event; `keys` are the resources. `onBroken(pid)`: the record has a gap. */
   constructor(server, keys, record, onBroken) {
     this.onBroken = onBroken;
     this.server = server;
@@ -36,7 +36,7 @@ class Monitor {
     this.offset = null;
   }
 
-  /** Begins to listen, and records what each key holds then. To be called before anybody else gets at the server. */
+  /** Starts to listen, and records the value of each key. Call it before any other client reaches the server. */
   async attach() {
     const { server } = this;
     const { pid } = server;
@@ -51,7 +51,7 @@ class Monitor {
     });
     socket.on('error', () => {});
     socket.on('close', () => {
-      // A moment later, so that it is known if the server ended by itself.
+      // A moment later, when it is known whether the server ended by itself.
       if (this.wanted && this.socket === socket) setTimeout(() => this.onBroken(pid), 200);
     });
     await within(5000, once(socket, 'connect'), 'a connection for MONITOR');
@@ -64,7 +64,7 @@ class Monitor {
     await this.snapshot();
   }
 
-  /** Expects the connection to end: the server is about to be killed. */
+  /** Expects the end of the connection: the server is about to be killed. */
   detach() {
     this.wanted = false;
   }
@@ -105,7 +105,7 @@ class Monitor {
     // Without options it only reads.
     if (command === 'getex' && args.length === 1) return;
     const script = command === 'evalsha' || command === 'eval';
-    // A script with more than one key is the workers' own, for what the lock guards.
+    // A script with more than one key belongs to the workers, and is about what the lock guards.
     if (script && args[1] !== '1') return;
     const key = script ? args[2] : args[0];
     const wipes = command === 'flushall' || command === 'flushdb';

@@ -1,9 +1,9 @@
-// Numbers that look random and are the same for the same seed, for everything that a torture run decides.
+// Pseudo-random numbers from a seed, for every decision of a torture run.
 'use strict';
 
 /**
- * A source of numbers. `seed`: anything with a text. `fork(name)` gives another source that is also the same each time,
- * so that what one part draws does not change what another gets.
+ * A source of numbers. `seed`: any value, as text. `fork(name)` gives an independent source from the same seed, so that one part
+ * does not change the numbers of another.
  */
 function makeRandom(seed) {
   const text = String(seed);
@@ -20,7 +20,7 @@ function makeRandom(seed) {
     between(from, to) {
       return from + Math.floor(random.next() * (to - from + 1));
     },
-    /** True in that share of the cases. */
+    /** True with this probability. */
     chance(share) {
       return random.next() < share;
     },

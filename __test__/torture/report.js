@@ -1,4 +1,4 @@
-// Runs a torture run and judges it: what `npm run torture` and the tests print of it.
+// Runs a torture run, judges it, and writes the report of `npm run torture` and of the tests.
 'use strict';
 
 const { check } = require('./checker');
@@ -6,10 +6,10 @@ const { figuresOf } = require('./figures');
 const { excerpt } = require('./history');
 const { run } = require('./run');
 
-/** Of so many rules the first offence is printed with its part of the history; the others are counted. */
+/** For so many rules, the first violation is printed with its part of the history. The others are counted. */
 const MOST_SHOWN = 3;
 
-/** Runs with the options of run.js: `{ history, violations, figures, text }`, `text` being the offences for people. */
+/** Runs with the options of run.js: `{ history, violations, figures, text }`, `text` being the violations for people. */
 async function torture(options) {
   const history = await run(options).catch((error) => {
     error.message += `\nThe run did not come to its end. Again: ${commandFor(options)}`;
@@ -35,7 +35,7 @@ function offences(history, violations, options) {
   return [`seed ${seed}: ${all.join(', ')}. Again: ${commandFor(options)}`, ...shown].join('\n\n');
 }
 
-/** What runs with these options again. */
+/** The command that repeats a run with these options. */
 function commandFor({ seed, seconds, ...options }) {
   const more = Object.entries(options).filter(([, value]) => value !== undefined);
   const flags = more.map(

@@ -1,5 +1,5 @@
-// One torture run: a server, a proxy and a process for each worker, chaos for a while, then calm and an orderly end.
-// Gives the history of all of it; judges nothing.
+// One torture run: a server, a proxy and a process for each worker, chaos for a while, then calm and an orderly end. Gives the
+// whole history, and judges nothing.
 'use strict';
 
 const fs = require('node:fs');
@@ -16,18 +16,18 @@ const { readHistory } = require('./history');
 const { Monitor } = require('./monitor');
 const { makeRandom } = require('./random');
 
-/** What redis confirms is in the file before the answer leaves, so a SIGKILL of redis forgets nothing. */
+/** Redis writes to its file before it confirms, so a SIGKILL of redis loses nothing. */
 const PERSISTENT = ['--appendonly', 'yes', '--appendfsync', 'no'];
 
-/** How long the workers may take to come to an end in peace, and the last keys to lapse. */
+/** How long the workers may take to end by themselves, and the last keys to lapse. */
 const PEACE = 20000;
 
 /**
- * Resolves with the events of a run, in the order of their times: `[{ t, w, e, … }]`.
+ * Resolves with the events of a run, ordered by time: `[{ t, w, e, … }]`.
  *
- * `seed`: decides everything but the timing of the machine. `seconds`: how long the chaos lasts.
- * `workers`, `instances` (of each), `keys`: how many. `subject`: what is tested, a module's path.
- * `faults`: the names of those that may happen (see faults.js); all by default. `pace`: below 1 is more of them.
+ * `seed`: decides everything except the timing of the machine. `seconds`: how long the chaos lasts.
+ * `workers`, `instances` (of each), `keys`: how many. `subject`: the path of the module under test.
+ * `faults`: the names of the allowed ones (see faults.js), by default all. `pace`: below 1 is more faults.
  */
 async function run({ seed, seconds, workers = 4, instances = 3, keys = 3, subject = root, faults, pace }) {
   const random = makeRandom(seed);
@@ -78,9 +78,8 @@ class Arena {
   }
 
   /**
-   * MONITOR's connection ended when nobody had ended it: the record has a hole, and there is no judging it. If redis
-   * still runs, somebody has killed a connection that was not its own (as by `CLIENT KILL ID` with the number of one
-   * that was on the server before it was started again).
+   * MONITOR's connection ended unexpectedly: the record has a gap, and cannot be judged. If redis still runs, a client has killed
+   * the wrong connection (for example by `CLIENT KILL ID` with a number from before the server restarted).
    */
   hasBroken(pid) {
     const { process: program, output } = this.server;
@@ -117,12 +116,12 @@ class Arena {
     await child
       .message((message) => message === 'up', { timeout: 30000 })
       .catch((error) => {
-        // It may have been killed, or may have died, before it was up; else it does not start at all.
+        // It may have been killed, or have died, before it was up. Otherwise it does not start at all.
         if (!child.ended) throw error;
       });
   }
 
-  /** A worker is gone. Another takes its place as long as the run lasts. */
+  /** A worker has ended. Another replaces it as long as the run lasts. */
   ended(slot, child, code, signal) {
     this.record('exit', { worker: child.name, code, signal, stderr: child.stderr.slice(0, 4000) });
     slot.child = null;
@@ -140,7 +139,7 @@ class Arena {
     await this.monitor.attach();
   }
 
-  /** All faults are over. Everybody finishes, every key lapses. */
+  /** All faults are over. All workers finish, and all keys lapse. */
   async close() {
     this.ending = true;
     this.record('peace', {});
@@ -167,7 +166,7 @@ class Arena {
   }
 }
 
-/** A proxy's door. Several may want it closed at once; it is open when nobody does. */
+/** The gate of a proxy. Several faults may close it at once. It opens when the last one ends. */
 class Gate {
   constructor(proxy) {
     this.proxy = proxy;
@@ -188,7 +187,7 @@ class Gate {
         this.proxy.accept().then(
           () => true,
           (error) => {
-            this.proxy.refuse(); // else it takes itself for open
+            this.proxy.refuse(); // otherwise the proxy counts as accepting
             throw error;
           },
         ),

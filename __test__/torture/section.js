@@ -1,4 +1,4 @@
-// What the lock is there for: a counter in redis that is read, thought about, and written, while the lock is held.
+// The critical section: a counter in redis that is read, and after a while written, while the lock is held.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -6,14 +6,13 @@ const { setTimeout: sleep } = require('node:timers/promises');
 /**
  * Two counters a key, for two promises.
  *
- * `plain`: written without a condition. Between the last look at `held` and redis's running the command there is a gap
- * (a SIGSTOP, a slow link), and no lock on a server of its own can close it. So a write counts as certain only if the
- * very same lease was still held *after* its answer: then it was held all the time, the gap included, and nobody else
- * may have written between the read and it. A write that is not certain may come late and undo somebody else's: the
- * value names who wrote it, so the checker can tell.
+ * `plain`: written without a condition. Between the last look at `held` and the command in redis there is a gap (a SIGSTOP, a
+ * slow link), which no lock on a separate server can close. So a write counts as certain only if the same lease was still held
+ * *after* its answer: then it was held all the time, also during the gap, and no other section may have written between the read
+ * and the write. An uncertain write may come late and overwrite another one. The value names its writer, so the checker knows.
  *
- * `fenced`: written only if, in the same instant and inside redis, the lock's key still holds our value. Here no pause
- * matters, and no update may ever be lost; and if the lease was held before and after, the fence must have been open.
+ * `fenced`: written only if, in the same step inside redis, the key of the lock still has our value. Here no pause matters, and
+ * no update may ever be lost. If the lease was held before and after, the fence must have been open.
  */
 const counters = {
   plain: (key) => `counter:plain:${key}`,
@@ -29,7 +28,7 @@ const FENCE = `
 
 let sections = 0;
 
-/** One read–sleep–write under `hold`, all of it recorded. */
+/** One read–sleep–write under `hold`. Records all of it. */
 async function writeGuarded(instance, hold) {
   const { worker, random, record } = instance;
   const { op, key, val } = hold;
@@ -43,7 +42,7 @@ async function writeGuarded(instance, hold) {
     const read = await worker.data.get(counter);
     record('read', { op, section, key, mode, read });
     if (rest > 0) await sleep(rest);
-    // Told of a loss meanwhile, or not certain any more: hands off.
+    // Lost meanwhile, or no longer certain: no write.
     if (instance.holds.get(key) !== hold || !instance.sample(hold)) return;
     const next = `${Number.parseInt(read || '0', 10) + 1}:${section}`;
     record('write', { op, section, key, mode, read, next });
@@ -51,13 +50,13 @@ async function writeGuarded(instance, hold) {
     const held = instance.holds.get(key) === hold && instance.sample(hold);
     record('written', { op, section, key, mode, read, next, ...written, held });
   } catch (error) {
-    // Whether it was written is not known.
+    // It is unknown whether it was written.
     record('write-failed', { op, section, message: error.message });
     await sleep(20);
   }
 }
 
-/** What the counter was before, and whether it was written. */
+/** The previous value of the counter, and whether it was written. */
 async function write(data, mode, counter, lock, val, next) {
   if (mode === 'plain') return { old: await data.getset(counter, next), done: true };
   const [open, old, holder] = await data.eval(FENCE, 2, lock, counter, String(val), next);

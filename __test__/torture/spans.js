@@ -1,4 +1,4 @@
-// Arithmetic on spans of time, `[from, to]` in ms: what faults leave of them.
+// Arithmetic on spans of time, `[from, to]` in ms: the parts without faults.
 'use strict';
 
 /** How much of the span lies outside of all `holes` (which may overlap one another). */
@@ -6,7 +6,7 @@ function outside([from, to], holes) {
   return pieces([from, to], holes).reduce((sum, [start, end]) => sum + (end - start), 0);
 }
 
-/** The longest piece of the span that no hole touches, or null. */
+/** The longest piece of the span without a hole, or null. */
 function longestPiece(span, holes) {
   let longest = null;
   for (const piece of pieces(span, holes)) {

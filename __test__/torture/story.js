@@ -1,9 +1,9 @@
-// Histories written by hand, for the checker's own tests: short words for what processes and redis record.
+// Histories written by hand, for the tests of the checker: a method for each kind of record.
 'use strict';
 
 const TOKEN = '0'.repeat(32);
 
-/** The value of a key that this call has set. */
+/** The value of the key that this call has set. */
 function valueOf(op) {
   return `${op}-1-${TOKEN}`;
 }
@@ -14,7 +14,7 @@ class Story {
     this.add(0, 'redis', 'state', { key: 'k', value: null, left: -2, from: 0 });
   }
 
-  /** The history, in the order of its times. */
+  /** The history, ordered by time. */
   get history() {
     return [...this.events].sort((one, other) => one.t - other.t);
   }
@@ -24,7 +24,7 @@ class Story {
     return this;
   }
 
-  /** Something that the process of `op` (`a.1` is of `a`) records. */
+  /** An event that the process of `op` records (`a.1` is of `a`). */
   of(op, t, e, fields = {}) {
     return this.add(t, op.split('.')[0], e, { op, ...fields });
   }
@@ -41,7 +41,7 @@ class Story {
     return this.answer(t, op, { error: { code, message: code, ...more } });
   }
 
-  /** Looks at `held`, each at its time. */
+  /** Looks at `held`, at each of these times. */
   held(op, ...times) {
     for (const t of times) this.of(op, t, 'held', { held: true });
     return this;
@@ -69,7 +69,7 @@ class Story {
     return this.script(t, op, 'pexpire', [String(ttl)]);
   }
 
-  /** lock() that succeeds: called, set 1 ms later, answered another later, and looked at. */
+  /** lock() that succeeds: called, set 1 ms later, answered 1 ms later, then a look at `held`. */
   locks(t, op, { kind = 'lock', ...fields } = {}) {
     this.call(t, op, kind, fields).set(t + 1, op, fields.ttl);
     this.answer(t + 2, op, { value: kind === 'lock' ? true : 'reservation-k', val: valueOf(op) });

@@ -1,22 +1,21 @@
-// Redis's side of a history as tenures: from when to when each key had which value, by what redis was told to do and at
-// its own times. A pure function.
+// Redis's side of a history as tenures: which value each key had from when to when, by the commands and times of redis. A pure
+// function.
 'use strict';
 
-/** How near to a key's end, in ms, a SET NX may or may not find it: redis counts whole milliseconds. */
+/** How close to the end of a key, in ms, a SET NX may or may not find it: redis counts whole milliseconds. */
 const EDGE = 2;
 
-/** What a script does to a key only once it has found its value there. */
+/** Commands that a script runs only after it has found its value in the key. */
 const onlyIfFound = ['set', 'pexpire', 'del'];
 
-/** The ends of a tenure that its holder had no part in. */
+/** The ends of a tenure that its holder has not caused. */
 const robberies = ['deleted', 'taken over', 'flushed', 'wiped'];
 
 /**
- * `events`: those of redis, in redis's order. `acquired`: the values that callers were told to have.
+ * `events`: those of redis, in redis's order. `acquired`: the values that callers have acquired, by their answers.
  *
  * Gives key -> `{ tenures, unsure }`. A tenure: `{ key, val, op, from, until, deadline, renewals, end, unsure }`, `op`
- * being the call whose value it is, `deadline` when it would lapse, `end` how it ended. `unsure`: spans in which the
- * record does not tell.
+ * being the call whose value it is, `deadline` when it would lapse, `end` how it ended. `unsure`: spans without a record.
  */
 function tenuresOf(events, acquired) {
   const proven = new Set([...acquired, ...valuesThatScriptsFound(events)]);
@@ -37,7 +36,7 @@ function tenuresOf(events, acquired) {
   return timelines;
 }
 
-/** A script goes on only if the key had the value that it was given. */
+/** A script goes on only if the key has the value in its argument. */
 function valuesThatScriptsFound(events) {
   const found = [];
   let script = null;
@@ -100,7 +99,7 @@ class Timeline {
     this.current.renewals.push(t);
   }
 
-  /** A script has found `value` in the key, whatever we thought. */
+  /** A script has found `value` in the key, whatever the record says. */
   correct(t, value) {
     if (this.current && this.current.val === value) return;
     this.lapse(t);
@@ -108,7 +107,7 @@ class Timeline {
     if (!this.reopen(value)) this.begin(t, value, Infinity, true);
   }
 
-  /** What the key was seen to hold, after a time in which nobody listened. */
+  /** The value of the key after a time without MONITOR. */
   see({ t, from, value, left }) {
     this.lapse(t - EDGE);
     if (value === null) {
@@ -122,7 +121,7 @@ class Timeline {
     this.current.deadline = left < 0 ? Infinity : t + left;
   }
 
-  /** It had not lapsed after all: the renewal's line was lost with the server. */
+  /** It has not lapsed: the line of the renewal was lost with the server. */
   reopen(value) {
     const last = this.tenures[this.tenures.length - 1];
     if (!last || last.val !== value || last.end !== 'lapsed') return false;

@@ -1,5 +1,5 @@
-// One process of a torture run, started by run.js: several instances that lock, hold and release on few keys, and a
-// record of all that they see, written so that a SIGKILL loses none of it.
+// One process of a torture run, started by run.js: several instances that lock, hold and release on few keys, and a record of
+// everything that they see. A SIGKILL loses none of it.
 'use strict';
 
 const { once } = require('node:events');
@@ -9,7 +9,7 @@ const { now } = require('./clock');
 const { Instance } = require('./instance');
 const { makeRandom } = require('./random');
 
-/** How often what is held is asked whether it is still certain, in ms. */
+/** How often each hold is checked, in ms. */
 const SAMPLE = 20;
 
 /** `{ name, seed, file, subject, host, port, direct: { host, port }, keys, instances }`: see run.js. */
@@ -17,7 +17,7 @@ const settings = JSON.parse(process.env.TORTURE_WORKER);
 
 const file = fs.openSync(settings.file, 'a');
 
-/** Writes one event of the history, at once. `t`: when it happened, if that is not now. */
+/** Writes one event of the history synchronously. `t`: its time, by default now. */
 function record(event, fields, t = now()) {
   fs.writeSync(file, `${JSON.stringify({ t, w: settings.name, e: event, ...fields })}\n`);
 }
@@ -28,7 +28,7 @@ const worker = {
   random: makeRandom(settings.seed),
   ReserveResource: require(settings.subject),
   draining: false,
-  /** For what the lock guards: a connection of its own, straight to redis. Nothing is sent twice, or late by us. */
+  /** For what the lock guards: a separate direct connection to redis. It sends nothing twice or late. */
   data: new Redis({
     ...settings.direct,
     enableOfflineQueue: false,
@@ -38,7 +38,7 @@ const worker = {
     commandTimeout: 1500,
     disconnectTimeout: 50,
   }),
-  /** Everything in this process stands still, but for threads that do not need its event loop. */
+  /** Blocks the event loop of this process. Other threads go on. */
   block(ms) {
     const from = now();
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
@@ -48,16 +48,16 @@ const worker = {
     record('dies', { how });
     if (how === 'exit') process.exit(3);
     process.kill(process.pid, 'SIGKILL');
-    // A signal to oneself need not arrive at once.
+    // A signal to this process may arrive late.
     for (;;);
   },
 };
 
-worker.data.on('error', () => {}); // outages are what this is about
+worker.data.on('error', () => {}); // runs cause outages on purpose
 
 const instances = Array.from({ length: settings.instances }, (_, number) => new Instance(worker, number));
 
-// Where nobody listens for losses they arrive here.
+// Losses without a listener arrive here.
 process.on('uncaughtException', (error) => {
   const instance = instances.find((one) => one.isLossOf(error));
   if (instance) instance.told(error, 'throw');
@@ -78,10 +78,10 @@ async function main() {
   record('up', { pid: process.pid });
   const sampler = setInterval(() => instances.forEach((instance) => instance.sampleAll()), SAMPLE);
   process.send('up');
-  await once(worker.data, 'ready').catch(() => {}); // an outage already: then it comes later
+  await once(worker.data, 'ready').catch(() => {}); // in an outage it becomes ready later
   await Promise.all(instances.map((instance) => instance.live()));
   record('drained');
-  // Nothing is held and nothing is pending: the process has to end by itself now.
+  // Nothing is held and nothing is pending: the process must now end by itself.
   clearInterval(sampler);
   worker.data.disconnect();
   process.disconnect();

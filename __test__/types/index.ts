@@ -1,5 +1,5 @@
-// Checks index.d.ts as its users meet it: `npm run types` compiles this and runs nothing. A line under @ts-expect-error
-// must not compile.
+// Checks index.d.ts as its users use it: `npm run types` compiles this and runs nothing. A line after @ts-expect-error must not
+// compile.
 import byDefault from 'redis-reservation';
 import { ReserveResource, ReservationError, ReservationLostError } from 'redis-reservation';
 import required = require('redis-reservation');
@@ -14,7 +14,7 @@ const own: typeof required = required.ReserveResource;
 const asDefault: typeof required = required.default;
 void [same, again, own, asDefault];
 
-// As the original's document constructs it.
+// As in the README of 0.4.0.
 const reservation = new ReserveResource(
   'worker-name',
   process.env.REDIS_HOST,
@@ -87,7 +87,7 @@ new ReserveResource('w', '', 0, 0, 1, { tls: true });
 new ReserveResource('w', '', 0, 0, 1, { password: 'x' });
 new ReserveResource('w', '', 0, 0, 1, { name: 'nightly', team: 'x' });
 
-// Everything in one object.
+// All arguments in one object.
 new ReserveResource({
   by: 'w',
   host: 'redis',
@@ -103,10 +103,10 @@ const settings: ReserveResource.Settings = { by: 'w', host: process.env.REDIS_HO
 new ReserveResource(settings);
 // @ts-expect-error there is no such argument
 new ReserveResource({ by: 'w', hsot: 'x' });
-// @ts-expect-error one object stands alone
+// @ts-expect-error one object excludes other arguments
 new ReserveResource({ by: 'w' }, 'redis');
 
-// What may be absent may be undefined.
+// Optional arguments may be undefined.
 const absent = undefined;
 new ReserveResource({
   by: absent,
@@ -153,7 +153,7 @@ reservation.ensure_reservation((err) => err?.lost?.length);
 // @ts-expect-error the answer is a boolean
 reservation.lock('job', (_err, status) => status.length);
 
-// What can be locked.
+// Resources.
 for (const resource of ['text', 5, 5n, Buffer.from('x'), ['a', 'b']]) void reservation.lock(resource);
 // @ts-expect-error a resource has a name
 void reservation.lock(undefined);
@@ -175,7 +175,7 @@ void reservation.lock(new Date(0));
 void reservation.lock(new URL('redis://x'));
 void reservation.is_held(Buffer.from('x'));
 
-// A callback that may be absent is passed on.
+// An optional callback can be passed on.
 function pass(
   callback?: ReserveResource.Callback<boolean>,
   waited?: ReserveResource.Callback<string, Error> | null,
@@ -204,7 +204,7 @@ async function promises(): Promise<void> {
   await reservation.lock('job', () => {}).then();
 }
 
-// Without promises of its own, a method of this kind is what promisify takes.
+// promisify takes these methods.
 async function promisified(): Promise<void> {
   const lock: (resource: string) => Promise<boolean> = promisify(reservation.lock.bind(reservation));
   const locked: boolean = await promisify(reservation.lock).call(reservation, 'job');
@@ -245,7 +245,7 @@ function explain(err: unknown): string {
   return '';
 }
 void explain;
-// What checks for a class takes its constructor.
+// A check for a class takes its constructor.
 const constructors: (new (...args: never[]) => Error)[] = [ReservationError, ReservationLostError];
 void constructors;
 
@@ -263,7 +263,7 @@ reservation._init_redis().ref().unref().end();
 void reservation._redis?.quit().then((answer: 'OK') => answer);
 reservation._redis?.quit((_err, answer) => answer);
 
-// Subclasses, also with a renewal of their own.
+// Subclasses, also with their own renewal.
 class Worker extends ReserveResource {
   beats = 0;
   constructor(readonly job: string) {

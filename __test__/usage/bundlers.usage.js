@@ -1,5 +1,5 @@
-// esbuild, webpack and rollup: with the package left outside the bundle, and with its .node file beside the bundle as
-// an asset. The options are those that docs/runtimes.md recommends. Each bundle runs where nothing else is.
+// esbuild, webpack and rollup: with the package outside the bundle, and with its .node file beside the bundle as an asset. The
+// options are those of docs/runtimes.md. Each bundle runs in an empty folder.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -26,7 +26,7 @@ const entries = {
 
 const bundlers = {
   async esbuild({ entry, folder, out, external, format }) {
-    // What a bundle in ESM lacks: `require`, for node's own modules and for the .node file.
+    // `require` for a bundle in ESM, for Node's modules and for the .node file.
     const js = "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);";
     const { warnings } = await requireTool('esbuild').build({
       entryPoints: [path.join(folder, entry)],
@@ -55,7 +55,7 @@ const bundlers = {
             module: {
               rules: [{ test: /\.node$/, loader: 'node-loader', options: { name: '[name].[ext]' } }],
             },
-            // The files and packages of the other platforms, which are not there; and the override's file.
+            // The missing files and packages of other platforms, and the file of REDIS_RESERVATION_NATIVE.
             ignoreWarnings: [{ module: /redis-reservation/, message: /Can't resolve/ }],
           }),
       resolveLoader: { modules: [provideTool('webpack')] },
@@ -134,12 +134,12 @@ async function check(t, bundle, { entry, format, external, released = false }) {
     const files = fs.readdirSync(place);
     assert.equal(files.length, 2, files.join(' '));
   }
-  // So that nothing of it can be found by accident.
+  // So that the bundle cannot find it.
   fs.rmSync(folder, { recursive: true, force: true });
   await holds(t, server, place, [file]);
 }
 
-/** Moves the binary to where a release has it: into the package of its platform, which the main package names. */
+/** Moves the binary to where a release has it: into the package of its platform, which the main package lists. */
 function usePlatformPackage(folder) {
   const modules = path.join(folder, 'node_modules');
   const platform = platform_name();

@@ -1,5 +1,5 @@
-// npm, pnpm and yarn install the package from its git repository: it builds itself there, with cargo, and says what is
-// missing without. Each build takes a minute or more.
+// npm, pnpm and yarn install the package from its git repository: it builds itself there with cargo, and without cargo says
+// what is missing. Each build takes a minute or more.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -20,7 +20,7 @@ const { provideTool } = require('./tools');
 const run = promisify(execFile);
 let server;
 let daemon;
-let repository; // as a dependency is written
+let repository; // in the form of a dependency
 let head; // its commit
 
 before(async () => {
@@ -35,7 +35,7 @@ after(() => {
   return server.stop();
 });
 
-/** By git's own protocol, the one that all managers understand and that needs no server of its own. */
+/** By git's own protocol, which all managers understand and which needs no separate server. */
 async function serve(folder) {
   const port = await freePort();
   const args = [
@@ -53,7 +53,7 @@ async function serve(folder) {
   return url;
 }
 
-/** What git would have of this checkout, as a repository of its own. */
+/** A repository of the files of this checkout that git has, or would add. */
 function commit(folder) {
   const options = { cwd: root, encoding: 'utf8' };
   const listed = execFileSync(
@@ -75,14 +75,14 @@ function commit(folder) {
   return folder;
 }
 
-/** A project that depends on the repository, and an environment in which one build helps the next. */
+/** A project that depends on the repository, and an environment in which builds share a cache. */
 function makeDependent(more = {}) {
   const folder = makeFolder();
   const manifest = { private: true, dependencies: { 'redis-reservation': repository } };
   const code = `const ReserveResource = require('redis-reservation');${use}`;
   writeFiles(folder, { 'package.json': JSON.stringify({ ...manifest, ...more }), 'index.cjs': code });
   const env = { ...process.env, CARGO_TARGET_DIR: path.join(root, 'target', 'git-dependency') };
-  // Those of the npm that runs these tests.
+  // Variables of the npm that runs these tests.
   for (const name of Object.keys(env)) if (/^npm_/.test(name)) delete env[name];
   return { folder, env };
 }
@@ -106,9 +106,9 @@ test('npm', async (t) => {
   await holds(t, server, project.folder, ['index.cjs']);
 });
 
-test('pnpm, which has to be allowed to build it', async (t) => {
+test('pnpm, with permission to build', async (t) => {
   const project = makeDependent();
-  // By the name that its error gives otherwise.
+  // The name that pnpm's error would give.
   const name = `redis-reservation@git+${repository}#${head}`;
   writeFiles(project.folder, { 'pnpm-workspace.yaml': `onlyBuiltDependencies:\n  - "${name}"\n` });
   const pnpm = path.join(provideTool('pnpm'), 'pnpm', 'bin', 'pnpm.cjs');
@@ -117,7 +117,7 @@ test('pnpm, which has to be allowed to build it', async (t) => {
   await holds(t, server, project.folder, ['index.cjs']);
 });
 
-test('yarn, which has to be allowed to fetch it', async (t) => {
+test('yarn, with permission to fetch from git', async (t) => {
   const project = makeDependent();
   const yarn = path.join(provideTool('yarn'), '@yarnpkg', 'cli-dist', 'bin', 'yarn.js');
   writeFiles(project.folder, {
@@ -134,10 +134,10 @@ test('yarn, which has to be allowed to fetch it', async (t) => {
   await holds(t, server, project.folder, ['index.cjs']);
 });
 
-test('without cargo: it is not installed, and why is said', async () => {
+test('without cargo the install fails, and says why', async () => {
   const { folder, env } = makeDependent();
   const tools = makeFolder();
-  // As if there were none by that name.
+  // As if there were no cargo.
   fs.writeFileSync(path.join(tools, 'cargo'), '#!/bin/sh\nexit 127\n', { mode: 0o755 });
   const PATH = `${tools}${path.delimiter}${env.PATH}`;
   const bare = { ...env, PATH, CARGO_HOME: makeFolder(), npm_config_cache: makeFolder() };

@@ -1,5 +1,5 @@
-// npm, pnpm and yarn install a release: the main package and the one of this platform, no other, without running any
-// script; and it works there, in each one's layout.
+// npm, pnpm and yarn install a release: only the main package and that of this platform, without running a script; and the
+// package works in each layout.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -30,7 +30,7 @@ before(async () => {
 
 after(() => server.stop());
 
-/** A folder with a binary for every platform; only this one's can be loaded. */
+/** A folder with a binary for every platform. Only this platform's can be loaded. */
 function makeBinaries() {
   const folder = makeFolder();
   for (const { platform } of targets) fs.writeFileSync(path.join(folder, binaryName(platform)), platform);
@@ -94,7 +94,7 @@ test('npm', async (t) => {
   assert.doesNotMatch(output, /warn/i);
   assert.deepEqual(installedPlatforms(path.join(folder, 'node_modules')), [here]);
   const lock = JSON.parse(fs.readFileSync(path.join(folder, 'package-lock.json'), 'utf8'));
-  // npm writes down the packages of all platforms, so that the lock file serves the others too.
+  // npm's lock file lists the packages of all platforms, so that it also serves the others.
   assert.equal(Object.keys(lock.packages).length, 2 + targets.length);
   await worksIn(t, folder);
 });
@@ -125,7 +125,7 @@ for (const [libc, platform] of [
   });
 }
 
-test('npm without optional dependencies: the first call is told what is missing', async (t) => {
+test('npm without optional dependencies: the first call fails and says what is missing', async (t) => {
   const registry = await startRegistry(t, folders, makeFolder());
   const { folder } = await install(t, registry, 'npm', ['install', '--omit=optional']);
   assert.deepEqual(installedPlatforms(path.join(folder, 'node_modules')), []);
@@ -166,7 +166,7 @@ for (const linker of ['node-modules', 'pnpm', 'pnp']) {
   });
 }
 
-test('the tarball of a checkout, by itself', async (t) => {
+test('the tarball of a checkout works alone', async (t) => {
   const { pack } = require('../../scripts/setup/pack');
   const registry = await startRegistry(t, [], makeFolder());
   const dependencies = { 'redis-reservation': `file:${pack(makeFolder())}` };
@@ -179,7 +179,7 @@ test('the tarball of a checkout, by itself', async (t) => {
 
 test('a release is published in order, the main package last', async () => {
   const script = path.join(root, 'scripts', 'release', 'publish.js');
-  // A registry that is not there: npm is asked what it would publish, and whether that is there already.
+  // Without a registry: npm reports what it would publish, and whether that was already published.
   const env = { ...process.env, npm_config_registry: 'http://127.0.0.1:1', npm_config_fetch_retries: '0' };
   const { stdout } = await run(process.execPath, [script, path.dirname(folders[0]), '--dry-run'], { env });
   const published = Array.from(stdout.matchAll(/^\+ (\S+)@/gm), ([, name]) => name);

@@ -1,4 +1,4 @@
-// CommonJS, ESM and CoffeeScript: each way to bring the package into a file.
+// CommonJS, ESM and CoffeeScript: every way to import the package.
 'use strict';
 
 const { after, before, test } = require('node:test');
@@ -39,7 +39,7 @@ for (const [name, [file, text]] of Object.entries(ways)) {
   });
 }
 
-test('package.json can be asked for', async (t) => {
+test('package.json can be required', async (t) => {
   const code = `
     const { name } = require('redis-reservation/package.json');
     const ReserveResource = require(name);${use}`;

@@ -1,4 +1,4 @@
-// How the process is started and divided: node's hardening flags, worker threads, a cluster as process managers run it.
+// How the process is started and divided: Node's hardening flags, worker threads, clusters as process managers run them.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -31,12 +31,12 @@ for (const flag of [
   });
 }
 
-// Node 20 and 22 call it experimental. Sockets of the native side are no business of --allow-net, where there is one.
+// Experimental in Node 20 and 22. --allow-net, where it exists, does not apply to sockets of the native side.
 const flags = process.allowedNodeEnvironmentFlags;
 const permission = ['--permission', '--experimental-permission'].find((flag) => flags.has(flag));
 const skip = permission === undefined && 'this node has no permissions';
 
-test(`node ${permission}, with what the package needs`, { skip }, async (t) => {
+test(`node ${permission}, with the permissions that the package needs`, { skip }, async (t) => {
   const folder = makeProject({ 'index.cjs': plain });
   const execArgv = [permission, '--allow-addons', `--allow-fs-read=${folder}/*`];
   await holds(t, server, folder, ['index.cjs'], {
@@ -45,7 +45,7 @@ test(`node ${permission}, with what the package needs`, { skip }, async (t) => {
   });
 });
 
-test(`node ${permission}, without addons: the call is told why`, { skip }, async (t) => {
+test(`node ${permission}, without addons: the call fails and says why`, { skip }, async (t) => {
   const code = `
     const ReserveResource = require('redis-reservation');
     new ReserveResource('usage', process.env.REDIS_HOST, process.env.REDIS_PORT, 0, 10, false)
@@ -74,7 +74,7 @@ test('a worker thread', async (t) => {
   await holds(t, server, makeProject(files), ['index.cjs']);
 });
 
-test('a worker thread without an environment of its own, started from ESM', async (t) => {
+test('a worker thread with a reduced environment, started from ESM', async (t) => {
   const files = {
     'index.mjs': `
       import { Worker } from 'node:worker_threads';
@@ -85,14 +85,14 @@ test('a worker thread without an environment of its own, started from ESM', asyn
   await holds(t, server, makeProject(files), ['index.mjs']);
 });
 
-test('a cluster: one of its processes at a time, and all end by themselves', async (t) => {
+test('a cluster: one process holds at a time, and all end by themselves', async (t) => {
   const code = `
     const cluster = require('node:cluster');
     const { REDIS_HOST, REDIS_PORT } = process.env;
     const ReserveResource = require('redis-reservation');
     const make = (ttl) => new ReserveResource('usage', REDIS_HOST, REDIS_PORT, 0, ttl, false);
     if (cluster.isMaster) {
-      // The primary has the native side running before it forks.
+      // The primary runs the native side before it forks.
       const reservation = make(10);
       reservation.lock('primary').then(() => {
         for (let count = 0; count < 4; count += 1) cluster.fork();
@@ -129,8 +129,8 @@ test('a cluster: one of its processes at a time, and all end by themselves', asy
   assert.deepEqual(await server.client().keys('*'), []);
 });
 
-test('a cluster that is reloaded: the worker that is told to go releases, its successor gets the lock', async (t) => {
-  // What a process manager does: a new worker first, then SIGINT to the old one.
+test('a cluster reload: the old worker releases, and its successor acquires the lock', async (t) => {
+  // As a process manager does: first a new worker, then SIGINT to the old one.
   const code = `
     const cluster = require('node:cluster');
     const { REDIS_HOST, REDIS_PORT } = process.env;

@@ -1,5 +1,5 @@
-// A package registry on this machine for one test: it serves the packages of a release, and knows no others. So what a
-// package manager chooses of them, by os, cpu and libc, can be seen, and nothing else can slip in.
+// A package registry on this machine for one test: it serves only the packages of a release. So a test sees which of them a
+// package manager chooses by os, cpu and libc.
 'use strict';
 
 const { execFileSync } = require('node:child_process');
@@ -9,7 +9,7 @@ const fs = require('node:fs');
 const http = require('node:http');
 const path = require('node:path');
 
-/** Serves the packages in these folders until the test ends: `{ url, asked }`, `asked` being the paths asked for. */
+/** Serves the packages in these folders until the test ends: `{ url, asked }`, `asked` being the requested paths. */
 async function startRegistry(t, folders, place) {
   const packages = new Map(folders.map((folder) => pack(folder, place)).map((one) => [one.name, one]));
   const asked = [];
@@ -48,7 +48,7 @@ function pack(folder, place) {
   return { name: manifest.name, manifest, tarball: fs.readFileSync(path.join(place, filename)) };
 }
 
-/** What a registry tells of a package: all versions, here one. */
+/** A registry's description of a package: all versions, here one. */
 function document({ name, manifest, tarball }, url) {
   const { version } = manifest;
   const hash = (algorithm, encoding) => crypto.createHash(algorithm).update(tarball).digest(encoding);
@@ -61,7 +61,7 @@ function document({ name, manifest, tarball }, url) {
     name,
     'dist-tags': { latest: version },
     versions: { [version]: { ...manifest, _id: `${name}@${version}`, dist } },
-    // Long ago: some managers hold back what is new.
+    // Long ago, since some managers hold back new versions.
     time: { modified: '2024-01-01T00:00:00.000Z', [version]: '2024-01-01T00:00:00.000Z' },
   };
 }

@@ -1,4 +1,4 @@
-// jest and vitest: tests of a project that uses the package, in every way in which they isolate test files.
+// jest and vitest: tests of a project that uses the package, with every kind of isolation between test files.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -17,7 +17,7 @@ before(async () => {
 
 after(() => server.stop());
 
-/** The body of a test file; several of them have the same names, so they must not leave anything behind. */
+/** The body of a test file. Several files use the same names, so none may leave a key behind. */
 const body = (key) => `
   const { REDIS_HOST, REDIS_PORT } = process.env;
   const make = () => new ReserveResource('usage', REDIS_HOST, REDIS_PORT, 50, 10, false);
@@ -66,7 +66,7 @@ for (const [name, args] of Object.entries(jestWays)) {
   test(`jest, ${name}`, async (t) => {
     const folder = makeProject(jestFiles, { manifest: { jest: { testEnvironment: 'node' } } });
     const jest = path.join(provideTool('jest'), 'jest', 'bin', 'jest.js');
-    // That it ends by itself is the check here; what is open at the end is looked at below.
+    // Here jest must end by itself. The tests below check open handles.
     const child = start(t, folder, jest, ['--rootDir', folder, '--ci', ...args], name);
     assert.equal((await child.exit({ timeout: 60000 })).code, 0, child.stdout + child.stderr);
     assert.match(child.stderr, /Tests: +12 passed, 12 total/);
@@ -90,13 +90,13 @@ for (const [name, code] of Object.entries(atRest)) {
   });
 }
 
-test('it does name a wait that is pending, and nothing else', async (t) => {
+test('jest --detectOpenHandles names a pending wait, and nothing else', async (t) => {
   const code = 'await make().lock(KEY); make().wait_until_lock(KEY, { timeout: 2000 }).catch(() => {});';
   const { stderr } = await detect(t, code, 'pending');
   assert.match(stderr, /detected the following 1 open handle[^]*redis-reservation\.deliver/);
 });
 
-/** What jest says of a test file that does this. */
+/** The output of jest for a test file with this code. */
 async function detect(t, code, run) {
   const file = `
     const ReserveResource = require('redis-reservation');
@@ -119,7 +119,7 @@ const vitestFiles = Object.fromEntries(
   ]),
 );
 
-// In the vm pools, vitest 5 on Node 20 fails at the second file of any project: one file is what can be tested there.
+// In the vm pools, vitest 5 on Node 20 fails at the second file of any project, so there is one file.
 const vitestWays = { forks: 3, threads: 3, vmForks: 1, vmThreads: 1 };
 
 for (const [pool, files] of Object.entries(vitestWays)) {
@@ -136,6 +136,6 @@ for (const [pool, files] of Object.entries(vitestWays)) {
 
 function start(t, folder, program, args, run) {
   const env = { ...server.environment, RUN: run.replace(/ /g, '-'), NO_COLOR: '1', CI: 'true' };
-  // Otherwise a runner inside node's own test runner talks the latter's language.
+  // Otherwise a runner inside Node's test runner uses its protocol.
   return startChild(t, program, { cwd: folder, args, env: { ...env, NODE_TEST_CONTEXT: '' } });
 }

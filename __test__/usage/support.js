@@ -1,4 +1,4 @@
-// Scratch projects that use the package as its users do: from the packed tarball, by its name, outside this repository.
+// Scratch projects that use the package as users do: from the packed tarball, by its name, outside this repository.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -9,9 +9,9 @@ const { packInto } = require('../../scripts/setup/pack');
 const { startChild } = require('../support/child');
 const { removeAtEnd } = require('../support/reaper');
 
-let packed = null; // made once in a process, copied for each project
+let packed = null; // made once a process, copied for each project
 
-/** A project with the package in its node_modules; `files`: its own, by their names. */
+/** A project with the package in its node_modules. `files`: name -> text. */
 function makeProject(files, { manifest = {} } = {}) {
   const folder = makeFolder();
   if (packed === null) packed = packInto(makeFolder());
@@ -33,7 +33,7 @@ function writeFiles(folder, files) {
   }
 }
 
-/** What a project's code does with `ReserveResource`, whatever way it came by it; prints `held, freed 1`. */
+/** Code of a project that uses `ReserveResource`, however it was imported. Prints `held, freed 1`. */
 const use = `
   const reservation = new ReserveResource('usage', process.env.REDIS_HOST, process.env.REDIS_PORT, 0, 10, false);
   reservation.lock('usage').then(async (had) => {
@@ -42,7 +42,7 @@ const use = `
   });
 `;
 
-/** Runs a node program in the project to its end; fails unless it prints `held, freed 1`, and nothing on stderr. */
+/** Runs a Node program in the project to its end. Fails unless it prints `held, freed 1`, and nothing on stderr. */
 async function holds(t, server, folder, args, { execArgv = [], env = {}, warnings = /^$/ } = {}) {
   const [file, ...rest] = args;
   const script = path.resolve(folder, file);

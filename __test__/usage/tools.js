@@ -1,12 +1,12 @@
-// Bundlers, test runners and package managers, each fetched once into .cache/usage by npm: too many, too large and too
-// often renewed to be dependencies of the project.
+// Bundlers, test runners and package managers. npm downloads each once into .cache/usage: they are too many, too large and
+// change too often to be dependencies of the project.
 'use strict';
 
 const fs = require('node:fs');
 const path = require('node:path');
 const { cache, npm, say } = require('../../scripts/setup/run');
 
-/** The majors that were tried; the newest of each is fetched. */
+/** The tested major versions. The newest of each is downloaded. */
 const tools = {
   esbuild: ['esbuild@0.28'],
   webpack: ['webpack@5', 'node-loader@2'],
@@ -17,7 +17,7 @@ const tools = {
   yarn: ['@yarnpkg/cli-dist@4'],
 };
 
-/** The node_modules folder of a tool, fetched now if need be. */
+/** The node_modules folder of a tool. Downloads it if necessary. */
 function provideTool(name) {
   const prefix = path.join(cache, 'usage', name);
   const done = path.join(prefix, 'fetched');
@@ -34,12 +34,12 @@ function provideTool(name) {
   return path.join(prefix, 'node_modules');
 }
 
-/** What a tool's package exports. */
+/** The exports of a tool's package. */
 function requireTool(name, file = name) {
   return require(path.join(provideTool(name), file));
 }
 
-/** Makes a tool's packages known to a project by their names. */
+/** Makes a tool's packages available to a project by name. */
 function linkTool(name, folder) {
   const source = provideTool(name);
   for (const entry of fs.readdirSync(source)) {

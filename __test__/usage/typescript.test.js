@@ -1,4 +1,4 @@
-// TypeScript in every configuration that its users have: it compiles without a complaint, and what it compiles to runs.
+// TypeScript in every common configuration: it compiles without errors, and the result runs.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -12,7 +12,7 @@ const { makeProject, holds } = require('./support');
 
 let server;
 
-/** Parsed files of the language's and of node's own types. */
+/** The parsed types of TypeScript and of Node. */
 const shared = new Map();
 
 before(async () => {
@@ -51,7 +51,7 @@ const cjs = { module: 'commonjs', moduleResolution: 'node10' };
 const node16 = { module: 'node16', moduleResolution: 'node16' };
 const bundler = { module: 'esnext', moduleResolution: 'bundler' };
 
-/** [what it is called, the source, its file's name, compiler options, the manifest] */
+/** [title, source, file name, compiler options, manifest] */
 const projects = [
   ['import = require', byRequire, 'index.ts', cjs],
   ['import = require, node16', byRequire, 'index.cts', node16],
@@ -79,7 +79,7 @@ test('a wrong call does not compile', async () => {
   await assert.rejects(compile(makeProject({ 'index.ts': text }), 'index.ts', cjs), /not assignable/);
 });
 
-/** What tsc does, in this process, so that the many files of the language's and of node's types are read once. */
+/** Compiles as tsc does, in this process, so that the many files of TypeScript's and Node's types are read once. */
 async function compile(folder, file, options) {
   fs.mkdirSync(path.join(folder, 'node_modules', '@types'));
   for (const name of ['@types/node', 'undici-types']) {
@@ -91,7 +91,7 @@ async function compile(folder, file, options) {
     strict: true,
     noUncheckedIndexedAccess: true,
     exactOptionalPropertyTypes: true,
-    // The package's own are checked by `npm run types`.
+    // `npm run types` checks those of the package.
     skipLibCheck: true,
     types: ['node'],
     ...options,
@@ -103,7 +103,7 @@ async function compile(folder, file, options) {
   host.getSourceFile = (name, how, ...rest) => {
     if (!name.includes('/typescript/lib/') && !name.includes('/@types/node/'))
       return read(name, how, ...rest);
-    // Files of different formats are told apart by the compiler, so they cannot be shared.
+    // The compiler treats files by their module format, so different formats cannot share them.
     const key = `${name} ${how.impliedNodeFormat} ${how.languageVersion}`;
     if (!shared.has(key)) shared.set(key, read(name, how, ...rest));
     return shared.get(key);

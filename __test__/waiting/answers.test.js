@@ -1,5 +1,5 @@
-// How a wait is answered: the fields are there when its callback runs, whichever way the lock came; and a call with wrong
-// options queues nothing.
+// The answer of a wait: the instance holds the lock when the callback runs, however it was acquired; and a call with wrong
+// options does not join the queue.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -11,7 +11,7 @@ const { key, tries, tried } = require('./kit');
 
 const clean = { code: 0, signal: null };
 
-/** Starts to wait; gives what the instance looks like inside the callback. */
+/** Starts to wait. Gives the fields of the instance as they are inside the callback. */
 function seenInside(reservation, resource, options) {
   return new Promise((resolve) => {
     const { _reserve_key: early } = reservation;
@@ -30,7 +30,7 @@ function seenInside(reservation, resource, options) {
   });
 }
 
-/** Title -> how the key comes to the waiter who waits for it already: `free(client, holder)`. */
+/** Title -> how a pending waiter gets the key: `free(client, holder)`. */
 const ways = {
   'of a free key': null,
   'by a deletion': (client) => client.del(key),
@@ -39,7 +39,7 @@ const ways = {
 };
 
 for (const [title, free] of Object.entries(ways)) {
-  test(`inside the callback the instance has it, ${title}`, async (t) => {
+  test(`inside the callback the instance holds the lock, ${title}`, async (t) => {
     const server = await startServer(t);
     const client = server.client();
     const holder = makeReservation(t, server, { ttl: 600, interval: 200000 });
@@ -49,7 +49,7 @@ for (const [title, free] of Object.entries(ways)) {
     const seeing = seenInside(reservation, 'job', {});
     if (free) {
       await tried(client, earlier);
-      // It is the waiter's word that is of interest, not the holder's loss.
+      // Only the waiter matters here, not the loss of the holder.
       holder.on('lost', () => {});
       await free(client, holder);
     }
@@ -64,13 +64,13 @@ for (const [title, free] of Object.entries(ways)) {
     });
     assert.equal(await client.get(key), val);
     const left = await client.pttl(key);
-    assert.ok(left > 280000 && left <= 300000, `its own ttl, whoever had it before: ${left} ms`);
+    assert.ok(left > 280000 && left <= 300000, `its own ttl, whatever the former holder's was: ${left} ms`);
     assert.equal(await reservation.release(), 1);
     assert.deepEqual([reservation._reserve_key, reservation._reserve_val], [undefined, undefined]);
   });
 }
 
-test('inside the callback of a wait that ended without the lock it has nothing', async (t) => {
+test('inside the callback of a wait that failed, the instance holds nothing', async (t) => {
   const server = await startServer(t);
   await server.client().set(key, 'somebody', 'EX', 600);
   const { args, ...seen } = await seenInside(makeReservation(t, server), 'job', { timeout: 30 });
@@ -79,7 +79,7 @@ test('inside the callback of a wait that ended without the lock it has nothing',
   assert.deepEqual(Object.values(seen).filter(Boolean), []);
 });
 
-test('a free key is had with a timeout of 0, each time', async (t) => {
+test('a timeout of 0 acquires a free key, each time', async (t) => {
   const server = await startServer(t);
   const reservation = makeReservation(t, server);
   for (let round = 0; round < 100; round += 1) {
@@ -89,7 +89,7 @@ test('a free key is had with a timeout of 0, each time', async (t) => {
   }
 });
 
-test('wrong options: an error, and nothing in the queue', async (t) => {
+test('wrong options are an error, and nothing joins the queue', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set(key, 'somebody', 'EX', 600);
@@ -115,12 +115,12 @@ test('wrong options: an error, and nothing in the queue', async (t) => {
   const { codes } = await child.message();
   assert.equal(codes.length, 8);
   for (const one of codes.flat()) assert.match(one, /^ERR_INVALID_ARG_(TYPE|VALUE)$/);
-  // Nothing waits there any more, so nothing keeps it alive.
+  // Nothing waits any more, so nothing keeps the process alive.
   assert.deepEqual(await child.exit({ timeout: 5000 }), clean, child.stderr);
   assert.equal(await tries(client), earlier, 'nothing was sent');
 });
 
-test('wrong options in the midst of others that wait disturb nobody', async (t) => {
+test('a wait with wrong options does not disturb other waiters', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set(key, 'somebody', 'EX', 600);

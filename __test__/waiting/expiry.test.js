@@ -1,4 +1,4 @@
-// The end of a ttl wakes a waiter by a timer of its own: whether redis's expiry cycle has found the key or not.
+// The waiter's own timer wakes it at the end of a ttl, whether or not redis's expiry cycle has found the key.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -8,13 +8,13 @@ const { startServer } = require('../support/server');
 const { until } = require('../support/wait');
 const { startPeer, startWaiting, median, show, now } = require('./kit');
 
-/** Times to live: some are over before the first poll of a second, some after several. */
+/** Ttls: some end before the first poll, some after several. */
 const short = [300, 420, 540, 660, 780];
-/** Polls, which come 0.9 to 1.1 s after a look, would find the ends of the short ones 360 ms late, in the median. */
+/** Polls, 0.9 to 1.1 s after a look, would find the ends of the short ttls 360 ms late, in the median. */
 const TIMED = 250;
 const long = [1340, 1480, 2150, 2600, 3250];
 
-/** When a key ends, on our clock; a millisecond too early rather than too late. */
+/** When a key ends, on our clock: up to a millisecond too early, never too late. */
 async function endOf(client, key) {
   const asked = now();
   const left = await client.pttl(key);
@@ -22,7 +22,7 @@ async function endOf(client, key) {
   return asked + left;
 }
 
-/** How long after the end of each key it was had, by its waiters in one process. */
+/** How long after the end of each key its waiter, all in one process, has acquired it. */
 async function lateness(peer, client, names, prepareKeys) {
   const waits = [];
   await prepareKeys();
@@ -39,7 +39,7 @@ async function lateness(peer, client, names, prepareKeys) {
 suite('the end of a ttl', { concurrency: true }, () => {
   for (const [title, fillers] of [
     ['an otherwise empty database', 0],
-    // Redis looks for what has expired at random, and does not find it for seconds here.
+    // Redis samples expired keys at random, and does not find these for seconds.
     ['a database of 200,000 other keys that expire', 200000],
   ]) {
     suite(title, { concurrency: true }, () => {
@@ -76,7 +76,7 @@ suite('the end of a ttl', { concurrency: true }, () => {
         });
       }
 
-      test('a holder that is killed with SIGKILL, after some heartbeats', async (t) => {
+      test('a ttl that ends after some heartbeats, because SIGKILL ended its holder', async (t) => {
         const names = ['k1', 'k2', 'k3', 'k4', 'k5'];
         const code = `
         const ReserveResource = require('./index.js');
@@ -101,7 +101,7 @@ suite('the end of a ttl', { concurrency: true }, () => {
         assert.ok(median(late) < TIMED, show(late));
       });
 
-      test('a ttl that is set, and shortened, while it is waited for', async (t) => {
+      test('a ttl that is set, and shortened, during the wait', async (t) => {
         const peer = await startPeer(t, server);
         const names = ['eternal 1', 'eternal 2', 'eternal 3', 'shortened 1', 'shortened 2'];
         for (const name of names) {

@@ -1,5 +1,4 @@
-// Keys that are held in ways of their own, without an end or as something other than a string: they are waited for like
-// all others, and their end is told like that of all others.
+// Keys without a ttl, and keys that are no strings: waiters wait for them as for all others, and wake at their end.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -53,7 +52,7 @@ suite('a key that is', () => {
     });
   }
 
-  test('without a ttl is polled each second all the same', async () => {
+  test('without a ttl is polled each second, too', async () => {
     await client.set(key, 'somebody');
     const { answer, since } = await startWaiting(peer, client);
     await tried(client, await tries(client), 2);

@@ -1,4 +1,4 @@
-// What the waiting tests share: processes that wait, looks at how often a key was asked for, and times on one clock.
+// What the waiting tests share: processes that wait, counts of tries, and times on one clock.
 'use strict';
 
 const { execFile } = require('node:child_process');
@@ -12,8 +12,8 @@ const { now } = require('../torture/clock');
 const key = 'reservation-job';
 
 /**
- * Starts a process that waits, with a connection that is up. No heartbeat and no ttl of its own comes into a test unless
- * it is asked for.
+ * Starts a process for waits, whose connection is up. Its ttl and heartbeat are so long that they do not affect a test that
+ * sets none.
  */
 async function startPeer(t, server, { ttl = 600, interval = 300000, by = 'peer' } = {}) {
   const peer = new Peer(t, server, { ttl, interval, by });
@@ -26,21 +26,21 @@ class Peer {
   constructor(t, server, settings) {
     const env = { ...server.environment, PEER: JSON.stringify(settings), JOB_ID: '' };
     this.child = startChild(t, path.join(__dirname, 'peer.js'), { env });
-    this.answers = new Map(); // a call's id -> who waits for its answer
+    this.answers = new Map(); // the id of a call -> what resolves with its answer
     this.count = 0;
     this.log = [];
     this.child.messages.listen(({ id, line, ...answer }) => {
       if (line) this.log.push(line);
       else this.answers.get(id).resolve(answer);
     });
-    // Who waits for an answer at the end of a test is not to keep the tests waiting.
+    // A pending answer at the end of a test must not keep the tests waiting.
     this.child.exited.then(() => {
       const error = this.child.describe(new Error('it has ended before it has answered'));
       for (const { reject } of this.answers.values()) reject(error);
     });
   }
 
-  /** Calls a method of the instance `who`; resolves with what its callback got, and when: `{ at, error, value, … }`. */
+  /** Calls a method of the instance `who`. Resolves with the answer and its time: `{ at, error, value, … }`. */
   callOf(who, method, ...args) {
     const answer = within(30000, this.start(who, method, ...args).answer, `the answer to ${who}'s ${method}`);
     answer.catch(() => {});
@@ -51,7 +51,7 @@ class Peer {
     return this.callOf('someone', method, ...args);
   }
 
-  /** The same, but it can be ended: `{ id, answer }`. */
+  /** The same, for a call that `abort` can end: `{ id, answer }`. */
   start(who, method, ...args) {
     this.count += 1;
     const id = this.count;
@@ -73,12 +73,12 @@ class Peer {
   }
 }
 
-/** How often somebody has tried to take a key. */
+/** The number of tries to acquire a key. */
 async function tries(client) {
   return (await commandCalls(client)).set || 0;
 }
 
-/** Resolves once there were so many tries since `before`. */
+/** Resolves after so many tries since `before`. */
 async function tried(client, before, times = 1) {
   await until(async () => (await tries(client)) >= before + times, {
     timeout: 20000,
@@ -88,7 +88,7 @@ async function tried(client, before, times = 1) {
 }
 
 /**
- * Starts to wait, in `peer`, and resolves once it has tried in vain: `{ answer, since }`. Its poll is 0.9 s after `since`,
+ * Starts a wait in `peer`, and resolves after its first failed try: `{ answer, since }`. Its poll comes 0.9 s after `since`
  * or later.
  */
 async function startWaiting(peer, client, resource = 'job', who = 'waiter') {
@@ -100,8 +100,8 @@ async function startWaiting(peer, client, resource = 'job', who = 'waiter') {
 }
 
 /**
- * What is less than this, in ms, was no poll: who has just looked in vain polls 0.9 s later at the earliest. How many
- * milliseconds it is, is for the benchmarks (hand-off, expiry, herd): here it is the machine's, too.
+ * A wake within this time, in ms, was no poll: the first poll comes 0.9 s after a failed look. The benchmarks (hand-off,
+ * expiry, herd) measure the milliseconds; in tests these depend on the load of the machine.
  */
 const WOKEN = 450;
 
@@ -111,7 +111,7 @@ function median(values) {
 
 const show = (values) => `[${values.map((value) => value.toFixed(1)).join(', ')}] ms`;
 
-/** redis-cli, as somebody at a terminal would use it. */
+/** A command by redis-cli. */
 async function redisCli(server, ...args) {
   const { stdout } = await promisify(execFile)('redis-cli', [
     '-h',

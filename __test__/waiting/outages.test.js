@@ -1,5 +1,5 @@
-// Connections that break and servers that restart while somebody waits: whoever waits looks again as soon as redis can be
-// reached, and is told of changes again.
+// Connections that break and servers that restart during a wait: the waiter looks again as soon as redis is reachable, and
+// wakes at changes again.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -16,10 +16,10 @@ async function prepare(t) {
   return { server, client: server.client(), peer: await startPeer(t, server) };
 }
 
-/** In the same breath, so that nobody is told of the deletion. */
+/** In one transaction, so that no invalidation of the deletion is sent. */
 const killAndDelete = (client) => client.pipeline().client('KILL', 'TYPE', 'normal').del(key).exec();
 
-test('the connection is killed, and the key is deleted meanwhile', async (t) => {
+test('the connection is killed, and the key is deleted before the reconnect', async (t) => {
   const { client, peer } = await prepare(t);
   const times = [];
   for (let round = 0; round < 5; round += 1) {
@@ -33,11 +33,11 @@ test('the connection is killed, and the key is deleted meanwhile', async (t) => 
     await peer.callOf('waiter', 'release');
   }
   t.diagnostic(show(times));
-  // A quarter of a second is the longest pause before another attempt to connect; the poll would take 0.9 s.
+  // The longest pause between two tries to connect is 0.25 s. The poll would come after 0.9 s.
   assert.ok(median(times) < 500, show(times));
 });
 
-test('the connection is killed, and the key is deleted when there is another one', async (t) => {
+test('the connection is killed, and the key is deleted after the reconnect', async (t) => {
   const { client, peer } = await prepare(t);
   const times = [];
   for (let round = 0; round < 5; round += 1) {
@@ -52,10 +52,10 @@ test('the connection is killed, and the key is deleted when there is another one
     await peer.callOf('waiter', 'release');
   }
   t.diagnostic(show(times));
-  assert.ok(median(times) < WOKEN, `it is told of changes again: ${show(times)}`);
+  assert.ok(median(times) < WOKEN, `invalidations come again: ${show(times)}`);
 });
 
-test('the word of a change is lost: the poll finds out', async (t) => {
+test('an invalidation is lost: the poll finds the change', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const proxy = await startProxy(t, server);
@@ -70,11 +70,11 @@ test('the word of a change is lost: the poll finds out', async (t) => {
   await client.del(key);
   await within(5000, lost, 'the word of the change');
   const after = (await answer).at - freed;
-  // What the tests of wake-ups would take without them.
+  // The time that the tests of wake-ups would take without invalidations.
   assert.ok(after > 600 && after < 2500, `${after} ms`);
 });
 
-test('redis cannot be reached when the key is deleted', async (t) => {
+test('redis is unreachable when the key is deleted', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const proxy = await startProxy(t, server);
@@ -92,10 +92,10 @@ test('redis cannot be reached when the key is deleted', async (t) => {
   await proxy.accept();
   const { at, error } = await answer;
   assert.equal(error, null);
-  assert.ok(at - back < 800, `had ${at - back} ms after the outage`);
+  assert.ok(at - back < 800, `acquired ${at - back} ms after the outage`);
 });
 
-test('redis restarts without its data: every waiter has its key at once', async (t) => {
+test('redis restarts without its data: every waiter acquires its key at once', async (t) => {
   const { server, client, peer } = await prepare(t);
   const names = ['a', 'b', 'c'];
   const waits = [];
@@ -113,12 +113,12 @@ test('redis restarts without its data: every waiter has its key at once', async 
   }
 });
 
-test('redis restarts with its data: it is waited on, and the end is told again', async (t) => {
+test('redis restarts with its data: the wait goes on, and wakes at the end of the key', async (t) => {
   const { server, client, peer } = await prepare(t);
   await client.set(key, 'somebody', 'EX', 600);
   const { answer } = await startWaiting(peer, client);
   await server.restart({ data: true, down: 300 });
-  // Its books are new ones.
+  // Its counters start at zero.
   await tried(client, 0);
   assert.equal(await client.get(key), 'somebody');
   const freed = now();
@@ -128,14 +128,14 @@ test('redis restarts with its data: it is waited on, and the end is told again',
   assert.ok(at - freed < 450, `had after ${at - freed} ms`);
 });
 
-/** How a wait ends in an outage. */
+/** How a wait ends during an outage. */
 const ends = {
   'whose time is up': { timeout: 1500 },
   'that is aborted': { abort: true },
 };
 
 for (const [title, { timeout, abort }] of Object.entries(ends)) {
-  test(`a wait ${title} while redis is gone leaves nobody connecting`, async (t) => {
+  test(`after a wait ${title} while redis is down, nothing connects any more`, async (t) => {
     const server = await startServer(t);
     const proxy = await startProxy(t, server);
     const log = keepLog();
@@ -145,7 +145,7 @@ for (const [title, { timeout, abort }] of Object.entries(ends)) {
     const aborting = new AbortController();
     const waiting = reservation.wait_until_lock('job', { timeout, signal: aborting.signal });
     await until(() => log.of('reservation-attempted').length > 0, { what: 'the answer to its first try' });
-    // Whoever connects from now on gets as far as the proxy.
+    // New connections only reach the proxy.
     await server.kill();
     const before = proxy.accepted;
     if (abort) until(() => proxy.accepted > before + 1).then(() => aborting.abort());
@@ -155,8 +155,8 @@ for (const [title, { timeout, abort }] of Object.entries(ends)) {
     );
     assert.ok(['ERR_RESERVATION_TIMEOUT', 'ABORT_ERR', 20].includes(error.code), String(error));
     assert.ok(proxy.accepted > before, 'they connected while they waited');
-    // A poll that redis did not answer any more is undone for as long as the ttl. After that nobody needs a connection;
-    // the fault was four attempts a second at least, for ever.
+    // The undo of a poll without an answer ends with the ttl. After that, nothing needs a connection. The fault was at least
+    // four tries a second, for ever.
     let seen;
     const deadline = now() + 10000;
     do {
@@ -167,7 +167,7 @@ for (const [title, { timeout, abort }] of Object.entries(ends)) {
   });
 }
 
-test('a key that was handed over when the time of who waits for it had gone by is given up, and had at once', async (t) => {
+test('a key that is handed over after the ttl of its waiter is given back, and acquired again at once', async (t) => {
   const server = await startServer(t);
   const proxy = await startProxy(t, server);
   const holder = makeReservation(t, proxy, { ttl: 60 });
@@ -177,7 +177,7 @@ test('a key that was handed over when the time of who waits for it had gone by i
   const earlier = await tries(client);
   const waiting = waiter.wait_until_lock('job', { signal: t.signal });
   await tried(client, earlier);
-  // Connecting hangs for longer than the waiter's ttl, which the hand-over was made with.
+  // Connecting hangs for longer than the ttl of the waiter, which the hand-over has set.
   proxy.stall();
   proxy.cut();
   await until(() => proxy.links.size > 0, { what: 'the next connection' });

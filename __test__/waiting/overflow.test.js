@@ -1,4 +1,4 @@
-// A server whose table of tracked keys is too small takes watches back with a push: waiters look again, and miss nothing.
+// A server whose tracking table is too small cancels watches by a push: waiters look again, and miss nothing.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -10,7 +10,7 @@ const { startPeer, tries, tried, startWaiting, WOKEN, median, show, now } = requ
 
 const names = Array.from({ length: 8 }, (_, index) => `job ${index}`);
 
-test('room for one key, and waiters for eight: each wakes at once', async (t) => {
+test('a tracking table of one key, and waiters for eight: each wakes at once', async (t) => {
   const server = await startServer(t, { args: ['--tracking-table-max-keys', '1'] });
   const client = server.client();
   const peer = await startPeer(t, server);
@@ -24,7 +24,7 @@ test('room for one key, and waiters for eight: each wakes at once', async (t) =>
   const after = await commandCalls(client);
   const rate = ((after.get - before.get) * 1000) / (now() - start);
   t.diagnostic(`${Math.round(rate)} looks a second`);
-  // A look for nothing is followed by a pause, each longer than the one before: 64 ms and more at last.
+  // After each look for nothing comes a longer pause, up to 64 ms and more.
   assert.ok(rate < 40 * names.length, `${rate} looks a second`);
 
   const times = [];
@@ -39,7 +39,7 @@ test('room for one key, and waiters for eight: each wakes at once', async (t) =>
   assert.ok(median(times) < WOKEN, show(times));
 });
 
-test('another client fills the table: a watch that is taken back is made again', async (t) => {
+test('another client fills the tracking table: a cancelled watch is set again', async (t) => {
   const server = await startServer(t, { args: ['--tracking-table-max-keys', '2'] });
   const client = server.client();
   const peer = await startPeer(t, server);

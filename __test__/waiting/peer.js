@@ -1,5 +1,5 @@
-// One process of the waiting tests: it locks, waits and releases as messages tell it to, and says what was answered and
-// when. kit.js starts it.
+// One process of the waiting tests: locks, waits and releases by messages, and reports each answer and its time. kit.js starts
+// it.
 'use strict';
 
 const ReserveResource = require('../../index.js');
@@ -7,7 +7,7 @@ const { now } = require('../torture/clock');
 
 const { ttl, interval, by } = JSON.parse(process.env.PEER);
 const reservations = new Map(); // name -> an instance
-const controllers = new Map(); // the id of a wait that is not over -> what aborts it
+const controllers = new Map(); // the id of a pending wait -> what aborts it
 
 process.on('message', ({ id, who, method, args, abort }) => {
   if (abort) controllers.get(abort)?.abort();
@@ -32,7 +32,7 @@ function call(id, reservation, method, args) {
   });
 }
 
-/** An AbortSignal cannot be sent: `{ abortable: true }` among the options of a wait asks for one. */
+/** A message cannot contain an AbortSignal: `{ abortable: true }` in the options of a wait makes one. */
 function withSignal(id, arg) {
   if (!arg || !arg.abortable) return arg;
   const controller = new AbortController();
@@ -40,7 +40,7 @@ function withSignal(id, arg) {
   return { timeout: arg.timeout, signal: controller.signal };
 }
 
-/** An AbortError has a number for its code. */
+/** The code of an AbortError is a number. */
 function nameOf({ code, name }) {
   return typeof code === 'string' ? code : name;
 }

@@ -1,5 +1,5 @@
-// Servers that do not tell of changed keys: waiters poll each second, which is said once in the log. Inside a process
-// nobody needs the poll.
+// Servers without client tracking: waiters poll each second, and one log line says so. Within a process, waiters wake without
+// a poll.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -8,7 +8,7 @@ const { startServer } = require('../support/server');
 const { until } = require('../support/wait');
 const { key, startPeer, tries, tried, show, now } = require('./kit');
 
-/** Title -> how the server is started, and what is forbidden to whoever connects from then on. */
+/** Title -> how the server is started, and which commands are then forbidden. */
 const refusals = {
   'CLIENT TRACKING is forbidden by ACL': {
     rules: ['-client', '+client|info', '+client|kill', '+client|caching'],
@@ -38,7 +38,7 @@ suite('polling', { concurrency: true }, () => {
       const waits = names.map((name) => peer.callOf(name, 'wait_until_lock', 'job'));
       await tried(client, earlier, 4);
       const passed = now() - start;
-      // The first try (or two, if it was then that the refusal came), and polls, of the first in the queue only.
+      // The first try (or two, if the refusal came with it), and polls, only of the first in the queue.
       assert.ok(passed > 1700 && passed < 6000, `4 tries in ${passed} ms`);
       const freed = now();
       await client.del(key);
@@ -56,7 +56,7 @@ suite('polling', { concurrency: true }, () => {
     });
   }
 
-  test('it is said once, not once for each connection', async (t) => {
+  test('the log line comes once, not once for each connection', async (t) => {
     const { client, peer } = await prepare(t, refusals['HELLO is renamed away, so there is only RESP2']);
     await client.set(key, 'somebody', 'EX', 600);
     peer.callOf('one', 'wait_until_lock', 'job');
@@ -70,7 +70,7 @@ suite('polling', { concurrency: true }, () => {
     assert.equal(peer.linesOf('waiting-by-polling').length, 1);
   });
 
-  test('a key that expires is had at the next poll', async (t) => {
+  test('a key that expires is acquired at the next poll', async (t) => {
     const { client, peer } = await prepare(t, refusals['HELLO is renamed away, so there is only RESP2']);
     await client.set(key, 'somebody', 'PX', 1500);
     const start = now();
@@ -79,7 +79,7 @@ suite('polling', { concurrency: true }, () => {
     assert.ok(at - start > 1490 && at - start < 4000, `${at - start} ms`);
   });
 
-  test('inside a process no poll is needed, also where the key is plainly freed after ten hand-overs', async (t) => {
+  test('within a process no poll is needed, also after ten hand-overs, when the key is deleted', async (t) => {
     const { client, peer } = await prepare(t, refusals['HELLO is renamed away, so there is only RESP2']);
     await peer.callOf('holder', 'lock', 'job');
     const waits = Array.from({ length: 25 }, async (_, number) => {

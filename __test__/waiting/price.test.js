@@ -1,4 +1,4 @@
-// What waiting costs redis, by its own books: a poll a second for a key, however many wait for it.
+// The cost of waiting for redis, by its own counters: one poll a second for a key, however many wait for it.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -9,7 +9,7 @@ const { startServer } = require('../support/server');
 const { until } = require('../support/wait');
 const { startPeer, tries, tried, now } = require('./kit');
 
-/** A process with so many waiters, each an instance of its own, for one key or for one each. */
+/** A process with so many waiters, each a separate instance, for one key or for one each. */
 function startCrowd(t, server, waiters, keys) {
   const code = `
     make(300000, 600).lock('connected', () => {
@@ -21,7 +21,7 @@ function startCrowd(t, server, waiters, keys) {
   return runChild(t, server, code);
 }
 
-/** All commands that redis was given in so many ms: how many a second, and which. */
+/** The commands that redis runs in so many ms: how many a second, and which. */
 async function rateOver(client, ms) {
   const start = now();
   const { calls } = await countCommands(client, () =>
@@ -50,12 +50,12 @@ suite('the price', { concurrency: true }, () => {
     await tried(client, earlier, 2); // "connected", and the first look
     const { total, seconds, calls } = await rateOver(client, 10000);
     t.diagnostic(`${(total / seconds).toFixed(2)} commands a second: ${JSON.stringify(calls)}`);
-    // One more than the rate, for what falls into a span that is no whole number of polls.
+    // One more than the rate, since the span is no whole number of polls.
     assert.ok(total <= 1.2 * seconds + 1, `${total} commands in ${seconds} s: ${JSON.stringify(calls)}`);
     assert.ok(total >= 0.7 * seconds, `the poll is there: ${total} commands in ${seconds} s`);
   });
 
-  test('a holder that renews costs one look a renewal, however many wait', async (t) => {
+  test('each renewal of the holder costs one look, however many wait', async (t) => {
     const server = await startServer(t);
     const client = server.client();
     const holder = await startPeer(t, server, { ttl: 30, interval: 150 });
@@ -82,7 +82,7 @@ suite('the price', { concurrency: true }, () => {
     await tried(client, earlier, 5001);
     const { total, seconds, calls } = await rateOver(client, 6000);
     t.diagnostic(`${Math.round(total / seconds)} commands a second: ${JSON.stringify(calls)}`);
-    // Those of the first second are no nearer together than those of any other; 6 s are 1.2 turns of all of them.
+    // Polls of the first second are no denser than later ones. In 6 s each waiter has 1.2 turns.
     assert.ok(total <= 1200 * seconds, `${total} commands in ${seconds} s: ${JSON.stringify(calls)}`);
   });
 });
@@ -118,7 +118,7 @@ for (const [title, processes] of [
       await client.del('reservation-job 0');
       for (const crowd of crowds) await crowd.message((message) => message === 'through', { timeout: 20000 });
     });
-    // What a script calls counts in redis's books, too: a GET, and a SET or a DEL, each.
+    // Redis also counts the commands of each script: a GET, and a SET or a DEL.
     const sent = Object.values(calls).reduce((sum, count) => sum + count, 0) - 2 * calls.evalsha;
     t.diagnostic(`${(sent / 200).toFixed(2)} commands a hand-off: ${JSON.stringify(calls)}`);
     assert.ok(sent / 200 < 8, `${sent / 200} commands a hand-off: ${JSON.stringify(calls)}`);

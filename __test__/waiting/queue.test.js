@@ -1,4 +1,4 @@
-// The queue of one process for one key: first come, first served, whoever leaves it and how.
+// The queue of one process for one key keeps its order, whichever waiters leave it and how.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -10,8 +10,8 @@ const { until } = require('../support/wait');
 const { key, startPeer, tries, tried, WOKEN, median, show, now } = require('./kit');
 
 /**
- * In a process: 200 waiters, each an instance of its own; some leave while they wait, by timeout or abort, some before
- * anybody was served and some in the midst of it. Sends the order in which the others were served.
+ * In a process: 200 waiters, each a separate instance. Some leave by timeout or abort, before the first is served or while
+ * others are. Sends the order in which the rest were served.
  */
 const crowd = `
   const { setTimeout: sleep } = require('node:timers/promises');
@@ -46,7 +46,7 @@ const crowd = `
     early.forEach((controller) => controller.abort());
     await sleep(20);
     await holder.release();
-    // In the midst of the serving.
+    // While others are served.
     await sleep(20);
     late.forEach((controller) => controller.abort());
     await Promise.all(calls);
@@ -55,7 +55,7 @@ const crowd = `
   }
   main();`;
 
-test('200 waiters are served in order; those who leave are left out', async (t) => {
+test('200 waiters are served in order, without those that leave', async (t) => {
   const server = await startServer(t);
   const child = runChild(t, server, crowd);
   const { served, left } = await child.message(({ served: some }) => some, { timeout: 20000 });
@@ -66,9 +66,9 @@ test('200 waiters are served in order; those who leave are left out', async (t) 
   assert.equal(served.length + left.length, 200);
   assert.ok(
     left.every(([number, name]) => number % 5 === { ReservationTimeoutError: 1, AbortError: 3 }[name]),
-    `nobody else has left: ${left}`,
+    `no other waiter has left: ${left}`,
   );
-  // All timeouts, the aborts before anybody was served, and some of those in the midst of it.
+  // All timeouts, the aborts before the first was served, and some of the later aborts.
   assert.ok(left.length > 60, `${left.length} have left`);
   await until(async () => (await server.client().dbsize()) === 0, { what: 'a free key' });
   assert.deepEqual(await child.exit(), { code: 0, signal: null }, child.stderr);
@@ -89,7 +89,7 @@ async function five(t) {
   return { server, client, peer, waits };
 }
 
-test('the rest are served without a delay when one leaves from the middle, and then the first', async (t) => {
+test('when a waiter in the middle leaves, and then the first, the rest are served without a delay', async (t) => {
   const { client, peer, waits } = await five(t);
   for (const number of [2, 0]) {
     peer.abort(waits[number].id);
@@ -109,14 +109,14 @@ test('the rest are served without a delay when one leaves from the middle, and t
   assert.equal(await client.exists(key), 0);
 });
 
-test('the first leaves at the moment in which the key is freed: the second has it', async (t) => {
+test('the first waiter leaves at the moment when the key is freed: the second acquires it', async (t) => {
   const times = [];
   for (let round = 0; round < 5; round += 1) {
     const { client, peer, waits } = await five(t);
     const freed = now();
     peer.abort(waits[0].id);
     await client.del(key);
-    // It may have been the first one's before the abort.
+    // The first may have acquired it before the abort.
     if ((await waits[0].answer).error === null) await peer.callOf('waiter 0', 'release');
     const { at, error } = await waits[1].answer;
     assert.equal(error, null);
@@ -125,7 +125,7 @@ test('the first leaves at the moment in which the key is freed: the second has i
   assert.ok(median(times) < WOKEN, show(times));
 });
 
-test('all leave, and nobody asks redis any more', async (t) => {
+test('after all waiters have left, none asks redis', async (t) => {
   const { client, peer, waits } = await five(t);
   for (const { id } of waits) peer.abort(id);
   for (const { answer } of waits) assert.equal((await answer).error, 'AbortError');
@@ -137,7 +137,7 @@ test('all leave, and nobody asks redis any more', async (t) => {
   assert.equal(await client.exists(key), 0);
 });
 
-test('one who comes when the queue has just ended begins another one', async (t) => {
+test('a waiter that comes when the queue has just ended starts a new one', async (t) => {
   const server = await startServer(t);
   const peer = await startPeer(t, server);
   const start = now();
@@ -153,7 +153,7 @@ test('one who comes when the queue has just ended begins another one', async (t)
   assert.ok(now() - start < 20 * 900, 'woken, not polled');
 });
 
-test('the end of a wait that was answered ends none of those that came after it', async (t) => {
+test('the timeout of an answered wait ends no later wait', async (t) => {
   const server = await startServer(t);
   const make = () => makeReservation(t, server, { ttl: 60, log: false });
   const [holder, first, behind] = [make(), make(), make()];
@@ -161,11 +161,11 @@ test('the end of a wait that was answered ends none of those that came after it'
   const timeout = 600;
   const start = now();
   const served = first.wait_until_lock('job', { timeout });
-  // Keeps the queue alive.
+  // This one keeps the queue alive.
   const waiting = [behind.wait_until_lock('job')];
   await holder.release();
   await served;
-  // Numbers of answered calls are given again, the latest first: one of these has that of the wait.
+  // Numbers of answered calls are reused, the latest first: one of these calls has the number of the wait.
   const others = [make(), make(), make()];
   waiting.push(...others.map((one) => one.wait_until_lock('job')));
   let failure = null;

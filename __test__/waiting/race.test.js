@@ -1,5 +1,5 @@
-// A lock that arrives in the same instant as the end of its wait is either delivered or given back: never both, never
-// neither, and no key is left that nobody knows of.
+// A lock that is acquired at the moment when its wait ends is either delivered or given back: never both, never neither, and
+// no key stays that nobody holds.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -15,7 +15,7 @@ const seed = 5005;
 const lanes = 25;
 const rounds = 40;
 
-/** Who holds the key and frees it, as a function that makes `{ hold, free }` for a key. */
+/** Who holds and frees the key: a function that makes `{ hold, free }` for a key. */
 const holders = {
   'a release in this process, which hands it on': ({ t, server }) => {
     const holder = makeReservation(t, server, { ttl: 600, interval: 300000 });
@@ -31,7 +31,7 @@ const holders = {
   }),
 };
 
-/** How a wait ends without a lock: its options, made when it begins, and what its error is known by. */
+/** How a wait ends without a lock: its options, made when it begins, and the code of its error. */
 const ends = {
   'its timeout': { error: { code: 'ERR_RESERVATION_TIMEOUT' }, options: (ms) => ({ timeout: ms }) },
   'its abort': {
@@ -44,7 +44,7 @@ const ends = {
   },
 };
 
-/** One key, round after round. It is freed earlier where that was too late the last time, later where it was too early. */
+/** One key, round after round. It is freed earlier if the last round was too late, and later if it was too early. */
 async function race(stage, name, { make, end, random, counts }) {
   const { t, server, client } = stage;
   const { hold, free } = make(stage, name);
@@ -61,7 +61,7 @@ async function race(stage, name, { make, end, random, counts }) {
       assert.deepEqual([waiter.held, waiter.is_held(name), waiter._reserve_key], [false, false, undefined]);
       counts.ended += 1;
       bias -= 0.5;
-      // What arrived too late is given back, not kept for ten minutes.
+      // A lock that came too late is given back, not kept for ten minutes.
       await until(async () => !(await client.exists(`reservation-${name}`)), {
         interval: 2,
         what: 'a free key',

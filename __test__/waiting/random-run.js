@@ -1,5 +1,5 @@
-// The random run of the waiting tests: a server, some processes on few keys, a SIGKILL now and then. Gives the history in
-// the form of a torture run's, so that its checker can judge it.
+// The random run of the waiting tests: a server, some processes on few keys, a SIGKILL now and then. Gives a history in the
+// form of a torture run, for its checker.
 'use strict';
 
 const fs = require('node:fs');
@@ -14,7 +14,7 @@ const { readHistory } = require('../torture/history');
 const { Monitor } = require('../torture/monitor');
 const { makeRandom } = require('../torture/random');
 
-/** Resolves with the events of a run, in the order of their times. `seed` decides all but the timing of the machine. */
+/** Resolves with the events of a run, ordered by time. `seed` decides everything except the timing of the machine. */
 async function randomRun(t, { seed, seconds, processes, instances, keys }) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'reservation-random-'));
   t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
@@ -49,7 +49,7 @@ class Run {
     await this.monitor.attach();
   }
 
-  /** Another takes the place of one that has died, as long as the run lasts. */
+  /** Replaces processes that have died, as long as the run lasts. */
   async start(slot, generation) {
     const { seed, folder, keys, instances } = this.settings;
     const name = `${slot}g${generation}`;
@@ -82,7 +82,7 @@ class Run {
     }
   }
 
-  /** Everybody finishes, and every key lapses. */
+  /** All processes finish, and all keys lapse. */
   async close() {
     this.ending = true;
     this.record('chaos', 'peace', {});
@@ -91,7 +91,7 @@ class Run {
     for (const { child, name } of left) {
       await within(10000, child.exited).catch(() => this.record('chaos', 'stuck', { worker: name }));
     }
-    await sleep(700); // the ttl of what the last one has held who was killed
+    await sleep(700); // the ttl of the last killed process
     const values = await this.server.client().mget(this.settings.keys.map((key) => `reservation-${key}`));
     this.record('chaos', 'final', { left: values.filter(Boolean) });
   }

@@ -1,5 +1,5 @@
-// One process of the random run: instances that want the same few keys again and again, wait in every way there is, and
-// hold for a moment. What they see is recorded as in a torture run; random-run.js starts it.
+// One process of the random run: instances that wait for the same few keys again and again, in every possible way, and hold
+// for a moment. Records what they see, as in a torture run. random-run.js starts it.
 'use strict';
 
 const fs = require('node:fs');
@@ -13,7 +13,7 @@ const settings = JSON.parse(process.env.RANDOM_WORKER);
 
 const file = fs.openSync(settings.file, 'a');
 
-/** Writes one event of the history, at once: a SIGKILL loses none. */
+/** Writes one event of the history synchronously, so that a SIGKILL loses none. */
 function record(event, fields, t = now()) {
   fs.writeSync(file, `${JSON.stringify({ t, w: settings.name, e: event, ...fields })}\n`);
 }
@@ -22,7 +22,7 @@ const worker = { settings, record, random: makeRandom(settings.seed), ReserveRes
 
 class Waiter extends Instance {
   chooseSettings() {
-    // What a killed process has held is had by the others when this is over.
+    // After this time, others acquire the keys of a killed process.
     return { ttl: 600, hears: true, interval: undefined };
   }
 
@@ -53,7 +53,7 @@ class Waiter extends Instance {
     if (how === 'death') {
       record('dies', { how: 'kill' });
       process.kill(process.pid, 'SIGKILL');
-      for (;;); // a signal to oneself need not arrive at once
+      for (;;); // a signal to this process may arrive late
     }
     if (how === 'moment') await this.pause(random.between(1, 8));
     if (how === 'while') await this.pause(random.between(100, 900));

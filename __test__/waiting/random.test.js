@@ -1,5 +1,5 @@
-// A seeded random run of processes that lock, wait, release, cancel and die on few keys, judged by the torture run's
-// checker, and by what is promised of the order besides.
+// A seeded random run of processes that lock, wait, release, abort and die on few keys. The checker of the torture run judges
+// it, and two more rules judge the order of waiters.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -9,10 +9,10 @@ const { excerpt } = require('../torture/history');
 const { forgotten } = require('../torture/rules/keys');
 const { randomRun } = require('./random-run');
 
-/** So often in a row a key goes from hand to hand inside a process. */
+/** How many times in a row a key is handed over within a process. */
 const MOST_HAND_OVERS = 10;
 
-/** Waits of one process for one key that were served in another order than they were called. */
+/** Waits of one process for one key that were served out of order. */
 function outOfOrder(model) {
   const queues = new Map();
   for (const call of model.calls.values()) {
@@ -25,7 +25,7 @@ function outOfOrder(model) {
   for (const calls of queues.values()) {
     const served = calls.filter(({ got }) => got).sort((one, other) => one.answer.t - other.answer.t);
     for (const [index, call] of served.entries()) {
-      // Whoever was called later and answered before it.
+      // Waits that were called later and answered earlier.
       const overtaking = served.slice(0, index).find(({ at }) => at > call.at);
       if (overtaking) found.push(`${overtaking.op} was served before ${call.op}, which waited longer`);
     }
@@ -33,7 +33,7 @@ function outOfOrder(model) {
   return found;
 }
 
-/** The hand-overs in a row of each key. */
+/** The consecutive hand-overs of each key. */
 function rows(model) {
   return [...model.timelines.values()].flatMap(({ tenures }) => {
     const found = [0];
@@ -45,21 +45,21 @@ function rows(model) {
   });
 }
 
-test('a random history of waiting has nothing wrong in it', async (t) => {
+test('a random history of waits breaks no rule', async (t) => {
   const seed = 550123;
   t.diagnostic(`seed ${seed}`);
   const history = await randomRun(t, { seed, seconds: 12, processes: 4, instances: 10, keys: ['k0', 'k1'] });
   const { violations, model } = check(history);
   const [first] = violations;
   assert.equal(violations.length, 0, first && `${first.rule}: ${first.message}\n${excerpt(history, first)}`);
-  // The checker lets a waiter be late by a poll. Here nothing keeps redis from waking him before that.
+  // The checker allows a delay of one poll. In this run, redis always wakes a waiter before that.
   const late = forgotten({ ...model, limits: { ...model.limits, poll: 400, late: 400 } });
   assert.deepEqual(late, []);
   assert.deepEqual(outOfOrder(model), []);
   const longest = Math.max(...rows(model));
   assert.ok(longest <= MOST_HAND_OVERS, `${longest} hand-overs in a row`);
 
-  // A run in which hardly anything happened proves nothing.
+  // A run with few events proves nothing.
   const calls = [...model.calls.values()];
   const count = (fits) => calls.filter(fits).length;
   const numbers = {

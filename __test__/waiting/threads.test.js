@@ -1,5 +1,5 @@
-// Worker threads that wait share one queue with all others of their process; those that end leave it, and delay nobody for
-// longer than the ttl of what they held.
+// Waiters of all worker threads of a process share one queue. Those of a thread that ends leave it, and delay others at most
+// by the ttl of what the thread held.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -10,7 +10,7 @@ const { until } = require('../support/wait');
 
 const perThread = 200;
 
-/** Five threads with 200 waiters each, whose locks last for 1.5 s if nobody frees them. The process is told what to do. */
+/** Five threads with 200 waiters each, whose locks have a ttl of 1.5 s. Messages control the process. */
 const code = `
   const { Worker } = require('node:worker_threads');
   const source = \`
@@ -20,7 +20,7 @@ const code = `
     const start = (number) => {
       const reservation = new ReserveResource('t' + thread, host, port, 400, 1.5, false);
       reservation.wait_until_lock('job', (error) => {
-        // One clock for all threads: their messages may arrive in another order.
+        // One clock for all threads, since their messages may arrive out of order.
         const at = Number(process.hrtime.bigint());
         parentPort.postMessage({ thread, number, at, error: error && error.message });
         reservation.release((failure, released) => {
@@ -45,7 +45,7 @@ const code = `
 
   async function main() {
     await holder.lock('job');
-    // One after the other, round and round the threads: this is the order of the queue.
+    // The order of the queue: one waiter of each thread in turn.
     for (let number = 0; number < ${perThread}; number += 1) {
       for (const thread of threads) {
         thread.postMessage(number);
@@ -79,7 +79,10 @@ test('1,000 waiters of 5 threads, two of which are terminated: the rest are serv
   assert.deepEqual(await tell('terminate 1'), [], 'one ends while all wait');
   const start = performance.now();
   const [, early] = await Promise.all([tell('release'), tell('terminate 3')]);
-  assert.ok(early.length < 4 * perThread, `the other ends in the midst of it: ${early.length} were served`);
+  assert.ok(
+    early.length < 4 * perThread,
+    `the second thread must end while others are served: ${early.length} were served`,
+  );
   const of = (all, thread) => all.filter((one) => one.thread === thread);
   let served;
   await until(
@@ -89,7 +92,7 @@ test('1,000 waiters of 5 threads, two of which are terminated: the rest are serv
     },
     { timeout: 20000, what: 'all that the other threads wait for' },
   );
-  // A lock that ended with its thread has lasted for its ttl; nothing else takes long.
+  // The locks of ended threads last for their ttl. Nothing else takes long.
   const passed = performance.now() - start;
   assert.ok(passed < 15000, `${passed} ms`);
   assert.deepEqual(

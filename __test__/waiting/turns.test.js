@@ -1,4 +1,4 @@
-// A key goes from hand to hand inside a process ten times in a row at most; then it is free for everybody.
+// A key is handed over within a process at most ten times in a row. Then it is free for all processes.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -12,8 +12,8 @@ const { startPeer, tries, tried, median, show, now } = require('./kit');
 const MOST = 10;
 
 /**
- * Begins to record who has `job`; `holders()` gives those who had it since, one after the other: `{ who, end }`. To be
- * called before others try for it: until the monitor has read who has the key, a SET that fails counts as one that succeeds.
+ * Records who holds `job`. `holders()` gives the holders since then in order: `{ who, end }`. Call this before others try to
+ * acquire it: until the monitor has read the holder, a failing SET counts as a success.
  */
 async function observe(t, server) {
   const events = [];
@@ -22,7 +22,7 @@ async function observe(t, server) {
   await monitor.attach();
   t.after(() => monitor.end());
   return async () => {
-    // Redis has told all that it did before this.
+    // MONITOR has shown everything before this.
     await server.command('SET', 'reservation-last', 'x');
     while (!events.some(({ key }) => key === 'last')) await new Promise(setImmediate);
     const { tenures } = tenuresOf(events, []).get('job');
@@ -31,8 +31,8 @@ async function observe(t, server) {
 }
 
 /**
- * A process with so many waiters for `job`, each of which holds it for a moment. Says when all wait, and when all are
- * through.
+ * A process with so many waiters for `job`, each of which holds it for a moment. Reports when all wait, and when all were
+ * served.
  */
 function startCrowd(t, server, by, waiters) {
   const code = `
@@ -56,7 +56,7 @@ function startCrowd(t, server, by, waiters) {
   return runChild(t, server, code);
 }
 
-/** How often in a row the key was handed on without being free in between, each time. */
+/** The lengths of the series of hand-overs without a free key in between. */
 function rows(holders) {
   const found = [0];
   for (const { end } of holders) {
@@ -66,7 +66,7 @@ function rows(holders) {
   return found.filter((length) => length > 0);
 }
 
-test('two processes with 200 waiters each: nobody hands the key on more often, and both get turns', async (t) => {
+test('two processes with 200 waiters each: at most ten hand-overs in a row, and both processes get turns', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set('reservation-job', 'somebody', 'EX', 600);
@@ -79,16 +79,16 @@ test('two processes with 200 waiters each: nobody hands the key on more often, a
   assert.equal(all.length, 400);
   const handed = rows(all);
   assert.ok(Math.max(...handed) <= MOST, `in a row: ${handed}`);
-  // Most turns are used: this is what makes a hand-over cheap.
+  // Most of the ten are used, which makes hand-overs cheap.
   assert.ok(Math.max(...handed) === MOST, `in a row: ${handed}`);
   const switches = all.filter(({ who }, index) => index > 0 && all[index - 1].who !== who).length;
   t.diagnostic(`${switches} times from one process to the other, ${handed.length} rows`);
-  // 36 times it is free for both. That one is through before the other has had its first turn is a matter of 2 ^ -18.
+  // The key is free for both 36 times. The chance that one is served completely before the other's first turn is 2 ^ -18.
   assert.ok(switches >= 2, `${switches} times from one process to the other`);
   for (const crowd of crowds) assert.deepEqual(await crowd.exit(), { code: 0, signal: null });
 });
 
-test('two who take turns in one process do not keep another process out', async (t) => {
+test('two waiters that alternate in one process do not lock out another process', async (t) => {
   const server = await startServer(t);
   const code = `
     const { setTimeout: sleep } = require('node:timers/promises');
@@ -111,7 +111,7 @@ test('two who take turns in one process do not keep another process out', async 
   const times = [];
   for (let round = 0; round < 5; round += 1) {
     const start = now();
-    // It is free for all each 60 ms or so.
+    // The key is free for all about every 60 ms.
     const { at, error } = await peer.callOf('waiter', 'wait_until_lock', 'job', { timeout: 4000 });
     assert.equal(error, null, `no turn in 4 s; before: ${show(times)}`);
     times.push(at - start);
@@ -123,7 +123,7 @@ test('two who take turns in one process do not keep another process out', async 
   t.diagnostic(show(times));
 });
 
-test('who is woken in vain, because another process was quicker, is woken again', async (t) => {
+test('a waiter that wakes too late, because another process was faster, wakes again', async (t) => {
   const server = await startServer(t);
   const peers = await Promise.all([1, 2, 3].map(() => startPeer(t, server)));
   const waits = new Map();
@@ -149,6 +149,6 @@ test('who is woken in vain, because another process was quicker, is woken again'
     holder = peer;
   }
   t.diagnostic(show(times));
-  // The polls of two that wait would find it after 430 ms, in the median.
+  // Polls of two waiters would find it after 430 ms, in the median.
   assert.ok(median(times) < 250, show(times));
 });

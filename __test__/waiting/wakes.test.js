@@ -1,4 +1,4 @@
-// Every way in which a key becomes free by what somebody does wakes a waiter of another process, long before its poll.
+// Every command that frees a key wakes a waiter in another process, long before its poll.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -14,7 +14,7 @@ const hasCli = spawnSync('redis-cli', ['--version']).status === 0;
 
 const set = ({ client }) => client.set(key, 'somebody', 'EX', 600);
 
-/** Something happens to the key (with `own` SETs) that does not free it; resolves once the waiter has tried again. */
+/** Changes the key (with `own` SETs) without freeing it. Resolves once the waiter has tried again. */
 async function disturb({ client }, own, what) {
   const earlier = await tries(client);
   await what();
@@ -22,8 +22,7 @@ async function disturb({ client }, own, what) {
 }
 
 /**
- * Title -> how the key is held, what happens to it while it is waited for, and how it is freed. All of them get
- * the stage.
+ * Title -> how the key is held, what happens to it during the wait, and how it is freed. Each function gets the stage.
  */
 const ways = {
   'our release, in another process': {
@@ -71,7 +70,7 @@ const ways = {
   },
 };
 
-suite('a waiter in a process of its own', () => {
+suite('a waiter in another process', () => {
   const stage = {};
   let child = null;
 
@@ -110,12 +109,12 @@ suite('a waiter in a process of its own', () => {
         assert.equal((await waiter.callOf('waiter', 'release')).value, 1);
       }
       t.diagnostic(show(times));
-      // It had just looked in vain: its poll would come 0.9 s later at the earliest.
+      // Its last look was just now: its poll would come 0.9 s later at the earliest.
       assert.ok(median(times) < WOKEN, show(times));
     });
   }
 
-  test('misses no change, at whatever moment of its look it comes', async (t) => {
+  test('misses no change at any moment of its look', async (t) => {
     const { client, waiter } = stage;
     const random = makeRandom(77);
     const times = [];
@@ -125,7 +124,7 @@ suite('a waiter in a process of its own', () => {
       const start = now();
       const pause = 2 * random.next();
       while (now() - start < pause) await new Promise(setImmediate);
-      // A heartbeat, which makes it look again, and the end right behind it.
+      // A heartbeat, which makes it look again, and right after it the end of the lock.
       if (random.chance(0.5)) client.pexpire(key, 600000);
       if (random.chance(0.3)) client.multi().del(key).set(key, 'somebody else').exec();
       const freed = now();
@@ -135,11 +134,11 @@ suite('a waiter in a process of its own', () => {
     }
     const late = times.filter((time) => time > 400);
     t.diagnostic(`median ${median(times).toFixed(1)} ms, longest ${Math.max(...times).toFixed(1)} ms`);
-    // One that is missed is had by the poll, 0.9 s later. One in a hundred may have met a machine that was busy.
+    // The poll would find a missed change 0.9 s later. A busy machine may delay one in a hundred.
     assert.ok(late.length <= 3, `late: ${show(late)}`);
   });
 
-  test('FLUSHALL wakes the waiters of every key, in every process', async () => {
+  test('wakes at FLUSHALL, for every key and in every process', async () => {
     const { client, waiter, other } = stage;
     const names = ['a', 'b', 'c'];
     for (const name of names) await client.set(`reservation-${name}`, 'somebody', 'EX', 600);
@@ -151,7 +150,7 @@ suite('a waiter in a process of its own', () => {
     await tried(client, earlier, 2 * names.length);
     await client.flushall();
     for (const [index, name] of names.entries()) {
-      // One process has the key, and gives it to the other one.
+      // One process holds the key, and hands it to the other.
       const [winner, { val }] = await Promise.race(
         waits[index].map(async (wait, place) => [[waiter, other][place], await wait]),
       );
@@ -165,7 +164,7 @@ suite('a waiter in a process of its own', () => {
     await Promise.all([waiter, other].flatMap((peer) => names.map((name) => peer.callOf(name, 'release'))));
   });
 
-  test('is not woken by what happens to other keys', async () => {
+  test('does not wake at changes of other keys', async () => {
     const { client, waiter } = stage;
     await set(stage);
     const { answer } = await startWaiting(waiter, client);
@@ -175,7 +174,7 @@ suite('a waiter in a process of its own', () => {
       await client.set(`reservation-other-${index % 7}`, String(index), 'PX', 50);
       await client.del(`reservation-other-${index % 7}`);
     }
-    // Nothing but its polls, if it took that long.
+    // Only its polls, if this took so long.
     assert.ok((await looks()) - earlier <= 1, 'no looks');
     await client.del(key);
     assert.equal((await answer).error, null);

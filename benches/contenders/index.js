@@ -1,4 +1,4 @@
-// Which contenders there are, by their ids, ours first.
+// The contenders by their ids, ours first.
 'use strict';
 
 const { SetupError } = require('../../scripts/setup/run');

@@ -1,4 +1,4 @@
-// Bare ioredis 5 as a contender: SET NX PX and DEL, what a lock cannot do without. Not a safe lock: it deletes blindly.
+// Bare ioredis 5 as a contender: SET NX PX and DEL, the least that a lock needs. Not a safe lock: it deletes unchecked.
 'use strict';
 
 const id = 'ioredis';
@@ -17,7 +17,7 @@ async function open({ host, port, ttl }) {
   };
 }
 
-/** Also what the locks that are made on top of ioredis are given. */
+/** Also for the locks that use ioredis. */
 async function connect({ host, port }) {
   const Redis = require('ioredis');
   const client = new Redis({ host, port, lazyConnect: true });

@@ -1,4 +1,4 @@
-// Bare node-redis as a contender: SET NX PX and DEL, what a lock cannot do without. Not a safe lock: it deletes blindly.
+// Bare node-redis as a contender: SET NX PX and DEL, the least that a lock needs. Not a safe lock: it deletes unchecked.
 'use strict';
 
 const id = 'node-redis';
@@ -17,7 +17,7 @@ async function open({ host, port, ttl }) {
   };
 }
 
-/** Also what the locks that are made on top of node-redis are given. */
+/** Also for the locks that use node-redis. */
 async function connect({ host, port }) {
   const { createClient } = require('redis');
   const client = createClient({ socket: { host, port } });

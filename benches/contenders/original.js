@@ -1,4 +1,4 @@
-// redis-reservation 0.4.0 as a contender: an instance a resource, callbacks turned into promises, its log silenced.
+// redis-reservation 0.4.0 as a contender: an instance for each resource, promises around its callbacks, without a log.
 'use strict';
 
 const id = 'original';
@@ -8,12 +8,12 @@ function load() {
 }
 
 async function open({ host, port, ttl, heartbeat }) {
-  // Its lines go to stderr, one or more a call; they are not what is measured.
+  // It writes one or more lines a call to stderr, which are not measured.
   process.env.KAYVEE_LOG_LEVEL = 'critical';
   const ReserveResource = load();
   return {
     make(resource) {
-      // Without an interval of its own it would renew each millisecond.
+      // Without an interval it would renew each millisecond.
       const interval = heartbeat ?? ttl / 3;
       const reservation = new ReserveResource('bench', host, port, interval, Math.ceil(ttl / 1000));
       return {
@@ -32,5 +32,5 @@ function promise(start) {
   });
 }
 
-// Its release deletes whatever the key holds, a thief's lock too.
+// Its release deletes any value of the key, also that of another holder.
 module.exports = { id, label: '0.4.0', safe: false, waits: true, renews: true, load, open };

@@ -1,10 +1,10 @@
-// The package under test as a contender: its promises and its own heartbeat; one instance a resource, as 0.4.0 needs
-// it, or one instance for all resources (`shared`), as it can.
+// The package under test as a contender: promises and its own heartbeat; one instance for each resource, as 0.4.0 requires, or
+// one instance for all (`shared`).
 'use strict';
 
 const id = 'ours';
 
-/** BENCH_PACKAGE is set by the bench: the folder of the copy that was built for it, or the one the caller named. */
+/** The bench sets BENCH_PACKAGE: the folder of the copy that it has built, or the one that the caller named. */
 function load() {
   return require(process.env.BENCH_PACKAGE || '../..');
 }
@@ -22,7 +22,7 @@ async function open({ host, port, ttl, heartbeat, shared }) {
         release: one ? () => reservation.release(resource) : () => reservation.release(),
       };
     },
-    // Nothing that is held keeps the process alive.
+    // A held lock does not keep the process alive.
     close: async () => {},
   };
 }

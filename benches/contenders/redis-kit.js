@@ -1,4 +1,4 @@
-// @redis-kit/lock (on node-redis, one server) as a contender. It waits by polling, every 200 to 300 ms unless told.
+// @redis-kit/lock (on node-redis, one server) as a contender. It waits by polling, every 200 to 300 ms by default.
 'use strict';
 
 const { connect } = require('./node-redis');

@@ -1,4 +1,4 @@
-// redis-semaphore's Mutex (on ioredis) as a contender. It waits by polling, every 10 ms unless told.
+// redis-semaphore's Mutex (on ioredis) as a contender. It waits by polling, every 10 ms by default.
 'use strict';
 
 const { connect } = require('./ioredis');

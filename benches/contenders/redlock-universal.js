@@ -1,4 +1,4 @@
-// redlock-universal (on ioredis, its leanest lock) as a contender. It waits by polling, every 100 ms unless told.
+// redlock-universal (on ioredis, its leanest lock) as a contender. It waits by polling, every 100 ms by default.
 'use strict';
 
 const { connect } = require('./ioredis');
@@ -25,5 +25,5 @@ async function open({ host, port, ttl, poll }) {
   };
 }
 
-// Its renewal cannot be told to come each second: at an interval of a second or less it renews without a pause.
+// It cannot renew each second: with an interval of a second or less it renews without a pause.
 module.exports = { id, label: 'redlock-universal', safe: true, waits: true, renews: false, open };

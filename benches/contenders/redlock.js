@@ -1,4 +1,4 @@
-// redlock 5 beta (on ioredis, one server) as a contender. It waits by polling, every 200 ms give or take 100 unless told.
+// redlock 5 beta (on ioredis, one server) as a contender. It waits by polling, every 100 to 300 ms by default.
 'use strict';
 
 const { connect } = require('./ioredis');
@@ -9,7 +9,7 @@ async function open({ host, port, ttl, heartbeat, poll }) {
   const { default: Redlock } = require('redlock');
   const client = await connect({ host, port });
   const often = poll === undefined ? {} : { retryDelay: poll, retryJitter: 0 };
-  // Patience is for acquiring only: a release that finds the lock gone would be tried for ever.
+  // Retries only for acquiring: a release that finds no lock would be retried for ever.
   const patience = { retryCount: -1, ...often };
   const redlock = new Redlock([client], often);
   return {
@@ -28,7 +28,7 @@ async function open({ host, port, ttl, heartbeat, poll }) {
   };
 }
 
-/** Only using() renews: it is held for as long as the promise of its routine is pending. */
+/** Only using() renews: the lock is held while the promise of its routine is pending. */
 function renewed(redlock, keys, ttl, settings) {
   let end;
   let ended;

@@ -1,4 +1,4 @@
-// simple-redis-mutex (on node-redis) as a contender. Its release is told by pub/sub; it polls every 10 s unless told.
+// simple-redis-mutex (on node-redis) as a contender. Its releases are published by pub/sub; it polls every 10 s by default.
 'use strict';
 
 const { connect } = require('./node-redis');

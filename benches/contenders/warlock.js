@@ -1,4 +1,4 @@
-// node-redis-warlock (on ioredis) as a contender. It has no interval of its own to poll at: 10 ms unless told.
+// node-redis-warlock (on ioredis) as a contender. It has no default interval for polling: here 10 ms.
 'use strict';
 
 const { connect } = require('./ioredis');
@@ -6,7 +6,7 @@ const { connect } = require('./ioredis');
 const id = 'warlock';
 
 async function open({ host, port, ttl, poll = 10 }) {
-  // It makes its buffers in the old way, which Node says on stderr.
+  // It makes buffers in a deprecated way, of which Node warns on stderr.
   process.noDeprecation = true;
   const createWarlock = require('node-redis-warlock');
   const client = await connect({ host, port });

@@ -1,12 +1,12 @@
-// The SVG picture of a scenario: bars for each contender, or lines where the scenario is about growth. Readable on
-// light and on dark pages: its colours are names that the style in it fills in, by what the reader prefers.
+// The SVG chart of a scenario: bars for each contender, or lines for a scenario about growth. Its style sets the colours for
+// light and for dark pages.
 'use strict';
 
 const { format } = require('./table');
 
 const WIDTH = 760;
 
-/** Each colour as drawn (what the style looks for), on light, on dark. */
+/** Each colour as drawn (which the style replaces), on light pages, on dark pages. */
 const colours = {
   text: ['#000001', '#1f2328', '#e6edf3'],
   faint: ['#000002', '#59636e', '#9198a1'],
@@ -19,7 +19,7 @@ const colours = {
 };
 const paint = (name) => colours[name][0];
 
-/** The picture, as text. */
+/** The chart as text. */
 function chart(result) {
   const echarts = require('echarts');
   const rows = result.rows.filter((row) => !row.failed);
@@ -49,19 +49,19 @@ function caption({ chart: kind, measures, rounds }) {
   const better = best === 'high' ? 'more is better' : 'less is better';
   const medians = `medians of ${rounds} interleaved rounds`;
   if (kind === 'lines') return `${better}; ${medians}`;
-  // A head of two lines is read as one.
+  // A head of two lines becomes one.
   const measured = `${label}, ${unit}`.replace(/-, /, '').replace(/,+, /, ', ');
   return `${measured}; ${better}; ${medians}, lines from lowest to highest; grey: no safe lock`;
 }
 
-/** Ours, a safe lock, or what is there to compare with only. */
+/** Ours, a safe lock, or one that is only for comparison. */
 function tone({ key, id, safe }) {
   if (key === 'bare' || !safe) return 'unsafe';
   return id === 'ours' ? 'ours' : 'safe';
 }
 
 function bars({ measures: [{ key, best }] }, all) {
-  // From the best at the top to the worst, whoever that is.
+  // The best at the top, the worst at the bottom.
   const rank = (row) => row.figures[key].median * (best === 'high' ? -1 : 1);
   const rows = all.filter((row) => row.figures[key]).sort((a, b) => rank(b) - rank(a));
   const values = rows.map((row) => row.figures[key].median);
@@ -167,7 +167,7 @@ function lines({ measures }, rows) {
   };
 }
 
-/** Fills in the colours, as a style that a page's light or dark changes. */
+/** The style that sets the colours, by the reader's preference for light or dark. */
 function themed(picture) {
   const rules = (place) =>
     Object.values(colours)

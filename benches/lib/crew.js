@@ -1,4 +1,4 @@
-// The bench's side of its child processes: starts them, calls what their scenario offers, ends them with the round.
+// The child processes of a round: starts them, calls the functions of their scenario, ends them with the round.
 'use strict';
 
 const path = require('node:path');
@@ -16,7 +16,7 @@ class Crew {
     this.workers = [];
   }
 
-  /** A child for this entry of the scenario's; `settings` go to its contender. */
+  /** A child for this entry of the scenario. `settings` are those of its contender. */
   async start(entry, settings = {}, { execArgv = [] } = {}) {
     const { host, port } = this.server;
     const given = { host, port, ttl: 30000, ...entry.settings, ...settings };
@@ -31,7 +31,7 @@ class Crew {
     return worker;
   }
 
-  /** The highest that any of them had, in MB. */
+  /** The highest memory of any child, in MB. */
   get peak() {
     return Math.max(...this.workers.map((worker) => worker.peak));
   }
@@ -57,7 +57,7 @@ class Worker {
     return this.child.pid;
   }
 
-  /** What `worker[method]` of the scenario gave, in the child. */
+  /** Calls `worker[method]` of the scenario in the child. Resolves with its result. */
   call(method, ...args) {
     const call = (this.count += 1);
     const answer = new Promise((resolve, reject) => this.calls.set(call, { resolve, reject }));
@@ -65,7 +65,7 @@ class Worker {
     return within(300000, answer, `the answer to ${method}`);
   }
 
-  /** Calls back with what the child tells by itself. */
+  /** Calls back with each message that the child sends during a call. */
   listen(listener) {
     this.listener = listener;
   }

@@ -1,5 +1,5 @@
-// A whole program for the start-up scenario: takes one lock with the contender named by its first argument, says so, and
-// is done. Without a contender it says so at once: what Node itself takes.
+// A whole program for the start-up scenario: acquires one lock with the contender of its first argument, and reports it.
+// Without a contender it reports at once, to measure Node alone.
 'use strict';
 
 const [id, json] = process.argv.slice(2);
@@ -19,6 +19,6 @@ async function main() {
 }
 
 main().then((found) => {
-  // One write, at once: the bench stops its clock when it comes.
+  // One synchronous write: the bench stops its clock when it arrives.
   process.stdout.write(JSON.stringify({ ...found, at: performance.now() }), () => process.exit(0));
 });

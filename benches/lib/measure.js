@@ -1,12 +1,12 @@
-// What a process can say of its own cost while it does something: time, CPU (of all threads, and of the one that runs
-// JS), memory, and how long its event loop was held.
+// What a process measures of itself during some work: time, CPU time (of all threads, and of the one that runs JavaScript),
+// memory, and how long its event loop was blocked.
 'use strict';
 
 const fs = require('node:fs');
 const { monitorEventLoopDelay } = require('node:perf_hooks');
 const { setTimeout: sleep } = require('node:timers/promises');
 
-/** Runs `work`; gives its value, and what it took: ms, and µs of CPU. */
+/** Runs `work`. Gives its value, the time in ms, and the CPU time in µs. */
 async function measure(work) {
   const thread = threadMicroseconds();
   const cpu = process.cpuUsage();
@@ -18,11 +18,11 @@ async function measure(work) {
   return { value, ms, cpu: user + system, js };
 }
 
-/** The same, and the longest that the event loop did not turn, in ms. Watching it costs CPU of its own. */
+/** The same, and the longest time between two turns of the event loop, in ms. Measuring that costs CPU time. */
 async function measureWithDelay(work) {
   const delay = monitorEventLoopDelay({ resolution: 1 });
   delay.enable();
-  // Its first turn only sets the clock.
+  // The first turn only starts the clock.
   await sleep(10);
   delay.reset();
   const result = await measure(work);
@@ -31,7 +31,7 @@ async function measureWithDelay(work) {
   return { ...result, delay: delay.max / 1e6 };
 }
 
-/** CPU time of the thread that runs JS, in µs; null where the system does not tell. */
+/** CPU time of the thread that runs JavaScript, in µs; null where the system does not provide it. */
 function threadMicroseconds() {
   if (typeof process.threadCpuUsage === 'function') {
     const { user, system } = process.threadCpuUsage();
@@ -46,7 +46,7 @@ function threadMicroseconds() {
   }
 }
 
-/** CPU time of each thread by its name, in µs: where it goes, for those who look for it. Empty where nobody tells. */
+/** CPU time of each thread by its name, in µs, for profiling. Empty where the system does not provide it. */
 function threads() {
   const found = {};
   try {
@@ -63,7 +63,7 @@ function threads() {
 /** The most memory that this process had at any time, in MB. */
 function peakMemory() {
   try {
-    // Not resourceUsage(): that one remembers what the parent had when it forked.
+    // Not resourceUsage(), which includes the memory of the parent at the fork.
     const text = fs.readFileSync('/proc/self/status', 'latin1');
     return Number(/^VmHWM:\s+(\d+) kB/m.exec(text)[1]) / 1024;
   } catch {
@@ -71,7 +71,7 @@ function peakMemory() {
   }
 }
 
-/** The memory that this process has now, and JS's share of it, in bytes, with the garbage collected (--expose-gc). */
+/** The memory of this process, and the part of JavaScript, in bytes, after a garbage collection (--expose-gc). */
 async function settledMemory() {
   for (let turn = 0; turn < 4; turn += 1) {
     if (global.gc) global.gc();

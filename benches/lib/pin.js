@@ -1,4 +1,4 @@
-// Ties processes to processor cores, where the system can (taskset, of Linux), and says so where it cannot.
+// Pins processes to cores where the system can (taskset on Linux), and reports where it cannot.
 'use strict';
 
 const { spawnSync } = require('node:child_process');
@@ -12,8 +12,8 @@ function taskset(pid, cores) {
 }
 
 /**
- * Runs `work` with all these processes on one core; gives its value, or undefined where that cannot be done. A thread
- * that wakes another costs the same then, time after time; free to move, it depends on where the system puts them.
+ * Runs `work` with all these processes on one core. Gives its value, or undefined where pinning is impossible. On one core,
+ * waking a thread always costs the same. Otherwise the cost depends on the cores that the system chooses.
  */
 async function onOneCore(pids, work) {
   const all = `0-${os.cpus().length - 1}`;

@@ -1,4 +1,4 @@
-// The private redis-server of a scenario, and its own books: how many commands it was given, how much CPU it took.
+// The private redis-server of a scenario, and its counters: how many commands it has run, and its CPU time.
 'use strict';
 
 const { startServer } = require('../../__test__/support/server');
@@ -25,13 +25,13 @@ class BenchServer {
     return this.inner.pid;
   }
 
-  /** As after a start: no keys, no scripts. */
+  /** Resets it to the state after a start: no keys, no scripts. */
   async clear() {
     await this.client.flushall();
     await this.client.script('FLUSH');
   }
 
-  /** Runs `work`; gives its value, the commands by name (those that scripts call count too), and µs of redis's CPU. */
+  /** Runs `work`. Gives its value, the commands by name (also those inside scripts), and redis's CPU time in µs. */
   async watch(work) {
     const before = await this.books();
     const value = await work();
@@ -40,7 +40,7 @@ class BenchServer {
     let total = 0;
     for (const [name, calls] of Object.entries(after.commands)) {
       const more = calls - (before.commands[name] || 0);
-      // Looking at the books is the bench's doing.
+      // The bench's own commands do not count.
       if (more <= 0 || name === 'info') continue;
       commands[name] = more;
       total += more;

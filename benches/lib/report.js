@@ -1,5 +1,5 @@
-// Puts what was measured into docs/performance.md, between its two marks: the aims of each scenario with what was
-// found, the machine, and the charts. `npm run bench` does so after each run that is kept.
+// Writes the figures into docs/performance.md, between its two marks: the aims of each scenario with the results, the machine,
+// and the charts. `npm run bench` does so after each run that is kept.
 'use strict';
 
 const fs = require('node:fs');
@@ -35,7 +35,7 @@ function chapter(all) {
   ].join('\n\n');
 }
 
-/** Where and when: the scenarios need not all come from one run. */
+/** The machine and the date of each scenario, which may come from different runs. */
 function machines(measured) {
   const said = measured.map(({ machine, redis }) => {
     const { processor, cores, memory, system, node } = machine;

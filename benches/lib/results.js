@@ -1,5 +1,5 @@
-// Keeps what a scenario found: results/latest.json (committed: the newest figures of each scenario, with the machine
-// they come from), and one SVG for each scenario.
+// Keeps the figures of a scenario: results/latest.json (committed: the newest figures of each scenario, with their machine),
+// and one SVG for each scenario.
 'use strict';
 
 const fs = require('node:fs');
@@ -12,7 +12,7 @@ const file = path.join(folder, 'latest.json');
 function keep(result, machine) {
   fs.mkdirSync(folder, { recursive: true });
   const all = read();
-  // Each remembers its machine: they need not all come from one run.
+  // Each has its machine, since they may come from different runs.
   all[result.name] = { ...rounded(result), machine };
   fs.writeFileSync(file, text(all));
   fs.writeFileSync(path.join(folder, `${result.name}.svg`), chart(result));
@@ -22,13 +22,13 @@ function read() {
   try {
     return JSON.parse(fs.readFileSync(file, 'utf8'));
   } catch (error) {
-    // What is there but cannot be read is not to be overwritten.
+    // A file that exists but cannot be read must not be overwritten.
     if (error.code === 'ENOENT') return {};
     throw error;
   }
 }
 
-/** JSON to be read and compared: a contender a line, not a number a line. */
+/** JSON for readers and diffs: one contender a line, not one number. */
 function text(all) {
   const blocks = Object.entries(all).map(([name, { rows, ...rest }]) => {
     const said = Object.entries(rest).filter(([, value]) => value !== undefined);
@@ -39,7 +39,7 @@ function text(all) {
   return `{\n${blocks.join(',\n')}\n}\n`;
 }
 
-/** Four digits are more than such figures are worth. */
+/** Rounds to four digits, which is more than the precision of the figures. */
 function rounded(value) {
   if (typeof value === 'number') return Number(value.toPrecision(4));
   if (Array.isArray(value)) return value.map(rounded);

@@ -1,4 +1,4 @@
-// Runs a scenario: interleaved rounds (A, B, C, A, B, C) on a server of its own, then the figures that come of them.
+// Runs a scenario: interleaved rounds (A, B, C, A, B, C) on a private server, then the figures of all rounds.
 'use strict';
 
 const { contender } = require('../contenders');
@@ -7,8 +7,9 @@ const { BenchServer } = require('./redis');
 const { ratio, summary } = require('./statistics');
 
 /**
- * `options`: `rounds` (else the scenario's own number), `only` (ids of contenders; else all), `environment` (for the
- * children), `say` and `complain` (told what is being done, and what went wrong). Gives `{ name, title, measures, rounds, rows, aims }`, rows as the scenario's entries, with their figures.
+ * `options`: `rounds` (by default the scenario's), `only` (ids of contenders; by default all), `environment` (of the
+ * children), `say` and `complain` (get what happens, and what fails). Gives `{ name, title, measures, rounds, rows, aims }`,
+ * rows being the entries of the scenario with their figures.
  */
 async function runScenario(scenario, options) {
   const rounds = options.rounds || scenario.rounds;
@@ -21,7 +22,7 @@ async function runScenario(scenario, options) {
   try {
     for (let round = 1; round <= rounds; round += 1) {
       for (const [place, entry] of entries.entries()) {
-        // Once it has failed it is left out: the table says why.
+        // After a failure the entry is skipped, and the table shows the reason.
         if (entry.failed) continue;
         options.say(`${scenario.name}, round ${round} of ${rounds}: ${entry.label}`);
         collected[place].push(await oneRound(scenario, entry, server, options));
@@ -46,7 +47,7 @@ async function runScenario(scenario, options) {
   };
 }
 
-/** An entry is a contender with settings; by default it goes by the contender's name. */
+/** An entry is a contender with settings. By default it has the name of the contender. */
 function complete(entry) {
   const given = typeof entry === 'string' ? { id: entry } : entry;
   const { label, safe } = contender(given.id);
@@ -89,7 +90,7 @@ function summarise(scenario, entries, collected) {
   return rows;
 }
 
-/** Adds to each row how many times the best safe peer's figure it has, in the scenario's main measure. */
+/** Adds to each row the ratio to the best safe peer, in the main measure of the scenario. */
 function compare({ key, best }, rows) {
   const peers = rows.filter((row) => row.safe && row.id !== 'ours' && row.figures[key]);
   if (peers.length === 0) return;
@@ -103,7 +104,7 @@ function compare({ key, best }, rows) {
   }
 }
 
-/** What the scenario is to reach: `{ text, value, limit, met }` each; `value` is undefined where it could not be had. */
+/** The aims of the scenario: `{ text, value, limit, met }` each; `value` is undefined where it was not measured. */
 function judge(scenario, rows) {
   const find = (key) => rows.find((row) => row.key === key);
   const figure = (key, measure) => find(key)?.figures[measure]?.median;

@@ -1,4 +1,4 @@
-// Makes ready what the bench compares: the peers' packages, a redis-server, and the package under test, built for release.
+// Prepares a bench: the packages of the peers, a redis-server, and a release build of the package under test.
 'use strict';
 
 const fs = require('node:fs');
@@ -13,8 +13,8 @@ const { root, cache, SetupError, say, run, ask, npm } = require('../../scripts/s
 const folder = path.join(root, 'benches');
 
 /**
- * Gives `{ environment, binary }`: what the children are to run with, and the native file that they load. `given`: the
- * folder of a package that is there already, to be measured as it is.
+ * Gives `{ environment, binary }`: the environment of the children, and the native file that they load. `given`: the folder
+ * of an existing package, which is measured as it is.
  */
 function prepare(given) {
   installPackages();
@@ -30,7 +30,7 @@ function prepare(given) {
   return { environment, binary: path.join(place, native[0]) };
 }
 
-/** Whether benches/node_modules has, of everything in its lock file, the version that is named there. */
+/** Whether benches/node_modules has exactly the versions of its lock file. */
 function hasPeers() {
   const wanted = readPackages(path.join(folder, 'package-lock.json'));
   const present = readPackages(path.join(folder, 'node_modules', '.package-lock.json'));
@@ -49,8 +49,8 @@ function readPackages(file) {
 }
 
 /**
- * A copy of the package with a release build in it. Not `npm run build`, which would put its binary under those who test
- * or use the package in the root just now. Cargo sees by itself whether there is anything to do.
+ * A copy of the package with a release build. Not by `npm run build`, which would replace the binary of running tests in the
+ * root. Cargo itself checks whether a build is necessary.
  */
 function buildRelease() {
   requireCargo();
@@ -70,13 +70,13 @@ function buildRelease() {
   return place;
 }
 
-/** What cargo calls it. */
+/** Cargo's file name of the binary. */
 function libraryName() {
   if (process.platform === 'win32') return 'redis_reservation.dll';
   return `libredis_reservation.${process.platform === 'darwin' ? 'dylib' : 'so'}`;
 }
 
-/** Where the figures come from: they mean nothing without. */
+/** The machine, without which the figures mean nothing. */
 function machine({ binary }) {
   const cpus = os.cpus();
   const commit = spawnSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: root, encoding: 'utf8' });

@@ -1,7 +1,7 @@
-// The few sums that a benchmark needs. Medians throughout: on a machine that others use too, a mean tells of them.
+// The statistics of a benchmark. Medians throughout, since on a shared machine other programs disturb a mean.
 'use strict';
 
-/** The value below which `share` (0 to 1) of the values lie, between two of them if need be. */
+/** The quantile `share` (0 to 1) of the values, interpolated. */
 function quantile(values, share) {
   const sorted = Float64Array.from(values).sort();
   if (sorted.length === 0) return NaN;
@@ -21,8 +21,8 @@ function summary(values) {
 }
 
 /**
- * How many times `others` a contender's figures are: round by round, for what disturbs the machine disturbs neighbours
- * in one round alike, then the median of that.
+ * The ratio of a contender's figures to `others`: for each round, since a disturbance affects all contenders of a round, then
+ * the median.
  */
 function ratio(values, others) {
   const pairs = values.map((value, round) => value / others[round]).filter(Number.isFinite);

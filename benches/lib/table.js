@@ -1,9 +1,9 @@
-// The terminal's table of one scenario: figures under each other, no wider than 100 columns, aims below.
+// The table of one scenario for a terminal: at most 100 columns wide, with the aims below.
 'use strict';
 
 const WIDTH = 100;
 
-/** A number as people read it: three digits that count, and no more. */
+/** A number with three significant digits. */
 function format(value) {
   if (value === undefined || value === null || Number.isNaN(value)) return '–';
   const size = Math.abs(value);

@@ -1,5 +1,5 @@
-// The child process of one contender: does what the bench asks of it, by calling the functions that its scenario has
-// under `worker`. Arguments: the scenario's name, the contender's id, the settings as JSON.
+// The child process of one contender: calls the functions that the scenario has in `worker`, as the bench requests. Arguments:
+// the name of the scenario, the id of the contender, the settings as JSON.
 'use strict';
 
 const { contender: find } = require('../contenders');
@@ -13,14 +13,14 @@ const context = {
   ...measuring,
   contender: find(id),
   settings: JSON.parse(json),
-  /** Things that one call leaves for the next. */
+  /** Values that one call keeps for the next. */
   kept: {},
-  /** The contender's connection, opened at the first call and shared by all. */
+  /** The connection of the contender, opened at the first call and shared by all. */
   session() {
     this.opened ??= this.contender.open(this.settings);
     return this.opened;
   },
-  /** Tells the bench something while a call is still running. */
+  /** Sends the bench a message during a call. */
   tell(event) {
     process.send({ event });
   },
@@ -35,7 +35,7 @@ process.on('message', async ({ call, method, args }) => {
   }
 });
 
-// The bench is gone: nobody is left to measure for.
+// The bench has ended.
 process.on('disconnect', () => process.exit(0));
 
 process.send({ ready: true });

@@ -1,5 +1,5 @@
-// Scenario: a lease of 1 s, and an event loop that does not turn for 5 s: how long others see the key, and when the
-// callback of a call that was under way comes.
+// Scenario: a lease of 1 s, and an event loop that is blocked for 5 s: how long other clients see the key, and when the
+// callback of a pending call runs.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -12,7 +12,7 @@ async function round({ start, server }) {
   await worker.call('acquire');
   const [key] = await server.client.keys('*blocked*');
   const began = performance.now();
-  // 0.4.0 throws its loss at the process.
+  // A loss of 0.4.0 is an uncaught exception.
   const blocked = worker
     .call('block', BLOCK)
     .catch(() => ({ note: 'the process ended with an uncaught exception' }));
@@ -33,7 +33,7 @@ const worker = {
     context.kept.other = session.make('other');
   },
 
-  /** Asleep, not busy: the other processes have their cores. Gives how long after it the next callback came, in ms. */
+  /** Sleeps, so that other processes have the cores. Gives the time until the next callback afterwards, in ms. */
   async block({ kept }, ms) {
     const under = kept.other.acquire();
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);

@@ -1,4 +1,4 @@
-// Scenario: 10,000 locks asked for at once, then their 10,000 releases.
+// Scenario: 10,000 locks at once, then their 10,000 releases.
 'use strict';
 
 const COUNT = 10000;

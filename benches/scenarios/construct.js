@@ -1,11 +1,11 @@
-// Scenario: ten million reservations made in one synchronous loop, each with _init_redis(), as 0.4.0's own test does.
+// Scenario: ten million reservations in one synchronous loop, each with _init_redis(), as in the tests of 0.4.0.
 'use strict';
 
 const MILLIONS = 10;
-// 0.4.0 makes a logger for each: its time is taken of fewer, and counted up.
+// 0.4.0 makes a logger for each: it makes fewer, and the time is extrapolated.
 const share = { original: 0.05 };
 
-/** What any constructor has to do that stores these fields and reads this variable. */
+/** The least work of a constructor that stores these fields and reads this variable. */
 function Bare(by, host, port, heartbeatInterval, lockTtl, log, password) {
   this.by = by;
   this.host = host;
@@ -43,7 +43,7 @@ async function round({ entry, start }) {
 const worker = {
   async construct({ contender, settings, measure }, key, count) {
     const { host, port } = settings;
-    // Neither in a function of the other's, or the compiler would see two shapes in one loop.
+    // In separate functions: otherwise the compiler would see two shapes in one loop.
     const loop =
       key === 'bare'
         ? () => loopOfBare(count, host, port)

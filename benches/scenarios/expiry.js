@@ -1,5 +1,5 @@
-// Scenario: the holder is killed with SIGKILL; from the end of its ttl until a waiter in another process has the lock,
-// in an empty database and beside 200,000 other keys that expire some day (redis then finds expired ones late).
+// Scenario: SIGKILL ends the holder; the time from the end of its ttl until a waiter in another process acquires the lock, in an
+// empty database and with 200,000 other keys that have a ttl (redis then finds expired ones late).
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -19,7 +19,7 @@ async function round({ entry, start, server }) {
   return { empty: median(empty), full: median(full), detail: { empty, full } };
 }
 
-/** Several resources in one go, apart by more than it takes to wake up for one. */
+/** Several resources at once, whose ends are further apart than a wake-up takes. */
 async function onePass(entry, start, server, settings) {
   const times = entry.times || 10;
   const [holder, waiter] = [await start(settings), await start(settings)];
@@ -36,7 +36,7 @@ async function onePass(entry, start, server, settings) {
   return had.map((moment, index) => moment - ends[index]);
 }
 
-/** When each resource's key ends, by redis's own word, in ms since 1970. */
+/** When the key of each resource expires, by redis, in ms since 1970. */
 async function expiries(server, names) {
   const keys = await server.client.keys('*expiry-*');
   return Promise.all(
@@ -45,7 +45,7 @@ async function expiries(server, names) {
         (one) => one.includes(name) && !/\d/.test(one.slice(one.indexOf(name) + name.length)),
       );
       if (key === undefined) throw new Error(`${name} ended before the holder was killed`);
-      // Redis counts whole ms and lets the key go once this one has passed. Old servers do not tell it.
+      // Redis counts whole ms, and the key expires after this one. Old servers do not have the command.
       return server.client.pexpiretime(key).catch(async () => now() + (await server.client.pttl(key)));
     }),
   );
@@ -68,7 +68,7 @@ const worker = {
     return kept.locks;
   },
 
-  /** Gives the moment at which the resource was had. */
+  /** Gives the time of the acquisition. */
   async wait(context, resource) {
     const lock = (await context.session()).make(resource);
     await lock.wait();

@@ -16,13 +16,13 @@ async function round({ entry, start, server }) {
     await worker.call(entry.waiting ? 'wait' : 'hold', already, count);
     already = count;
     const pairs = () => worker.call('pairs', PAIRS);
-    // Free to move between cores, the same work takes now once, now twice as long.
+    // Without pinning, the same work sometimes takes twice as long.
     figures[`at${count}`] = (await onOneCore([server.pid, worker.pid], pairs)) ?? (await pairs());
   }
   return figures;
 }
 
-/** Somebody else holds what is waited for, for longer than this takes. */
+/** Another client holds the resources of the waiters, for longer than the scenario takes. */
 async function occupy(server) {
   const script = `for i = 0, ARGV[1] - 1 do redis.call('SET', 'reservation-more-' .. i, 'else', 'PX', 1800000) end`;
   await server.client.eval(script, 0, counts.at(-1));
@@ -43,7 +43,7 @@ const worker = {
   async wait(context, from, to) {
     const session = await context.session();
     for (let index = from; index < to; index += 1) session.make(`more-${index}`).wait();
-    // Behind all that the waiters have to ask: then they are at rest.
+    // Queued behind the first looks of the waiters: then they are idle.
     await this.pairs(context, 20);
   },
 

@@ -1,4 +1,4 @@
-// Scenario: one process holds, another waits; from the release (or a DEL by somebody else) until the other has it.
+// Scenario: one process holds, another waits; the time from the release (or a DEL by another client) to the acquisition.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -16,7 +16,7 @@ async function round({ entry, start, server }) {
     }
   });
   const deleted = [];
-  // Whoever hears of releases only, by the word of the one who releases, would not hear of this for long.
+  // A waiter that only learns of releases from the releasing client would not notice this for long.
   for (let index = 0; index < times && !entry.deaf; index += 1) {
     deleted.push(await handOver(holder, waiter, `deleted-${index}`, () => remove(server)));
     await holder.call('forget');
@@ -31,14 +31,14 @@ async function round({ entry, start, server }) {
 async function handOver(holder, waiter, resource, free) {
   await holder.call('acquire', resource);
   const had = waiter.call('wait', resource);
-  // Somewhere between the polls of those who poll.
+  // At a random time between two polls.
   await sleep(30 + Math.random() * 20);
   const freed = await free();
   const ms = (await had) - freed;
   return ms;
 }
 
-/** As a person does with redis-cli: by the key's name, whoever set it. */
+/** As by redis-cli: deletes the key by its name. */
 async function remove(server) {
   const keys = await server.client.keys('*');
   const freed = now();
@@ -52,19 +52,19 @@ const worker = {
     if (!(await context.kept.lock.acquire())) throw new Error('a free resource could not be locked');
   },
 
-  /** Gives the moment before the release: a clock that all processes of the machine share. */
+  /** Gives the time before the release, on a clock that all processes of the machine share. */
   async release({ kept }) {
     const freed = now();
     await kept.lock.release();
     return freed;
   },
 
-  /** Finds what was deleted lost, however long that takes: it is not waited for. */
+  /** Releases what was deleted, which finds the loss. Nothing waits for that. */
   async forget({ kept }) {
     kept.lock.release().catch(() => {});
   },
 
-  /** Gives the moment at which the resource was had. */
+  /** Gives the time of the acquisition. */
   async wait(context, resource) {
     const lock = (await context.session()).make(resource);
     await lock.wait();

@@ -1,4 +1,4 @@
-// Scenario: many locks are held by one process, each is renewed each second: what that costs, and how late it is done.
+// Scenario: one process holds many locks, and renews each of them every second: the cost, and the delay of renewals.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -26,7 +26,7 @@ async function round({ entry, start, server }) {
 async function hold(worker, server, count) {
   await worker.call('acquire', count);
   const keys = await server.client.keys('*');
-  // All are in their rhythm by then.
+  // By then all renew at their interval.
   await sleep(1.5 * INTERVAL);
   let late;
   const { value, commands, cpu } = await server.watch(async () => {
@@ -40,7 +40,7 @@ async function hold(worker, server, count) {
   return { cpu: share(value), redis: share(cpu), each: value / renewals, late: Math.max(0, late - INTERVAL) };
 }
 
-/** How long ago the one of many that was renewed first was renewed, in ms: samples, spread over the time. */
+/** The age of the oldest renewal among many locks, in ms: samples, spread over time. */
 async function oldest(server, keys) {
   let most = 0;
   for (let look = 0; look < LOOKS; look += 1) {

@@ -1,4 +1,4 @@
-// Scenario: 200 wait for one resource, each holds it for 1 ms: in one process, and as four of 50.
+// Scenario: 200 waiters for one resource, each of which holds it for 1 ms: in one process, and in four with 50 each.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -55,7 +55,7 @@ const worker = {
     await kept.lock.release();
   },
 
-  /** All of them start to wait, in order. */
+  /** All start to wait, in order. */
   async gather(context, count) {
     const { kept } = context;
     const session = await context.session();
@@ -70,7 +70,7 @@ const worker = {
     kept.cpu = process.cpuUsage();
   },
 
-  /** Waits for the last of them; gives how many were served, and how many of them before one who had come earlier. */
+  /** Waits for the last one. Gives how many were served, and how many of them before an earlier waiter. */
   async finish({ kept }, limit) {
     await Promise.race([Promise.all(kept.all), sleep(limit)]);
     const { user, system } = process.cpuUsage(kept.cpu);

@@ -1,4 +1,4 @@
-// Which scenarios there are, in the order in which they run.
+// The scenarios, in the order in which they run.
 'use strict';
 
 const { SetupError } = require('../../scripts/setup/run');

@@ -1,9 +1,9 @@
-// Scenario: the memory of a lock that is held, and of one who waits: what the process grows by, by each of many.
+// Scenario: the memory of a held lock, and of a waiter: the growth of the process for each of many.
 'use strict';
 
 async function round({ entry, start, server }) {
   const { held = 20000, waiting = 2000 } = entry;
-  // The room that V8 keeps for young objects grows with what a program did, and not with what it holds.
+  // V8's young generation grows with what a program has done, not with what it holds.
   const how = { execArgv: ['--expose-gc', '--max-semi-space-size=1'] };
   const settings = { ttl: 1800000, heartbeat: 600000 };
   const holder = await start(settings, how);
@@ -28,7 +28,7 @@ async function round({ entry, start, server }) {
   };
 }
 
-/** What each of so many more adds; the first tenth is not counted, for it brings what all share. */
+/** The growth for each of so many more. The first tenth does not count, since it adds what all share. */
 async function grow(worker, method, resource, count) {
   await worker.call(method, resource, Math.ceil(count / 10));
   const before = await worker.call('memory');
@@ -37,7 +37,7 @@ async function grow(worker, method, resource, count) {
   return { all: (after.all - before.all) / count, heap: (after.heap - before.heap) / count };
 }
 
-/** The bytes of a key and its value, by one of them. */
+/** The bytes of a key and its value, from one of them. */
 async function lengths(server) {
   const keys = await server.client.keys('*held-1*');
   return keys[0].length + (await server.client.strlen(keys[0]));
@@ -64,7 +64,7 @@ const worker = {
     (context.kept.all ??= []).push(locks);
   },
 
-  /** What the bench itself keeps for each: an object of three functions, which is nobody's but the bench's. */
+  /** What the bench itself keeps for each: an object with three functions. */
   async shell({ settledMemory }) {
     const count = 20000;
     const before = await settledMemory();

@@ -18,7 +18,7 @@ async function round({ start }) {
 }
 
 const worker = {
-  /** Gives how many operations were done in this time. */
+  /** Gives the number of operations in this time. */
   async turn(context, index, ms) {
     const session = await context.session();
     const until = performance.now() + ms;

@@ -1,4 +1,4 @@
-// Scenario: lock and release, one after the other, again and again, by one process on one connection.
+// Scenario: lock and release, one after another, by one process on one connection.
 'use strict';
 
 const { onOneCore } = require('../lib/pin');
@@ -14,7 +14,7 @@ async function round({ start, server }) {
     await worker.call('pairs', 200);
     return server.watch(() => worker.call('pairs', PAIRS));
   });
-  // On one core it is told apart what work there is from what it costs to wake another core.
+  // On one core, the figures show the work without the cost of waking another core.
   const { value, cpu } = single || free;
   return {
     pair: free.value.median,

@@ -1,4 +1,4 @@
-// Scenario: a fresh process until it has its first lock, beside Node alone.
+// Scenario: the time from the start of a process to its first lock, compared with Node alone.
 'use strict';
 
 const { spawn } = require('node:child_process');

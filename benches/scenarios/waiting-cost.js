@@ -1,5 +1,5 @@
-// Scenario: what it costs to wait and get nothing: commands a second and CPU, for one waiter on a resource that is held
-// with a heartbeat of ten minutes, for 1,000 on the same, and for many on as many resources.
+// Scenario: the cost of waiting: commands a second and CPU time, for one waiter on a resource whose holder renews every ten
+// minutes, for 1,000 on the same resource, and for many on as many resources.
 'use strict';
 
 const { setTimeout: sleep } = require('node:timers/promises');
@@ -34,7 +34,7 @@ async function watch(worker, server, seconds, begin, settle = 1) {
   return { commands: total / seconds, cpu: (value / seconds / 1e6) * 100, byName: commands };
 }
 
-/** Somebody else holds them, for longer than this takes. */
+/** Another client holds them, for longer than the scenario takes. */
 async function occupy(server) {
   const script = `for i = 0, ARGV[1] - 1 do redis.call('SET', 'reservation-many-' .. i, 'else', 'PX', 1800000) end`;
   await server.client.eval(script, 0, MANY);
@@ -56,7 +56,7 @@ const worker = {
     for (let index = 0; index < count; index += 1) session.make(prefix + index).wait();
   },
 
-  /** Gives µs of CPU. */
+  /** Gives the CPU time in µs. */
   async idle({ measure }, seconds) {
     const { cpu } = await measure(() => sleep(seconds * 1000));
     return cpu;
@@ -64,7 +64,7 @@ const worker = {
 };
 
 module.exports = {
-  title: 'the price of waiting in vain',
+  title: 'the cost of waiting',
   rounds: 1,
   entries: [
     { id: 'ours', seconds: 6, many: true },

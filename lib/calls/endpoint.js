@@ -9,11 +9,9 @@ const { from_native } = require('../errors');
 const { listener } = require('../telling/events');
 const { load, is_loaded } = require('../load');
 const { CONNECTION_OPTIONS, endpoint_from } = require('../arguments/location');
-const { clearInterval, setInterval } = require('../timers');
+const { define_non_enumerable } = require('../properties');
+const { LONGEST_TIMER, clearInterval, setInterval } = require('../timers');
 const { is_trusted_by_node } = require('../arguments/tls');
-
-// The longest timer that Node takes (ms). ref() starts one only to keep the event loop alive.
-const LONGEST_TIMER = Math.pow(2, 31) - 1;
 
 // How many handles are kept where there are no weak references (before Node 14.6).
 const MOST_KEPT = 32;
@@ -52,7 +50,8 @@ class RedisHandle {
     let anchor = null;
     const methods = {
       ref() {
-        // The timer holds the handle, so that it is not collected: its `unref` must end this timer.
+        // The timer only keeps the event loop alive. It holds the handle, so that it is not collected: its `unref` must end
+        // this timer.
         if (anchor === null) anchor = setInterval(() => {}, LONGEST_TIMER, this);
         return this;
       },
@@ -80,9 +79,7 @@ class RedisHandle {
         );
       };
     }
-    for (const name of Object.keys(methods)) {
-      Object.defineProperty(this, name, { value: methods[name], writable: true, configurable: true });
-    }
+    for (const name of Object.keys(methods)) define_non_enumerable(this, name, methods[name]);
   }
 }
 
@@ -134,40 +131,32 @@ function store(key, handle) {
   if (handles.size > MOST_KEPT) handles.delete(handles.keys().next().value);
 }
 
-// The fields of the last look-up, and its handle. Programs make millions of reservations for one endpoint, so a repeated
-// look-up must build no text and allocate nothing.
-let last_host;
-let last_port;
-let last_password;
-// The values of CONNECTION_OPTIONS; null if there were no options.
-let last_options = null;
-let last_handle = null;
+// The last look-up: { host, port, password, values, handle }, `values` being those of CONNECTION_OPTIONS. Programs make
+// millions of reservations for one endpoint, so a repeated look-up must build no text and allocate nothing.
+let last = null;
 
 /** The handle for the fields of an instance. Wrong fields get a handle too: quit() reports them. */
 function handle_for(host, port, password, options) {
   if (
-    last_handle !== null &&
-    host === last_host &&
-    port === last_port &&
-    password === last_password &&
-    are_last_options(options)
+    last !== null &&
+    host === last.host &&
+    port === last.port &&
+    password === last.password &&
+    are_still(options, last.values)
   ) {
-    return last_handle;
+    return last.handle;
   }
   const handle = find_or_make(host, port, password, options);
-  last_host = host;
-  last_port = port;
-  last_password = password;
-  last_options = options == null ? null : CONNECTION_OPTIONS.map((name) => options[name]);
-  last_handle = handle;
+  const values = options == null ? null : CONNECTION_OPTIONS.map((name) => options[name]);
+  last = { host, port, password, values, handle };
   return handle;
 }
 
-function are_last_options(options) {
-  if (options == null && last_options === null) return true;
+/** Whether options have the values of the last look-up (null: it had no options). */
+function are_still(options, values) {
+  if (options == null || values === null) return options == null && values === null;
   for (let index = 0; index < CONNECTION_OPTIONS.length; index++) {
-    const value = options == null ? undefined : options[CONNECTION_OPTIONS[index]];
-    if (value !== (last_options === null ? undefined : last_options[index])) return false;
+    if (options[CONNECTION_OPTIONS[index]] !== values[index]) return false;
   }
   return true;
 }

@@ -76,7 +76,7 @@ function lease_of(handle) {
 }
 
 /**
- * Releases a lock that nobody was told of; `end` is called when that is answered. The result is not reported: if the release
+ * Releases a lock that no caller has got; `end` is called when that is answered. The result is not reported: if the release
  * fails, the ttl frees the key, and nobody can ask for its number again.
  */
 function give_back(native, handle, end = () => {}) {

@@ -16,7 +16,7 @@ const log = require('../telling/log');
 const { holds } = require('../leases/native');
 const overridden = require('./overridden');
 const { state_of } = require('../leases/state');
-const { clearTimeout, setTimeout } = require('../timers');
+const { LONGEST_TIMER, clearTimeout, setTimeout } = require('../timers');
 const { Round, shared_leases, run_in_round, round_of } = require('./round');
 
 // Milliseconds between two rounds, ±10 %: many waits may have begun at once.
@@ -25,7 +25,6 @@ const PAUSE = 1000;
 const GRACE = 5000;
 // How deep waits may nest: a wait in a round of the same instance's wait, and so on.
 const DEEPEST = 8;
-const LONGEST_TIMER = Math.pow(2, 31) - 1;
 
 // Errors that do not end a wait, once redis has been reached.
 const PASSING = ['ERR_REDIS_CONNECTION', 'ERR_REDIS_TIMEOUT', 'ERR_REDIS_REPLY', 'ERR_TOO_FEW_REPLICAS'];

@@ -5,6 +5,7 @@
 const { is_plain } = require('../arguments/values');
 const { are_options } = require('../arguments/construct');
 const { ReservationError } = require('../errors').classes;
+const { define_non_enumerable } = require('../properties');
 const {
   format,
   from_environment,
@@ -139,10 +140,6 @@ for (const [method, level] of [
   define_non_enumerable(Logger.prototype, `${method}D`, function with_data(title, data) {
     this._logWithLevel(level, { title }, data);
   });
-}
-
-function define_non_enumerable(object, name, value) {
-  Object.defineProperty(object, name, { value, writable: true, configurable: true, enumerable: false });
 }
 
 function context_of(storage) {

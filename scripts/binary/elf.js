@@ -1,5 +1,5 @@
-// Reads an ELF file (a Linux library): the libraries and symbol versions that it needs, which decide where it loads, and its
-// exports. Only 64-bit little-endian files, since no others are built here.
+// Reads an ELF file (a Linux library): the libraries and symbol versions that it needs, which decide on which systems it loads,
+// and its exports. Only 64-bit little-endian files, since no others are built here.
 'use strict';
 
 const SECTION = { strings: 3, dynamic: 6, symbols: 11, versions: 0x6ffffffe };

@@ -1,6 +1,6 @@
 // The demo's story: three workers want one lock. One blocks its event loop, and keeps the lock; one is killed, and the lock
-// passes on; one loses the lock because redis lost its data, and is told. Who gets the lock when is not arranged: each scene
-// is played with the current holder.
+// passes on; one loses the lock because redis lost its data, and gets the loss. The order of holders is not arranged: each
+// scene is played with the current holder.
 'use strict';
 
 const { performance } = require('node:perf_hooks');
@@ -147,7 +147,7 @@ async function playKilled({ timeline, observer }, worker, waiting) {
   );
 }
 
-/** Redis comes back without its data; the holder is told of the loss. */
+/** Redis restarts without its data, and the holder gets the loss. */
 async function playForgotten({ timeline, redis, observer }, worker) {
   await sleep(700);
   if (!redis.isOurs) {

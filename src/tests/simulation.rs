@@ -121,6 +121,7 @@ fn tell(seed: u64) {
         println!("{}", run(&story, true).trace);
     }
     if let Ok(name) = std::env::var("SIMULATE_KEEP") {
+        std::fs::create_dir_all(regressions()).unwrap();
         let path = regressions().join(format!("{name}-{seed}.json"));
         std::fs::write(&path, serde_json::to_string_pretty(&story).unwrap() + "\n").unwrap();
         println!("kept as {}", path.display());

@@ -1,9 +1,9 @@
-// Users on a running server, with the rules that a test chooses.
+// Users on a running server, with rules of the test.
 'use strict';
 
 const crypto = require('node:crypto');
 
-/** What a user may do that no rules are given for. */
+/** The rules of a user by default. */
 const everything = ['~*', '&*', '+@all'];
 
 /**
@@ -19,17 +19,17 @@ async function addUser(
   return { username, password };
 }
 
-/** More rules for a user that is there: `changeUser(server, 'worker', '-set')`. Open connections feel them at once. */
+/** Adds rules to a user: `changeUser(server, 'worker', '-set')`. They apply to open connections at once. */
 async function changeUser(target, username, ...rules) {
   await onEach(target, ['ACL', 'SETUSER', username, ...rules]);
 }
 
-/** Removes a user; redis then ends its connections. */
+/** Removes a user. Redis then closes its connections. */
 async function removeUser(target, username) {
   await onEach(target, ['ACL', 'DELUSER', username]);
 }
 
-/** What the server has refused to a user so far: the names of the commands, in the order in which it lists them. */
+/** The commands that the server has refused to a user so far, by name, in the order of ACL LOG. */
 async function refused(server, username) {
   const entries = await server.command('ACL', 'LOG', '1000');
   return entries
@@ -48,7 +48,7 @@ async function onEach(target, command) {
   await Promise.all([target].flat().map((server) => server.command(...command)));
 }
 
-/** With what URLs and configuration files would have to escape. */
+/** With characters that URLs and configuration files must escape. */
 function randomPassword() {
   return `${crypto.randomBytes(12).toString('hex')}:@/%?`;
 }

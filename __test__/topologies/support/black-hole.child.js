@@ -1,4 +1,4 @@
-// A proxy in a process of its own, so that it can be stopped whole. black-hole.js starts it.
+// A proxy in a separate process, so that it can be stopped. black-hole.js starts it.
 'use strict';
 
 const net = require('node:net');
@@ -10,5 +10,5 @@ const listener = net.createServer((client) => {
   for (const socket of [client, server]) socket.setNoDelay(true).on('error', end).on('close', end);
   client.pipe(server).pipe(client);
 });
-// So few wait to be accepted that the system answers no further one.
+// The backlog is so short that the system answers no further connection.
 listener.listen({ port: 0, host, backlog: 1 }, () => process.send({ port: listener.address().port }));

@@ -1,5 +1,5 @@
-// A way to a node that can vanish: what is sent goes nowhere, a connect is neither accepted nor refused. As with a
-// machine that was unplugged, or a firewall that drops; a node that is stopped still accepts.
+// A proxy to a node that can vanish: data gets lost, and a connect is neither accepted nor refused, as with an unplugged
+// machine or a firewall that drops. (A stopped node still accepts.)
 'use strict';
 
 const { once } = require('node:events');
@@ -23,7 +23,7 @@ async function startBlackHole(t, port) {
     port: own,
     async vanish() {
       process.kill(child.pid, 'SIGSTOP');
-      // Until there is no more room to wait to be accepted.
+      // Until the backlog is full.
       while (await connects());
     },
     appear() {

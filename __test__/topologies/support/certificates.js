@@ -1,5 +1,5 @@
-// Certificates for the TLS tests: authorities, and what they sign, good and bad ones. Made anew in each process that
-// asks, in a temporary folder that goes with it, so no key is kept in git and nothing ever expires by itself.
+// Certificates for the TLS tests: authorities, and good and bad certificates that they sign. Each process makes new ones in a
+// temporary folder, so git has no key and nothing expires.
 'use strict';
 
 const { spawnSync } = require('node:child_process');
@@ -9,25 +9,25 @@ const path = require('node:path');
 const { which } = require('../../../scripts/setup/run');
 const { removeAtEnd } = require('../../support/reaper');
 
-// The `openssl` command and no npm package: it is what users make theirs with, Node cannot sign certificates itself,
-// and a machine that can fetch anything has it: Debian's, Alpine's and Fedora's packages of authorities bring it
-// (ca-certificates depends on it), macOS has it of its own. scripts/topologies.js says so where it is missing.
+// By the `openssl` command, not an npm package: users make theirs with it, Node cannot sign certificates, and nearly every
+// machine has it: on Debian, Alpine and Fedora ca-certificates depends on it, and macOS includes it. scripts/topologies.js
+// reports if it is missing.
 const howToGetOpenssl = 'The `openssl` command is needed to make certificates: sudo apt-get install openssl';
 
-// A year that is over, for what has expired. (`openssl x509 -days -1` would end before it begins: that is not
-// "expired" but malformed, and some TLS libraries tell the two apart.)
+// A year in the past, for expired certificates. (With `openssl x509 -days -1` a certificate would end before it begins: that is
+// malformed, not expired, and some TLS libraries distinguish the two.)
 const past = ['-startdate', '20200101000000Z', '-enddate', '20210101000000Z'];
 
 const everyNameOfThisHost = 'DNS:localhost,IP:127.0.0.1,IP:::1';
 
-let made; // once in a process
+let made; // once a process
 
 /**
  * `{ folder, ca, foreignCa, server, otherHost, expired, client, foreignClient, foreignServer }`; each but the folder is
  * `{ certFile, keyFile, cert, key }`: two paths, and what stands in these files (PEM).
  *
- * `server`: for localhost, 127.0.0.1 and ::1. `otherHost`: for redis.example only. `expired`: for this host, but long
- * ago. `foreignServer`: as `server`, and `foreignClient` as `client`, but signed by `foreignCa`.
+ * `server`: for localhost, 127.0.0.1 and ::1. `otherHost`: only for redis.example. `expired`: for this host, but expired.
+ * `foreignServer` and `foreignClient`: as `server` and `client`, but signed by `foreignCa`.
  */
 function certificates() {
   made ??= make();
@@ -58,12 +58,12 @@ function make() {
   };
 }
 
-// P-256 keys are made in no time, which RSA keys are not.
+// P-256 keys are made much faster than RSA keys.
 const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
 
 function makeAuthority(folder, name, subject) {
   const files = filesOf(folder, name);
-  // A configuration of our own: what a machine's own openssl.cnf says must not matter.
+  // Our own configuration, so that the machine's openssl.cnf has no effect.
   const configuration = writeLines(path.join(folder, `${name}.cnf`), [
     '[req]',
     'distinguished_name = subject',
@@ -81,7 +81,7 @@ function makeAuthority(folder, name, subject) {
   return withContents(files);
 }
 
-/** By `openssl ca`, the only one of its commands that takes dates in every version and in LibreSSL. */
+/** By `openssl ca`, the only command that takes dates in every version and in LibreSSL. */
 function signOne(folder, authority, name, subject, { names, usage = 'serverAuth, clientAuth', dates }) {
   const files = filesOf(folder, name);
   const request = path.join(folder, `${name}.csr`);
@@ -107,7 +107,7 @@ function signOne(folder, authority, name, subject, { names, usage = 'serverAuth,
     '[extensions]',
     'basicConstraints = critical, CA:FALSE',
     'keyUsage = critical, digitalSignature',
-    // A server's own is also what it shows to its master, its peers in a cluster and its sentinels.
+    // A server also shows its certificate to its master, to its peers in a cluster and to its sentinels.
     `extendedKeyUsage = ${usage}`,
     'subjectKeyIdentifier = hash',
     'authorityKeyIdentifier = keyid',

@@ -1,5 +1,5 @@
-// A way to a server that closes each connection: at the first command, or before one comes. As a proxy does that has lost
-// its server, a firewall that knows the greeting alone, a node that is out of descriptors.
+// A proxy to a server that closes each connection at the first command or earlier, as does a proxy that has lost its server, a
+// firewall that only knows the greeting, or a node without file descriptors.
 'use strict';
 
 const { once } = require('node:events');
@@ -8,7 +8,7 @@ const tls = require('node:tls');
 const { certificates } = require('./certificates');
 const { host } = require('./ports');
 
-// What is sent first of all that is no part of the greeting.
+// The first commands after the greeting.
 const command = /\r\n(SET|GET|EVALSHA|CLUSTER|SENTINEL)\r\n/;
 
 /** How a connection ends. */
@@ -19,10 +19,10 @@ const ends = {
 };
 
 /**
- * Puts one before the server at `port`; `secure`: it is spoken to in TLS. Resolves with an object:
- * `close({ when, how })`: from now on each connection ends `when` the first 'command' comes, or the first 'answer' of the
- * greeting or its last, 'greeted', has gone out; `how`: 'close', 'reset', 'garbage'. `heal()`: no more.
- * `cut()`: all that are open end, once. `accepted`: how many connections there were.
+ * Starts one before the server at `port`; `secure`: it uses TLS. Resolves with an object:
+ * `close({ when, how })`: from now on each connection ends `when` the first 'command' has come, or the first 'answer' of the
+ * greeting has been sent, or its last ('greeted'); `how`: 'close', 'reset', 'garbage'. `heal()`: ends that. `cut()`: ends all
+ * open connections, once. `accepted`: the number of connections.
  */
 async function startClosing(t, port, { secure = false } = {}) {
   const way = { accepted: 0, rule: null };

@@ -1,4 +1,4 @@
-// A Redis Cluster: real nodes, masters and replicas, whose slots can be moved and whose masters can be lost.
+// A Redis Cluster of real nodes, masters and replicas. Tests can move its slots and end its masters.
 'use strict';
 
 const crypto = require('node:crypto');
@@ -8,7 +8,7 @@ const { busDistance, host, withFreePorts } = require('./ports');
 const { evenRanges, hasSlot, parseNodes, slotCount, slotOf } = require('./slots');
 
 /**
- * Starts it and resolves once every node calls the cluster well and every replica follows its master.
+ * Starts it and resolves once every node reports a healthy cluster and every replica follows its master.
  *
  * `masters`: how many, 3. `replicas`: of each, 1. `nodeTimeout`: cluster-node-timeout in ms. `password`, `acl`, `tls`,
  * `config`, `server`: of all nodes, as in node.js.
@@ -49,7 +49,7 @@ class Cluster {
       'cluster-enabled': 'yes',
       'cluster-config-file': 'nodes.conf',
       'cluster-node-timeout': nodeTimeout,
-      // However long a replica was cut off, it may take over: tests end more than they could wait for.
+      // A replica may take over however long it was cut off: tests cannot wait for the usual limit.
       'cluster-replica-validity-factor': 0,
       'cluster-announce-ip': host,
       ...(access.tls ? { 'tls-cluster': 'yes' } : {}),
@@ -59,7 +59,7 @@ class Cluster {
     return Object.assign(new Node({ port, ...access, config: lines, files }), { id });
   }
 
-  /** What a client is configured with: `[{ host, port }]`, one for each node. */
+  /** The addresses for a client: `[{ host, port }]`, one for each node. */
   get addresses() {
     return this.nodes.map(({ port }) => ({ host, port }));
   }
@@ -72,24 +72,24 @@ class Cluster {
     return slotOf(key);
   }
 
-  /** What a node says of itself, as in parseNodes. */
+  /** A node as it describes itself, in the form of parseNodes. */
   async selfOf(node) {
     const view = parseNodes(await node.command('CLUSTER', 'NODES'));
     return view.find(({ flags }) => flags.includes('myself'));
   }
 
-  /** What all nodes that can answer say of themselves: `[{ node, flags, epoch, ranges, … }]`. */
+  /** All nodes that can answer, as they describe themselves: `[{ node, flags, epoch, ranges, … }]`. */
   async selves() {
     return Promise.all(this.awake.map(async (node) => ({ ...(await this.selfOf(node)), node })));
   }
 
-  /** The masters that can answer, whether they have slots or not. */
+  /** The masters that can answer, with or without slots. */
   async masters() {
     const selves = await this.selves();
     return selves.filter(({ flags }) => flags.includes('master')).map(({ node }) => node);
   }
 
-  /** The node that has this slot by its own word; of two, the one that got it later. */
+  /** The node that claims this slot; of two, the one that got it later. */
   async nodeOfSlot(slot) {
     const selves = await this.selves();
     const owners = selves.filter((self) => self.flags.includes('master') && hasSlot(self, slot));
@@ -119,8 +119,8 @@ class Cluster {
   }
 
   /**
-   * From now on the slot is under way from its node to the node `to`: what is not (or no longer) here is answered with
-   * ASK. Resolves with `{ slot, from, to }`, for migrateKeys and finishMove (or cancelMove).
+   * Begins to move the slot to the node `to`: its node answers with ASK for keys that it does not have. Resolves with
+   * `{ slot, from, to }`, for migrateKeys and finishMove (or cancelMove).
    */
   async beginMove(slot, to) {
     const from = await this.nodeOfSlot(slot);
@@ -130,7 +130,7 @@ class Cluster {
     return { slot, from, to };
   }
 
-  /** Takes the keys that are there now to the other node, or these alone; the slot stays under way. */
+  /** Moves the keys of the slot, or only `keys`, to the other node. The move goes on. */
   async migrateKeys({ slot, from, to }, only) {
     const keys = only || (await from.command('CLUSTER', 'GETKEYSINSLOT', slot, 100000));
     if (keys.length === 0) return 0;
@@ -141,14 +141,14 @@ class Cluster {
     return keys.length;
   }
 
-  /** Takes all keys that are left and gives the slot away; resolves once all nodes know. */
+  /** Moves the remaining keys and then the slot. Resolves once all nodes know. */
   async finishMove(move) {
     const { slot, from, to } = move;
-    // A key that was made in between would be lost with the slot; redis then refuses and we go again.
+    // A key that was created in between would be lost with the slot. Redis then refuses, and this tries again.
     await until(
       async () => {
         await this.migrateKeys(move);
-        // The new owner first, so that there is one at each instant.
+        // The new owner first, so that there is an owner at every moment.
         await to.command('CLUSTER', 'SETSLOT', slot, 'NODE', to.id);
         return from.command('CLUSTER', 'SETSLOT', slot, 'NODE', to.id);
       },
@@ -159,7 +159,7 @@ class Cluster {
     await this.waitUntilKnown(slot, to);
   }
 
-  /** The slot stays where it was; keys that were taken over already are lost to clients until a next move. */
+  /** Cancels the move. Keys that have moved are lost to clients until another move. */
   async cancelMove({ slot, from, to }) {
     await from.command('CLUSTER', 'SETSLOT', slot, 'STABLE');
     await to.command('CLUSTER', 'SETSLOT', slot, 'STABLE');
@@ -169,7 +169,7 @@ class Cluster {
     await this.finishMove(await this.beginMove(slot, to));
   }
 
-  /** Resolves once all nodes that can answer send clients of this slot to `owner`. */
+  /** Resolves once all nodes that can answer redirect clients of this slot to `owner`. */
   async waitUntilKnown(slot, owner, { timeout = 20000 } = {}) {
     const knows = async (node) => {
       const view = parseNodes(await node.command('CLUSTER', 'NODES'));
@@ -180,14 +180,14 @@ class Cluster {
     await until(known, { timeout, what: `slot ${slot} known to be at ${owner.address}` });
   }
 
-  /** SIGKILL for the master of this slot; resolves with the node, whose `start()` brings it back. */
+  /** SIGKILL for the master of this slot. Resolves with the node, whose `start()` starts it again. */
   async killMasterOf(slot) {
     const master = await this.nodeOfSlot(slot);
     await master.kill();
     return master;
   }
 
-  /** SIGSTOP for the master of this slot; resolves with the node, whose `resume()` lets it go on. */
+  /** SIGSTOP for the master of this slot. Resolves with the node, whose `resume()` continues it. */
   async pauseMasterOf(slot) {
     const master = await this.nodeOfSlot(slot);
     master.pause();
@@ -195,8 +195,8 @@ class Cluster {
   }
 
   /**
-   * Resolves with the new master of the slot, in the place of `from`, once it says so, all others know, and the
-   * cluster serves again.
+   * Resolves with the new master of the slot, instead of `from`, once it has the role, all others know, and the cluster serves
+   * again.
    */
   async waitForPromotion(slot, from, { timeout = 30000 } = {}) {
     const promoted = async () => {
@@ -209,16 +209,16 @@ class Cluster {
     return owner;
   }
 
-  /** A replica takes over though nothing is wrong (CLUSTER FAILOVER); resolves with it, then the master. */
+  /** A planned failover (CLUSTER FAILOVER). Resolves with the replica, which is then the master. */
   async failover(slot) {
-    await this.waitUntilHealthy(); // a master does not listen to a replica that it has not heard of as its own
+    await this.waitUntilHealthy(); // a master ignores a replica that it does not yet know as its own
     const from = await this.nodeOfSlot(slot);
     const [replica] = await this.replicasOf(from);
     await replica.command('CLUSTER', 'FAILOVER');
     return this.waitForPromotion(slot, from);
   }
 
-  /** One more node that has no slots, known to all; resolves with it. */
+  /** Adds a node without slots. Resolves with it once all know it. */
   async addNode() {
     const node = await withFreePorts(1, async ([port]) => {
       const made = this.makeNode(port, null, null);
@@ -236,7 +236,7 @@ class Cluster {
     return node;
   }
 
-  /** Whether each node that can answer says that all slots are served. */
+  /** Whether each node that can answer reports that all slots are served. */
   async isServing() {
     const answers = await Promise.all(this.awake.map((node) => node.command('CLUSTER', 'INFO')));
     return answers.every(
@@ -244,7 +244,7 @@ class Cluster {
     );
   }
 
-  /** Resolves once the cluster serves, replicas follow, and all nodes that can answer have the same picture of them. */
+  /** Resolves once the cluster serves, replicas follow, and all nodes that can answer agree on the roles. */
   async waitUntilHealthy({ timeout = 30000 } = {}) {
     const follows = async (node) => {
       const [role, , , state] = await node.command('ROLE');
@@ -257,7 +257,7 @@ class Cluster {
     await until(healthy, { timeout, what: 'a cluster that serves, with replicas that follow' });
   }
 
-  /** Whether everybody takes everybody that can answer for what it is: a master, or the replica of which. */
+  /** Whether all nodes that can answer agree which are masters, and whose replicas the others are. */
   async isAgreed() {
     const { awake } = this;
     const texts = await Promise.all(awake.map((node) => node.command('CLUSTER', 'NODES')));
@@ -276,8 +276,8 @@ class Cluster {
 const isDoubt = (flag) => flag.startsWith('fail') || flag === 'handshake' || flag === 'noaddr';
 
 /**
- * The nodes.conf of one node, with which it knows all others from the start, as after a restart: nobody has to be met
- * first, and nobody's slots to be handed out. What is left is the two seconds that redis waits after every start.
+ * The nodes.conf of one node, with which it knows all others and their slots from the start, as after a restart: only the two
+ * seconds that redis waits after every start remain.
  */
 function knownNodes(plan, ownId) {
   const lines = plan.map(({ port, id, range, masterIndex }, index) => {

@@ -1,4 +1,4 @@
-// The crew of a child process (see crew.js): waits when it is told to, says what it has, releases when it is told to.
+// The crew of a child process (see crew.js): waits and releases on command, and reports what it holds.
 'use strict';
 
 const ReserveResource = require('../../../index.js');
@@ -19,6 +19,6 @@ const orders = {
   },
 };
 
-// An order that fails ends the process, with the reason on its stderr: whoever waits for it is told.
+// A command that fails ends the process, with the reason on stderr, so that the test fails, too.
 process.on('message', (order) => orders[order]());
 process.send({ ready: true });

@@ -1,5 +1,5 @@
-// A crew: one reservation for each of some resources, in this process or in a child, with a history of who believed to
-// hold what from when to when, on a clock that all processes share.
+// A crew: one reservation for each of some resources, in this process or in a child, with a history of what each counted as
+// held and when, on a clock that all processes share.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -7,7 +7,7 @@ const path = require('node:path');
 const { startChild } = require('../../support/child');
 const { until } = require('../../support/wait');
 
-/** Milliseconds on the system's monotonic clock, which is the same in all processes. */
+/** Milliseconds on the monotonic clock of the system, which all processes share. */
 const now = () => Number(process.hrtime.bigint()) / 1e6;
 
 class Crew {
@@ -36,19 +36,19 @@ class Crew {
     return this.members.flatMap(({ losses }) => losses);
   }
 
-  /** The values of the keys that they hold, in the order of the resources; null for what is not held. */
+  /** The values of their keys, in the order of the resources; null where nothing is held. */
   get values() {
     return this.members.map(({ reservation }) => reservation._reserve_val || null);
   }
 
-  /** Who held what when: `[{ who, resource, from, to }]`; what is still held goes on for ever. */
+  /** Who held what when: `[{ who, resource, from, to }]`; `to` is Infinity while it is held. */
   get tenures() {
     return this.members.flatMap(({ resource, tenures }) =>
       tenures.map(({ from, to }) => ({ who: this.who, resource, from, to })),
     );
   }
 
-  /** Locks all, which must be free. */
+  /** Locks all resources, which must be free. */
   async take() {
     await Promise.all(
       this.members.map(async (member) => {
@@ -58,7 +58,7 @@ class Crew {
     );
   }
 
-  /** Waits for all; `had(member)` is called for each that has come to hold. */
+  /** Waits for all resources. Calls `had(member)` for each that was acquired. */
   async wait(had = () => {}, options = {}) {
     await Promise.all(
       this.members.map(async (member) => {
@@ -69,7 +69,7 @@ class Crew {
     );
   }
 
-  /** Releases all; resolves with how many were freed. */
+  /** Releases all. Resolves with the number of freed keys. */
   async release() {
     const freed = await Promise.all(
       this.members.map((member) => {
@@ -81,7 +81,7 @@ class Crew {
   }
 
   begin({ resource, reservation, tenures }) {
-    // A waiter that was told so, and whose lease was over before it could know, does not hold.
+    // A waiter whose lease had ended before its answer does not hold.
     if (reservation.is_held(resource)) tenures.push({ from: now(), to: null });
   }
 
@@ -91,16 +91,16 @@ class Crew {
   }
 }
 
-/** Each two tenures of one resource that have an instant in common, as a line. */
+/** A line for each two tenures of one resource that overlap. */
 function overlapsOf(tenures) {
   const lines = [];
   const end = ({ to }) => (to === null ? Infinity : to);
   const sorted = [...tenures].sort((one, other) => one.from - other.from);
-  const latest = new Map(); // of each resource: the tenure that ends last of those that began before
+  const latest = new Map(); // resource -> the earlier tenure that ends last
   for (const tenure of sorted) {
     const former = latest.get(tenure.resource);
     if (former && end(former) > tenure.from) {
-      lines.push(`${tenure.resource}: ${tenure.who} had it before ${former.who} knew that it was over`);
+      lines.push(`${tenure.resource}: ${tenure.who} held it before ${former.who} knew of its end`);
     }
     if (!former || end(former) < end(tenure)) latest.set(tenure.resource, tenure);
   }
@@ -128,13 +128,13 @@ class RemoteCrew {
     });
   }
 
-  /** Begins to wait for all. */
+  /** Starts to wait for all. */
   wait() {
     this.had.clear();
     this.child.send('wait');
   }
 
-  /** Resolves once all have what they waited for. */
+  /** Resolves once all have acquired their resource. */
   async allHad({ timeout = 20000 } = {}) {
     const missing = () => this.resources.length - this.had.size;
     await until(() => missing() === 0, { timeout, what: 'all that is waited for' }).catch((error) => {
@@ -143,7 +143,7 @@ class RemoteCrew {
     });
   }
 
-  /** Releases all; resolves with `{ freed, losses, tenures }`: of this release, and of all the time before. */
+  /** Releases all. Resolves with `{ freed, losses, tenures }`; losses and tenures are those of the whole time. */
   async release() {
     this.child.send('release');
     return this.child.message(({ freed }) => freed !== undefined, { timeout: 20000 });

@@ -1,4 +1,4 @@
-// What the tests of TLS, users and places share: reservations wherever a server is, and looks at its connections.
+// What the tests of TLS, users and places share: reservations on any kind of server, and views of its connections.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -6,16 +6,16 @@ const { inspect } = require('node:util');
 const { makeReservation } = require('../../support/reservation');
 const { until } = require('../../support/wait');
 
-/** As long as it takes: what is waited for is a fact, and the machine may be busy. */
+/** For conditions that must come true, however busy the machine is. */
 const patient = { timeout: 20000 };
 
-/** A reservation on a server with these options. `settings`: as in makeReservation, and `host` or `port` in the server's place. */
+/** A reservation on a server with these options. `settings`: as in makeReservation; `host` and `port` replace the server's. */
 function reserve(t, server, options, { host = server.host, port = server.port, password, ...settings } = {}) {
   const place = { host, port, password: password === undefined ? server.password : password };
   return makeReservation(t, place, { ...settings, options });
 }
 
-/** The error that a promise ends with. */
+/** The error that rejects a promise. */
 async function errorOf(promise) {
   return promise.then(
     (value) => assert.fail(`no error, but ${inspect(value)}`),
@@ -23,7 +23,7 @@ async function errorOf(promise) {
   );
 }
 
-/** The connections that the server has under a name, as objects of the fields of CLIENT LIST. */
+/** The connections with this name in CLIENT LIST, as objects of its fields. */
 async function connections(server, name = 'redis-reservation') {
   const text = await server.command('CLIENT', 'LIST');
   return text
@@ -33,17 +33,17 @@ async function connections(server, name = 'redis-reservation') {
     .filter((client) => client.name === name);
 }
 
-/** The major version of redis that a server is, or that it stands in for: Valkey says 7. */
+/** The major version of redis that a server has or emulates: Valkey reports 7. */
 async function majorOf(server) {
   return Number(/redis_version:(\d+)/.exec(await server.command('INFO', 'server'))[1]);
 }
 
-/** What CLIENT LIST says of RESP3: nothing before redis 7. */
+/** RESP3 as CLIENT LIST shows it; nothing before redis 7. */
 async function resp3(server) {
   return (await majorOf(server)) < 7 ? undefined : '3';
 }
 
-/** Ends the connections under a name, and resolves once they are gone. */
+/** Kills the connections with this name, and resolves once they are gone. */
 async function cut(server, name) {
   for (const { id } of await connections(server, name)) {
     await server.command('CLIENT', 'KILL', 'ID', id);
@@ -52,7 +52,7 @@ async function cut(server, name) {
   }
 }
 
-/** Whether what is printed of an error, in whatever way, is free of these texts. */
+/** Checks that no printed form of an error contains these texts. */
 function assertHidden(error, ...secrets) {
   const everything = [
     inspect(error, { depth: 9, showHidden: true }),
@@ -63,15 +63,15 @@ function assertHidden(error, ...secrets) {
 }
 
 /**
- * Waits for a resource that somebody else holds, deletes its key behind everybody's back, and resolves with how many
- * milliseconds later the waiter had it. At once, or after most of a second where the waiter has to poll.
+ * Waits for a resource that another client holds, deletes its key, and resolves with the milliseconds until the waiter has
+ * acquired it: few, or most of a second where the waiter has to poll.
  */
 async function wakeUp(server, reservation, resource, { key = `reservation-${resource}`, db = 0 } = {}) {
   const client = server.client({ db });
   await client.set(key, 'somebody', 'EX', 600);
   const start = (await calls(client)).set;
   const waiting = reservation.wait_until_lock(resource, { timeout: patient.timeout });
-  // On a new connection a second try follows the first at once; what came between the two would be had by that.
+  // On a new connection a second try follows the first at once. It would find a change between the two.
   let tries = start;
   const hasTried = async () => {
     const before = tries;

@@ -1,5 +1,5 @@
-// One redis process of a topology: a server, a sentinel or a node of a cluster, with a configuration file (which
-// sentinels rewrite), over TCP, TLS or a unix socket, as any user, on any of the servers that scripts/servers.js knows.
+// One redis process of a topology: a server, a sentinel or a node of a cluster, with a configuration file (which sentinels
+// rewrite), over TCP, TLS or a unix socket, for any user, by any of the programs in scripts/servers/list.js.
 'use strict';
 
 const { spawn, spawnSync } = require('node:child_process');
@@ -18,7 +18,7 @@ const { until, within } = require('../../support/wait');
 const { certificates } = require('./certificates');
 const { host, withFreePorts } = require('./ports');
 
-/** The user that the kit itself works as where the default one is off: it may do everything. */
+/** The user of the kit itself where the default user is off. It may do everything. */
 const operator = { username: 'operator', password: crypto.randomBytes(16).toString('hex') };
 
 /**
@@ -44,7 +44,7 @@ class Node {
   constructor({ port, config = {}, password = '', acl, tls: secure, sentinel = false, server, files = {} }) {
     Object.assign(this, { host, port, password, acl, sentinel, server });
     this.tls = secure && { certificate: 'server', ca: 'ca', clients: 'no', ...secure };
-    this.socketPath = ''; // set where it listens on nothing else
+    this.socketPath = ''; // set where it listens only on a socket
     this.config = config;
     this.dir = fs.mkdtempSync(path.join(os.tmpdir(), 'reservation-node-'));
     removeAtEnd(this.dir);
@@ -52,7 +52,7 @@ class Node {
     this.process = null;
     this.paused = false;
     this.clients = new Set();
-    this.eyes = null; // the client that command() looks with
+    this.eyes = null; // the client of command()
     for (const [name, text] of Object.entries(files)) fs.writeFileSync(path.join(this.dir, name), text);
   }
 
@@ -64,7 +64,7 @@ class Node {
     return `${this.host}:${this.port}`;
   }
 
-  /** Whether it can answer: it runs and is not paused. */
+  /** Whether it runs and is not paused. */
   get awake() {
     return this.process !== null && !this.paused;
   }
@@ -86,7 +86,7 @@ class Node {
     });
     this.process = child;
     this.paused = false;
-    this.ended = once(child, 'exit'); // from the start: it may end before anybody asks
+    this.ended = once(child, 'exit'); // from the start, since it may end before a test asks
     const keep = (text) => {
       this.output = (this.output + text).slice(-20000);
     };
@@ -104,7 +104,7 @@ class Node {
   configuration() {
     const { port } = this;
     const lines = { bind: `${host} -::1`, dir: this.dir, logfile: '""', ...this.passwords() };
-    // A replica that asks is served at once, not after the five seconds in which others might ask too.
+    // Serves a new replica at once, not after the five seconds in which others might join.
     const plain = { save: '""', appendonly: 'no', 'repl-diskless-sync-delay': '0' };
     Object.assign(lines, this.sentinel ? {} : plain, this.tls ? this.tlsLines() : { port }, this.config);
     return Object.entries(lines)
@@ -121,11 +121,11 @@ class Node {
       'tls-key-file': keyFile,
       'tls-ca-cert-file': certificates()[this.tls.ca].certFile,
       'tls-auth-clients': this.tls.clients,
-      'tls-replication': 'yes', // also how a sentinel talks to anybody
+      'tls-replication': 'yes', // also for all connections of a sentinel
     };
   }
 
-  /** Puts a certificate of certificates.js and its key where this server reads its own; gives both paths. */
+  /** Copies a certificate of certificates.js and its key to where this server reads its own. Gives both paths. */
   layCertificate(name) {
     const { cert, key } = certificates()[name];
     const files = ['server.pem', 'server.key'].map((file) => path.join(this.dir, file));
@@ -156,7 +156,7 @@ class Node {
     if (outcome === 'ended') throw new Error(`redis-server ended at its start:\n${this.output}`);
   }
 
-  /** What comes back first for these bytes; '' if nothing does. */
+  /** The first reply to these bytes; '' for none. */
   ask(bytes) {
     return new Promise((resolve) => {
       const { port, socketPath } = this;
@@ -174,13 +174,13 @@ class Node {
     });
   }
 
-  /** The kit gets in whatever certificate the server shows: it is no part of what is tested. */
+  /** The kit accepts any certificate of the server. */
   tlsOfTheKit() {
     const { cert, key } = certificates()[this.tls.ca === 'foreignCa' ? 'foreignClient' : 'client'];
     return { cert, key, rejectUnauthorized: false };
   }
 
-  /** Ends the program as a crash would (or by another signal), and waits for its end. Works on a paused one too. */
+  /** Ends the program as a crash would (or by another signal), and waits for its end. Also works on a paused one. */
   async kill(signal = 'SIGKILL') {
     this.forgetEyes();
     const child = this.process;
@@ -191,7 +191,7 @@ class Node {
     await within(10000, this.ended, `the end of redis-server ${child.pid}`);
   }
 
-  /** Ends the program, removes its folder and closes what `client()` gave. */
+  /** Ends the program, removes its folder and closes its clients. */
   async stop() {
     for (const client of this.clients) client.disconnect();
     this.clients.clear();
@@ -199,7 +199,7 @@ class Node {
     removeNow(this.dir);
   }
 
-  /** SIGSTOP: connections stay open, new ones are accepted by the system, nothing is answered. */
+  /** SIGSTOP: connections stay open, the system accepts new ones, nothing is answered. */
   pause() {
     this.process.kill('SIGSTOP');
     this.paused = true;
@@ -212,7 +212,7 @@ class Node {
     this.paused = false;
   }
 
-  /** An ioredis client of this very process, closed with it; it comes back by itself after an outage. */
+  /** An ioredis client of this process, closed with it. It reconnects by itself. */
   client(options = {}) {
     const place = this.socketPath ? { path: this.socketPath } : { host, port: this.port };
     const credentials = this.acl ? operator : { password: this.password || undefined };
@@ -223,16 +223,16 @@ class Node {
       enableReadyCheck: false,
       maxRetriesPerRequest: null,
       retryStrategy: () => 50,
-      disconnectTimeout: 50, // else its timer keeps the test alive for two seconds
+      disconnectTimeout: 50, // otherwise its timer keeps the test alive for two seconds
       ...options,
     });
-    client.on('error', () => {}); // outages are what the tests are about
+    client.on('error', () => {}); // tests cause outages on purpose
     this.clients.add(client);
     client.once('end', () => this.clients.delete(client));
     return client;
   }
 
-  /** One command of the kit's, on a connection that it keeps: `await node.command('CLUSTER', 'NODES')`. */
+  /** One command of the kit, on a lasting connection: `await node.command('CLUSTER', 'NODES')`. */
   async command(name, ...args) {
     if (!this.eyes) {
       const eyes = this.client({ maxRetriesPerRequest: 0, retryStrategy: () => null, commandTimeout: 5000 });
@@ -249,10 +249,10 @@ class Node {
     this.eyes = null;
   }
 
-  /** From now on it shows another certificate of certificates.js, to connections that are made from now on. */
+  /** From now on it shows another certificate of certificates.js to new connections. */
   async useCertificate(name) {
     const [certFile] = this.layCertificate(name);
-    // It reads both files anew. To name others would take two commands before redis 7.0, and they must fit each other.
+    // It reads both files again. Other paths would take two commands before redis 7.0, and the files must match.
     await this.command('CONFIG', 'SET', 'tls-cert-file', certFile);
   }
 }
@@ -274,7 +274,7 @@ function programNamed(name) {
   return provideServer(entry).program;
 }
 
-/** Whether this server was built with TLS; one that was complains of the missing certificate, not of the port. */
+/** Whether this server was built with TLS: then it reports the missing certificate, not the option tls-port. */
 function hasTls(name) {
   const args = ['--port', '0', '--tls-port', '1', '--save', ''];
   const { stdout, stderr } = spawnSync(programOf(name), args, {

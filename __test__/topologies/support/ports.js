@@ -1,4 +1,4 @@
-// Free loopback ports for servers that must know each other's before they start, and that come back on their own.
+// Free loopback ports for servers that must know each other's port before they start, and restart on their own.
 'use strict';
 
 const { once } = require('node:events');
@@ -6,13 +6,13 @@ const net = require('node:net');
 
 const host = '127.0.0.1';
 
-// Not what the system would give: those it gives to any connection too, and so takes them away while a server is down
-// that a test wants back on its port. The nodes of a cluster also listen 10,000 above their port.
+// Below the range of the system: the system also gives its ports to connections, so a server that restarts might lose its port.
+// The nodes of a cluster also listen 10,000 above their port.
 const lowest = 11000;
 const count = 10000;
 const busDistance = 10000;
 
-/** So many ports that nobody listens on just now, nor on those 10,000 above. */
+/** So many ports on which nothing listens right now, nor on those 10,000 above. */
 async function freePorts(number) {
   const found = new Set();
   while (found.size < number) {
@@ -35,8 +35,8 @@ function isFree(port) {
 }
 
 /**
- * What `start(ports)` resolves with. Somebody may take a port between the look and the start: `start` is then called
- * again with others, after it has ended what it had started.
+ * Resolves with the result of `start(ports)`. Another program may take a port before the start: then `start`, which must end
+ * what it had started, is called again with other ports.
  */
 async function withFreePorts(number, start) {
   for (let attempt = 1; ; attempt += 1) {

@@ -1,4 +1,4 @@
-// What a user of this library must be allowed, rule by rule, and on which servers the tests of users run.
+// The ACL rules that a user of this package needs, and the servers on which the tests of users run.
 'use strict';
 
 const fs = require('node:fs');
@@ -8,13 +8,13 @@ const { cache, root } = require('../../../scripts/setup/run');
 const { findProgram } = require('../../../scripts/setup/wheel');
 const { addUser } = require('./acl');
 
-/** Without each of these some call ends with ERR_REDIS_AUTH. */
+/** Without any one of these, some call ends with ERR_REDIS_AUTH. */
 const needed = ['~reservation-*', '-@all', '+set', '+get', '+del', '+pexpire', '+pttl', '+evalsha'];
 
-/** One of these two makes the scripts known; with both, a SCRIPT FLUSH costs nothing. */
+/** One of these two loads the scripts. With both, a SCRIPT FLUSH costs nothing. */
 const scripts = ['+eval', '+script|load'];
 
-/** Whatever of these is missing is done without, at a price. */
+/** These are optional. Without each, something takes longer. */
 const improving = [
   '+getex',
   '+client|tracking',
@@ -24,16 +24,16 @@ const improving = [
   '+client|setname',
 ];
 
-/** For those who set the option `db` or `min_replicas`. */
+/** For the options `db` and `min_replicas`. */
 const optional = { db: '+select', min_replicas: '+wait' };
 
-/** Before 7.2 redis does not know it, and 7.0 refuses to hear of it. */
+/** Redis before 7.2 does not have it, and 7.0 rejects the rule. */
 const setinfo = '+client|setinfo';
 
-/** Everything: the line of docs/connecting.md, with what options ask for. */
+/** All rules: the line of docs/connecting.md, and those for options. */
 const rules = [...needed, ...scripts, ...improving, ...Object.values(optional)];
 
-/** Adds a user with rules, and with CLIENT SETINFO where the server knows it; gives `{ username, password }`. */
+/** Adds a user with rules, and with CLIENT SETINFO where the server has it. Gives `{ username, password }`. */
 async function addWorker(server, { username = 'worker', without = [], ...settings } = {}) {
   const given = (settings.rules || rules).filter((rule) => !without.includes(rule));
   const user = await addUser(server, { ...settings, username, rules: given });
@@ -41,14 +41,14 @@ async function addWorker(server, { username = 'worker', without = [], ...setting
   return user;
 }
 
-/** The line of docs/connecting.md that makes this user, as words of ACL SETUSER without the name and the password. */
+/** The rules of the ACL SETUSER line in docs/connecting.md, as words without the name and the password. */
 function documentedRules(username) {
   const page = fs.readFileSync(path.join(root, 'docs', 'connecting.md'), 'utf8');
   const [, words] = new RegExp(`^ACL SETUSER ${username} on >secret (.*)$`, 'm').exec(page);
   return words.split(' ');
 }
 
-/** Each server with words of its own: its name for startNode, and why it is skipped where nobody has fetched it yet. */
+/** The servers with different messages: the name for startNode, and the reason to skip it where it was not downloaded. */
 const everyServer = servers.map(({ name, wheel, program }) => ({
   server: wheel && name,
   title: wheel ? name : 'the server of all tests',

@@ -1,4 +1,4 @@
-// A master, its replicas and the sentinels that watch them: real processes that fail over by themselves.
+// A master, its replicas and their sentinels: real processes that fail over by themselves.
 'use strict';
 
 const crypto = require('node:crypto');
@@ -37,7 +37,7 @@ class Sentinels {
     const [masterPort, ...others] = ports;
     const replicaOf = { replicaof: `${host} ${masterPort}` };
     const data = { password, acl, tls, server };
-    /** All that hold data, the first master first. */
+    /** All data nodes, the first master first. */
     this.nodes = [
       new Node({ port: masterPort, ...data, config }),
       ...others
@@ -56,8 +56,7 @@ class Sentinels {
   }
 
   /**
-   * What each sentinel is to know from the start. To find the others by itself would take it two seconds and more
-   * (they greet one another through the master): what is tested is failing over, not getting acquainted.
+   * What each sentinel knows from the start. To find the others by itself, through the master, would take two seconds and more.
    */
   watchLines(id, identities) {
     const { name } = this;
@@ -90,16 +89,16 @@ class Sentinels {
 
   async start() {
     const [master, ...replicas] = this.nodes;
-    await master.start(); // first: a replica that finds nobody tries again only after a second
+    await master.start(); // first: a replica without its master tries again only after a second
     await Promise.all(replicas.map((node) => node.start()));
     await until(() => this.isReplicated(master), { timeout: 15000, what: 'the replicas in step' });
-    // Only now: what a sentinel has seen of a replica at first, it goes by for ten seconds.
+    // Only now: a sentinel keeps its first view of a replica for ten seconds.
     await Promise.all(this.sentinels.map((node) => node.start()));
     await Promise.all(this.sentinels.map((node) => hurry(node)));
     await this.waitUntilHealthy();
   }
 
-  /** What a client is configured with: `[{ host, port }]`, one for each sentinel. */
+  /** The addresses for a client: `[{ host, port }]`, one for each sentinel. */
   get addresses() {
     return this.sentinels.map(({ port }) => ({ host, port }));
   }
@@ -108,7 +107,7 @@ class Sentinels {
     return [...this.nodes, ...this.sentinels];
   }
 
-  /** The node that most of the sentinels that can answer call the master. */
+  /** The node that most of the sentinels that can answer name as the master. */
   async master() {
     const awake = this.sentinels.filter((node) => node.awake);
     const ports = await Promise.all(awake.map((sentinel) => this.masterPort(sentinel)));
@@ -129,21 +128,21 @@ class Sentinels {
     return this.nodes.filter((node) => node !== master && node.awake);
   }
 
-  /** SIGKILL for the master of now; resolves with the node, whose `start()` brings it back. */
+  /** SIGKILL for the current master. Resolves with the node, whose `start()` starts it again. */
   async killMaster() {
     const master = await this.master();
     await master.kill();
     return master;
   }
 
-  /** SIGSTOP for the master of now; resolves with the node, whose `resume()` lets it go on. */
+  /** SIGSTOP for the current master. Resolves with the node, whose `resume()` continues it. */
   async pauseMaster() {
     const master = await this.master();
     master.pause();
     return master;
   }
 
-  /** Asks a sentinel to fail over though nothing is wrong; resolves with the new master. */
+  /** A planned failover by a sentinel. Resolves with the new master. */
   async failover() {
     const from = await this.master();
     const sentinel = this.sentinels.find((node) => node.awake);
@@ -155,7 +154,7 @@ class Sentinels {
     return this.waitForFailover(from);
   }
 
-  /** Resolves with the new master once all sentinels name it, in the place of `from`, and it says so itself. */
+  /** Resolves with the new master once all sentinels name it instead of `from`, and it has the role. */
   async waitForFailover(from, { timeout = 30000 } = {}) {
     const awake = this.sentinels.filter((node) => node.awake);
     const moved = async () => {
@@ -169,7 +168,7 @@ class Sentinels {
     return until(moved, { timeout, what: `a master in the place of ${from.address}` });
   }
 
-  /** Whether all other nodes that can answer follow this master and have all that it has. */
+  /** Whether all other nodes that can answer follow this master and are in sync. */
   async isReplicated(master) {
     const [, offset] = await master.command('ROLE');
     const others = this.nodes.filter((node) => node !== master && node.awake);
@@ -180,7 +179,7 @@ class Sentinels {
     );
   }
 
-  /** Resolves once nobody that runs is missed by anybody: after a failover, before the next one. */
+  /** Resolves once the sentinels see every running process as up: after a failover, before the next one. */
   async waitUntilHealthy({ timeout = 30000 } = {}) {
     const replicaCount = this.nodes.length - 1;
     const awake = this.sentinels.filter((node) => node.awake);
@@ -205,11 +204,11 @@ class Sentinels {
 }
 
 /**
- * Sentinels look around once a second, and for the role of a replica once in ten, which is most of the time that a
- * failover takes. Where they let themselves be told (since redis 7.0) they look more often; they decide as ever.
+ * By default a sentinel checks once a second, and the role of a replica every ten seconds, which is most of the time of a
+ * failover. Since redis 7.0 the periods can be set. This makes them shorter, and changes no decision.
  */
 async function hurry(sentinel) {
-  // The ping period is that of down-after at most, so that one late answer is enough to be called down: ask more often.
+  // The ping period is at most down-after, so one late answer would mark a node as down. So ping more often.
   const periods = { 'ping-period': 150, 'info-period': 500, 'ask-period': 200, 'publish-period': 500 };
   for (const [name, ms] of Object.entries(periods)) {
     await sentinel.command('SENTINEL', 'DEBUG', name, ms).catch(() => {});

@@ -1,5 +1,4 @@
-// One process of the cluster tests: its reservations lock, wait and release as messages tell them to. startWorker in
-// shards.js starts it.
+// One process of the cluster tests: its reservations lock, wait and release by messages. startWorker in shards.js starts it.
 'use strict';
 
 const ReserveResource = require('../../../index.js');

@@ -1,5 +1,5 @@
-// What the cluster tests share: reservations on a cluster, in this process and in others, names whose keys fall on a
-// shard of one's choice, and looks at all nodes together.
+// What the cluster tests share: reservations on a cluster, in this process and in others, names whose keys are on a chosen
+// shard, and views of all nodes together.
 'use strict';
 
 const path = require('node:path');
@@ -9,10 +9,10 @@ const { makeReservation } = require('../../support/reservation');
 const { until, within } = require('../../support/wait');
 const { evenRanges, namesInSlots } = require('./slots');
 
-/** As long as it takes: what is waited for is a fact, and the machine may be busy. */
+/** For conditions that must come true, however busy the machine is. */
 const patient = { timeout: 30000 };
 
-/** A reservation on a cluster. `settings` as in makeReservation; `options` come on top of where the cluster is. */
+/** A reservation on a cluster. `settings` as in makeReservation; `options` are added to the addresses of the cluster. */
 function onCluster(t, cluster, { options, ...settings } = {}) {
   const nowhere = { password: cluster.settings.password };
   return makeReservation(t, nowhere, { ...settings, options: { cluster: cluster.addresses, ...options } });
@@ -24,10 +24,10 @@ const namesOfShards = (count, name) =>
 
 const keyOf = (resource) => `reservation-${resource}`;
 
-/** What redis holds for a resource: the value, or null. */
+/** The value of the key of a resource, or null. */
 const valueOf = (cluster, resource) => cluster.command(keyOf(resource), 'GET', keyOf(resource));
 
-/** The commands that the masters of now have run so far, together. (What replicas were told to run is no client's.) */
+/** The commands that the current masters have run so far, together. (Those of replicas come from replication.) */
 async function callsOf(cluster) {
   const all = {};
   for (const node of await cluster.masters()) {
@@ -37,21 +37,21 @@ async function callsOf(cluster) {
   return all;
 }
 
-/** How often one command (or several together) was called. */
+/** How often one command, or several together, was called. */
 async function countOf(cluster, ...names) {
   const calls = await callsOf(cluster);
   return names.reduce((sum, name) => sum + (calls[name] || 0), 0);
 }
 
-/** Resolves once the nodes have been asked this many times more for a key. */
+/** Resolves once the nodes have got so many more tries for a key. */
 async function tried(cluster, before, times = 1) {
   const enough = async () => (await countOf(cluster, 'set')) >= before + times;
   await until(enough, { ...patient, what: `${times} tries` });
 }
 
 /**
- * Resolves once the replicas have all that has been written so far. To say that they follow is not enough: a master sends
- * nothing to one that has just joined before that has answered.
+ * Resolves once the replicas have all previous writes. That they follow is not enough: a master sends nothing to a new replica
+ * before its first answer.
  */
 async function untilCopied(cluster) {
   const copied = async ([name]) => {
@@ -62,7 +62,7 @@ async function untilCopied(cluster) {
   await Promise.all(namesOfShards(1, (number) => `mark ${number}`).map(copied));
 }
 
-/** Those that CLIENT LIST of a node shows under this name, as objects of its fields. */
+/** The connections with this name in CLIENT LIST of a node, as objects of its fields. */
 async function clientsNamed(node, name) {
   const text = await node.command('CLIENT', 'LIST');
   return text
@@ -72,7 +72,7 @@ async function clientsNamed(node, name) {
     .filter((client) => client.name === name);
 }
 
-/** A wait that ends with the test at the latest: one that is left over would keep the process of the tests alive. */
+/** A wait that ends with the test at the latest: a pending one would keep the process of the tests alive. */
 function wait(t, reservation, resource, options = {}) {
   const waiting = reservation.wait_until_lock(resource, { signal: t.signal, ...options });
   waiting.catch(() => {});
@@ -80,8 +80,8 @@ function wait(t, reservation, resource, options = {}) {
 }
 
 /**
- * A process of its own with reservations on the cluster: `call(who, method, ...args)` resolves with what the call of
- * the instance `who` gave, or rejects with an error of the same code. `losses`: what its instances were told.
+ * A separate process with reservations on the cluster: `call(who, method, ...args)` resolves with the answer of the instance
+ * `who`, or rejects with an error of the same code. `losses`: the losses of its instances.
  */
 function startWorker(t, cluster, { interval, ttl = 30, by = 'other', password, options } = {}) {
   const settings = { by, interval, ttl, password, options: { cluster: cluster.addresses, ...options } };
@@ -94,7 +94,7 @@ function startWorker(t, cluster, { interval, ttl = 30, by = 'other', password, o
     const { resolve, reject } = worker.calls.get(id);
     return error ? reject(Object.assign(new Error(error.message), { code: error.code })) : resolve(value);
   });
-  // Who waits for an answer at the end of a test is not to keep the tests waiting.
+  // A pending answer at the end of a test must not keep the tests waiting.
   child.exited.then(() => {
     const error = child.describe(new Error('it has ended before it has answered'));
     for (const { reject } of worker.calls.values()) reject(error);

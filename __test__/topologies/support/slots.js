@@ -1,4 +1,4 @@
-// Where a key lives in a cluster: its slot, and what CLUSTER NODES says of who has which.
+// Where a key is in a cluster: its slot, and the node of a slot by CLUSTER NODES.
 'use strict';
 
 const slotCount = 16384;
@@ -12,7 +12,7 @@ function slotOf(key) {
   return crc16(hashed) % slotCount;
 }
 
-/** CRC16/XMODEM, bit by bit: short, and nobody here is in a hurry. */
+/** CRC16/XMODEM, bit by bit: short, and fast enough here. */
 function crc16(bytes) {
   let crc = 0;
   for (const byte of bytes) {
@@ -22,7 +22,7 @@ function crc16(bytes) {
   return crc;
 }
 
-/** The first `count` names, made by `name(number)`, whose key lives in a slot that `wanted` says yes to. */
+/** The first `count` names, made by `name(number)`, whose slot `wanted` accepts. */
 function namesInSlots(wanted, count = 1, name = (number) => `job-${number}`) {
   const found = [];
   for (let number = 0; found.length < count; number += 1) {
@@ -32,7 +32,7 @@ function namesInSlots(wanted, count = 1, name = (number) => `job-${number}`) {
   return found;
 }
 
-/** So many ranges `{ first, last }` of about the same size that are all slots together. */
+/** All slots in so many ranges `{ first, last }` of about the same size. */
 function evenRanges(count) {
   const start = (index) => Math.floor((index * slotCount) / count);
   return Array.from({ length: count }, (_, index) => ({ first: start(index), last: start(index + 1) - 1 }));
@@ -52,7 +52,7 @@ function parseNodes(text) {
         masterId: masterId === '-' ? null : masterId,
         epoch: Number(epoch),
         linked: link === 'connected',
-        // What stands in brackets is on its way, and still here until it is not.
+        // A slot in brackets is being moved, and still belongs to this node.
         ranges: slots.filter((slot) => !slot.startsWith('[')).map(parseRange),
       };
     });

@@ -1,4 +1,4 @@
-// Somebody who uses locks at a steady pace while something breaks elsewhere: how long one took, and what failed.
+// A user of locks at a steady pace while something breaks elsewhere: the longest time of a lock, and the failures.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -7,8 +7,8 @@ const { within } = require('../../support/wait');
 const { onCluster, patient } = require('./shards');
 
 /**
- * Locks and releases these names, one after the other for each, until `stop()`, which gives `{ longest, errors, count }`:
- * the most milliseconds that a lock with its release took, the messages of those that failed, and how many there were.
+ * Locks and releases each of these names repeatedly, until `stop()`, which gives `{ longest, errors, count }`: the longest time
+ * of a lock with its release in ms, the messages of failures, and the number of locks.
  */
 function useSteadily(t, cluster, names, settings) {
   const reservations = names.map(() => onCluster(t, cluster, { ttl: 30, ...settings }));

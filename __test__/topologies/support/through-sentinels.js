@@ -1,24 +1,24 @@
-// Reservations whose redis is found through a kit's sentinels, and looks at the servers behind these.
+// Reservations that find redis through the sentinels of a kit, and views of the servers behind these.
 'use strict';
 
 const { makeReservation } = require('../../support/reservation');
 const { startSentinels } = require('./sentinels');
 
 /**
- * As startSentinels, with sentinels that ask often enough whether a server still answers. As they are, they ask once in
- * `downAfter`, where that is less than a second: each answer then comes at the very end of its time, and about every
- * other failover is followed by another one that nobody wanted. `periods`: more of what SENTINEL DEBUG may set.
+ * As startSentinels, with sentinels that ping often. By default they ping once in `downAfter` if that is less than a second: an
+ * answer then comes just before its limit, and about every second failover is followed by an unwanted one. `periods`: more
+ * periods for SENTINEL DEBUG.
  */
 async function startSteadySentinels(t, options, periods = {}) {
   const kit = await startSentinels(t, options);
   const all = Object.entries({ 'ping-period': 150, ...periods }).flat();
-  // Unknown before redis 7.0, where they are as they are.
+  // Redis before 7.0 does not have it, and keeps its defaults.
   const set = (sentinel) => sentinel.command('SENTINEL', 'DEBUG', ...all).catch(() => {});
   await Promise.all(kit.sentinels.map(set));
   return kit;
 }
 
-/** As whom and through whom clients of this kit come: the password, and the constructor's options. */
+/** The access of clients of this kit: the password, and the constructor's options. */
 function accessTo(kit) {
   const options = { sentinels: kit.addresses, name: kit.name };
   if (kit.sentinelPassword) options.sentinelPassword = kit.sentinelPassword;
@@ -30,7 +30,7 @@ function accessTo(kit) {
   return { password: kit.acl ? kit.acl.password : kit.password, options };
 }
 
-/** As makeReservation, for the master that the kit's sentinels name; what `settings` says comes first. */
+/** As makeReservation, for the master that the kit's sentinels name. `settings` takes precedence. */
 function throughSentinels(t, kit, settings = {}) {
   const { password, options } = accessTo(kit);
   const nowhere = { host: null, port: null, password };
@@ -39,14 +39,14 @@ function throughSentinels(t, kit, settings = {}) {
 
 const keyOf = (resource) => `reservation-${resource}`;
 
-/** What a node has under the keys of these resources. */
+/** The values of the keys of these resources on a node. */
 async function valuesOn(node, resources) {
   return node.command('MGET', ...resources.map(keyOf));
 }
 
 /**
- * Whether, on this node, the lease of each was begun or renewed after that moment (of performance.now()): it has more
- * left than it could have otherwise. `ttl`: of them all, in seconds.
+ * Whether each key on this node was set or renewed after that moment (of performance.now()): its ttl is longer than it could be
+ * otherwise. `ttl`: that of all, in seconds.
  */
 async function areRenewedSince(node, resources, moment, ttl) {
   const left = await Promise.all(resources.map((resource) => node.command('PTTL', keyOf(resource))));
@@ -54,7 +54,7 @@ async function areRenewedSince(node, resources, moment, ttl) {
   return left.every((ms) => ms > Math.max(0, 1000 * ttl - since));
 }
 
-/** How many connections of that name the node has. */
+/** How many connections with that name the node has. */
 async function connectionsNamed(node, name) {
   const list = await node.command('CLIENT', 'LIST');
   return list.split('\n').filter((line) => line.includes(` name=${name} `)).length;

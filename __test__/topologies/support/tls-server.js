@@ -1,4 +1,4 @@
-// A redis-server that speaks TLS only, with the certificate and the demands on its clients that a test chooses.
+// A redis-server with TLS only, with a certificate and client certificates as the test chooses.
 'use strict';
 
 const { startNode } = require('./node');

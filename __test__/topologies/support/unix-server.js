@@ -1,4 +1,4 @@
-// A redis-server on a unix socket, and on nothing else unless a test wants its port too.
+// A redis-server on a unix socket, and on a port only if the test asks for one.
 'use strict';
 
 const path = require('node:path');

@@ -1,21 +1,21 @@
-// What goes on while a topology changes: locks that are held, others that are fought for, and a watch over what must
-// never be: two that believe to hold the same resource, a loss that nobody is told of, or that is told twice.
+// The load during a change of topology: held locks, contended locks, and a watch for violations: two holders of a resource, a
+// loss that is never reported, or twice.
 'use strict';
 
 const assert = require('node:assert/strict');
 const { setTimeout: sleep } = require('node:timers/promises');
 
 /**
- * Takes `count` locks at once, on distinct resources, each by a reservation of its own: `makeReservation(index)`.
- * Resolves with a Holding once all are had. `resources`: their names, or `name(index)`; 'job-0' and so on if not given.
- * `exclusion`: a watch (see watchExclusion) that they are all under.
+ * Acquires `count` locks at once, on distinct resources, each by a separate reservation: `makeReservation(index)`. Resolves with
+ * a Holding once all are acquired. `resources`: their names, or `name(index)`; by default 'job-0' and so on. `exclusion`: a
+ * watch (see watchExclusion) for all of them.
  */
 async function hold(makeReservation, count, { resources = (index) => `job-${index}`, exclusion } = {}) {
   const nameOf = typeof resources === 'function' ? resources : (index) => resources[index];
   const holders = Array.from({ length: count }, (_, index) => ({
     resource: nameOf(index),
     reservation: makeReservation(index),
-    losses: [], // what it was told: `{ at, error }`
+    losses: [], // its reported losses: `{ at, error }`
     released: false,
   }));
   await Promise.all(holders.map((holder) => take(holder, exclusion)));
@@ -34,17 +34,17 @@ class Holding {
     this.holders = holders;
   }
 
-  /** Those that were told that their lock is lost. */
+  /** Those that have got a loss. */
   get lost() {
     return this.holders.filter(({ losses }) => losses.length > 0);
   }
 
-  /** Those that hold at this very instant. */
+  /** Those that hold right now. */
   get held() {
     return this.holders.filter(({ resource, reservation }) => reservation.is_held(resource));
   }
 
-  /** Whether each holds, was released, or was told of its loss; and nobody was told twice, or while it holds. */
+  /** Each must hold, be released, or have got its loss; and none may get a loss twice, or while it holds. */
   get isTold() {
     return this.holders.every(({ resource, reservation, losses, released }) => {
       const gone = !reservation.is_held(resource) && !released;
@@ -58,7 +58,7 @@ class Holding {
     assert.equal(this.held.length, this.holders.length, 'all are held');
   }
 
-  /** Releases all that hold; resolves with how many were freed. A release that finds a loss has told of it. */
+  /** Releases all that hold. Resolves with the number of freed keys. A release that finds a loss reports it. */
   async release() {
     const answers = await Promise.all(
       this.held.map(async (holder) => {
@@ -79,9 +79,8 @@ class Holding {
 }
 
 /**
- * Looks, until the test ends, whether two reservations of this process say of the same resource, at the same instant,
- * that they hold it. `add(resource, reservation)` puts one under the watch, `overlaps` is what was seen:
- * `[{ at, resource, holders }]`, the first of each such time.
+ * Watches, until the test ends, for two reservations of this process that claim to hold the same resource at the same moment.
+ * `add(resource, reservation)` adds one to the watch. `overlaps`: `[{ at, resource, holders }]`, the start of each overlap.
  */
 function watchExclusion(t) {
   const exclusion = new Exclusion();
@@ -94,7 +93,7 @@ class Exclusion {
     this.watched = new Map(); // resource -> the reservations that may hold it
     this.overlaps = [];
     this.looks = 0;
-    this.open = new Set(); // resources that are held twice just now
+    this.open = new Set(); // resources with two holders right now
     this.timer = setInterval(() => this.look(), 2);
     this.timer.unref();
   }
@@ -102,7 +101,7 @@ class Exclusion {
   add(resource, reservation) {
     if (!this.watched.has(resource)) this.watched.set(resource, new Set());
     this.watched.get(resource).add(reservation);
-    this.look(); // where one has just acquired is where an overlap begins
+    this.look(); // an overlap begins right after an acquisition
   }
 
   look() {
@@ -129,8 +128,8 @@ class Exclusion {
 }
 
 /**
- * `count` reservations that take turns on one resource until `stop()`: each waits for it, has it for a moment and lets
- * it go. `turns`: how many there were; `errors`: what calls ended with, after which that one goes on.
+ * `count` reservations that take turns on one resource until `stop()`: each waits for it, holds it for a moment and releases it.
+ * `turns`: the number of turns; `errors`: those of failed calls, after which a reservation goes on.
  */
 function contend(t, makeReservation, resource, { count = 3, exclusion } = {}) {
   const contest = { turns: 0, errors: [], stop: null };
@@ -148,7 +147,7 @@ function contend(t, makeReservation, resource, { count = 3, exclusion } = {}) {
       } catch (error) {
         if (stopping.signal.aborted) return;
         contest.errors.push(error);
-        await sleep(20); // an error that comes at once must not keep the process from all else
+        await sleep(20); // an immediate error must not block the process
       }
     }
   };

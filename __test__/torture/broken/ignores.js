@@ -1,4 +1,4 @@
-// A "lock" that never asks anybody: for the test that the checker finds out.
+// A "lock" that never asks redis, for the tests of the checker.
 'use strict';
 
 const { EventEmitter } = require('node:events');

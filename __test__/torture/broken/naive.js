@@ -1,4 +1,4 @@
-// The lock that one writes in ten minutes: SET NX, a timer that renews, a DEL; nothing is compared, nothing is doubted.
+// A lock written in ten minutes: SET NX, a timer that renews, a DEL; it compares no value and checks no result.
 'use strict';
 
 const crypto = require('node:crypto');
@@ -75,7 +75,7 @@ class Naive extends EventEmitter {
 
 function connect(host, port) {
   const client = new Redis({ host, port, retryStrategy: () => 50 });
-  // It keeps no process alive; all else about it is as bad as it looks.
+  // It keeps no process alive, so that runs can end.
   client.on('connect', () => client.stream.unref());
   return client.on('error', () => {});
 }

@@ -1,4 +1,4 @@
-// The real lock, but for its bad news: what was had once counts as held until it is released, and losses are kept quiet.
+// The real lock without losses: an acquired lock counts as held until its release, and losses are not reported.
 'use strict';
 
 const ReserveResource = require('../../..');

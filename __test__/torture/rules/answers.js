@@ -1,4 +1,4 @@
-// Answers: one for each call, in time. And processes: they end as they should, with nothing thrown and nothing printed.
+// Answers: one for each call, in time. Processes: they end as expected, without exceptions or output.
 'use strict';
 
 const { running, worker } = require('../model');
@@ -26,10 +26,10 @@ function answers(model) {
   return found;
 }
 
-/** From when on, and for how long, an answer may be waited for. */
+/** The start and the limit of the time for an answer. */
 function timeAllowed({ kind, at, patience, timeout, abortedAt }, limits) {
   if (kind !== 'wait') return { from: at, ms: limits.call(patience), what: 'the call' };
-  // An abort that meets the lock half-way gives it back first.
+  // An abort at the moment of the acquisition first gives the lock back.
   if (abortedAt !== null) return { from: abortedAt, ms: limits.call(patience), what: 'the abort' };
   if (timeout !== undefined)
     return { from: at + timeout, ms: limits.overtime(patience), what: 'its timeout' };

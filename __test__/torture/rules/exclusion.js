@@ -1,18 +1,18 @@
-// Two at once: nobody holds what another holds, and `held` is never true of what redis has given to somebody else.
+// Exclusion: no lock has two holders, and `held` is never true after redis has given the key to another.
 'use strict';
 
 const { robbed } = require('../model');
 const { robberies } = require('../tenures');
 
 /**
- * A hold lasts from its answer to the first of: the call of its release, the telling of its loss, the last look at which
- * it was certain. (A look that says "certain" proves that nothing ended before it: a lease that ended does not come back.
- * An answer that was delivered when its lease had ended, as to a blocked event loop, gives nothing: "held" is false.)
- * What was taken by force (a deletion, a wiped server) may be had by another before its holder can know.
+ * A hold lasts from its answer to the first of: the call of its release, the report of its loss, the last look at which it was
+ * certain. (A look that finds it certain proves that the lease has not ended before: an ended lease never revives. An answer
+ * that is delivered after its lease, for example to a blocked event loop, begins no hold: `held` is false.) After a theft (a
+ * deletion, a wiped server), another may acquire the key before its holder can know.
  */
 function overlaps(model) {
   const found = [];
-  const open = new Map(); // key -> the holds that may not have ended yet
+  const open = new Map(); // key -> the holds that may still last
   const certain = model.holds.filter(({ lastCertain }) => lastCertain !== null);
   for (const hold of certain.sort((one, other) => one.from - other.from)) {
     const others = (open.get(hold.key) || []).filter((other) => endOf(other) > hold.from);
@@ -34,7 +34,7 @@ function endOf({ from, releases, told, lastCertain }) {
   return Math.max(from, Math.min(lastCertain, ...releases.map(({ at }) => at), ...told.map(({ t }) => t)));
 }
 
-/** Whenever `held` was true, redis had the key with the holder's value. */
+/** Whenever `held` was true, the key had the holder's value. */
 function certainty(model) {
   const found = [];
   const { clock } = model.limits;
@@ -45,11 +45,11 @@ function certainty(model) {
     for (const { t, held } of hold.samples) {
       if (!held) continue;
       const late = tenure && t > tenure.until + clock;
-      // Robbed of it, the holder cannot know before its next renewal; but the deadline it knows.
+      // After a theft, the holder cannot know before its next renewal. But it knows its deadline.
       const excused = late && robberies.includes(tenure.end) && t <= tenure.deadline + clock;
       const wrong =
         (t > released && 'after its release was called') ||
-        (t > told && 'after its loss was told') ||
+        (t > told && 'after the report of its loss') ||
         (late && !excused && `${(t - tenure.until).toFixed(1)} ms after the key was ${tenure.end}`);
       if (!wrong) continue;
       found.push({ rule: 'held too long', message: `${hold.op} was "held" ${wrong}`, at: t, ...about(hold) });
@@ -59,7 +59,7 @@ function certainty(model) {
   return found;
 }
 
-/** What an answer says of the key is what redis has done. */
+/** The answer of a call matches what redis has done. */
 function truth(model) {
   const found = [];
   const { clock } = model.limits;
@@ -73,14 +73,14 @@ function truth(model) {
     const sure = tenures.filter(({ unsure }) => !unsure);
     let wrong = null;
     if (tenures.length === 0 && !crashed) wrong = 'but redis never had its value';
-    else if (sure.length > 1) wrong = 'and its value was set again after it had gone';
+    else if (sure.length > 1) wrong = 'and its value was set again after its end';
     else if (sure.length === 1 && (sure[0].from < window[0] || sure[0].from > window[1])) {
       wrong = `but redis had its value from ${ms(model, sure[0].from)} on`;
     }
     if (wrong)
       found.push({
         rule: 'untrue answer',
-        message: `${hold.op} was told it has ${hold.key}, ${wrong}`,
+        message: `${hold.op} acquired ${hold.key} by its answer, ${wrong}`,
         at: from,
         ...about(hold),
       });
@@ -93,7 +93,7 @@ function truth(model) {
     if (spans.some(([from, until]) => from <= window[1] && until >= window[0])) continue;
     found.push({
       rule: 'untrue answer',
-      message: `${call.op} was told that ${call.key} is held, and it was free`,
+      message: `${call.op} answered that ${call.key} is held, and it was free`,
       at: call.answer.t,
       ...about(call),
     });

@@ -1,4 +1,4 @@
-// Keys: what nobody holds does not stay, and what is free does not stay free while somebody waits for it.
+// Keys: a key that nobody holds does not stay, and a free key does not stay free while a waiter waits for it.
 'use strict';
 
 const { longestWell } = require('../model');
@@ -6,8 +6,8 @@ const { touches } = require('../spans');
 const { about, ms } = require('./exclusion');
 
 /**
- * A key whose call failed, or whose loss was told, is deleted as soon as redis can be reached, and is gone when its ttl
- * is over. (A call that timed out may have set it; a SET may even land after its failure was told.)
+ * A key whose call failed, or whose loss was reported, is deleted as soon as redis is reachable, and lapses with its ttl. (A call
+ * that timed out may have set it. A SET may even run after the failure was reported.)
  */
 function leftovers(model) {
   const found = [];
@@ -43,13 +43,13 @@ function leftovers(model) {
   return found;
 }
 
-/** When, and by what, a caller who had a lock was told that he has it no more; null while he has it. */
+/** When and how a caller learned of the end of its lock; null while it holds. */
 function endOfHold({ told, outcomes }) {
   const released = outcomes.find(({ what }) => what === 'released');
   if (released) return { t: released.t, what: 'it was released', atOnce: true };
-  if (told.length > 0) return { t: told[0].t, what: 'its loss was told' };
+  if (told.length > 0) return { t: told[0].t, what: 'its loss was reported' };
   const failed = outcomes.filter(({ what }) => what === 'failed').pop();
-  // Nobody deletes it then; but nobody renews it either.
+  // Then no call deletes it, but none renews it either.
   return failed ? { t: failed.t, what: 'its release failed', lapses: true } : null;
 }
 
@@ -59,7 +59,7 @@ function endOfCall({ answer, got }) {
     ? 'its call has got another value'
     : answer.error
       ? 'its call failed'
-      : 'its call was told that it is held';
+      : 'its call answered that it is held';
   return { t: answer.t, what };
 }
 
@@ -68,7 +68,7 @@ function isTroubled(model, name, span) {
   return !well || well[0] > span[0] || well[1] < span[1];
 }
 
-/** While redis can be reached, a key is not free for longer than a poll with somebody waiting for it. */
+/** While redis is reachable, a key with a waiter is free for at most the time of a poll. */
 function forgotten(model) {
   const found = [];
   const { poll, late } = model.limits;

@@ -1,4 +1,4 @@
-// Losses: each is told, once, in time, never for nothing, and never besides a release.
+// Losses: each is reported once and in time, never without a reason, and never besides a release.
 'use strict';
 
 const { longestWell, robbed, running, worker } = require('../model');
@@ -12,14 +12,14 @@ function losses(model) {
     const { told, outcomes } = hold;
     const releases = outcomes.filter(({ what }) => what === 'released');
     if (told.length > 1)
-      report(hold, told[1].t, `its loss was told ${told.length} times (${told.map(({ by }) => by)})`);
+      report(hold, told[1].t, `its loss was reported ${told.length} times (${told.map(({ by }) => by)})`);
     if (releases.length > 1) report(hold, releases[1].t, 'it was released twice');
     if (told.length > 0 && releases.length > 0)
-      report(hold, told[0].t, 'it was released, and its loss was told');
-    if (vanished(hold)) report(hold, outcomes[0].t, 'a release found nothing, and nobody was told of a loss');
+      report(hold, told[0].t, 'it was released, and its loss was reported');
+    if (vanished(hold)) report(hold, outcomes[0].t, 'a release answered 0, and no loss was reported');
     const late = lateness(model, hold);
     if (late !== null && late.ms > model.limits.late) {
-      const what = late.told ? 'told' : 'not told';
+      const what = late.told ? 'reported' : 'not reported';
       report(
         hold,
         late.at,
@@ -27,15 +27,15 @@ function losses(model) {
       );
     }
     if (told.length > 0 && told[0].t < hold.from)
-      report(hold, hold.from, 'its loss was told before its call was answered');
+      report(hold, hold.from, 'its loss was reported before its call was answered');
     for (const { t } of told) {
-      if (isNeedless(model, hold, t)) report(hold, t, 'told lost, with nothing wrong anywhere');
+      if (isNeedless(model, hold, t)) report(hold, t, 'reported as lost, without a fault');
     }
   }
   for (const { t, w, key, val } of model.strangers) {
     found.push({
       rule: 'losses',
-      message: `${w} was told that it lost ${val}, which it never had`,
+      message: `${w} got a loss of ${val}, which it never held`,
       at: t,
       key,
       workers: [w],
@@ -50,16 +50,16 @@ function vanished({ releases, outcomes, told }) {
 }
 
 /**
- * How long after the end of its lease the loss of a hold was told (or how long it has not been told, at the end of the
- * record), in ms in which its process was able to run; null if there is nothing to be told. The end is redis's: what the
- * holder itself goes by is earlier by the time that the last renewal took to arrive.
+ * How long after the end of its lease the loss of a hold was reported (or how long it was unreported at the end of the record),
+ * in ms in which its process could run; null if there is no loss. The end is that on redis's clock. The holder's own deadline is
+ * earlier, by the time that the last renewal took to arrive.
  */
 function lateness(model, hold) {
   const [tenure] = hold.tenures;
   if (!tenure || tenure.deadline === Infinity) return null;
   const { deadline } = tenure;
   const told = hold.told[0];
-  // Who has asked for the release is told by its answer.
+  // A caller of release learns of the loss by its answer.
   if (hold.releases.some(({ at }) => at < deadline) || (told && told.by !== 'event' && told.by !== 'throw'))
     return null;
   if (['freed', 'handed over'].includes(tenure.end) && !told) return null;
@@ -70,7 +70,7 @@ function lateness(model, hold) {
   return { ms: running(model, hold.w, [deadline, end]), deadline, at: end, told: Boolean(told) };
 }
 
-/** A lease that is renewed, in a time without faults, is not lost. */
+/** A renewed lease is not lost in a time without faults. */
 function isNeedless(model, hold, t) {
   if (!hold.renews) return false;
   const from = t - hold.ttl - model.limits.recovery(hold.call.patience);

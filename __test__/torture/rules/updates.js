@@ -1,4 +1,4 @@
-// Lost updates of what the lock guards. section.js says which writes must be right, and why others need not be.
+// Lost updates of what the lock guards. section.js explains which writes must be right, and which need not be.
 'use strict';
 
 const { robbed } = require('../model');
@@ -37,14 +37,13 @@ function fenced({ written, read }, wasRobbed) {
 function plain({ written, read }, model, wasRobbed) {
   if (written.old === read.read || !written.held || wasRobbed) return null;
   const other = model.sections.get(writerOf(written.old));
-  // A write that came when its writer's lease was over: no lock can keep that from happening. Nor what a writer does
-  // before he can know that he was robbed.
+  // A write after the end of its writer's lease, or after a theft that its writer cannot know of yet: no lock can prevent either.
   if (other && !(other.written && other.written.held)) return null;
   if (other && robbed(model, other.key, [callOf(model, other), other.written.t])) return null;
   return `wrote ${written.next} over ${written.old} after reading ${read.read}, held before and after`;
 }
 
-/** When the call was made that took the lock of this section. */
+/** When the call was made that acquired the lock of this section. */
 function callOf(model, { op }) {
   const call = model.calls.get(op);
   return call ? call.at : 0;

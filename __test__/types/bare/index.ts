@@ -1,4 +1,4 @@
-// The types where there are none but TypeScript's own: no @types/node, no DOM. `npm run types` compiles this.
+// The types without @types/node and without DOM. `npm run types` compiles this.
 import ReserveResource = require('../../../index');
 import deep = require('../../../lib-js/index');
 

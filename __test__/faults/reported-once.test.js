@@ -1,5 +1,5 @@
-// A loss that the event loop has not read yet, and what its owner does before it reads it: the loss is told once, by
-// whichever comes first, and nothing is emitted or thrown once release() has been called.
+// A loss that the event loop has not read yet, and what its owner does first: the loss is reported once, by whatever comes
+// first, and nothing is emitted or thrown after a call of release().
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -11,8 +11,8 @@ const { until } = require('../support/wait');
 const keys = ['reservation-a', 'reservation-b'];
 
 /**
- * The child: `lost` holds a and b, and its loop is blocked until both are lost, or a alone. Then `act` is run in the same
- * tick; all that tells of a loss is collected until the renewals of another instance show that there was time for more.
+ * The child: `lost` holds a and b, and its loop is blocked until both are lost, or only a. Then `act` runs in the same tick.
+ * All reports of a loss are collected, until the renewals of another instance show that there was time for more.
  */
 const child = ({ listener, interval, ttl, act }) => `
   const block = () => require('node:fs').readSync(0, Buffer.alloc(1));
@@ -51,7 +51,7 @@ const ways = {
   'never renewed': { interval: 'Infinity', ttl: 0.5, lose: () => {} },
 };
 
-/** What the owner does in the same tick, and by whom each of the two losses may be told then. */
+/** What the owner does in the same tick, and what may then report each of the two losses. */
 const acts = {
   'release()': { act: `return [release('release')];`, by: ['release'] },
   'a promise of release()': {
@@ -85,7 +85,7 @@ async function run(t, server, way, settings) {
   if (way.interval === 'Infinity') {
     await until(async () => (await client.exists(...keys)) === 0, { ...patient, what: 'the end of both' });
   }
-  // Whatever is due every 100 ms was done.
+  // Everything that is due every 100 ms has run.
   await ran(client, 'pexpire', 4);
   running.process.stdin.write('x');
   return running.message(() => true, { timeout: 20000 });
@@ -94,14 +94,14 @@ async function run(t, server, way, settings) {
 for (const [how, way] of Object.entries(ways)) {
   for (const listener of [true, false]) {
     const title = `${how} while the loop is blocked, ${listener ? 'a listener' : 'no listener'}`;
-    test(`${title}: each loss is told once, whatever is called in the same tick`, async (t) => {
+    test(`${title}: each loss is reported once, whatever is called in the same tick`, async (t) => {
       const checks = Object.entries(acts).map(async ([what, { act, by }]) => {
         const server = await startServer(t);
         const { held, told, values } = await run(t, server, way, { listener, act });
         assert.deepEqual(held, [false, false], what);
         const tellers = told.map((one) => one.split(' ')[0]);
         const of = told.map((one) => one.split(' ')[1]).sort();
-        // A lease that was never to be renewed ends without an alarm where nobody listens.
+        // A lease that is never renewed ends silently without a listener.
         const isQuiet = by.includes('thrown') && !listener && how === 'never renewed';
         assert.deepEqual(of, isQuiet ? keys.slice(0, 1) : keys, `${what}: ${told}`);
         assert.ok(
@@ -118,7 +118,7 @@ for (const [how, way] of Object.entries(ways)) {
   }
 }
 
-test('one of two is lost while the loop is blocked: the release tells it, and frees the other', async (t) => {
+test('one of two locks is lost while the loop is blocked: the release reports it, and frees the other', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   for (const listener of [true, false]) {
@@ -131,13 +131,13 @@ test('one of two is lost while the loop is blocked: the release tells it, and fr
       { held, told, values },
       { held: [false, true], told: [`release ${keys[0]}`], values: [1] },
     );
-    assert.equal(signal, true, 'aborted, and so it stays until the next acquisition');
+    assert.equal(signal, true, 'aborted until the next acquisition');
     assert.deepEqual(await client.mget(keys), ['thief', null]);
     await client.flushall();
   }
 });
 
-// Where code of the caller's is run when a loss is told, and by whom each of two is told if release() is called there.
+// Where a loss runs code of the caller, and what reports each of two losses if that code calls release().
 const places = {
   'the abort of the signal': {
     listen: `lost.signal.addEventListener('abort', () => call());`,
@@ -154,7 +154,7 @@ const places = {
 };
 
 for (const [place, { listen, by }] of Object.entries(places)) {
-  test(`release() in ${place} of two losses tells what nobody was told before it`, async (t) => {
+  test(`release() in ${place} of two losses reports those that were not reported before`, async (t) => {
     const checks = [true, false].map(async (listener) => {
       const server = await startServer(t);
       const act = `

@@ -1,5 +1,5 @@
-// A letter of the native side that cannot be made a value of JavaScript fails alone: its call gets an error, a loss is told
-// all the same, and what comes behind it is delivered. What makes one fail here is a setter on Object.prototype that throws.
+// An answer or event of the native side that cannot be made a JavaScript value fails alone: its call gets an error, a loss is
+// still reported, and later ones are delivered. Here a throwing setter on Object.prototype makes them fail.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -11,7 +11,7 @@ const { until, within } = require('../support/wait');
 
 const key = 'reservation-job';
 
-// In the child: break_on('code') is such a setter; mend() takes all of them away.
+// In the child: break_on('code') defines such a setter; mend() removes all of them.
 const preamble = `
   const broken = [];
   const break_on = (name, applies = () => true) => {
@@ -26,12 +26,12 @@ const preamble = `
   };
   const mend = () => broken.splice(0).forEach((name) => delete Object.prototype[name]);
   const called = (start) => new Promise((resolve) => start((error, value) => resolve({ error, value })));
-  // A held lock does not keep the process alive; what the parent could say does.
+  // A held lock does not keep the process alive; the channel to the parent does.
   const stay = () => process.on('message', () => {});
   const tell = ({ error, value }) => (error ? { code: error.code, message: error.message } : { value });
   process.on('uncaughtException', (error) => process.send({ uncaught: error.stack }));`;
 
-test('one answer of many cannot be delivered: it alone fails, all the others come', async (t) => {
+test('of many answers, one cannot be delivered: only its call fails', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   await client.set('reservation-bad', 'other');
@@ -59,7 +59,7 @@ test('one answer of many cannot be delivered: it alone fails, all the others com
   assert.deepEqual(await child.exit(), { code: 0, signal: null }, 'no call is left over');
 });
 
-test('a release whose answer cannot be delivered frees nothing of others when it is called again', async (t) => {
+test('a release whose answer cannot be delivered frees no lock of others when it is called again', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const code = `${preamble}
@@ -86,14 +86,14 @@ test('a release whose answer cannot be delivered frees nothing of others when it
   assert.equal(await client.exists('reservation-other'), 1);
 });
 
-test('not even the error of a call can be delivered: it fails all the same', async (t) => {
+test('a call whose error cannot be delivered either fails all the same', async (t) => {
   const server = await startServer(t);
   const code = `${preamble}
     (async () => {
       const reservation = make();
       await reservation.lock('job');
       let times = 0;
-      // Once for the error, once for the one in its place; then lib/ makes one.
+      // Once for the error and once for its substitute. Then lib/ makes one.
       break_on('code', () => ++times <= 2);
       const bad = tell(await called((callback) => make().wait_until_lock('job', { timeout: 0 }, callback)));
       mend();
@@ -109,7 +109,7 @@ test('not even the error of a call can be delivered: it fails all the same', asy
   assert.deepEqual(await child.exit(), { code: 0, signal: null });
 });
 
-test('a loss that cannot be described is told', async (t) => {
+test('a loss whose details cannot be delivered is reported', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const code = `${preamble}
@@ -136,7 +136,7 @@ test('a loss that cannot be described is told', async (t) => {
   });
 });
 
-test('a line that cannot be delivered is counted', async (t) => {
+test('a log line that cannot be delivered is counted', async (t) => {
   const server = await startServer(t);
   const code = `${preamble}
     stay();
@@ -144,7 +144,7 @@ test('a line that cannot be delivered is counted', async (t) => {
     const log = { info: (title) => add({ title }), error: (title) => add({ title }), warn: (title, data) => add(data) };
     const add = ({ title, count }) => {
       titles.push(count === undefined ? title : [title, count]);
-      // It is known now whose lines these are.
+      // Now the core knows whose lines these are.
       if (title === 'reservation-extended') break_on('duration');
       if (title !== 'log-lines-dropped') return;
       mend();
@@ -157,11 +157,11 @@ test('a line that cannot be delivered is counted', async (t) => {
   assert.deepEqual(titles.slice(-1), [['log-lines-dropped', 1]]);
 });
 
-test('what a huge value of somebody else says is cut, and waits and losses go on', async (t) => {
+test('a huge foreign value is cut, and waits and losses go on', async (t) => {
   const server = await startServer(t);
   const client = server.client();
   const log = keepLog();
-  // Its first bytes are of a character that would be cut in half.
+  // The cut would split a character.
   const huge = `${'x'.repeat(255)}é${'x'.repeat(16 * 1024 * 1024)}`;
   const cut = `${'x'.repeat(255)}…`;
   const reservation = makeReservation(t, server, { interval: 100, log });
