@@ -253,6 +253,7 @@ impl World {
             Ok(Answer::Acquired(reservation)) => {
                 self.counts.acquired += 1;
                 self.check_order(number, call, &asked);
+                self.taken(&asked.key);
                 // As the JavaScript side does: an older one of this key, whose release has failed, is forgotten.
                 for older in self.environments[number]
                     .held

@@ -44,6 +44,7 @@ impl World {
             | Action::Full { time, .. } => (None, time),
             Action::FailOver { learns, .. } => (None, settles(learns)),
             Action::KillClients | Action::FlushScripts => (None, 0),
+            Action::Take { ref key, .. } => return self.taken(&format!("reservation-{key}")),
             _ => return,
         };
         let until = match process {
@@ -51,6 +52,11 @@ impl World {
             None => &mut self.quiet.servers,
         };
         *until = (*until).max(now() + lasts);
+    }
+
+    /// A key has a value, maybe not for long.
+    pub fn taken(&mut self, key: &str) {
+        self.quiet.free.remove(key);
     }
 
     fn quiet_since(&self, process: usize) -> Time {
@@ -62,7 +68,7 @@ impl World {
         for resource in self.story.resources.clone() {
             let key = format!("reservation-{resource}");
             if self.nodes[self.master].text_at(&key).is_some() {
-                self.quiet.free.remove(&key);
+                self.taken(&key);
                 continue;
             }
             let since = *self.quiet.free.entry(key.clone()).or_insert(now());
