@@ -81,7 +81,10 @@ impl World {
         for key in self.story.keys() {
             let Some(value) = self.nodes[self.master].text_at(&key) else { continue };
             let Some(caller) = owner_of(&value) else { continue };
-            if self.belongs_to_nobody(caller, &key, &value) {
+            // What is given up once, stays so.
+            if self.leftovers.since.get(&value) == Some(&Time::MAX) {
+                there.insert(value, Time::MAX);
+            } else if self.belongs_to_nobody(caller, &key, &value) {
                 let since = self.leftovers.since.get(&value).copied().unwrap_or(now());
                 there.insert(value, since);
             }

@@ -197,7 +197,7 @@ impl World {
         self.nodes[node].down = Some(silent);
         self.nodes[node].keeps_data = keeps_data;
         self.nodes[node].hung_until = 0;
-        if !keeps_data {
+        if !keeps_data || self.nodes[node].is_stale_master {
             self.excuse_all_at(node);
         }
         self.server_gone(node, silent);

@@ -20,7 +20,10 @@ const DEAD: Time = 12_000;
 /// nothing tells them.
 const MAY_BE_FREE: Time = 1_300;
 
-/// Until when something was wrong, and since when keys are free.
+/// The same after a connection has broken, and everybody knows it.
+const SOON: Time = 1_500;
+
+/// Until when something is wrong, or may not have been mended, and since when keys are free.
 #[derive(Debug, Default)]
 pub struct Quiet {
     servers: Time,
@@ -35,15 +38,16 @@ impl World {
             Action::Stop { process, time }
             | Action::Stall { process, time, .. }
             | Action::Slow { process, time, .. }
-            | Action::Unreachable { process, time } => (Some(process), time),
-            Action::Cut { process, is_seen, .. } => (Some(process), if is_seen { 0 } else { DEAD }),
+            | Action::Unreachable { process, time } => (Some(process), time + RECOVERY),
+            Action::Cut { process, is_seen: true, .. } => (Some(process), SOON),
+            Action::Cut { process, .. } => (Some(process), DEAD + RECOVERY),
             Action::Hang { time, .. }
             | Action::Crash { time, .. }
             | Action::Trouble { time, .. }
             | Action::LockOut { time, .. }
-            | Action::Full { time, .. } => (None, time),
-            Action::FailOver { learns, .. } => (None, settles(learns)),
-            Action::KillClients | Action::FlushScripts => (None, 0),
+            | Action::Full { time, .. } => (None, time + RECOVERY),
+            Action::FailOver { learns, .. } => (None, settles(learns) + RECOVERY),
+            Action::KillClients | Action::FlushScripts => (None, SOON),
             Action::Take { ref key, .. } => return self.taken(&format!("reservation-{key}")),
             _ => return,
         };
@@ -74,7 +78,7 @@ impl World {
             let since = *self.quiet.free.entry(key.clone()).or_insert(now());
             let waits = |number: &usize| {
                 let one = &self.environments[*number];
-                let quiet = self.quiet_since(one.process) + RECOVERY;
+                let quiet = self.quiet_since(one.process);
                 let free = now().saturating_sub(since.max(quiet).max(one.asked_at(&resource)?));
                 let limit = Time::try_from(one.settings.command_timeout.as_millis()).unwrap_or(Time::MAX);
                 // One that cannot read may have it.
@@ -91,7 +95,7 @@ impl World {
 
     /// True if this lease, which has run out, was to be renewed, and nothing has kept it from that.
     pub fn was_needless(&self, watched: &Watched) -> bool {
-        if now() < self.quiet_since(watched.process) + RECOVERY
+        if now() < self.quiet_since(watched.process)
             || self.story.denied.iter().any(|command| command == "pttl")
         {
             return false;
