@@ -168,7 +168,8 @@ impl Writer<'_> {
             if !calls.is_empty() && self.chance(3) {
                 let (asked, caller) = self.one_of(&calls);
                 let at = asked + self.random.u64(..=2 * way(story, caller));
-                let action = self.fault(story, story.environments[caller].process);
+                let process = story.environments[caller].process;
+                let action = if self.chance(2) { self.late(process) } else { self.fault(story, process) };
                 story.steps.push((at, action));
             } else {
                 let action = self.fault(story, process);
@@ -176,6 +177,13 @@ impl Writer<'_> {
             }
             at += if self.chance(6) { 0 } else { self.time(1, 2 * pace) };
         }
+    }
+
+    /// What is on its way arrives when nobody waits for it any more.
+    fn late(&mut self, process: usize) -> Action {
+        let by = self.time(10, 2_000);
+        let heard = if self.chance(2) { None } else { Some(self.time(1, 2_000)) };
+        Action::Cut { process, is_seen: true, fate: Fate::Late(by), heard }
     }
 
     fn fault(&mut self, story: &Story, process: usize) -> Action {
