@@ -38,7 +38,8 @@ struct Trouble {
 
 impl Trouble {
     fn lasts(&mut self, time: Time) {
-        if self.until < now() {
+        // What follows soon is no pause in which something could be undone.
+        if self.until + MAY_STAY < now() {
             self.from = now();
         }
         self.until = self.until.max(now() + time);
