@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::connection::pipeline::Pipeline;
 use crate::connection::reply::NoReply;
@@ -298,7 +298,9 @@ impl<'call> Acquisition<'call> {
     /// The reply to a SET was lost with its connection: asks redis whether the key holds the value. `None` means retry:
     /// this question if the value is in `unknown` again, else the SET.
     async fn find_out(&mut self, pipeline: &Rc<Pipeline>, sent: Sent) -> Result<Option<Attempt>, Error> {
-        let is_closed = sent.has_run_or_never_will(pipeline).await;
+        // Within the call's time, though others that were sent on that connection may wait for longer.
+        let closing = sent.has_run_or_never_will(pipeline);
+        let is_closed = timeout(self.attempts.remaining(), closing).await.unwrap_or(false);
         if let Err(last) = self.attempts.check_time() {
             self.unknown = Some(sent);
             return Err(last);
