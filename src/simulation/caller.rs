@@ -7,14 +7,13 @@ use std::time::Duration;
 use super::invariants::Watched;
 use super::process::enter;
 use super::server::data::Time;
-use super::story::{Action, EnvironmentPlan, Renewal};
+use super::story::{Action, EnvironmentPlan};
 use super::world::{self, Occurrence, World, now};
 use crate::addon::mailbox::{Letter, Mailbox};
 use crate::dispatcher::request::Request;
 use crate::model::answer::{Answer, CallFailure, Caller, Event, Ticket};
-use crate::model::lease::{Interval, Terms};
 use crate::model::reservation::Reservation;
-use crate::model::settings::{LogLevel, Settings};
+use crate::model::settings::Settings;
 
 /// An environment: its mailbox, its calls, and what it holds.
 pub struct Environment {
@@ -108,6 +107,14 @@ impl Environment {
         let waits =
             |call: &&Call| call.key == key && matches!(call.kind, Kind::Wait { is_cancelled: false, .. });
         self.calls.values().filter(waits).count()
+    }
+
+    /// When the first of the calls that wait for a resource was made.
+    pub fn asked_at(&self, resource: &str) -> Option<Time> {
+        let key = self.settings.key_of(resource);
+        let waits =
+            |call: &&Call| call.key == key && matches!(call.kind, Kind::Wait { is_cancelled: false, .. });
+        self.calls.values().filter(waits).map(|call| call.asked).min()
     }
 
     /// How long the oldest call may still take; 0: it is late.
@@ -266,7 +273,7 @@ impl World {
                 }
                 self.counts.released += count as u64;
                 for reservation in &asked.releases {
-                    self.ended(number, reservation);
+                    self.released(number, reservation);
                 }
             }
             Ok(_) => {}
@@ -286,7 +293,7 @@ impl World {
                 }
                 self.counts.released += freed.len() as u64;
                 for reservation in freed {
-                    self.ended(number, &reservation);
+                    self.released(number, &reservation);
                 }
                 if failure.error.code() == "ERR_INTERNAL" {
                     self.offence(format!("an internal error: {}", failure.error));
@@ -339,31 +346,5 @@ fn words_of(answer: &Result<Answer, Box<CallFailure>>) -> String {
         Err(failure) => {
             format!("{}, released {:?}, lost {}", failure.error, failure.released, failure.lost.len())
         }
-    }
-}
-
-/// The settings of an environment, as its plan has them.
-pub fn settings_of(
-    number: usize,
-    plan: &EnvironmentPlan,
-    endpoint: Arc<crate::model::endpoint::Endpoint>,
-) -> Settings {
-    let ttl = Duration::from_millis(plan.ttl);
-    let interval = match plan.renewal {
-        Renewal::Third => Interval::Third,
-        Renewal::Every(time) => Interval::Every(Duration::from_millis(time)),
-        Renewal::Never => Interval::Never,
-    };
-    Settings {
-        endpoint,
-        key_prefix: "reservation-".into(),
-        min_replicas: 0,
-        owner: format!("caller-{number}"),
-        terms: Terms { ttl, interval, max_hold: plan.max_hold.map(Duration::from_millis) },
-        connect_timeout: Duration::from_millis(plan.connect_timeout),
-        command_timeout: plan
-            .command_timeout
-            .map_or_else(|| Settings::default_command_timeout(ttl), Duration::from_millis),
-        log_level: LogLevel::Info,
     }
 }

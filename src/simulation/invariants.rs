@@ -25,6 +25,8 @@ pub struct Watched {
     longest: Duration,
     /// When it has been held for long enough, as its caller wants it.
     last: Moment,
+    /// When its key was to end, as it was when last seen; `None` once it was deleted while a release was under way.
+    key_end: Option<Time>,
     /// Its lease was over by its own clock when it was lost; `None`: it was not lost so far.
     ran_out: Option<bool>,
     /// Since when its caller could have been told that it is over, in time for which its process ran.
@@ -47,6 +49,7 @@ impl Watched {
             has_lapsed: false,
             longest,
             last: max_hold.map_or(Moment::NEVER, |longest| Moment::now().after(longest)),
+            key_end: Some(0),
             ran_out,
             overdue_since: None,
         }
@@ -109,6 +112,7 @@ impl World {
     /// A caller is told of a loss.
     pub fn told(&mut self, environment: usize, reservation: &Arc<Reservation>) {
         self.counts.lost += 1;
+        self.check_is_over(environment, reservation, true);
         self.ended(environment, reservation);
     }
 
@@ -120,9 +124,13 @@ impl World {
     }
 
     /// A reservation is over, and its caller knows. That happens once.
-    pub fn ended(&mut self, environment: usize, reservation: &Arc<Reservation>) {
+    pub fn released(&mut self, environment: usize, reservation: &Arc<Reservation>) {
+        self.check_is_over(environment, reservation, false);
+        self.ended(environment, reservation);
+    }
+
+    fn ended(&mut self, environment: usize, reservation: &Arc<Reservation>) {
         self.environments[environment].held.retain(|one| one.value() != reservation.value());
-        self.check_is_over(environment, reservation);
         let before = self.watched.len();
         self.watched.retain(|watched| !Arc::ptr_eq(&watched.reservation, reservation));
         if self.watched.len() == before {
@@ -131,26 +139,52 @@ impl World {
     }
 
     /// What a caller is told to be over is over: redis has the key no more, unless only our clock says so.
-    fn check_is_over(&mut self, environment: usize, reservation: &Arc<Reservation>) {
+    fn check_is_over(&mut self, environment: usize, reservation: &Arc<Reservation>, is_lost: bool) {
         let is_it = |watched: &&Watched| Arc::ptr_eq(&watched.reservation, reservation);
         let Some(watched) = self.watched.iter().find(is_it) else { return };
         if watched.is_excused || watched.ran_out == Some(true) {
             return;
         }
-        let there = self.nodes[self.master].text_at(&watched.key);
-        if there.as_deref() == Some(&*watched.value) {
-            let (key, value) = (&watched.key, &watched.value);
-            let what =
-                format!("caller {environment} is told that its {key} by {value} is over, but redis has it");
-            self.offence(what);
+        let (key, value) = (&watched.key, &watched.value);
+        let what = if self.nodes[self.master].end_of(key, value).is_some() {
+            format!("caller {environment} is told that its {key} by {value} is over, but redis has it")
+        } else if is_lost && watched.key_end.is_none() {
+            format!("caller {environment} is told that its {key} by {value} was lost, and has released it")
+        } else {
+            return;
+        };
+        self.offence(what);
+    }
+
+    /// Looks at a lease that is certain, beside others that are.
+    fn check_certain(&self, watched: &Watched, others: &[usize], found: &mut Vec<String>) {
+        let Watched { key, value, environment, .. } = watched;
+        let mut finds =
+            |what: String| found.push(format!("caller {environment} holds {key} by {value}{what}"));
+        let lasts = Moment::now().until(watched.reservation.certain_until());
+        if self.processes[watched.process].runs() && lasts > watched.longest {
+            finds(format!(" for {lasts:?} more, and has asked for {:?}", watched.longest));
+        }
+        if Moment::now() > watched.last {
+            finds(" beyond its max_hold".into());
+        }
+        if watched.is_excused {
+            return;
+        }
+        if let Some(other) = others.iter().map(|other| &self.watched[*other]).find(|other| other.key == *key)
+        {
+            finds(format!(", and so does caller {} by {}", other.environment, other.value));
+        }
+        let there = self.nodes[self.master].text_at(key);
+        if there.as_deref() != Some(value) {
+            finds(format!(", but redis has {there:?}"));
         }
     }
 
     /// Looks at everything that must be true now.
     pub fn check(&mut self) {
         self.counts.steps += 1;
-        let mut found = Vec::new();
-        let mut certain: Vec<usize> = Vec::new();
+        let (mut found, mut certain) = (Vec::new(), Vec::new());
         let has_two_masters = self.nodes.iter().any(|node| node.is_stale_master);
         for index in 0..self.watched.len() {
             let watched = &self.watched[index];
@@ -158,33 +192,10 @@ impl World {
             enter(watched.process, process.clock);
             let is_certain = watched.reservation.is_certain();
             let phase = watched.reservation.phase();
-            let lasts = Moment::now().until(watched.reservation.certain_until());
-            if is_certain && process.runs() && lasts > watched.longest {
-                let (key, value, environment) = (&watched.key, &watched.value, watched.environment);
-                let longest = watched.longest;
-                found.push(format!(
-                    "caller {environment} holds {key} by {value} for {lasts:?} more, and has asked for {longest:?}"
-                ));
-            }
-            if is_certain && Moment::now() > watched.last {
-                let (key, value, environment) = (&watched.key, &watched.value, watched.environment);
-                found.push(format!("caller {environment} holds {key} by {value} beyond its max_hold"));
-            }
-            if is_certain && !watched.is_excused {
-                if let Some(other) = certain.iter().find(|other| self.watched[**other].key == watched.key) {
-                    let other = &self.watched[*other];
-                    found.push(format!(
-                        "two hold {}: caller {} by {} and caller {} by {}",
-                        watched.key, other.environment, other.value, watched.environment, watched.value
-                    ));
-                }
-                certain.push(index);
-                let there = self.nodes[self.master].text_at(&watched.key);
-                if there.as_deref() != Some(&*watched.value) {
-                    let (key, value, environment) = (&watched.key, &watched.value, watched.environment);
-                    found.push(format!(
-                        "caller {environment} holds {key} by {value}, but redis has {there:?}"
-                    ));
+            if is_certain {
+                self.check_certain(watched, &certain, &mut found);
+                if !watched.is_excused {
+                    certain.push(index);
                 }
             }
             let is_overdue = match phase {
@@ -193,6 +204,12 @@ impl World {
                 // A call that is about others as well is answered when it knows of all.
                 Phase::Over => self.environments[watched.environment].calls.is_empty(),
                 Phase::Releasing | Phase::Unreleased => false,
+            };
+            let is_early = Moment::now() < watched.reservation.certain_until()
+                && watched.key_end.is_some_and(|end| end > now());
+            let key_end = match self.nodes[self.master].end_of(&watched.key, &watched.value) {
+                None if is_early && matches!(phase, Phase::Releasing | Phase::Unreleased) => None,
+                seen => seen.or(watched.key_end),
             };
             // Of two masters either may be asked, and one of them does not have the key.
             let is_excused = watched.is_excused || (phase != Phase::Held && has_two_masters);
@@ -209,7 +226,7 @@ impl World {
             let process = &self.processes[self.watched[index].process];
             let (runs, ran) = (process.runs(), process.ran());
             let watched = &mut self.watched[index];
-            watched.is_excused = is_excused;
+            (watched.is_excused, watched.key_end) = (is_excused, key_end);
             let can_be_told = runs && self.environments[watched.environment].blocked_until <= now();
             if !is_overdue || !can_be_told {
                 watched.overdue_since = None;
@@ -258,10 +275,17 @@ impl World {
             else {
                 continue;
             };
-            if !rest() {
+            if !rest() && !self.has_forgotten(process) {
                 self.offence(format!("process {process} has something left to do"));
             }
         }
+    }
+
+    /// A caller has got a key again while it held an older value of it, which somebody had overwritten. It knows only the
+    /// new one. Where a failover brings the old value back, it is renewed, and nobody can release it.
+    fn has_forgotten(&self, process: usize) -> bool {
+        let is_one = |watched: &Watched| watched.has_lapsed && watched.reservation.phase() == Phase::Held;
+        self.watched.iter().any(|watched| watched.process == process && is_one(watched))
     }
 
     /// Looks at what must be true once everything was released, and its time is over.
@@ -269,10 +293,13 @@ impl World {
         for key in self.story.keys() {
             if let Some(value) = self.nodes[self.master].text_at(&key)
                 && value.starts_with("caller-")
+                && !self.watched.iter().any(|watched| watched.has_lapsed && watched.value == value)
             {
                 self.offence(format!("{key} is left behind, by {value}"));
             }
         }
+        let forgotten: Vec<_> =
+            (0..self.processes.len()).map(|process| self.has_forgotten(process)).collect();
         for watched in std::mem::take(&mut self.watched) {
             if self.environments[watched.environment].is_open && !watched.has_lapsed {
                 let phase = watched.reservation.phase();
@@ -281,7 +308,7 @@ impl World {
         }
         for process in 0..self.processes.len() {
             let open = self.connections_of(process);
-            if self.processes[process].is_alive && !open.is_empty() {
+            if self.processes[process].is_alive && !open.is_empty() && !forgotten[process] {
                 self.offence(format!("process {process} keeps connections that nobody needs: {open:?}"));
             }
         }

@@ -76,6 +76,7 @@ impl World {
     /// Looks at the keys of the master.
     pub fn look_for_leftovers(&mut self) {
         self.schedule(now() + EACH, Occurrence::Look);
+        self.look_at_waiters();
         let mut there = BTreeMap::new();
         for key in self.story.keys() {
             let Some(value) = self.nodes[self.master].text_at(&key) else { continue };

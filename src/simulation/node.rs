@@ -74,6 +74,13 @@ impl Node {
         }
     }
 
+    /// When the key ends, if it has this text.
+    pub fn end_of(&self, key: &str, text: &str) -> Option<Time> {
+        let entry = self.server.data.get(&place_of(key)).filter(|entry| !is_over(entry, now()))?;
+        let is_it = matches!(&entry.value, Value::Text(found) if found == text.as_bytes());
+        is_it.then(|| entry.expires.unwrap_or(Time::MAX))
+    }
+
     /// Somebody else's command, at the server itself. Returns the raw reply.
     pub fn command(&mut self, words: &[&str]) -> String {
         let mut request = format!("*{}\r\n", words.len());

@@ -16,11 +16,16 @@ const RECOVERY: Time = 7_000;
 /// How long it takes at the most to find that a connection is dead of which nobody was told.
 const DEAD: Time = 12_000;
 
-/// Until when something was wrong.
+/// How long a key may be free that somebody waits for, beside the time of a command: waiters poll once a second, if
+/// nothing tells them.
+const MAY_BE_FREE: Time = 1_300;
+
+/// Until when something was wrong, and since when keys are free.
 #[derive(Debug, Default)]
 pub struct Quiet {
     servers: Time,
     processes: BTreeMap<usize, Time>,
+    free: BTreeMap<String, Time>,
 }
 
 impl World {
@@ -48,10 +53,41 @@ impl World {
         *until = (*until).max(now() + lasts);
     }
 
+    fn quiet_since(&self, process: usize) -> Time {
+        self.quiet.servers.max(self.quiet.processes.get(&process).copied().unwrap_or(0))
+    }
+
+    /// Looks whether somebody waits for a key that is free.
+    pub fn look_at_waiters(&mut self) {
+        for resource in self.story.resources.clone() {
+            let key = format!("reservation-{resource}");
+            if self.nodes[self.master].text_at(&key).is_some() {
+                self.quiet.free.remove(&key);
+                continue;
+            }
+            let since = *self.quiet.free.entry(key.clone()).or_insert(now());
+            let waits = |number: &usize| {
+                let one = &self.environments[*number];
+                let quiet = self.quiet_since(one.process) + RECOVERY;
+                let free = now().saturating_sub(since.max(quiet).max(one.asked_at(&resource)?));
+                let limit = Time::try_from(one.settings.command_timeout.as_millis()).unwrap_or(Time::MAX);
+                // One that cannot read may have it.
+                let can_read =
+                    one.is_open && one.blocked_until + 1 < now() && self.processes[one.process].runs();
+                (can_read && free > MAY_BE_FREE + limit).then_some(())
+            };
+            if let Some(number) = (0..self.environments.len()).find(|number| waits(number).is_some()) {
+                self.quiet.free.insert(key.clone(), Time::MAX);
+                self.offence(format!("{key} is free, and caller {number} waits for it"));
+            }
+        }
+    }
+
     /// True if this lease, which has run out, was to be renewed, and nothing has kept it from that.
     pub fn was_needless(&self, watched: &Watched) -> bool {
-        let since = self.quiet.servers.max(self.quiet.processes.get(&watched.process).copied().unwrap_or(0));
-        if now() < since + RECOVERY || self.story.denied.iter().any(|command| command == "pttl") {
+        if now() < self.quiet_since(watched.process) + RECOVERY
+            || self.story.denied.iter().any(|command| command == "pttl")
+        {
             return false;
         }
         let terms = watched.reservation.settings().terms;

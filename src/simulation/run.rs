@@ -10,13 +10,13 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::caller::{Environment, settings_of};
+use super::caller::Environment;
 use super::node::{HEAL_STALE, NAME, Node};
 use super::process::{self, Alarm, Clock, Process, enter};
 use super::server::data::Time;
 use super::server::sentinel::{Sentinel, Watched as Master};
 use super::server::{Config, Server};
-use super::story::{Action, Story};
+use super::story::{Action, Story, settings_of};
 use super::stream;
 use super::world::{self, Counts, Occurrence, World, now};
 use crate::connection::{resolve, socket};

@@ -2,6 +2,7 @@
 //! part of its steps is a story too.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,9 @@ use super::process::Link;
 use super::server::data::Time;
 use super::server::faults::Fault;
 use super::server::version::Version;
+use crate::model::endpoint::Endpoint;
+use crate::model::lease::{Interval, Terms};
+use crate::model::settings::{LogLevel, Settings};
 
 /// What a program or the world does at a moment. Times are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +152,28 @@ pub struct EnvironmentPlan {
     /// `None` is the default, which depends on the ttl.
     pub command_timeout: Option<Time>,
     pub connect_timeout: Time,
+}
+
+/// The settings of an environment, as its plan has them.
+pub fn settings_of(number: usize, plan: &EnvironmentPlan, endpoint: Arc<Endpoint>) -> Settings {
+    let ttl = Duration::from_millis(plan.ttl);
+    let interval = match plan.renewal {
+        Renewal::Third => Interval::Third,
+        Renewal::Every(time) => Interval::Every(Duration::from_millis(time)),
+        Renewal::Never => Interval::Never,
+    };
+    Settings {
+        endpoint,
+        key_prefix: "reservation-".into(),
+        min_replicas: 0,
+        owner: format!("caller-{number}"),
+        terms: Terms { ttl, interval, max_hold: plan.max_hold.map(Duration::from_millis) },
+        connect_timeout: Duration::from_millis(plan.connect_timeout),
+        command_timeout: plan
+            .command_timeout
+            .map_or_else(|| Settings::default_command_timeout(ttl), Duration::from_millis),
+        log_level: LogLevel::Info,
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

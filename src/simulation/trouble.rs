@@ -126,7 +126,8 @@ impl World {
         }
         let mut actions = Vec::new();
         for caller in 0..self.environments.len() {
-            self.environments[caller].blocked_until = 0;
+            let until = &mut self.environments[caller].blocked_until;
+            *until = (*until).min(now());
             self.schedule(now(), Occurrence::Letters(caller));
             for key in self.story.resources.clone() {
                 let count = self.environments[caller].waits_for(&key).saturating_sub(STAY);
