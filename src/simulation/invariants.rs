@@ -307,9 +307,9 @@ impl World {
                 self.offence(format!("{} by {} has no end ({phase:?})", watched.key, watched.value));
             }
         }
-        for process in 0..self.processes.len() {
+        for (process, has_forgotten) in forgotten.into_iter().enumerate() {
             let open = self.connections_of(process);
-            if self.processes[process].is_alive && !open.is_empty() && !forgotten[process] {
+            if self.processes[process].is_alive && !open.is_empty() && !has_forgotten {
                 self.offence(format!("process {process} keeps connections that nobody needs: {open:?}"));
             }
         }
