@@ -15,6 +15,9 @@ const EACH: Time = 250;
 /// How long a key may stay that belongs to nobody, while all is well, beside the time of a command.
 const MAY_STAY: Time = 1_500;
 
+/// The same where nothing was wrong when it came there: no command has to time out first.
+const MAY_STAY_IN_PEACE: Time = 1_000;
+
 /// How long it takes at the most to find that a connection is dead of which nobody was told: the longest limit of a
 /// command, and some more.
 const DEAD: Time = 12_000;
@@ -103,7 +106,11 @@ impl World {
             });
             if is_given_up {
                 *since = Time::MAX;
-            } else if now().saturating_sub(until.max(*since)) > MAY_STAY + limit {
+                continue;
+            }
+            let is_quiet = self.quiet_since(one.process) <= *since;
+            let may_stay = if is_quiet { MAY_STAY_IN_PEACE } else { MAY_STAY + limit };
+            if now().saturating_sub(until.max(*since)) > may_stay {
                 *since = Time::MAX;
                 self.offence(format!("{value} stays in redis, and belongs to nobody"));
             }

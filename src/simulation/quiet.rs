@@ -63,7 +63,8 @@ impl World {
         self.quiet.free.remove(key);
     }
 
-    fn quiet_since(&self, process: usize) -> Time {
+    /// Since when nothing is wrong, as far as a process can know.
+    pub fn quiet_since(&self, process: usize) -> Time {
         self.quiet.servers.max(self.quiet.processes.get(&process).copied().unwrap_or(0))
     }
 
