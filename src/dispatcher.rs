@@ -173,6 +173,9 @@ impl Dispatcher {
             Request::Renew { ticket, reservations, ttl } => {
                 spawn(Rc::clone(self).renew(ticket, reservations, ttl));
             }
+            Request::Forget { reservation } => {
+                self.state(&reservation.settings().endpoint).take(reservation.id);
+            }
             Request::Disconnect { ticket, endpoint } => {
                 for state in self.states.borrow().values() {
                     if state.supervisor.endpoint.is_same_redis(&endpoint) && !state.needs_connection() {
@@ -214,7 +217,7 @@ impl Dispatcher {
                 }
             }
         };
-        state.supervisor.watch(watch, move || needed.upgrade()?.mending_limit());
+        state.supervisor.watch(watch, move |timeouts| needed.upgrade()?.mending_limit(timeouts));
         let (weak, wakeup) = (Rc::downgrade(&state), Rc::clone(&state.earlier));
         keep_running(move || renew::beat(weak.clone(), Rc::clone(&wakeup)));
         let (weak, wakeup) = (Rc::downgrade(&state), state.undo.wakeup());

@@ -140,21 +140,27 @@ test('a method that locks one of several names: the wait acquires the first that
   assert.equal(await within(5000, waiting), 'reservation-slot-2');
 });
 
+/** A class whose lock() takes another resource, or, while `paused`, none. */
+function pausable() {
+  return class Own extends ReserveResource {
+    static paused = false;
+
+    lock(resource, callback) {
+      if (Own.paused) setImmediate(callback, null, false);
+      else super.lock(`prod-${resource}`, callback);
+    }
+  };
+}
+
 test('a lock that its round does not take is released at once, and not acquired again in every round', async (t) => {
   const server = await startServer(t);
   const client = server.client();
-  let paused = false;
-  class Own extends ReserveResource {
-    lock(resource, callback) {
-      if (paused) setImmediate(callback, null, false);
-      else super.lock(`prod-${resource}`, callback);
-    }
-  }
+  const Own = pausable();
   await client.set(key, 'other', 'EX', 600);
   const waiter = makeReservation(t, server, { Class: Own });
   const waiting = waiter.wait_until_lock('job');
   await tried(client, 2);
-  paused = true;
+  Own.paused = true;
   const { calls } = await countCommands(client, async () => {
     await client.del(key);
     await until(async () => (await commandCalls(client)).evalsha >= 1, { what: 'it to go back' });
@@ -164,20 +170,14 @@ test('a lock that its round does not take is released at once, and not acquired 
   assert.ok(calls.set <= 2, `${calls.set} tries`);
   assert.equal(waiter.held, false);
   assert.equal('_reserve_key' in waiter, false);
-  paused = false;
+  Own.paused = false;
   assert.equal(await within(5000, waiting), key);
 });
 
 test('a lock that no round takes and that redis refuses to release leaves no number behind', async (t) => {
   const server = await startServer(t);
   const client = server.client();
-  let paused = false;
-  class Own extends ReserveResource {
-    lock(resource, callback) {
-      if (paused) setImmediate(callback, null, false);
-      else super.lock(`prod-${resource}`, callback);
-    }
-  }
+  const Own = pausable();
   await client.set(key, 'other', 'EX', 600);
   const controller = new AbortController();
   t.after(() => controller.abort());
@@ -193,7 +193,7 @@ test('a lock that no round takes and that redis refuses to release leaves no num
     return release.call(native, number, ...others);
   });
   await server.command('ACL', 'SETUSER', 'default', '-evalsha', '-eval');
-  paused = true;
+  Own.paused = true;
   await client.del(key);
   await until(() => given_back.length > 0, { what: 'the release' });
   const [{ number, value }] = given_back;

@@ -6,7 +6,7 @@ const { key_of } = require('../arguments/values');
 const { check_log } = require('../arguments/construct');
 const { Call, guarded, run_in } = require('./call');
 const log = require('../telling/log');
-const { beat } = require('../telling/loss');
+const { beat, superseded } = require('../telling/loss');
 const { holds, key_for, native_for } = require('../leases/native');
 const { has_own_renewal, is_overridden } = require('./overridden');
 const { refuse_client } = require('./misuse');
@@ -44,6 +44,8 @@ function prepare(instance, state) {
 }
 
 function hold(instance, state, call, key, handle, val) {
+  const former = state.get(key);
+  if (former !== undefined) superseded(instance, state, former, val);
   const lease = state.add(instance, key, val, handle, call.scope);
   if (!has_own_renewal(instance) && !is_overridden(instance, '_set_expiration')) return;
   state.start_timer(

@@ -126,9 +126,8 @@ const HANDLERS = {
     // If the fields could not be made JavaScript values, `quiet` is all there is.
     const { key = lease.key, val, holder, message = `Worker lost reservation for ${key}`, quiet } = fields;
     const { instance } = lease;
-    const state = peek(instance);
-    const error = make_error('ERR_RESERVATION_LOST', message, { key, val, holder });
-    loss.found(instance, state, lease, error, quiet === true);
+    const error = loss.error_of({ key, val, holder, message });
+    loss.found(instance, peek(instance), lease, error, quiet === true);
   },
 
   // Only a release reports it, and there may be none, so it no longer keeps its instance alive.

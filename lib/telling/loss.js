@@ -22,6 +22,21 @@ function found(instance, state, lease, error, quiet) {
   tell(instance, state, lease, error, quiet);
 }
 
+/**
+ * The instance has acquired a key again, with the value `newer`, while it held it: the older lease is lost. The newer one is
+ * not added yet.
+ */
+function superseded(instance, state, lease, newer) {
+  const fields = state.native.supersede(lease.handle, newer);
+  // Null: a pending release tells it, or it was told.
+  if (fields !== null) found(instance, state, lease, error_of(fields), false);
+}
+
+/** The error for a loss that the native side has found. */
+function error_of({ key, val, holder, message }) {
+  return make_error('ERR_RESERVATION_LOST', message, { key, val, holder });
+}
+
 /** Logs a loss and removes the lease, without the report. A newer lease of the same key is not touched. */
 function record(instance, state, lease, error) {
   const { key } = lease;
@@ -123,4 +138,4 @@ function combined(errors, keys, details) {
   );
 }
 
-module.exports = { found, record, take_untold, tell_of_beat, beat, combined };
+module.exports = { error_of, found, superseded, record, take_untold, tell_of_beat, beat, combined };

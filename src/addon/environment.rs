@@ -191,6 +191,19 @@ impl Environment {
         }
     }
 
+    /// A newer reservation has the key of this one. Returns the loss if JavaScript is to tell it now.
+    pub fn supersede<'env>(&self, env: &'env Env, number: u32, newer: &str) -> Result<Option<Object<'env>>> {
+        let reservation = self.handles.borrow().get(number).cloned();
+        let Some((request, loss)) = reservation.and_then(|older| Request::supersede(&older, newer)) else {
+            return Ok(None);
+        };
+        let reservation = Arc::clone(&loss.reservation);
+        self.handles.borrow_mut().remove(&reservation);
+        self.submit(request);
+        let (_, fields) = event_object(env, &Event::Lost { reservation, loss, quiet: false })?;
+        Ok(Some(fields))
+    }
+
     /// Delivers some letters, and schedules another delivery if there are more, even if this one fails.
     pub fn deliver(&self, env: &Env) -> Result<()> {
         let (letters, more) = self.mailbox.take(MAX_LETTERS_A_DELIVERY);

@@ -191,6 +191,18 @@ impl ReserveResource {
         self.environment.value_of(handle)
     }
 
+    /// A newer reservation has the key of this one, with the value `newer`. Returns the fields of its loss if the caller of this
+    /// is to tell it: `{ key, val, holder, message, quiet }`.
+    #[napi(catch_unwind)]
+    pub fn supersede<'env>(
+        &self,
+        env: &'env Env,
+        handle: u32,
+        newer: String,
+    ) -> Result<Option<Object<'env>>> {
+        self.environment.supersede(env, handle, &newer)
+    }
+
     /// Nobody can release this reservation any more; its lease has ended.
     #[napi(catch_unwind)]
     pub fn forget(&self, handle: u32) {

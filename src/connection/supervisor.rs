@@ -29,6 +29,7 @@ use crate::runtime::task::{spawn, spawn_boxed};
 use crate::time::backoff::Backoff;
 
 pub use connecting::Patience;
+use connecting::is_timeout;
 
 /// How long a server that is no longer the master has to reply to the commands in flight.
 const DRAIN_LIMIT: Duration = Duration::from_millis(250);
@@ -54,7 +55,7 @@ pub enum News {
 }
 
 type Watcher = Box<dyn Fn(&News)>;
-type Need = Box<dyn Fn() -> Option<Duration>>;
+type Need = Box<dyn Fn(u32) -> Option<Duration>>;
 
 enum State {
     /// There is no connection. The next attempt begins at `retry_at` at the earliest.
@@ -83,6 +84,8 @@ pub struct Supervisor {
     /// The failure of the last attempt. The number of attempts tells a waiter which failures are news.
     failure: RefCell<Option<Error>>,
     attempts: Cell<u64>,
+    /// How many attempts have timed out since the connection was last up.
+    timeouts: Cell<u32>,
     generation: Cell<u64>,
     /// When the last connection that broke was last used.
     used: Cell<Instant>,
@@ -92,7 +95,8 @@ pub struct Supervisor {
     reasons_told: RefCell<HashSet<String>>,
     /// Gets the news.
     watcher: RefCell<Option<Watcher>>,
-    /// Says whether the connection is needed while no call waits for it, and then how long an attempt may take.
+    /// Says whether the connection is needed while no call waits for it, and then how long an attempt may take after so
+    /// many that have timed out.
     need: RefCell<Option<Need>>,
 }
 
@@ -110,6 +114,7 @@ impl Supervisor {
             backoff: Cell::default(),
             failure: RefCell::default(),
             attempts: Cell::new(0),
+            timeouts: Cell::new(0),
             generation: Cell::new(0),
             used: Cell::new(Instant::now()),
             why_no_pushes: RefCell::default(),
@@ -120,8 +125,8 @@ impl Supervisor {
     }
 
     /// Sets who gets the news. `need` says whether the connection is needed while no call waits for it, and then how
-    /// long an attempt may take.
-    pub fn watch(&self, watcher: impl Fn(&News) + 'static, need: impl Fn() -> Option<Duration> + 'static) {
+    /// long an attempt may take after so many that have timed out.
+    pub fn watch(&self, watcher: impl Fn(&News) + 'static, need: impl Fn(u32) -> Option<Duration> + 'static) {
         *self.watcher.borrow_mut() = Some(Box::new(watcher));
         *self.need.borrow_mut() = Some(Box::new(need));
     }
@@ -238,6 +243,7 @@ impl Supervisor {
         });
         fail_point!("came up", self.endpoint.to_string());
         *self.failure.borrow_mut() = None;
+        self.timeouts.set(0);
         *self.state.borrow_mut() = State::Up(Rc::new(pipeline));
         self.settled.notify_waiters();
         self.attempted.notify_waiters();
@@ -248,6 +254,9 @@ impl Supervisor {
         let before = self.failure.replace(Some(error.clone()));
         self.go_down();
         self.attempts.set(self.attempts.get() + 1);
+        if is_timeout(&error) {
+            self.timeouts.set(self.timeouts.get().saturating_add(1));
+        }
         if matches!(error.class(), Class::Denied | Class::Final) {
             self.settled.notify_waiters();
         }

@@ -61,6 +61,11 @@ pub enum Request {
         /// The ttl to extend them to.
         ttl: Duration,
     },
+    /// End a reservation that is lost and told.
+    Forget {
+        /// The reservation.
+        reservation: Arc<Reservation>,
+    },
     /// Close an endpoint's connections, unless they are needed.
     Disconnect {
         /// Answers the call.
@@ -89,5 +94,17 @@ impl Request {
             }
         }
         Self::Release { ticket, reservations, losses }
+    }
+
+    /// The caller of this reservation has acquired its key again, by the value `newer`: redis no longer had the older
+    /// value, so that is lost. Called on the caller's thread. Returns the loss if that thread is to tell it; `None` if
+    /// a release tells it, or it was told.
+    #[must_use]
+    pub fn supersede(reservation: &Arc<Reservation>, newer: &str) -> Option<(Self, Loss)> {
+        let _ = reservation.lose(Some(newer));
+        let reservation = Arc::clone(reservation);
+        reservation
+            .tell_loss()
+            .then(|| (Self::Forget { reservation: Arc::clone(&reservation) }, Loss::of(reservation)))
     }
 }

@@ -145,16 +145,24 @@ impl EndpointState {
         !self.table.borrow().is_empty() || !self.queues.borrow().is_empty() || self.undo.is_needed()
     }
 
-    /// How long an attempt to reconnect may take; `None` if no connection is needed. So short that a lease which
-    /// suffers from the outage has time for more than one attempt: a connect can hang where the next one would not.
+    /// How long an attempt to reconnect may take, after so many that have timed out; `None` if no connection is needed.
+    /// So short that a lease which suffers from the outage has time for more than one attempt: a connect can hang where
+    /// the next one would not. But a server may be so far away that none succeeds in that time, so every other attempt
+    /// has twice the time of the last such one, up to `connect_timeout`.
     #[must_use]
-    pub fn mending_limit(&self) -> Option<Duration> {
+    pub fn mending_limit(&self, timeouts: u32) -> Option<Duration> {
         if !self.needs_connection() {
             return None;
         }
         let table = self.table.borrow();
-        let shortest = table.iter().map(|one| one.reservation.settings().command_timeout).min();
-        Some(shortest.map_or(DEFAULT_CONNECT_TIMEOUT, |limit| limit.max(MIN_CONNECT_TIMEOUT)))
+        let settings = || table.iter().map(|one| one.reservation.settings());
+        let Some(shortest) = settings().map(|one| one.command_timeout).min() else {
+            return Some(DEFAULT_CONNECT_TIMEOUT);
+        };
+        let short = shortest.max(MIN_CONNECT_TIMEOUT);
+        let longest = settings().map(|one| one.connect_timeout).fold(short, Duration::max);
+        let doublings = if timeouts.is_multiple_of(2) { 0 } else { timeouts.div_ceil(2) };
+        Some(short.saturating_mul(2_u32.saturating_pow(doublings)).min(longest))
     }
 
     /// True if a waiter that backs off may retry soon, instead of waiting for its turn. So many a second may.

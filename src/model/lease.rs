@@ -129,7 +129,7 @@ impl Lease {
     }
 
     /// Redis has confirmed the ttl that the caller asked for, in the reply to a command sent after `sent`. A longer one
-    /// that he had asked for before, and that redis has confirmed meanwhile, is over with it.
+    /// that was asked for before, and that redis has confirmed meanwhile, is over with it.
     pub fn agree(&mut self, ttl: Duration, sent: Moment) {
         if sent >= self.renewed {
             self.ttl = nanoseconds(ttl);

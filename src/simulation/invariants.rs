@@ -19,7 +19,7 @@ pub struct Watched {
     value: String,
     /// Its key was deleted, changed or forgotten by others. docs/guarantees.md excepts that.
     is_excused: bool,
-    /// Its release had failed, and its lease has ended since.
+    /// Its release had failed, and its lease has ended or its caller has got the key again since.
     has_lapsed: bool,
     /// The longest that its lease may last from now on, by what its caller has asked for.
     longest: Duration,
@@ -116,7 +116,7 @@ impl World {
         self.ended(environment, reservation);
     }
 
-    /// A lease has ended whose release had failed.
+    /// A lease has ended whose release had failed, or its caller has got the key again.
     pub fn lapsed(&mut self, reservation: &Arc<Reservation>) {
         for watched in &mut self.watched {
             watched.has_lapsed |= Arc::ptr_eq(&watched.reservation, reservation);
@@ -262,10 +262,9 @@ impl World {
 
     /// Every call must have been answered by now.
     pub fn check_served(&mut self) {
-        let is_forgotten = (0..self.processes.len()).any(|process| self.has_forgotten(process));
         for number in 0..self.environments.len() {
             let one = &self.environments[number];
-            if one.is_open && self.processes[one.process].is_alive && !one.calls.is_empty() && !is_forgotten {
+            if one.is_open && self.processes[one.process].is_alive && !one.calls.is_empty() {
                 let count = one.calls.len();
                 self.offence(format!("{count} calls of caller {number} are forgotten"));
             }
@@ -276,17 +275,10 @@ impl World {
             else {
                 continue;
             };
-            if !rest() && !self.has_forgotten(process) {
+            if !rest() {
                 self.offence(format!("process {process} has something left to do"));
             }
         }
-    }
-
-    /// A caller has got a key again while it held an older value of it, which somebody had overwritten. It knows only the
-    /// new one. Where a failover brings the old value back, it is renewed, and nobody can release it.
-    fn has_forgotten(&self, process: usize) -> bool {
-        let is_one = |watched: &Watched| watched.has_lapsed && watched.reservation.phase() == Phase::Held;
-        self.watched.iter().any(|watched| watched.process == process && is_one(watched))
     }
 
     /// Looks at what must be true once everything was released, and its time is over.
@@ -294,22 +286,19 @@ impl World {
         for key in self.story.keys() {
             if let Some(value) = self.nodes[self.master].text_at(&key)
                 && value.starts_with("caller-")
-                && !self.watched.iter().any(|watched| watched.has_lapsed && watched.value == value)
             {
                 self.offence(format!("{key} is left behind, by {value}"));
             }
         }
-        let forgotten: Vec<_> =
-            (0..self.processes.len()).map(|process| self.has_forgotten(process)).collect();
         for watched in std::mem::take(&mut self.watched) {
             if self.environments[watched.environment].is_open && !watched.has_lapsed {
                 let phase = watched.reservation.phase();
                 self.offence(format!("{} by {} has no end ({phase:?})", watched.key, watched.value));
             }
         }
-        for (process, has_forgotten) in forgotten.into_iter().enumerate() {
+        for process in 0..self.processes.len() {
             let open = self.connections_of(process);
-            if self.processes[process].is_alive && !open.is_empty() && !has_forgotten {
+            if self.processes[process].is_alive && !open.is_empty() {
                 self.offence(format!("process {process} keeps connections that nobody needs: {open:?}"));
             }
         }

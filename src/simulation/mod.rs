@@ -6,7 +6,7 @@
 //! - [`run`]: lives through a story
 //! - [`world`]: what is outside of the cores, and when it occurs
 //! - [`process`]: a core on its own clock
-//! - [`caller`]: an environment with its event loop and its program
+//! - [`caller`], [`letters`]: an environment with its event loop, what its program asks and what it reads
 //! - [`network`], [`stream`]: connections, and what can go wrong with them
 //! - [`trouble`]: what a story lets go wrong
 //! - [`node`], [`server`]: redis
@@ -20,6 +20,7 @@ pub mod caller;
 pub mod generate;
 pub mod invariants;
 pub mod leftovers;
+pub mod letters;
 pub mod network;
 pub mod node;
 pub mod process;

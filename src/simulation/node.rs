@@ -25,7 +25,7 @@ pub struct Node {
     pub keeps_data: bool,
     /// How long a write takes to get to this replica.
     pub lag: Time,
-    /// What it still refuses after a failover: it does not know that it is no longer the master.
+    /// It was the master before a failover, and does not know yet that it is a replica now: it still takes writes.
     pub is_stale_master: bool,
     by_client: BTreeMap<ClientId, ConnectionId>,
     /// When it looks next at what it does on time.

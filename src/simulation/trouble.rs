@@ -137,7 +137,7 @@ impl World {
         actions
     }
 
-    /// Everybody lets go of what he holds; so each waiter must get it in the end.
+    /// All callers release what they hold, so each waiter must get it in the end.
     pub fn let_go(&self) -> Vec<Action> {
         (0..self.environments.len()).map(|caller| Action::Release { caller, key: None }).collect()
     }

@@ -107,7 +107,7 @@ impl Supervisor {
     /// limit it further.
     pub(super) fn attempt_limit(&self) -> Option<Duration> {
         let waited_for = self.connect_timeouts.borrow().keys().next_back().copied();
-        let needed = self.need.borrow().as_ref().and_then(|need| need());
+        let needed = self.need.borrow().as_ref().and_then(|need| need(self.timeouts.get()));
         match (waited_for, needed) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
@@ -154,6 +154,11 @@ impl Supervisor {
     }
 }
 
+/// True if an attempt has failed because its time was over.
+pub(super) fn is_timeout(failure: &Error) -> bool {
+    matches!(failure, Error::Connection { reason: "ETIMEDOUT", .. })
+}
+
 /// Whether a failed attempt ends the wait of a call that has waited for `waited`.
 fn is_final(failure: &Error, patience: Patience, waited: Duration, connect_timeout: Duration) -> bool {
     match (patience, failure) {
@@ -162,7 +167,7 @@ fn is_final(failure: &Error, patience: Patience, waited: Duration, connect_timeo
         (_, failure) if matches!(failure.class(), Class::Denied | Class::Final) => true,
         (Patience::Outage, _) => false,
         // The attempt may have begun before this call, with a timeout of another.
-        (Patience::Call, Error::Connection { reason: "ETIMEDOUT", .. }) => waited >= connect_timeout,
+        (Patience::Call, failure) if is_timeout(failure) => waited >= connect_timeout,
         (Patience::Call, _) => waited >= REFUSED_BUDGET,
     }
 }
