@@ -174,7 +174,7 @@ impl Dispatcher {
                 spawn(Rc::clone(self).renew(ticket, reservations, ttl));
             }
             Request::Forget { reservation } => {
-                self.state(&reservation.settings().endpoint).take(reservation.id);
+                loss::discard(&self.state(&reservation.settings().endpoint), &reservation);
             }
             Request::Disconnect { ticket, endpoint } => {
                 for state in self.states.borrow().values() {

@@ -61,7 +61,7 @@ pub enum Request {
         /// The ttl to extend them to.
         ttl: Duration,
     },
-    /// End a reservation that is lost and told.
+    /// End a reservation that is lost and told, and delete its key if redis has it all the same.
     Forget {
         /// The reservation.
         reservation: Arc<Reservation>,

@@ -7,7 +7,7 @@ use crate::lock::endpoint_state::{EndpointState, Held};
 use crate::lock::sent::Sent;
 use crate::lock::undo;
 use crate::model::answer::{Caller, Event, Loss};
-use crate::model::reservation::Phase;
+use crate::model::reservation::{Phase, Reservation};
 use crate::time::clock::Moment;
 
 /// Redis has said that a reservation is lost: ends it and reports an event.
@@ -35,6 +35,21 @@ pub fn tell(caller: &Caller, loss: Loss) {
     caller.report(level, Event::Lost { reservation, loss, quiet: false });
 }
 
+/// Ends a reservation whose loss was told elsewhere.
+pub fn discard(state: &EndpointState, reservation: &Reservation) {
+    if let Some(held) = state.take(reservation.id) {
+        delete(state, &held);
+    }
+}
+
+/// Deletes the key of a reservation that was lost, if redis has it all the same. Old connections need not be closed
+/// first: a late extend finds no key to extend.
+fn delete(state: &EndpointState, held: &Held) {
+    let sent =
+        Sent { claim: held.reservation.claim.clone(), when: Moment::now(), hand_overs: 0, origin: None };
+    undo::discard_lost(state, sent, held.lease.key_end());
+}
+
 /// The lease is over by our clock, or `max_hold` is. Whatever the phase, the key is deleted: a renewal whose reply was
 /// lost must not keep it alive.
 pub fn run_out(state: &Rc<EndpointState>, id: u64, held_too_long: bool) {
@@ -50,9 +65,7 @@ pub fn run_out(state: &Rc<EndpointState>, id: u64, held_too_long: bool) {
         return;
     }
     let Some(held) = state.take(id) else { return };
-    // Old connections need not be closed first: a late extend finds no key to extend.
-    let sent = Sent { claim: reservation.claim.clone(), when: Moment::now(), hand_overs: 0, origin: None };
-    undo::discard_lost(state, sent, held.lease.key_end());
+    delete(state, &held);
     let level = reservation.settings().log_level;
     let event = if is_lost {
         let loss = Loss { reservation: Arc::clone(&reservation), holder: None };

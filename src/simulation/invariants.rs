@@ -99,6 +99,14 @@ impl World {
         }
     }
 
+    /// Of two masters one may have this, and the other not.
+    pub fn excuse_one(&mut self, reservation: &Arc<Reservation>) {
+        for watched in &mut self.watched {
+            watched.is_excused |= Arc::ptr_eq(&watched.reservation, reservation);
+        }
+        self.excused.insert((reservation.key().to_owned(), reservation.value()));
+    }
+
     /// A caller asks for another ttl. If another such call is pending, either may come first.
     pub fn asked_for(&mut self, reservations: &[Arc<Reservation>], ttl: Time, is_alone: bool) {
         let ttl = Duration::from_millis(ttl);

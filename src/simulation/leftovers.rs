@@ -28,6 +28,8 @@ pub struct Leftovers {
     since: BTreeMap<String, Time>,
     /// When something is wrong with a server.
     servers: Trouble,
+    /// When the last failover was.
+    failed_over: Option<Time>,
     /// When something is wrong with a process or its connections.
     processes: BTreeMap<usize, Trouble>,
 }
@@ -68,7 +70,13 @@ impl World {
             | Action::Full { time, .. } => (None, time),
             // A refused login ends all undoing: what is left ends by its ttl.
             Action::LockOut { time, .. } => (None, time + self.story.longest_ttl()),
-            Action::FailOver { learns, .. } => (None, settles(learns)),
+            Action::FailOver { learns, .. } => {
+                // A SET that was sent to the master before the last one may be executed once that is the master again.
+                // It was undone at the last one, and ends by its ttl.
+                let before = self.leftovers.failed_over.replace(now());
+                let is_back = before.is_some_and(|at| at + self.story.longest_ttl() > now());
+                (None, settles(learns) + if is_back { self.story.longest_ttl() } else { 0 })
+            }
             _ => return,
         };
         match process {

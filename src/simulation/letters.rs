@@ -115,6 +115,9 @@ impl World {
                 self.lapsed(&older);
                 continue;
             };
+            if self.nodes.iter().any(|node| node.is_stale_master) {
+                self.excuse_one(&older);
+            }
             self.told(number, &older);
             self.processes[self.environments[number].process].core.submit(request);
         }
