@@ -1,5 +1,6 @@
 //! Renews reservations in batches, retries failed renewals, and finds losses.
 
+use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::lock::endpoint_state::{EndpointState, Held};
 use crate::lock::loss::{end_lost, lose, run_out};
 use crate::lock::sent::Sent;
 use crate::lock::undo;
+use crate::lock::watch;
 use crate::model::answer::{Answer, Event, Loss, Ticket};
 use crate::model::error::Error;
 use crate::model::lease::{Lease, PendingExtend, Step};
@@ -87,11 +89,12 @@ pub async fn beat(state: Weak<EndpointState>, wakeup: Rc<Notify>) {
 
 /// Does what is due. Returns when the next is; `None` if there is nothing.
 fn turn(state: &Rc<EndpointState>) -> Option<Moment> {
-    let mut renewals = Vec::new();
+    let (mut renewals, mut looks) = (Vec::new(), Vec::new());
     for (id, step) in state.take_due(Moment::now()) {
         fail_point!("heartbeat", state.key_of(id));
         match step {
             Step::Renew => renewals.push(id),
+            Step::Look => looks.push(id),
             Step::Nothing => state.update(id, |_| {}),
             Step::Expired => run_out(state, id, false),
             Step::HeldTooLong => run_out(state, id, true),
@@ -100,6 +103,7 @@ fn turn(state: &Rc<EndpointState>) -> Option<Moment> {
     if !renewals.is_empty() {
         renew(state, &renewals);
     }
+    watch::look_at_due(state, &looks);
     state.next_due()
 }
 
@@ -145,13 +149,16 @@ struct Extension {
     reservation: Arc<Reservation>,
     ttl: Duration,
     asking: PendingExtend,
+    has_succeeded: Cell<bool>,
 }
 
 impl Extension {
     /// An extend of this reservation, to be sent now.
     fn begin(round: &Rc<Round>, held: &mut Held, ttl: Duration) -> Self {
         let asking = held.lease.ask(ttl, round.sent);
-        Self { round: Rc::clone(round), reservation: Arc::clone(&held.reservation), ttl, asking }
+        watch::renewing(held);
+        let (round, reservation) = (Rc::clone(round), Arc::clone(&held.reservation));
+        Self { round, reservation, ttl, asking, has_succeeded: Cell::new(false) }
     }
 
     fn call(&self) -> ScriptCall<'_> {
@@ -199,6 +206,7 @@ impl Extension {
     /// Redis has renewed it. Ignored if a release was asked for meanwhile: then it is not renewed again.
     fn renewed(&self) {
         fail_point!("renewed", self.reservation.key());
+        self.has_succeeded.set(true);
         let Round { state, sent, is_told, .. } = &*self.round;
         state.update(self.reservation.id, |held| {
             if held.reservation.phase() != Phase::Held {
@@ -212,7 +220,7 @@ impl Extension {
             held.lease.renew(held.interval(), self.ttl, *sent);
             held.reservation.set_certain_until(held.lease.certain_until());
             let level = held.reservation.settings().log_level;
-            if *is_told && level >= LogLevel::Info {
+            if *is_told && !held.never_renews() && level >= LogLevel::Info {
                 let reservation = Arc::clone(&held.reservation);
                 held.caller.report(level, Event::Extended { reservation, ttl: self.ttl });
             }
@@ -237,8 +245,9 @@ impl Extension {
 impl Drop for Extension {
     /// A renewal that panicked has failed like any other: it is retried.
     fn drop(&mut self) {
+        let (state, id) = (Rc::clone(&self.round.state), self.reservation.id);
+        watch::renewed(&state, id, self.has_succeeded.get());
         if std::thread::panicking() {
-            let (state, id) = (Rc::clone(&self.round.state), self.reservation.id);
             let error = Error::Internal("a renewal ended without an answer".into());
             spawn(async move { failed(&state, id, error) });
         }
@@ -260,13 +269,16 @@ fn renew(state: &Rc<EndpointState>, ids: &[u64]) {
         return;
     };
     let round = Round::begin(state, &pipeline, true);
+    state.watches.renewing(ids.len());
     for &id in ids {
         state.update(id, |held| {
             // A release may have been asked for just now.
             if held.reservation.phase() != Phase::Held {
                 return;
             }
-            let ttl = held.lease.ttl();
+            // One that is not renewed otherwise gets back what it was granted, if somebody has shortened it.
+            let ttl =
+                if held.never_renews() { round.sent.until(held.lease.key_end()) } else { held.lease.ttl() };
             let limit = held.reservation.settings().command_timeout;
             let extension = Extension::begin(&round, held, ttl);
             let command = EXTEND.by_hash(&extension.call());
@@ -370,6 +382,7 @@ pub async fn renew_now(state: &Rc<EndpointState>, id: u64, ttl: Duration) -> Res
             return Ok(Renewal::NotHeld);
         }
         let round = Round::begin(state, &pipeline, false);
+        state.watches.renewing(1);
         let mut extension = None;
         state.update(id, |one| extension = Some(Extension::begin(&round, one, ttl)));
         let Some(extension) = extension else { return Ok(Renewal::NotHeld) };
