@@ -20,12 +20,9 @@ async function looks(client) {
 async function watched(client, count = 1, before = 0) {
   await until(async () => (await looks(client)) >= before + count, { what: 'a watch', timeout: 10000 });
   // The reply to the read behind it is on its way, or was read.
-  await until(
-    async () => ((await commandCalls(client)).pttl || 0) + ((await commandCalls(client)).evalsha || 0) > 0,
-    {
-      what: 'the look',
-    },
-  );
+  await until(async () => ((await commandCalls(client)).get || 0) > 0, {
+    what: 'the look',
+  });
 }
 
 /** A server, a client of it, and a reservation that holds `job` and is watched. */

@@ -152,6 +152,12 @@ impl EndpointState {
         !self.table.borrow().is_empty() || !self.queues.borrow().is_empty() || self.undo.is_needed()
     }
 
+    /// How many reservations there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.table.borrow().len()).unwrap_or(u32::MAX)
+    }
+
     /// How long an attempt to reconnect may take, after so many that have timed out; `None` if no connection is needed.
     /// So short that a lease which suffers from the outage has time for more than one attempt: a connect can hang where
     /// the next one would not. But a server may be so far away that none succeeds in that time, so every other attempt

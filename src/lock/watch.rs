@@ -17,13 +17,15 @@ use crate::connection::pipeline::Pipeline;
 use crate::connection::reply::NoReply;
 use crate::connection::send_queue::Lane;
 use crate::lock::endpoint_state::{EndpointState, Held};
+use crate::lock::watched::MAX_LOOKS_A_SECOND;
 use crate::model::claim::Claim;
 use crate::model::refusal::{is_wrong_type, words_of};
 use crate::model::reservation::Phase;
 use crate::protocol::command;
+use crate::time::backoff::spread;
 use crate::time::clock::Moment;
 
-/// When there are too many looks, one that must not be left out is put off for about so long.
+/// A look that cannot be made now is put off for about so long, if there are few.
 const LATER: Duration = Duration::from_secs(5);
 
 /// When all keys are looked at, so many are at once,
@@ -55,13 +57,16 @@ enum Seen {
 
 /// Looks at the key of a reservation, and has its changes reported from then on.
 pub fn look(state: &Rc<EndpointState>, id: u64, reason: Reason) {
-    let pipeline = state.supervisor.current();
-    let pipeline = pipeline.filter(|one| one.tells_changes.get() && !state.watches.is_off());
+    let pipeline = state.supervisor.current().filter(|pipeline| pipeline.tells_changes.get());
+    // It is taken up again when there are fewer renewals.
+    if pipeline.is_some() && state.watches.is_off() {
+        return put_off(state, id);
+    }
     let mut claim = None;
     state.update(id, |held| {
         held.watch.next = Moment::NEVER;
         if pipeline.is_some() && held.reservation.phase() == Phase::Held {
-            held.watch.look(Moment::now());
+            held.watch.look(Moment::now(), reason == Reason::Renewal);
             claim = Some(held.reservation.claim.clone());
         } else {
             held.watch.is_looking = false;
@@ -73,21 +78,25 @@ pub fn look(state: &Rc<EndpointState>, id: u64, reason: Reason) {
     }
 }
 
-/// Looks at the keys whose time has come. Many leases may become old enough at once: those that are renewed are watched
-/// from their next renewal on.
+/// Looks at a key in some seconds. The more leases there are, the later.
+fn put_off(state: &EndpointState, id: u64) {
+    let pause = spread(LATER, state.count(), MAX_LOOKS_A_SECOND);
+    state.update(id, |held| {
+        held.watch.is_looking = false;
+        held.watch.next = Moment::now().after(pause);
+    });
+}
+
+/// Looks at the keys of leases that were renewed, and at those whose time has come.
 pub fn look_at_due(state: &Rc<EndpointState>, ids: &[u64]) {
+    for id in state.watches.renewed.take() {
+        look(state, id, Reason::Renewal);
+    }
     for &id in ids {
         if state.watches.may_look() {
             look(state, id, Reason::Report);
         } else {
-            state.update(id, |held| {
-                let later = LATER.mul_f64(0.5 + fastrand::f64());
-                held.watch.next = if held.never_renews() || held.watch.is_outdated {
-                    Moment::now().after(later)
-                } else {
-                    Moment::NEVER
-                };
-            });
+            put_off(state, id);
         }
     }
 }
@@ -169,22 +178,23 @@ pub fn renewing(held: &mut Held) {
     held.watch.renewals = held.watch.renewals.saturating_add(1);
 }
 
-/// A renewal has its reply, or will have none.
-pub fn renewed(state: &Rc<EndpointState>, id: u64, has_succeeded: bool) {
-    let mut follows = false;
+/// A renewal has its reply, or will have none. The look is sent by the heartbeat's next turn: by then the server's report of
+/// that renewal is read, which comes right behind the reply and would call for another look.
+pub fn renewed(state: &EndpointState, id: u64, has_succeeded: bool) {
     state.update(id, |held| {
         held.watch.renewals = held.watch.renewals.saturating_sub(1);
-        follows = has_succeeded && !held.watch.is_young(Moment::now());
+        if has_succeeded && !held.watch.is_young(Moment::now()) && !held.watch.is_looking {
+            held.watch.is_looking = true;
+            state.watches.renewed.borrow_mut().push(id);
+            state.earlier.notify_one();
+        }
     });
-    if follows {
-        look(state, id, Reason::Renewal);
-    }
 }
 
 /// The server has reported a change of a key.
 pub fn changed(state: &Rc<EndpointState>, key: &str) {
     for id in state.watches.of(key) {
-        let mut is_due = false;
+        let (mut is_due, mut is_late) = (false, false);
         state.update(id, |held| {
             held.watch.is_outdated = true;
             if held.watch.is_looking || held.watch.renewals > 0 || held.watch.next != Moment::NEVER {
@@ -195,12 +205,13 @@ pub fn changed(state: &Rc<EndpointState>, key: &str) {
             } else if state.watches.may_look() {
                 is_due = true;
             } else {
-                let later = state.watches.time_for_all().mul_f64(fastrand::f64());
-                held.watch.next = Moment::now().after(later);
+                is_late = true;
             }
         });
         if is_due {
             look(state, id, Reason::Report);
+        } else if is_late {
+            put_off(state, id);
         }
     }
 }
@@ -216,6 +227,10 @@ pub fn all_changed(state: &Rc<EndpointState>) {
 
 /// There is a new connection. What is renewed has its look behind its renewal.
 pub fn came_up(state: &Rc<EndpointState>) {
+    // Looks of the last connection have no reply to come.
+    for id in state.watches.all() {
+        state.update(id, |held| held.watch.is_looking = false);
+    }
     let now = Moment::now();
     let found = state.find(|held| held.never_renews() && !held.watch.is_young(now));
     look_at_all(state, found.into_iter().map(|(id, _)| id).collect());

@@ -23,7 +23,7 @@ const MAX_RENEWALS_A_SECOND: u32 = 1_000;
 const FEW_RENEWALS_A_SECOND: u32 = 500;
 
 /// How many messages a second are followed by a look at once. The looks for all others are spread out.
-const MAX_LOOKS_A_SECOND: u32 = 1_000;
+pub const MAX_LOOKS_A_SECOND: u32 = 1_000;
 
 /// Looks at one key that follow one another within this time are a streak: they are spaced out.
 const STREAK: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 pub struct Watch {
     /// When the key is looked at next; [`Moment::NEVER`] if nothing asks for it.
     pub next: Moment,
-    /// A look is in flight.
+    /// A look is in flight, or is sent in this turn.
     pub is_looking: bool,
     /// How many renewals are in flight. Each is followed by a look.
     pub renewals: u8,
@@ -44,35 +44,43 @@ pub struct Watch {
     pub is_outdated: bool,
     /// How many looks have followed one another closely.
     streak: u8,
+    /// When the last look was sent that followed no renewal.
     last: Moment,
+    /// From when on the lease is old enough.
+    old: Moment,
 }
 
 impl Watch {
     /// Of a lease that begins now: it is looked at once it is old enough.
     #[must_use]
     pub fn begin(now: Moment) -> Self {
+        let old = now.after(MIN_AGE);
         Self {
-            next: now.after(MIN_AGE),
+            next: old,
             is_looking: false,
             renewals: 0,
             is_outdated: false,
             streak: 0,
             last: Moment::ZERO,
+            old,
         }
     }
 
     /// True until the lease is old enough.
     #[must_use]
     pub fn is_young(&self, now: Moment) -> bool {
-        self.last == Moment::ZERO && now < self.next
+        now < self.old
     }
 
-    /// A look is sent now.
-    pub fn look(&mut self, now: Moment) {
-        let pause = self.pause();
-        let is_close = self.last.after(STREAK + pause + pause) > now;
-        self.streak = if is_close { self.streak.saturating_add(1) } else { 0 };
-        (self.last, self.next) = (now, Moment::NEVER);
+    /// A look is sent now. One that follows a renewal belongs to no streak.
+    pub fn look(&mut self, now: Moment, follows_renewal: bool) {
+        if !follows_renewal {
+            let pause = self.pause();
+            let is_close = self.last.after(STREAK + pause + pause) > now;
+            self.streak = if is_close { self.streak.saturating_add(1) } else { 0 };
+            self.last = now;
+        }
+        self.next = Moment::NEVER;
         (self.is_looking, self.is_outdated) = (true, false);
     }
 
@@ -92,6 +100,8 @@ pub struct Watches {
     /// many.
     leases: RefCell<BTreeSet<(u64, u64)>>,
     renewals: Cell<Renewals>,
+    /// Leases that were renewed in this turn, and will be looked at.
+    pub renewed: RefCell<Vec<u64>>,
     looks: Quota,
     /// Limits how often all keys are looked at.
     pub pace: Rc<Pace>,
@@ -129,12 +139,6 @@ impl Watches {
         self.leases.borrow().iter().map(|&(_, id)| id).collect()
     }
 
-    /// How many leases have one.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        u32::try_from(self.leases.borrow().len()).unwrap_or(u32::MAX)
-    }
-
     /// So many renewals are sent now. False if they are too many for watching.
     pub fn renewing(&self, count: usize) -> bool {
         let mut renewals = self.renewals.get();
@@ -161,12 +165,6 @@ impl Watches {
     pub fn may_look(&self) -> bool {
         self.looks.take(MAX_LOOKS_A_SECOND)
     }
-
-    /// Within what time all keys can be looked at without a burden for the server.
-    #[must_use]
-    pub fn time_for_all(&self) -> Duration {
-        Duration::from_secs(1) / MAX_LOOKS_A_SECOND * self.count()
-    }
 }
 
 fn hash_of(key: &str) -> u64 {
@@ -189,7 +187,7 @@ mod tests {
         assert_eq!((watches.of("a"), watches.of("b"), watches.of("c")), (vec![1, 3], vec![2], vec![]));
         watches.remove("a", 1);
         watches.remove("a", 1);
-        assert_eq!((watches.of("a"), watches.count()), (vec![3], 2));
+        assert_eq!((watches.of("a"), watches.all().len()), (vec![3], 2));
     }
 
     #[test]
@@ -199,12 +197,14 @@ mod tests {
         assert!(watch.is_young(Moment::ZERO) && !watch.is_young(now));
         let mut pauses = Vec::new();
         for _ in 0..14 {
-            watch.look(now);
+            watch.look(now, false);
             pauses.push(u64::try_from(watch.pause().as_millis()).unwrap());
             now = now.after(watch.pause());
         }
         assert_eq!(pauses, [0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000]);
-        watch.look(now.after(Duration::from_secs(4)));
+        watch.look(now, true);
+        assert_eq!(watch.pause(), MAX_PAUSE, "a renewal's look changes nothing");
+        watch.look(now.after(Duration::from_secs(4)), false);
         assert_eq!(watch.pause(), Duration::ZERO);
     }
 
