@@ -29,6 +29,12 @@ const ways = {
   'MOVE to another database': { change: (client) => client.move(key, 1) },
   'a ttl that is over': { change: (client) => client.pexpire(key, -1) },
   'a value of another type': { change: (client) => client.multi().del(key).lpush(key, 'x').exec() },
+  eviction: {
+    change: async (client) => {
+      await client.config('SET', 'maxmemory-policy', 'volatile-ttl');
+      await client.config('SET', 'maxmemory', '1');
+    },
+  },
   FLUSHALL: { change: (client) => client.flushall() },
   'FLUSHALL ASYNC': { change: (client) => client.flushall('ASYNC') },
   FLUSHDB: { change: (client) => client.flushdb() },
