@@ -26,6 +26,7 @@ use crate::lock::release_batch::Releases;
 use crate::lock::renew::{self, Renewal};
 use crate::lock::undo;
 use crate::lock::wait;
+use crate::lock::watch;
 use crate::model::answer::{Answer, CallFailure, Loss, Ticket};
 use crate::model::endpoint::Endpoint;
 use crate::model::error::Error;
@@ -205,11 +206,19 @@ impl Dispatcher {
             match news {
                 News::Up => {
                     renew::validate_all(&state);
+                    watch::came_up(&state);
                     state.all_changed();
                 }
                 News::Failing(error) => wait::tell_outage(&state, error),
-                News::Changed(key) => state.changed(key),
-                News::Down | News::AllChanged => state.all_changed(),
+                News::Changed(key) => {
+                    state.changed(key);
+                    watch::changed(&state, key);
+                }
+                News::Down => state.all_changed(),
+                News::AllChanged => {
+                    state.all_changed();
+                    watch::all_changed(&state);
+                }
                 // Calls that this node failed are backing off, each until its turn.
                 News::NodeBack => {
                     state.notify_recovered();
@@ -299,7 +308,7 @@ impl Dispatcher {
         });
         while let Some(renewal) = tasks.join_next().await {
             if let Ok(Ok(Renewal::Lost(loss))) = renewal {
-                loss::tell(&caller, loss);
+                loss::tell(&caller, loss, false);
             }
         }
     }

@@ -12,7 +12,9 @@ async function open({ host, port, ttl, heartbeat }) {
   process.env.KAYVEE_LOG_LEVEL = 'critical';
   const ReserveResource = load();
   return {
-    make(resource) {
+    make(resource, lost) {
+      // A loss is an uncaught exception, which does not say whose.
+      if (lost !== undefined) process.once('uncaughtException', lost);
       // Without an interval it would renew each millisecond.
       const interval = heartbeat ?? ttl / 3;
       const reservation = new ReserveResource('bench', host, port, interval, Math.ceil(ttl / 1000));

@@ -14,9 +14,11 @@ async function open({ host, port, ttl, heartbeat, shared }) {
   const create = () => new ReserveResource('bench', host, port, heartbeat, ttl / 1000, false);
   const one = shared ? create() : null;
   return {
-    make(resource) {
+    make(resource, lost) {
       const reservation = one || create();
+      if (lost !== undefined) reservation.on('lost', lost);
       return {
+        is_held: () => reservation.is_held(resource),
         acquire: () => reservation.lock(resource),
         wait: () => reservation.wait_until_lock(resource),
         release: one ? () => reservation.release(resource) : () => reservation.release(),

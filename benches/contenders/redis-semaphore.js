@@ -8,12 +8,12 @@ const id = 'redis-semaphore';
 async function open({ host, port, ttl, heartbeat, poll }) {
   const { Mutex } = require('redis-semaphore');
   const client = await connect({ host, port });
-  const settings = { lockTimeout: ttl, acquireTimeout: Number.MAX_SAFE_INTEGER, onLockLost() {} };
+  const settings = { lockTimeout: ttl, acquireTimeout: Number.MAX_SAFE_INTEGER };
   if (heartbeat !== undefined) settings.refreshInterval = heartbeat;
   if (poll !== undefined) settings.retryInterval = poll;
   return {
-    make(resource) {
-      const mutex = new Mutex(client, resource, settings);
+    make(resource, lost = () => {}) {
+      const mutex = new Mutex(client, resource, { ...settings, onLockLost: lost });
       return {
         acquire: () => mutex.tryAcquire(),
         wait: () => mutex.acquire(),

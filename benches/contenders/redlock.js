@@ -13,10 +13,16 @@ async function open({ host, port, ttl, heartbeat, poll }) {
   const patience = { retryCount: -1, ...often };
   const redlock = new Redlock([client], often);
   return {
-    make(resource) {
+    make(resource, lost) {
       const keys = [`redlock-${resource}`];
       if (heartbeat !== undefined)
-        return renewed(redlock, keys, ttl, { ...patience, automaticExtensionThreshold: ttl - heartbeat });
+        return renewed(
+          redlock,
+          keys,
+          ttl,
+          { ...patience, automaticExtensionThreshold: ttl - heartbeat },
+          lost,
+        );
       let lock;
       const wait = async () => {
         lock = await redlock.acquire(keys, ttl, patience);
@@ -29,14 +35,15 @@ async function open({ host, port, ttl, heartbeat, poll }) {
 }
 
 /** Only using() renews: the lock is held while the promise of its routine is pending. */
-function renewed(redlock, keys, ttl, settings) {
+function renewed(redlock, keys, ttl, settings, lost) {
   let end;
   let ended;
   const wait = () =>
     new Promise((resolve, reject) => {
-      const routine = () =>
+      const routine = (signal) =>
         new Promise((release) => {
           end = release;
+          if (lost !== undefined) signal.addEventListener('abort', lost, { once: true });
           resolve(true);
         });
       ended = redlock.using(keys, ttl, settings, routine);

@@ -14,6 +14,7 @@ const names = [
   'waiting-cost',
   'heartbeat',
   'blocked-loop',
+  'loss',
   'memory',
   'growth',
   'processes',

@@ -16,6 +16,7 @@ use crate::lock::schedule::Schedule;
 use crate::lock::table::{Numbered, Table};
 use crate::lock::undo::Undo;
 use crate::lock::wait_queue::WaitQueue;
+use crate::lock::watched::{Watch, Watches};
 use crate::model::answer::Caller;
 use crate::model::endpoint::Endpoint;
 use crate::model::lease::{Interval, Lease, Step};
@@ -46,6 +47,8 @@ pub struct Held {
     pub hand_overs: u32,
     /// A failed renewal was reported, and none has succeeded since. Further failures are not reported.
     pub has_complained: bool,
+    /// The watch on its key.
+    pub watch: Watch,
     /// When the schedule has it; [`Moment::NEVER`] if it does not.
     scheduled: Moment,
 }
@@ -66,6 +69,7 @@ impl Held {
     /// What it needs at `now`. Only what is held is renewed; after a failed release it lapses.
     fn step(&self, now: Moment) -> Step {
         match (self.reservation.phase(), self.lease.step(now)) {
+            (Phase::Held, Step::Nothing) if now >= self.watch.next => Step::Look,
             (Phase::Held, step) | (Phase::Unreleased, step @ (Step::Expired | Step::HeldTooLong)) => step,
             _ => Step::Nothing,
         }
@@ -74,7 +78,7 @@ impl Held {
     /// When the heartbeat must look at it next; [`Moment::NEVER`] while a release is pending.
     fn next(&self) -> Moment {
         match self.reservation.phase() {
-            Phase::Held => self.lease.next(),
+            Phase::Held => self.lease.next().min(self.watch.next),
             Phase::Unreleased => self.lease.certain_until(),
             _ => Moment::NEVER,
         }
@@ -98,6 +102,8 @@ pub struct EndpointState {
     pub earlier: Rc<Notify>,
     /// Reservations whose last renewal failed, and those not yet renewed on this connection.
     doubtful: RefCell<Doubtful>,
+    /// The watches on the keys of reservations.
+    pub watches: Watches,
     /// Values to delete that no call waits for.
     pub undo: Undo,
     /// Locked by the one lock that waits for replicas.
@@ -127,6 +133,7 @@ impl EndpointState {
             schedule: RefCell::default(),
             earlier: Rc::default(),
             doubtful: RefCell::default(),
+            watches: Watches::default(),
             undo: Undo::default(),
             replication: Mutex::const_new(()),
             turns_of_others: RefCell::default(),
@@ -143,6 +150,12 @@ impl EndpointState {
     #[must_use]
     pub fn needs_connection(&self) -> bool {
         !self.table.borrow().is_empty() || !self.queues.borrow().is_empty() || self.undo.is_needed()
+    }
+
+    /// How many reservations there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.table.borrow().len()).unwrap_or(u32::MAX)
     }
 
     /// How long an attempt to reconnect may take, after so many that have timed out; `None` if no connection is needed.
@@ -224,7 +237,8 @@ impl EndpointState {
         let mut table = self.table.borrow_mut();
         let held = table.insert(|id| {
             let (reservation, scheduled) = (make(id), Moment::NEVER);
-            Held { reservation, lease, caller, hand_overs, has_complained: false, scheduled }
+            let watch = Watch::begin(Moment::now());
+            Held { reservation, lease, caller, hand_overs, has_complained: false, watch, scheduled }
         });
         self.plan(held);
         Arc::clone(&held.reservation)
@@ -270,6 +284,7 @@ impl EndpointState {
         let taken = self.table.borrow_mut().remove(id)?;
         self.schedule.borrow_mut().remove(taken.scheduled, id);
         self.trust(id);
+        self.watches.remove(taken.reservation.key(), id);
         Some(taken)
     }
 

@@ -13,7 +13,7 @@ use crate::time::clock::Moment;
 /// Redis has said that a reservation is lost: ends it and reports an event.
 pub fn lose(state: &EndpointState, id: u64, loss: Loss) {
     if let Some(held) = end_lost(state, id, &loss) {
-        tell(&held.caller, loss);
+        tell(&held.caller, loss, held.never_renews());
     }
 }
 
@@ -28,11 +28,12 @@ pub fn end_lost(state: &EndpointState, id: u64, loss: &Loss) -> Option<Held> {
     Some(held)
 }
 
-/// Reports a loss by an event, unless a release tells it first.
-pub fn tell(caller: &Caller, loss: Loss) {
+/// Reports a loss by an event, unless a release tells it first. `quiet`: the lease was not to be renewed, so the loss is
+/// never thrown.
+pub fn tell(caller: &Caller, loss: Loss, quiet: bool) {
     let reservation = Arc::clone(&loss.reservation);
     let level = reservation.settings().log_level;
-    caller.report(level, Event::Lost { reservation, loss, quiet: false });
+    caller.report(level, Event::Lost { reservation, loss, quiet });
 }
 
 /// Ends a reservation whose loss was told elsewhere.

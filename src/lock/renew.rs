@@ -1,32 +1,33 @@
 //! Renews reservations in batches, retries failed renewals, and finds losses.
 
+mod extension;
+
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Value;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::connection::pipeline::{Pipeline, TIMER_TOLERANCE};
-use crate::connection::reply::NoReply;
 use crate::connection::send_queue::Lane;
 use crate::connection::supervisor::Patience;
 use crate::lock::attempts::Attempts;
 use crate::lock::endpoint_state::{EndpointState, Held};
-use crate::lock::loss::{end_lost, lose, run_out};
+use crate::lock::loss::{end_lost, run_out};
 use crate::lock::sent::Sent;
 use crate::lock::undo;
+use crate::lock::watch;
 use crate::model::answer::{Answer, Event, Loss, Ticket};
 use crate::model::error::Error;
-use crate::model::lease::{Lease, PendingExtend, Step};
+use crate::model::lease::{Lease, Step};
 use crate::model::reservation::{Phase, Reservation};
-use crate::model::settings::LogLevel;
-use crate::protocol::command::{Comparison, EXTEND, ScriptCall, comparison_of};
+use crate::protocol::command::{Comparison, EXTEND, comparison_of};
 use crate::runtime::task::spawn;
 use crate::time::backoff::{jittered, spread};
 use crate::time::budget::Budget;
 use crate::time::clock::Moment;
+use extension::{Extension, Round};
 
 /// The longest sleep while something is held. A suspension stops the runtime's timers but not the lease, so a loss is
 /// told this long after a suspension at most.
@@ -87,11 +88,12 @@ pub async fn beat(state: Weak<EndpointState>, wakeup: Rc<Notify>) {
 
 /// Does what is due. Returns when the next is; `None` if there is nothing.
 fn turn(state: &Rc<EndpointState>) -> Option<Moment> {
-    let mut renewals = Vec::new();
+    let (mut renewals, mut looks) = (Vec::new(), Vec::new());
     for (id, step) in state.take_due(Moment::now()) {
         fail_point!("heartbeat", state.key_of(id));
         match step {
             Step::Renew => renewals.push(id),
+            Step::Look => looks.push(id),
             Step::Nothing => state.update(id, |_| {}),
             Step::Expired => run_out(state, id, false),
             Step::HeldTooLong => run_out(state, id, true),
@@ -100,6 +102,7 @@ fn turn(state: &Rc<EndpointState>) -> Option<Moment> {
     if !renewals.is_empty() {
         renew(state, &renewals);
     }
+    watch::look_at_due(state, &looks);
     state.next_due()
 }
 
@@ -121,130 +124,6 @@ pub fn validate_all(state: &EndpointState) {
     }
 }
 
-/// Extends that are sent together.
-struct Round {
-    state: Rc<EndpointState>,
-    pipeline: Rc<Pipeline>,
-    /// The moment before they are sent.
-    sent: Moment,
-    /// Whether each success is reported as an event.
-    is_told: bool,
-}
-
-impl Round {
-    /// A round that is sent now.
-    fn begin(state: &Rc<EndpointState>, pipeline: &Rc<Pipeline>, is_told: bool) -> Rc<Self> {
-        let (state, pipeline) = (Rc::clone(state), Rc::clone(pipeline));
-        Rc::new(Self { state, pipeline, sent: Moment::now(), is_told })
-    }
-}
-
-/// One extend that was sent.
-struct Extension {
-    round: Rc<Round>,
-    reservation: Arc<Reservation>,
-    ttl: Duration,
-    asking: PendingExtend,
-}
-
-impl Extension {
-    /// An extend of this reservation, to be sent now.
-    fn begin(round: &Rc<Round>, held: &mut Held, ttl: Duration) -> Self {
-        let asking = held.lease.ask(ttl, round.sent);
-        Self { round: Rc::clone(round), reservation: Arc::clone(&held.reservation), ttl, asking }
-    }
-
-    fn call(&self) -> ScriptCall<'_> {
-        ScriptCall { claim: &self.reservation.claim, ttl: Some(self.ttl), next: None }
-    }
-
-    /// Handles the reply. `Ok(None)`: renewed; `Ok(Some)`: lost.
-    async fn finish(
-        &self,
-        reply: Result<Value, NoReply>,
-        limit: Duration,
-    ) -> Result<Option<Loss>, (NoReply, Error)> {
-        let reservation = &self.reservation;
-        let holder = match self.round.pipeline.compared(reply, &EXTEND, &self.call(), limit).await {
-            Ok(Comparison::Ours | Comparison::Freed) => {
-                self.renewed();
-                return Ok(None);
-            }
-            Ok(Comparison::Gone) => None,
-            Ok(Comparison::Other(holder)) => holder,
-            Err(no_reply) => {
-                let mut error = no_reply.to_error(reservation.settings(), EXTEND.name, reservation.key());
-                match no_reply {
-                    NoReply::Dropped => error = self.round.state.supervisor.failure().unwrap_or(error),
-                    NoReply::TimedOut => {}
-                    NoReply::Refused(_) | NoReply::Unsent(_) | NoReply::Overdue => {
-                        let asking = self.asking;
-                        self.round.state.update(reservation.id, |one| one.lease.was_refused(asking));
-                    }
-                }
-                return Err((no_reply, error));
-            }
-        };
-        self.answered();
-        Ok(Some(Loss { reservation: Arc::clone(reservation), holder }))
-    }
-
-    /// The server answers, whether by a success or by a loss: the others can be retried.
-    fn answered(&self) {
-        if self.round.state.trust(self.reservation.id) {
-            try_the_doubtful(&self.round.state, &self.round.pipeline);
-        }
-    }
-
-    /// Redis has renewed it. Ignored if a release was asked for meanwhile: then it is not renewed again.
-    fn renewed(&self) {
-        fail_point!("renewed", self.reservation.key());
-        let Round { state, sent, is_told, .. } = &*self.round;
-        state.update(self.reservation.id, |held| {
-            if held.reservation.phase() != Phase::Held {
-                return;
-            }
-            held.has_complained = false;
-            // A heartbeat's renewal has the ttl from when it was sent. Only a caller's renewal changes the ttl.
-            if !is_told {
-                held.lease.agree(self.ttl, *sent);
-            }
-            held.lease.renew(held.interval(), self.ttl, *sent);
-            held.reservation.set_certain_until(held.lease.certain_until());
-            let level = held.reservation.settings().log_level;
-            if *is_told && level >= LogLevel::Info {
-                let reservation = Arc::clone(&held.reservation);
-                held.caller.report(level, Event::Extended { reservation, ttl: self.ttl });
-            }
-        });
-        self.answered();
-    }
-
-    /// Handles the reply to the heartbeat's renewal.
-    async fn settle(self, reply: Result<Value, NoReply>) {
-        let (id, state) = (self.reservation.id, &self.round.state);
-        match self.finish(reply, self.reservation.settings().command_timeout).await {
-            Ok(None) => {}
-            Ok(Some(loss)) => lose(state, id, loss),
-            Err((_, error)) => {
-                state.supervisor.leave_if_useless(&self.round.pipeline, &error);
-                failed(state, id, error);
-            }
-        }
-    }
-}
-
-impl Drop for Extension {
-    /// A renewal that panicked has failed like any other: it is retried.
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let (state, id) = (Rc::clone(&self.round.state), self.reservation.id);
-            let error = Error::Internal("a renewal ended without an answer".into());
-            spawn(async move { failed(&state, id, error) });
-        }
-    }
-}
-
 /// Sends the renewals that are due, all in one turn and so in one pipeline.
 fn renew(state: &Rc<EndpointState>, ids: &[u64]) {
     let Some(pipeline) = state.supervisor.current() else {
@@ -260,13 +139,16 @@ fn renew(state: &Rc<EndpointState>, ids: &[u64]) {
         return;
     };
     let round = Round::begin(state, &pipeline, true);
+    state.watches.renewing(ids.len());
     for &id in ids {
         state.update(id, |held| {
             // A release may have been asked for just now.
             if held.reservation.phase() != Phase::Held {
                 return;
             }
-            let ttl = held.lease.ttl();
+            // One that is not renewed otherwise gets back what it was granted, if somebody has shortened it.
+            let ttl =
+                if held.never_renews() { round.sent.until(held.lease.key_end()) } else { held.lease.ttl() };
             let limit = held.reservation.settings().command_timeout;
             let extension = Extension::begin(&round, held, ttl);
             let command = EXTEND.by_hash(&extension.call());
@@ -370,6 +252,7 @@ pub async fn renew_now(state: &Rc<EndpointState>, id: u64, ttl: Duration) -> Res
             return Ok(Renewal::NotHeld);
         }
         let round = Round::begin(state, &pipeline, false);
+        state.watches.renewing(1);
         let mut extension = None;
         state.update(id, |one| extension = Some(Extension::begin(&round, one, ttl)));
         let Some(extension) = extension else { return Ok(Renewal::NotHeld) };

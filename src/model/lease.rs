@@ -56,6 +56,8 @@ pub enum Step {
     Nothing,
     /// A renewal is due.
     Renew,
+    /// The key is to be looked at: somebody may have changed it.
+    Look,
     /// The deadline has passed, and no renewal is known to have succeeded.
     Expired,
     /// `max_hold` is over.
@@ -172,6 +174,11 @@ impl Lease {
     /// or cannot be sent.
     pub fn postpone(&mut self, when: Option<Moment>) {
         self.due = when.unwrap_or(Moment::NEVER);
+    }
+
+    /// A renewal is due at `when` at the latest, also if one is in flight or the lease is not renewed otherwise.
+    pub fn hasten(&mut self, when: Moment) {
+        self.due = self.due.min(when);
     }
 
     /// True while no renewal is scheduled.

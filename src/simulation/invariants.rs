@@ -15,8 +15,10 @@ pub struct Watched {
     pub environment: usize,
     pub process: usize,
     pub reservation: Arc<Reservation>,
-    key: String,
-    value: String,
+    pub key: String,
+    pub value: String,
+    /// When its caller got it.
+    pub since: Time,
     /// Its key was deleted, changed or forgotten by others. docs/guarantees.md excepts that.
     is_excused: bool,
     /// Its release had failed, and its lease has ended or its caller has got the key again since.
@@ -45,6 +47,7 @@ impl Watched {
             reservation,
             key,
             value,
+            since: now(),
             is_excused: false,
             has_lapsed: false,
             longest,
@@ -85,6 +88,7 @@ impl World {
 
     /// Somebody else has changed a key, or is about to.
     pub fn excuse(&mut self, node: usize, key: &str) {
+        self.is_changed_by_others(key);
         let Some(value) = self.nodes[node].text_at(key) else { return };
         for watched in &mut self.watched {
             watched.is_excused |= watched.key == key && watched.value == value;
@@ -194,6 +198,9 @@ impl World {
         self.counts.steps += 1;
         let (mut found, mut certain) = (Vec::new(), Vec::new());
         let has_two_masters = self.nodes.iter().any(|node| node.is_stale_master);
+        let all = std::mem::take(&mut self.watched);
+        found.extend(all.iter().filter_map(|watched| self.not_found(watched)));
+        self.watched = all;
         for index in 0..self.watched.len() {
             let watched = &self.watched[index];
             let process = &self.processes[watched.process];

@@ -10,7 +10,7 @@
 //! - [`network`], [`stream`]: connections, and what can go wrong with them
 //! - [`trouble`]: what a story lets go wrong
 //! - [`node`], [`server`]: redis
-//! - [`invariants`], [`leftovers`], [`quiet`]: what must be true at every moment
+//! - [`invariants`], [`leftovers`], [`quiet`], [`reports`]: what must be true at every moment
 //! - [`shrink`]: makes a story that offends short
 
 #![allow(clippy::unwrap_used, reason = "test code: what cannot be is to stop the test")]
@@ -25,6 +25,7 @@ pub mod network;
 pub mod node;
 pub mod process;
 pub mod quiet;
+pub mod reports;
 pub mod run;
 pub mod server;
 pub mod shrink;

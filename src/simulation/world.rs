@@ -15,6 +15,7 @@ use super::network::{Connection, ConnectionId, Side};
 use super::node::Node;
 use super::process::Process;
 use super::quiet::Quiet;
+use super::reports::Reports;
 use super::server::data::Time;
 use super::story::Story;
 
@@ -61,6 +62,7 @@ pub struct World {
     pub watched: Vec<Watched>,
     pub leftovers: Leftovers,
     pub quiet: Quiet,
+    pub reports: Reports,
     /// Keys and values that others than the package have touched.
     pub excused: BTreeSet<(String, String)>,
     /// Everything that was wrong.
@@ -155,6 +157,7 @@ impl World {
             watched: Vec::new(),
             leftovers: Leftovers::default(),
             quiet: Quiet::default(),
+            reports: Reports::default(),
             excused: BTreeSet::new(),
             offences: Vec::new(),
             counts: Counts::default(),

@@ -128,6 +128,8 @@ fn a_secret_that_nothing_needs_is_dropped() {
         asker.lock(&Settings { endpoint, ..settings.clone() }, "held").unwrap()
     };
     let known = Arc::downgrade(&held.claim.settings.endpoint);
+    // Later, a look would be a use of its connection.
+    until("the first look", || server.run::<String>(&["INFO", "commandstats"]).contains("client|caching"));
     let passwords: Vec<_> =
         (0..10).map(|number| use_once(&asker, server.port, &settings, &format!("token-{number}"))).collect();
     let (last, earlier) = passwords.split_last().unwrap();
