@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::process::{self, enter};
 use super::server::data::Time;
+use super::story::Story;
 use super::world::{World, now};
 use crate::model::lease::Terms;
 use crate::model::reservation::{Phase, Reservation};
@@ -15,6 +16,8 @@ pub struct Watched {
     pub environment: usize,
     pub process: usize,
     pub reservation: Arc<Reservation>,
+    /// When its call was made.
+    pub asked: Time,
     key: String,
     value: String,
     /// Its key was deleted, changed or forgotten by others. docs/guarantees.md excepts that.
@@ -34,7 +37,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    pub fn new(environment: usize, process: usize, reservation: Arc<Reservation>) -> Self {
+    pub fn new(environment: usize, process: usize, asked: Time, reservation: Arc<Reservation>) -> Self {
         let (key, value) = (reservation.key().to_owned(), reservation.value());
         let Terms { ttl: longest, max_hold, .. } = reservation.settings().terms;
         // Of what was lost before its caller could read that it has it, nobody knows how.
@@ -43,6 +46,7 @@ impl Watched {
             environment,
             process,
             reservation,
+            asked,
             key,
             value,
             is_excused: false,
@@ -60,6 +64,10 @@ impl Watched {
     pub fn has(&self, value: &str) -> bool {
         self.value == value
     }
+
+    pub fn is_excused(&self) -> bool {
+        self.is_excused
+    }
 }
 
 /// How long after the end of a lease its caller is told, at the most.
@@ -70,7 +78,14 @@ pub const MAX_COMMANDS_A_SECOND: u64 = 1_500;
 
 /// The most connections that a process begins to make in a second: pauses grow to 250 ms, and each try may be one to
 /// each sentinel and one to the master.
-pub const MAX_CONNECTS_A_SECOND: u64 = 100;
+const MAX_CONNECTS_A_SECOND: u64 = 100;
+
+impl Story {
+    /// The same, to each address of a name.
+    pub fn most_connects_a_second(&self) -> u64 {
+        MAX_CONNECTS_A_SECOND * (1 + self.addresses.len() as u64)
+    }
+}
 
 impl World {
     /// A caller has got a lock.

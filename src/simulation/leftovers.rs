@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::network::Fate;
-use super::node::settles;
+use super::replicas::settles;
 use super::server::data::Time;
 use super::story::Action;
 use super::world::{Occurrence, World, now};
@@ -67,10 +67,12 @@ impl World {
             Action::Hang { time, .. }
             | Action::Crash { time, .. }
             | Action::Trouble { time, .. }
+            | Action::Nameless { time }
             | Action::Full { time, .. } => (None, time),
             // A refused login ends all undoing: what is left ends by its ttl.
             Action::LockOut { time, .. } => (None, time + self.story.longest_ttl()),
-            Action::FailOver { learns, .. } => {
+            Action::FailOver { .. } | Action::Succeed { .. } => {
+                let learns = if let Action::FailOver { learns, .. } = *action { learns } else { 1 };
                 // A SET that was sent to the master before the last one may be executed once that is the master again.
                 // It was undone at the last one, and ends by its ttl.
                 let before = self.leftovers.failed_over.replace(now());

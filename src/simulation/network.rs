@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::task::Waker;
 
-use super::invariants::{MAX_COMMANDS_A_SECOND, MAX_CONNECTS_A_SECOND};
+use super::invariants::MAX_COMMANDS_A_SECOND;
+use super::names::Who;
 use super::server::client::ClientId;
 use super::server::data::Time;
 use super::world::{Occurrence, World, now};
@@ -48,6 +48,7 @@ pub struct Connection {
     pub process: usize,
     /// The server at the address; `None`: nobody.
     pub node: Option<usize>,
+    pub is_refused: bool,
     pub client: Option<ClientId>,
     pub state: State,
     pub received: VecDeque<u8>,
@@ -69,70 +70,12 @@ pub enum Fate {
 }
 
 impl World {
-    /// A process begins to connect.
-    pub fn begin_connect(&mut self, process: usize, address: SocketAddr) -> ConnectionId {
-        self.last_connection += 1;
-        self.counts.connections += 1;
-        let id = self.last_connection;
-        let begun = self.processes[process].connect();
-        self.counts.most_connects = self.counts.most_connects.max(begun);
-        if begun == MAX_CONNECTS_A_SECOND + 1 {
-            self.offence(format!(
-                "process {process} begins more than {MAX_CONNECTS_A_SECOND} connections in a second"
-            ));
-        }
-        let node = self.nodes.iter().position(|node| node.address == address);
-        let connection = Connection {
-            process,
-            node,
-            client: None,
-            state: State::Connecting,
-            received: VecDeque::new(),
-            reader: None,
-            to_server: Pipe::default(),
-            to_client: Pipe::default(),
-            is_closed: false,
-        };
-        self.connections.insert(id, connection);
-        self.trace(|_| format!("process {process} connects to {address}: connection {id}"));
-        let answered = now() + self.delay(process) + self.delay(process);
-        self.schedule(answered, Occurrence::Connect(id));
-        id
-    }
-
     /// One way between a process and a server.
-    fn delay(&mut self, process: usize) -> Time {
+    pub fn delay(&mut self, process: usize) -> Time {
         let link = &self.processes[process].link;
         let slow = if link.slow_until > now() { link.slow_by } else { 0 };
         let (least, most) = (link.delay, link.delay + link.jitter);
         self.random.u64(least..=most) + slow
-    }
-
-    /// An attempt to connect reaches its end.
-    pub fn connected(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(&id) else { return };
-        let link = &self.processes[connection.process].link;
-        if link.unreachable_until > now() {
-            // The system tries again, and again.
-            let again = link.unreachable_until + 1_000;
-            return self.schedule(again, Occurrence::Connect(id));
-        }
-        // Nobody answers at an address where nobody is.
-        let Some(node) = connection.node else { return };
-        if let Some(silent) = self.nodes[node].down {
-            if silent {
-                return self.schedule(now() + 1_000, Occurrence::Connect(id));
-            }
-            return self.end_client(id, io::ErrorKind::ConnectionRefused);
-        }
-        let address = format!("10.1.0.{}:{}", connection.process, 10_000 + id);
-        // The system accepts, also for a server that hangs.
-        let client = self.nodes[node].accept(&address, id);
-        let connection = self.connections.get_mut(&id).unwrap();
-        connection.client = Some(client);
-        connection.state = State::Open;
-        wake(connection.reader.take());
-        self.flush(node);
     }
 
     /// Bytes of the client.
@@ -233,7 +176,7 @@ impl World {
     }
 
     /// The client finds its connection ended.
-    fn end_client(&mut self, id: ConnectionId, kind: io::ErrorKind) {
+    pub fn end_client(&mut self, id: ConnectionId, kind: io::ErrorKind) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if matches!(connection.state, State::Ended(_)) {
             return;
@@ -338,6 +281,21 @@ impl World {
 const GIVES_UP: Time = 55_000;
 
 impl Connection {
+    pub fn new(process: usize, who: Who) -> Self {
+        Self {
+            process,
+            node: if let Who::Server(node) = who { Some(node) } else { None },
+            is_refused: who == Who::Refuses,
+            client: None,
+            state: State::Connecting,
+            received: VecDeque::new(),
+            reader: None,
+            to_server: Pipe::default(),
+            to_client: Pipe::default(),
+            is_closed: false,
+        }
+    }
+
     fn pipe(&mut self, to: Side) -> &mut Pipe {
         match to {
             Side::Client => &mut self.to_client,
@@ -346,7 +304,7 @@ impl Connection {
     }
 }
 
-fn wake(waker: Option<Waker>) {
+pub fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
     }

@@ -8,7 +8,6 @@ use std::task::{Wake, Waker};
 use super::server::data::Time;
 use super::world::{self, Occurrence, World, now};
 use crate::dispatcher::Core;
-use crate::model::endpoint::Endpoint;
 
 /// The way to the servers.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -24,7 +23,6 @@ pub struct Link {
 /// What the world knows of a process.
 pub struct Process {
     pub core: Core,
-    pub endpoint: Arc<Endpoint>,
     pub link: Link,
     pub clock: Clock,
     /// Stopped until then.

@@ -40,12 +40,16 @@ impl World {
                 self.schedule(now + time, Occurrence::Heal(index));
             }
             Action::FailOver { to, learns } => {
-                let before = self.master;
                 self.fail_over(to, learns);
-                if self.master != before {
-                    self.tell_sentinels();
-                }
+                self.tell_sentinels();
             }
+            Action::Succeed { silent, time } => {
+                self.succeed(silent, now + time);
+                self.tell_sentinels();
+            }
+            Action::Detach { node, time } => self.detach(node, now + time),
+            Action::Nameless { time } => self.nameless_until = now + time,
+            Action::Blind { node, time } => self.nodes[node].blind_until = now + time,
             Action::Delete { ref key } => self.meddle(key, |key| vec!["DEL".into(), key]),
             Action::Expire { ref key, time } => {
                 self.meddle(key, |key| vec!["PEXPIRE".into(), key, time.to_string()]);
@@ -89,8 +93,10 @@ impl World {
             if let Some(master) =
                 node.server.sentinel.as_mut().and_then(|one| one.masters.get_mut("mymaster"))
             {
-                master.host.clone_from(&name);
-                master.epoch += 1;
+                if master.host != name {
+                    master.host.clone_from(&name);
+                    master.epoch += 1;
+                }
             }
         }
     }
@@ -117,8 +123,14 @@ impl World {
                 one.alarm.set();
             }
         }
+        self.nameless_until = 0;
         for node in 0..self.nodes.len() {
             self.nodes[node].hung_until = self.nodes[node].hung_until.min(now());
+            self.nodes[node].blind_until = 0;
+            if self.nodes[node].detached_until > now() {
+                self.nodes[node].detached_until = 0;
+                self.schedule(now(), Occurrence::Replicate(node));
+            }
             self.restart(node);
         }
         for index in 0..self.story.steps.len() {
@@ -130,7 +142,8 @@ impl World {
             *until = (*until).min(now());
             self.schedule(now(), Occurrence::Letters(caller));
             for key in self.story.resources.clone() {
-                let count = self.environments[caller].waits_for(&key).saturating_sub(STAY);
+                let stay = if self.story.can_lock(caller) { STAY } else { 0 };
+                let count = self.environments[caller].waits_for(&key).saturating_sub(stay);
                 actions.extend(std::iter::repeat_n(Action::Cancel { caller, key }, count));
             }
         }

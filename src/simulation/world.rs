@@ -56,6 +56,10 @@ pub struct World {
     /// The one before, and until when a name may still lead there.
     pub former_master: usize,
     pub name_settles: Time,
+    /// No name is known before.
+    pub nameless_until: Time,
+    /// When a replica was last made the master, or lost its data.
+    pub replicas_broken: Time,
     pub processes: Vec<Process>,
     pub environments: Vec<Environment>,
     pub watched: Vec<Watched>,
@@ -150,6 +154,8 @@ impl World {
             master: 0,
             former_master: 0,
             name_settles: 0,
+            nameless_until: 0,
+            replicas_broken: 0,
             processes: Vec::new(),
             environments: Vec::new(),
             watched: Vec::new(),
