@@ -237,10 +237,18 @@ fn no_redis(endpoint: &Arc<Endpoint>, banner: &Banner) -> Option<Error> {
 
 /// The connection broke during the handshake. If the server said why, that is the error.
 fn broken_off(endpoint: &Arc<Endpoint>, banner: &Banner, how: &str) -> Error {
-    match banner.refusal() {
+    match banner.refusal().filter(|text| !is_about_client(text)) {
         Some(text) => refused(endpoint, text),
         None => failed(endpoint, &format!("{how}{}", hint(endpoint, banner, how)), "ECONNRESET"),
     }
+}
+
+/// True if a server refuses CLIENT SETINFO, which those before 7.2 do not know. In RESP2 without a password that is the
+/// first that they say. It is no reason to hang up.
+fn is_about_client(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("setinfo")
+        || ["try client", "'client'", "`client`"].iter().any(|words| text.contains(words))
 }
 
 /// The handshake has timed out.

@@ -168,6 +168,10 @@ impl World {
         if watched.is_excused || watched.ran_out == Some(true) {
             return;
         }
+        // What a second master has said may be read only now.
+        if watched.asked <= self.demoted && self.quiet_since(watched.process) > now() {
+            return;
+        }
         let (key, value) = (&watched.key, &watched.value);
         let what = if self.nodes[self.master].end_of(key, value).is_some() {
             format!("caller {environment} is told that its {key} by {value} is over, but redis has it")

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::network::Fate;
+use super::quiet::HELD_UP;
 use super::replicas::settles;
 use super::server::data::Time;
 use super::story::Action;
@@ -119,8 +120,11 @@ impl World {
                 continue;
             }
             let is_quiet = self.quiet_since(one.process) <= *since;
-            let may_stay = if is_quiet { MAY_STAY_IN_PEACE } else { MAY_STAY + limit };
-            if now().saturating_sub(until.max(*since)) > may_stay {
+            let may_stay =
+                if is_quiet { MAY_STAY_IN_PEACE } else { MAY_STAY + self.story.more_to_connect() + limit };
+            // A WAIT may be in front of what undoes it, and one was behind the SET.
+            let held_up = if one.settings.min_replicas > 0 { 2 * HELD_UP } else { 0 };
+            if now().saturating_sub(until.max(*since)) > may_stay + held_up {
                 *since = Time::MAX;
                 self.offence(format!("{value} stays in redis, and belongs to nobody"));
             }

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::server::data::Time;
+use super::story::Story;
 use super::world::{World, now};
 use crate::connection::resolve;
 use crate::model::endpoint::Host;
@@ -28,6 +30,9 @@ pub enum Who {
     Nobody,
 }
 
+/// How long an address is waited for, before the next one is tried as well.
+const EACH: Time = 250;
+
 /// The third part of the addresses of servers, of their other ones, and of those that refuse and that are silent.
 const OWN: u8 = 0;
 const ANOTHER: u8 = 7;
@@ -46,6 +51,13 @@ pub fn address_of(node: usize) -> SocketAddr {
 
 pub fn name_of_sentinel(number: usize) -> String {
     format!("sentinel-{number}")
+}
+
+impl Story {
+    /// How much longer it may take to connect where others of its addresses are tried first.
+    pub fn more_to_connect(&self) -> Time {
+        EACH * self.addresses.len() as Time
+    }
 }
 
 impl World {

@@ -55,6 +55,8 @@ pub struct Connection {
     pub reader: Option<Waker>,
     to_server: Pipe,
     to_client: Pipe,
+    /// When something was last sent or received on it.
+    used: Option<Time>,
     /// The client's program has closed it.
     is_closed: bool,
 }
@@ -86,6 +88,7 @@ impl World {
         if let State::Ended(_) = connection.state {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        connection.used = Some(now());
         let process = connection.process;
         let sent = self.processes[process].send(commands_in(bytes));
         self.counts.busiest = self.counts.busiest.max(sent);
@@ -145,6 +148,7 @@ impl World {
             match (to, part) {
                 (Side::Client, Part::HangUp(kind)) => return self.end_client(id, kind),
                 (Side::Client, Part::Bytes(bytes)) => {
+                    connection.used = Some(now());
                     connection.received.extend(bytes);
                     wake(connection.reader.take());
                 }
@@ -195,6 +199,7 @@ impl World {
 
     /// The client's program closes its end.
     pub fn close(&mut self, id: ConnectionId) {
+        self.check_close(id);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.is_closed = true;
         connection.state = State::Ended(io::ErrorKind::NotConnected);
@@ -205,6 +210,20 @@ impl World {
             self.hang_up(id, Side::Server);
         } else {
             self.connections.remove(&id);
+        }
+    }
+
+    /// While nothing is wrong, no connection is given up that was used just now.
+    fn check_close(&mut self, id: ConnectionId) {
+        let Some(Connection { process, node: Some(node), state: State::Open, used: Some(used), .. }) =
+            self.connections.get(&id)
+        else {
+            return;
+        };
+        let (process, is_server) = (*process, *node < self.story.nodes);
+        let is_idle = *used + IDLE < now();
+        if is_server && !is_idle && self.processes[process].runs() && self.quiet_since(process) < now() {
+            self.offence(format!("process {process} gives up a connection although nothing is wrong"));
         }
     }
 
@@ -277,6 +296,10 @@ impl World {
     }
 }
 
+/// For how long a connection is not used at least before it is closed: as documented, where other credentials were used
+/// since.
+const IDLE: Time = 3_000;
+
 /// How long a system goes on sending to who does not answer, by the keepalive that the package asks for.
 const GIVES_UP: Time = 55_000;
 
@@ -292,6 +315,7 @@ impl Connection {
             reader: None,
             to_server: Pipe::default(),
             to_client: Pipe::default(),
+            used: None,
             is_closed: false,
         }
     }

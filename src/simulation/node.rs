@@ -177,7 +177,8 @@ impl World {
         if !keeps_data || self.nodes[node].is_stale_master {
             self.excuse_all_at(node);
         }
-        if !keeps_data {
+        // A replica forgets how far it has come.
+        if !keeps_data || node != self.master {
             self.replicas_broken = now();
         }
         self.server_gone(node, silent);

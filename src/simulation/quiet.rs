@@ -25,7 +25,7 @@ const SOON: Time = 1_500;
 
 /// How long a WAIT holds up what is behind it, as documented: half a second, and as long as redis takes to find that it
 /// is over.
-const HELD_UP: Time = 500 + 110;
+pub const HELD_UP: Time = 500 + 110;
 
 /// Until when something is wrong, or may not have been mended, and since when keys are free.
 #[derive(Debug, Default)]
@@ -58,6 +58,7 @@ impl World {
             Action::Take { ref key, .. } => return self.taken(&format!("reservation-{key}")),
             _ => return,
         };
+        let lasts = lasts + self.story.more_to_connect();
         let until = match process {
             Some(process) => self.quiet.processes.entry(process).or_default(),
             None => &mut self.quiet.servers,
@@ -93,7 +94,7 @@ impl World {
                 let can_read =
                     one.is_open && one.blocked_until + 1 < now() && self.processes[one.process].runs();
                 let can_lock = can_read && self.story.can_lock(*number);
-                (can_lock && free > MAY_BE_FREE + limit).then_some(())
+                (can_lock && free > MAY_BE_FREE + self.story.more_to_connect() + limit).then_some(())
             };
             if let Some(number) = (0..self.environments.len()).find(|number| waits(number).is_some()) {
                 self.quiet.free.insert(key.clone(), Time::MAX);

@@ -112,6 +112,7 @@ impl World {
     pub fn learn(&mut self, node: usize) {
         self.excuse_all_at(node);
         self.nodes[node].is_stale_master = false;
+        self.demoted = now();
         if node != self.master {
             self.nodes[node].server.demote();
             self.flush(node);

@@ -79,9 +79,11 @@ impl World {
     /// The master is about to be followed by a replica. What that lacks is excepted, but for locks that replicas must
     /// have, where it has most of all: one of them has such a lock, so this one has.
     pub fn look_at_successor(&mut self, from: usize, to: usize) {
-        let most =
-            (0..self.story.nodes).filter(|node| *node != from).map(|node| self.position_of(node, from)).max();
-        let has_most = most.is_some_and(|most| most <= self.position_of(to, from));
+        // After a restart of the master nobody knows who has most, until all have begun its history anew.
+        let is_known = self.nodes[to].server.is_of_one_history_with(&self.nodes[from].server);
+        let others = (0..self.story.nodes).filter(|node| *node != from);
+        let most = others.map(|node| self.position_of(node, from)).max();
+        let has_most = is_known && most.is_some_and(|most| most <= self.position_of(to, from));
         for key in self.story.keys() {
             let (here, there) = (self.nodes[from].text_at(&key), self.nodes[to].text_at(&key));
             let end = |node: usize, value: &String| self.nodes[node].end_of(&key, value);

@@ -58,6 +58,8 @@ pub struct World {
     pub name_settles: Time,
     /// No name is known before.
     pub nameless_until: Time,
+    /// When an old master has last learned that it is none any more.
+    pub demoted: Time,
     /// When a replica was last made the master, or lost its data.
     pub replicas_broken: Time,
     pub processes: Vec<Process>,
@@ -155,6 +157,7 @@ impl World {
             former_master: 0,
             name_settles: 0,
             nameless_until: 0,
+            demoted: 0,
             replicas_broken: 0,
             processes: Vec::new(),
             environments: Vec::new(),
