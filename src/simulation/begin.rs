@@ -26,6 +26,7 @@ pub fn begin(waker: &Waker) -> Vec<LocalSet> {
     world::with(|world| {
         world.set_waker(waker);
         world.nodes = nodes(&story);
+        world.form_cluster();
         world.environments = environments;
         world.processes = processes;
         for (index, (at, _)) in story.steps.iter().enumerate() {
@@ -59,7 +60,7 @@ fn nodes(story: &Story) -> Vec<Node> {
         if number >= story.nodes {
             let master = Master { host: host(0).name, port: 6379, epoch: 1 };
             server.sentinel = Some(Sentinel { masters: [("mymaster".to_owned(), master)].into() });
-        } else if number > 0 {
+        } else if number > 0 && story.cluster.is_none() {
             server.demote();
         }
         nodes.push(Node::new(server, address_of(number), 1 + 7 * number as u64 + story.lag));
@@ -68,6 +69,9 @@ fn nodes(story: &Story) -> Vec<Node> {
 }
 
 fn place(story: &Story) -> Place {
+    if let Some(plan) = story.cluster {
+        return Place::Cluster((0..plan.seeds).map(host).collect());
+    }
     let has_names = !story.addresses.is_empty();
     if story.sentinels > 0 {
         let sentinel = |number: usize| {

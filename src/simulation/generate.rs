@@ -69,6 +69,7 @@ impl Writer<'_> {
             sentinels: if has_sentinels { self.random.usize(1..=3) } else { 0 },
             lag: self.one_of(&[0, 0, 50, 1_000]),
             addresses: Vec::new(),
+            cluster: None,
             processes,
             environments,
             resources,

@@ -81,9 +81,10 @@ pub const MAX_COMMANDS_A_SECOND: u64 = 1_500;
 const MAX_CONNECTS_A_SECOND: u64 = 100;
 
 impl Story {
-    /// The same, to each address of a name.
+    /// The same, to each address of a name and to each node of a cluster.
     pub fn most_connects_a_second(&self) -> u64 {
-        MAX_CONNECTS_A_SECOND * (1 + self.addresses.len() as u64)
+        let nodes = self.cluster.map_or(1, |_| self.nodes as u64);
+        MAX_CONNECTS_A_SECOND * nodes * (1 + self.addresses.len() as u64)
     }
 }
 
@@ -173,7 +174,7 @@ impl World {
             return;
         }
         let (key, value) = (&watched.key, &watched.value);
-        let what = if self.nodes[self.master].end_of(key, value).is_some() {
+        let what = if self.nodes[self.home(key)].end_of(key, value).is_some() {
             format!("caller {environment} is told that its {key} by {value} is over, but redis has it")
         } else if is_lost && watched.key_end.is_none() {
             format!("caller {environment} is told that its {key} by {value} was lost, and has released it")
@@ -202,7 +203,7 @@ impl World {
         {
             finds(format!(", and so does caller {} by {}", other.environment, other.value));
         }
-        let there = self.nodes[self.master].text_at(key);
+        let there = self.nodes[self.home(key)].text_at(key);
         if there.as_deref() != Some(value) {
             finds(format!(", but redis has {there:?}"));
         }
@@ -234,7 +235,7 @@ impl World {
             };
             let is_early = Moment::now() < watched.reservation.certain_until()
                 && watched.key_end.is_some_and(|end| end > now());
-            let key_end = match self.nodes[self.master].end_of(&watched.key, &watched.value) {
+            let key_end = match self.nodes[self.home(&watched.key)].end_of(&watched.key, &watched.value) {
                 None if is_early && matches!(phase, Phase::Releasing | Phase::Unreleased) => None,
                 seen => seen.or(watched.key_end),
             };
@@ -311,7 +312,7 @@ impl World {
     /// Looks at what must be true once everything was released, and its time is over.
     pub fn check_end(&mut self) {
         for key in self.story.keys() {
-            if let Some(value) = self.nodes[self.master].text_at(&key)
+            if let Some(value) = self.nodes[self.home(&key)].text_at(&key)
                 && value.starts_with("caller-")
             {
                 self.offence(format!("{key} is left behind, by {value}"));

@@ -6,7 +6,7 @@ use super::names::Address;
 use super::network::Fate;
 use super::process::Link;
 use super::server::data::Time;
-use super::story::{Action, Story};
+use super::story::{Action, ClusterPlan, Story};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -15,6 +15,7 @@ pub enum Kind {
     Replicas,
     /// Names that have several addresses.
     Addresses,
+    Cluster,
 }
 
 /// One seed in so many is of each kind.
@@ -22,7 +23,12 @@ const ONE_IN: u64 = 8;
 
 impl Kind {
     pub fn named(name: &str) -> Option<Self> {
-        let kinds = [("usual", Self::Usual), ("replicas", Self::Replicas), ("addresses", Self::Addresses)];
+        let kinds = [
+            ("usual", Self::Usual),
+            ("replicas", Self::Replicas),
+            ("addresses", Self::Addresses),
+            ("cluster", Self::Cluster),
+        ];
         kinds.into_iter().find(|(of, _)| *of == name).map(|(_, kind)| kind)
     }
 
@@ -30,6 +36,7 @@ impl Kind {
         match seed % ONE_IN {
             1 => Self::Replicas,
             3 => Self::Addresses,
+            5 | 7 => Self::Cluster,
             _ => Self::Usual,
         }
     }
@@ -44,6 +51,7 @@ pub fn story_of(seed: u64, kind: Option<Kind>) -> Story {
         Kind::Usual => return story,
         Kind::Replicas => writer.replicas(&mut story),
         Kind::Addresses => writer.addresses(&mut story),
+        Kind::Cluster => writer.cluster(&mut story),
     }
     story.steps.sort_by_key(|(time, _)| *time);
     story
@@ -90,6 +98,51 @@ impl Writer<'_> {
                     time: self.time(5, 8_000),
                 },
                 _ => Action::Succeed { silent: self.chance(3), time: self.time(50, 10_000) },
+            };
+            story.steps.push((at, action));
+        }
+    }
+
+    fn cluster(&mut self, story: &mut Story) {
+        let masters = self.one_of(&[2, 3, 3]);
+        story.nodes = masters * self.one_of(&[1, 2, 2, 3]);
+        story.sentinels = 0;
+        story.lag = self.one_of(&[0, 0, 20, 300]);
+        story.cluster = Some(ClusterPlan {
+            masters,
+            seeds: self.random.usize(1..=masters),
+            full_coverage: self.chance(2),
+            node_timeout: self.one_of(&[500, 2_000, 5_000]),
+            gossip: self.one_of(&[20, 300, 2_000]),
+        });
+        // What goes wrong with a server, goes wrong with any.
+        for (_, action) in &mut story.steps {
+            match action {
+                Action::Hang { node, .. }
+                | Action::Crash { node, .. }
+                | Action::Trouble { node, .. }
+                | Action::LockOut { node, .. }
+                | Action::Full { node, .. }
+                | Action::FailOver { to: node, .. } => *node = self.random.usize(..story.nodes),
+                _ => {}
+            }
+        }
+        for at in self.moments(story) {
+            let node = self.random.usize(..story.nodes);
+            let action = match self.random.u32(..8) {
+                0..=2 => {
+                    let key = self.one_of(&story.resources);
+                    Action::Migrate { key, to: self.random.usize(..masters), time: self.time(2, 10_000) }
+                }
+                3 => Action::FailOver { to: node, learns: self.time(1, 3_000) },
+                4 => Action::Hang { node, time: self.time(50, 12_000) },
+                5 => Action::KillClients,
+                _ => Action::Crash {
+                    node,
+                    silent: self.chance(3),
+                    keeps_data: !self.chance(4),
+                    time: self.time(5, 12_000),
+                },
             };
             story.steps.push((at, action));
         }

@@ -94,7 +94,7 @@ impl World {
         self.look_at_waiters();
         let mut there = BTreeMap::new();
         for key in self.story.keys() {
-            let Some(value) = self.nodes[self.master].text_at(&key) else { continue };
+            let Some(value) = self.nodes[self.home(&key)].text_at(&key) else { continue };
             let Some(caller) = owner_of(&value) else { continue };
             // What is given up once, stays so.
             if self.leftovers.since.get(&value) == Some(&Time::MAX) {

@@ -9,7 +9,8 @@
 //! - [`caller`], [`letters`]: an environment with its event loop, what its program asks and what it reads
 //! - [`names`], [`dialing`], [`network`], [`stream`]: addresses and connections, and what can go wrong with them
 //! - [`trouble`]: what a story lets go wrong
-//! - [`node`], [`replicas`], [`server`]: redis
+//! - [`node`], [`replicas`], [`cluster`], [`server`]: redis
+//! - [`chance`]: random numbers of others
 //! - [`invariants`], [`leftovers`], [`quiet`], [`with_replicas`]: what must be true at every moment
 //! - [`shrink`]: makes a story that offends short
 
@@ -18,6 +19,8 @@
 
 pub mod begin;
 pub mod caller;
+pub mod chance;
+pub mod cluster;
 pub mod dialing;
 pub mod generate;
 pub mod invariants;

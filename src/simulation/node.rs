@@ -24,6 +24,8 @@ pub struct Node {
     pub lag: Time,
     /// It was the master before a failover, and does not know yet that it is a replica now: it still takes writes.
     pub is_stale_master: bool,
+    /// The others of a cluster miss it, and nobody has taken its place.
+    pub is_missed: bool,
     by_client: BTreeMap<ClientId, ConnectionId>,
     /// When it looks next at what it does on time.
     tick: Option<Time>,
@@ -44,6 +46,7 @@ impl Node {
             keeps_data: true,
             lag,
             is_stale_master: false,
+            is_missed: false,
             by_client: BTreeMap::new(),
             tick: None,
             is_replicating: false,
@@ -178,11 +181,12 @@ impl World {
             self.excuse_all_at(node);
         }
         // A replica forgets how far it has come.
-        if !keeps_data || node != self.master {
+        if !keeps_data || node != self.leader_of(node) {
             self.replicas_broken = now();
         }
         self.server_gone(node, silent);
         self.replica_gone(node);
+        self.suspect(node);
         self.schedule(until, Occurrence::Restart(node));
     }
 
@@ -193,14 +197,18 @@ impl World {
         }
         one.by_client.clear();
         let (keeps_data, faults) = (one.keeps_data, one.server.faults.clone());
+        let cluster = one.server.cluster.take();
         one.server.restart(keeps_data, now());
         one.server.faults = faults;
+        one.server.cluster = cluster;
         one.tick = None;
         one.is_replicating = false;
-        if node != self.master {
-            one.server.demote();
-            self.replicate_soon(self.master);
+        let leader = self.leader_of(node);
+        if node != leader {
+            self.nodes[node].server.demote();
+            self.replicate_soon(leader);
         }
+        self.rejoin(node);
         self.flush(node);
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
+use std::task::{Context, Wake, Waker};
 
 use super::server::data::Time;
 use super::world::{self, Occurrence, World, now};
@@ -78,6 +78,22 @@ pub fn enter(process: usize, clock: Clock) {
     CURRENT.set((process, clock));
 }
 
+/// Has the code of a process run from here on; false while it is stopped.
+pub fn try_enter(process: usize, context: &mut Context<'_>) -> bool {
+    // At the end of a story nobody runs any more.
+    let clock = world::try_with(|world| {
+        let one = &world.processes[process];
+        if !one.runs() {
+            world.stopped.push((process, context.waker().clone()));
+            return None;
+        }
+        Some(one.clock)
+    });
+    let Some(clock) = clock.flatten() else { return false };
+    enter(process, clock);
+    true
+}
+
 /// Remembers that a process has something to do.
 pub struct Alarm {
     is_set: AtomicBool,
@@ -146,6 +162,14 @@ impl World {
         one.stopped_until = until;
         one.stopped_for += until - now();
         self.schedule(until, Occurrence::Resume(process));
+    }
+
+    /// A process goes on.
+    pub fn resume(&mut self, process: usize) {
+        self.processes[process].alarm.set();
+        for (_, waker) in self.stopped.extract_if(.., |(of, _)| *of == process) {
+            waker.wake();
+        }
     }
 
     /// The process ends at once: its system closes its connections.

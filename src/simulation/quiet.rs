@@ -80,7 +80,7 @@ impl World {
     pub fn look_at_waiters(&mut self) {
         for resource in self.story.resources.clone() {
             let key = format!("reservation-{resource}");
-            if self.nodes[self.master].text_at(&key).is_some() {
+            if self.nodes[self.home(&key)].text_at(&key).is_some() {
                 self.taken(&key);
                 continue;
             }

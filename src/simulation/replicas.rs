@@ -7,11 +7,12 @@ use super::world::{Occurrence, World, now};
 impl World {
     /// What is new at a master gets to its replicas in a while.
     pub fn replicate_soon(&mut self, master: usize) {
-        if master != self.master {
+        if master != self.leader_of(master) {
             return;
         }
         for replica in 0..self.nodes.len() {
             if replica != master
+                && self.leader_of(replica) == master
                 && self.nodes[replica].server.role() == Role::Replica
                 && !self.nodes[replica].is_replicating
                 && !self.nodes[replica].server.has_all_of(&self.nodes[master].server)
@@ -25,7 +26,7 @@ impl World {
 
     /// A replica gets what its master has, and says so.
     pub fn replicate(&mut self, replica: usize) {
-        let master = self.master;
+        let master = self.leader_of(replica);
         let one = &mut self.nodes[replica];
         one.is_replicating = false;
         if replica == master || one.down.is_some() || one.server.role() != Role::Replica {
@@ -58,13 +59,17 @@ impl World {
 
     /// The master finds that a replica is gone.
     pub fn replica_gone(&mut self, replica: usize) {
-        if replica != self.master {
-            self.nodes[self.master].server.forget_replica(replica as u64);
+        let master = self.leader_of(replica);
+        if replica != master {
+            self.nodes[master].server.forget_replica(replica as u64);
         }
     }
 
     /// A replica becomes the master. The old one learns of it after `learns`; until then it serves on.
     pub fn fail_over(&mut self, to: usize, learns: Time) {
+        if self.cluster.is_some() {
+            return self.replace(to, learns);
+        }
         let from = self.master;
         if to == from || self.nodes[to].down.is_some() || self.nodes[to].server.role() == Role::Master {
             return;
@@ -113,10 +118,14 @@ impl World {
         self.excuse_all_at(node);
         self.nodes[node].is_stale_master = false;
         self.demoted = now();
-        if node != self.master {
+        let leader = self.leader_of(node);
+        if node != leader && self.nodes[node].down.is_none() {
             self.nodes[node].server.demote();
             self.flush(node);
-            self.replicate_soon(self.master);
+            self.replicate_soon(leader);
+        }
+        if self.cluster.is_some() {
+            self.learn_topology(node);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Lives through a story: real cores on a clock that stands still until nobody has anything to do.
 
+use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -9,6 +10,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::begin::begin;
+use super::chance;
 use super::process::{self, enter};
 use super::replicas::HEAL_STALE;
 use super::server::data::Time;
@@ -20,6 +22,7 @@ use crate::dispatcher::Core;
 use crate::dispatcher::request::Request;
 use crate::model::claim;
 use crate::runtime::fail_point;
+use crate::runtime::owner::{self, Processes};
 use crate::time::clock;
 
 /// What came of a story.
@@ -37,8 +40,20 @@ const MOST_TURNS: u32 = 20_000;
 /// How long after the last release everything must be over: idle connections are closed after a minute.
 const AFTERWARDS: Time = 75_000;
 
-/// Lives through a story.
+/// Lives through a story. One of a cluster has a thread of its own: the first maps and the first random numbers of a
+/// thread decide of all others, and these come from the seed.
 pub fn run(story: &Story, traced: bool) -> Outcome {
+    if story.cluster.is_none() {
+        return live(story, traced);
+    }
+    let alone = || {
+        chance::simulate(Some(story.seed));
+        live(story, traced)
+    };
+    std::thread::scope(|scope| scope.spawn(alone).join()).unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+fn live(story: &Story, traced: bool) -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     fastrand::seed(story.seed);
@@ -47,6 +62,7 @@ pub fn run(story: &Story, traced: bool) -> Outcome {
     clock::simulate(Some(process::read_clock));
     resolve::simulate(Some(|host| world::with(|world| world.look_up(host))));
     socket::simulate(Some(stream::connect));
+    owner::simulate(Some(Processes { current: process::current, enter: process::try_enter }));
     let outcome = runtime.block_on(async {
         world::begin(World::new(story.clone(), traced));
         let mut life = pin!(Life::default());
@@ -62,6 +78,7 @@ pub fn run(story: &Story, traced: bool) -> Outcome {
     clock::simulate(None);
     resolve::simulate(None);
     socket::simulate(None);
+    owner::simulate(None);
     outcome
 }
 
@@ -141,10 +158,13 @@ impl Life {
             Occurrence::Tick(node) => world.tick(node),
             Occurrence::Replicate(node) => world.replicate(node),
             Occurrence::Restart(node) => world.restart(node),
+            Occurrence::Gossip(node) => world.learn_topology(node),
+            Occurrence::Elect(node) => world.elect(node),
+            Occurrence::Move(slot, is_last) => world.move_slot(slot, is_last),
             Occurrence::Heal(index) if index >= HEAL_STALE => world.learn(index - HEAL_STALE),
             Occurrence::Heal(index) => world.heal(index),
             Occurrence::Letters(number) => world.read_letters(number),
-            Occurrence::Resume(process) => world.processes[process].alarm.set(),
+            Occurrence::Resume(process) => world.resume(process),
             Occurrence::Look => world.look_for_leftovers(),
             Occurrence::Served => world.check_served(),
             Occurrence::Act(_) => {}

@@ -131,6 +131,12 @@ pub enum Action {
         node: usize,
         time: Time,
     },
+    /// The slot of a key moves to another shard.
+    Migrate {
+        key: String,
+        to: usize,
+        time: Time,
+    },
     /// An operator, or 0.4.0: these look at no value.
     Delete {
         key: String,
@@ -153,6 +159,20 @@ pub enum Action {
 pub struct ProcessPlan {
     pub link: Link,
     pub parts_per_million: i64,
+}
+
+/// A cluster: node n is of shard n modulo the number of masters.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ClusterPlan {
+    pub masters: usize,
+    /// How many of the nodes the callers name.
+    pub seeds: usize,
+    /// `cluster-require-full-coverage`: without one master all others serve nothing.
+    pub full_coverage: bool,
+    /// After how long a silent node is missed.
+    pub node_timeout: Time,
+    /// How long it takes at the most until all nodes know what is new.
+    pub gossip: Time,
 }
 
 /// When a lock is renewed.
@@ -221,6 +241,8 @@ pub struct Story {
     /// The other addresses of each name.
     #[serde(default)]
     pub addresses: Vec<Address>,
+    #[serde(default)]
+    pub cluster: Option<ClusterPlan>,
     pub processes: Vec<ProcessPlan>,
     pub environments: Vec<EnvironmentPlan>,
     pub resources: Vec<String>,
@@ -272,6 +294,9 @@ impl fmt::Display for Story {
         }
         if !self.addresses.is_empty() {
             writeln!(formatter, "  each name has other addresses: {:?}", self.addresses)?;
+        }
+        if let Some(plan) = &self.cluster {
+            writeln!(formatter, "  {plan:?}")?;
         }
         if nodes > &1 {
             writeln!(formatter, "  replicas are {} ms late", self.lag)?;

@@ -41,14 +41,15 @@ impl World {
     pub fn check_replicas(&mut self, number: usize, asked: &Call, reservation: &Arc<Reservation>) {
         let wanted = self.story.environments[number].min_replicas as usize;
         let (key, value) = (reservation.key(), reservation.value());
+        let home = self.home(key);
         if wanted == 0
             || self.replicas_broken >= asked.asked
             || self.nodes.iter().any(|node| node.is_stale_master)
-            || self.nodes[self.master].text_at(key).as_ref() != Some(&value)
+            || self.nodes[home].text_at(key).as_ref() != Some(&value)
         {
             return;
         }
-        let has = |node: &usize| *node != self.master && self.nodes[*node].has_had(key, &value);
+        let has = |node: &usize| *node != home && self.nodes[*node].has_had(key, &value);
         let count = (0..self.story.nodes).filter(has).count();
         if count < wanted {
             self.offence(format!(
