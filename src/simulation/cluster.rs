@@ -85,7 +85,9 @@ impl World {
 
     /// A node learns who serves what.
     pub fn learn_topology(&mut self, node: usize) {
-        let Some(cluster) = &self.cluster else { return };
+        if self.cluster.is_none() {
+            return;
+        }
         let waits = self.nodes[node].hung_until;
         if self.nodes[node].down.is_some() {
             return;
@@ -93,6 +95,10 @@ impl World {
         if waits > now() {
             return self.schedule(waits, Occurrence::Gossip(node));
         }
+        if std::mem::take(&mut self.nodes[node].is_missed) {
+            self.gossip(&[]);
+        }
+        let Some(cluster) = &self.cluster else { return };
         let mut ranges: Vec<Range> = Vec::new();
         for shard in 0..cluster.plan.masters {
             let replicas = (0..self.story.nodes)
@@ -133,6 +139,7 @@ impl World {
     pub fn suspect(&mut self, node: usize) {
         if let Some(cluster) = &self.cluster {
             let at = now() + cluster.plan.node_timeout;
+            self.nodes[node].silent_since = now();
             self.schedule(at, Occurrence::Elect(node));
         }
     }
@@ -141,7 +148,8 @@ impl World {
     pub fn elect(&mut self, from: usize) {
         let Some(cluster) = &self.cluster else { return };
         let shard = cluster.shard_of(from);
-        if self.nodes[from].is_running() || cluster.masters[shard] != from || now() >= self.story.end {
+        let is_early = self.nodes[from].silent_since + cluster.plan.node_timeout > now();
+        if is_early || self.nodes[from].is_running() || cluster.masters[shard] != from {
             return;
         }
         if cluster.moving.iter().any(|(_, one, other)| *one == shard || *other == shard) {
@@ -201,9 +209,6 @@ impl World {
             view.is_up = false;
         }
         self.schedule(at, Occurrence::Gossip(node));
-        if std::mem::take(&mut self.nodes[node].is_missed) {
-            self.gossip(&[]);
-        }
     }
 
     /// The slot of a key begins to move to another shard.

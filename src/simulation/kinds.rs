@@ -154,10 +154,12 @@ impl Writer<'_> {
             let one = self.one_of(&[Address::Refuses, Address::Silent, Address::Silent, Address::Another]);
             story.addresses.push(one);
         }
+        // To a sentinel the addresses are tried at a pace that does not depend on what a caller wants.
+        let more = if story.sentinels > 0 { story.more_to_connect() } else { 0 };
         for one in &mut story.environments {
             let Link { delay, jitter, .. } = story.processes[one.process].link;
             // The last address has half of the time.
-            one.connect_timeout += 6 * (2 * (delay + jitter) + 1);
+            one.connect_timeout += 6 * (2 * (delay + jitter) + 1) + more;
         }
         for at in self.moments(story) {
             // Where sentinels name the master, they name its own address.

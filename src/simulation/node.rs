@@ -26,6 +26,8 @@ pub struct Node {
     pub is_stale_master: bool,
     /// The others of a cluster miss it, and nobody has taken its place.
     pub is_missed: bool,
+    /// When it has last begun to say nothing.
+    pub silent_since: Time,
     by_client: BTreeMap<ClientId, ConnectionId>,
     /// When it looks next at what it does on time.
     tick: Option<Time>,
@@ -47,6 +49,7 @@ impl Node {
             lag,
             is_stale_master: false,
             is_missed: false,
+            silent_since: 0,
             by_client: BTreeMap::new(),
             tick: None,
             is_replicating: false,
