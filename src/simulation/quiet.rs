@@ -121,6 +121,8 @@ impl World {
         let round_trip = 2 * (link.delay + link.jitter) + 1;
         // A WAIT may be in front of a renewal.
         let held_up = if watched.reservation.settings().min_replicas > 0 { HELD_UP } else { 0 };
-        terms.max_hold.is_none() && interval + 4 * round_trip + held_up <= shortest
+        // In a cluster a slot that moves sends it from one to the other and back.
+        let round_trips = if self.cluster.is_some() { 12 } else { 4 };
+        terms.max_hold.is_none() && interval + round_trips * round_trip + held_up <= shortest
     }
 }
