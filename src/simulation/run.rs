@@ -2,7 +2,7 @@
 
 use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -50,7 +50,12 @@ pub fn run(story: &Story, traced: bool) -> Outcome {
         chance::simulate(Some(story.seed));
         live(story, traced)
     };
-    std::thread::scope(|scope| scope.spawn(alone).join()).unwrap_or_else(|panic| resume_unwind(panic))
+    let run_alone =
+        || std::thread::scope(|scope| scope.spawn(alone).join()).unwrap_or_else(|panic| resume_unwind(panic));
+    // The first one makes maps that the process has once.
+    static FIRST: Once = Once::new();
+    FIRST.call_once(|| drop(run_alone()));
+    run_alone()
 }
 
 fn live(story: &Story, traced: bool) -> Outcome {
