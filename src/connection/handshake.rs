@@ -307,3 +307,30 @@ fn refused(endpoint: &Arc<Endpoint>, mut text: String) -> Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_setinfo_is_no_reason_to_hang_up() {
+        for text in [
+            "ERR Unknown subcommand or wrong number of arguments for 'SETINFO'. Try CLIENT HELP.",
+            "ERR unknown subcommand 'SETINFO'. Try CLIENT HELP.",
+            "ERR Syntax error, try CLIENT (LIST | KILL | GETNAME | SETNAME | PAUSE | REPLY)",
+            "ERR unknown command 'CLIENT'",
+            "ERR unknown command `CLIENT`, with args beginning with: `SETINFO`, `LIB-NAME`, ",
+            "NOPERM this user has no permissions to run the 'client|setinfo' command",
+        ] {
+            assert!(is_about_client(text), "{text}");
+        }
+        for text in [
+            "ERR max number of clients reached",
+            "DENIED Redis is running in protected mode because protected mode is enabled",
+            "ERR unknown command 'HELLO'",
+            "NOAUTH Authentication required.",
+        ] {
+            assert!(!is_about_client(text), "{text}");
+        }
+    }
+}

@@ -44,6 +44,6 @@ mod system {
         }
         // SAFETY: the arguments of this call of the system.
         let written = unsafe { syscall(GETRANDOM, buffer, length, flags) };
-        written as isize
+        isize::try_from(written).unwrap_or(-1)
     }
 }

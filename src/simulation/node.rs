@@ -11,6 +11,7 @@ use super::server::data::{Place, Time, Value, is_over};
 use super::server::version::Version;
 use super::world::{Occurrence, World, now};
 
+#[allow(clippy::struct_excessive_bools, reason = "what may be wrong with it is independent of the rest")]
 pub struct Node {
     pub server: Server,
     pub address: SocketAddr,

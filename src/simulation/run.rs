@@ -40,6 +40,9 @@ const MOST_TURNS: u32 = 20_000;
 /// How long after the last release everything must be over: idle connections are closed after a minute.
 const AFTERWARDS: Time = 75_000;
 
+/// The first story of a cluster makes maps that the process has once, so it is lived through twice.
+static FIRST: Once = Once::new();
+
 /// Lives through a story. One of a cluster has a thread of its own: the first maps and the first random numbers of a
 /// thread decide of all others, and these come from the seed.
 pub fn run(story: &Story, traced: bool) -> Outcome {
@@ -52,8 +55,6 @@ pub fn run(story: &Story, traced: bool) -> Outcome {
     };
     let run_alone =
         || std::thread::scope(|scope| scope.spawn(alone).join()).unwrap_or_else(|panic| resume_unwind(panic));
-    // The first one makes maps that the process has once.
-    static FIRST: Once = Once::new();
     FIRST.call_once(|| drop(run_alone()));
     run_alone()
 }

@@ -102,11 +102,10 @@ impl World {
         for node in &mut self.nodes[first..] {
             if let Some(master) =
                 node.server.sentinel.as_mut().and_then(|one| one.masters.get_mut("mymaster"))
+                && master.host != name
             {
-                if master.host != name {
-                    master.host.clone_from(&name);
-                    master.epoch += 1;
-                }
+                master.host.clone_from(&name);
+                master.epoch += 1;
             }
         }
     }
