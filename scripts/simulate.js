@@ -16,6 +16,7 @@ faults, and the same one each time. What must be true is checked at every step. 
   --seeds N        how many, 10,000 if neither this nor --minutes is given
   --minutes N      as many as fit into this time; fractions are fine
   --from S         the first seed, 1 if not given
+  --kind NAME      all of one kind: usual, replicas, addresses or cluster; half of them are usual if not given
   --jobs N         threads; one for each core if not given
   --trace          also every byte and every answer of the stories that offend
   --keep NAME      keeps these stories in src/simulation/regressions; cargo test lives through them from then on
@@ -36,6 +37,7 @@ function main() {
       from: { type: 'string', default: '1' },
       jobs: { type: 'string', default: String(os.availableParallelism()) },
       trace: { type: 'boolean', default: false },
+      kind: { type: 'string' },
       keep: { type: 'string' },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -49,6 +51,12 @@ function main() {
   if (values.seeds !== undefined) env.SIMULATE_SEEDS = whole(values, 'seeds', 1);
   else if (values.minutes === undefined) env.SIMULATE_SEEDS = '10000';
   if (values.trace) env.SIMULATE_TRACE = '1';
+  if (values.kind !== undefined) {
+    if (!['usual', 'replicas', 'addresses', 'cluster'].includes(values.kind)) {
+      throw new UsageError(`--kind must be usual, replicas, addresses or cluster, not ${values.kind}`);
+    }
+    env.SIMULATE_KIND = values.kind;
+  }
   if (values.keep !== undefined) {
     if (!/^[a-z0-9-]+$/.test(values.keep)) {
       throw new UsageError(`--keep must be a name of small letters, digits and dashes, not ${values.keep}`);

@@ -237,10 +237,18 @@ fn no_redis(endpoint: &Arc<Endpoint>, banner: &Banner) -> Option<Error> {
 
 /// The connection broke during the handshake. If the server said why, that is the error.
 fn broken_off(endpoint: &Arc<Endpoint>, banner: &Banner, how: &str) -> Error {
-    match banner.refusal() {
+    match banner.refusal().filter(|text| !is_about_client(text)) {
         Some(text) => refused(endpoint, text),
         None => failed(endpoint, &format!("{how}{}", hint(endpoint, banner, how)), "ECONNRESET"),
     }
+}
+
+/// True if a server refuses CLIENT SETINFO, which those before 7.2 do not know. In RESP2 without a password that is the
+/// first that they say. It is no reason to hang up.
+fn is_about_client(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("setinfo")
+        || ["try client", "'client'", "`client`"].iter().any(|words| text.contains(words))
 }
 
 /// The handshake has timed out.
@@ -296,6 +304,33 @@ fn refused(endpoint: &Arc<Endpoint>, mut text: String) -> Error {
         Class::Denied => Error::Denied { endpoint: Arc::clone(endpoint), text, sentinel: None },
         class => {
             Error::Reply { endpoint: Arc::clone(endpoint), command: "HELLO", key: String::new(), text, class }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_setinfo_is_no_reason_to_hang_up() {
+        for text in [
+            "ERR Unknown subcommand or wrong number of arguments for 'SETINFO'. Try CLIENT HELP.",
+            "ERR unknown subcommand 'SETINFO'. Try CLIENT HELP.",
+            "ERR Syntax error, try CLIENT (LIST | KILL | GETNAME | SETNAME | PAUSE | REPLY)",
+            "ERR unknown command 'CLIENT'",
+            "ERR unknown command `CLIENT`, with args beginning with: `SETINFO`, `LIB-NAME`, ",
+            "NOPERM this user has no permissions to run the 'client|setinfo' command",
+        ] {
+            assert!(is_about_client(text), "{text}");
+        }
+        for text in [
+            "ERR max number of clients reached",
+            "DENIED Redis is running in protected mode because protected mode is enabled",
+            "ERR unknown command 'HELLO'",
+            "NOAUTH Authentication required.",
+        ] {
+            assert!(!is_about_client(text), "{text}");
         }
     }
 }

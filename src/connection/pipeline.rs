@@ -68,6 +68,8 @@ pub struct Pipeline {
     has_watchdog: Cell<bool>,
     /// When the last reply came. Tells a command that is slow by itself from a connection that has gone silent.
     last_reply: Cell<Instant>,
+    /// Until when a WAIT may hold up all replies.
+    held_up_until: Cell<Instant>,
     /// The task that moves the bytes. Aborting it closes the socket.
     driver: AbortHandle,
     /// It was closed from here: nothing more is sent.
@@ -102,6 +104,7 @@ impl Pipeline {
             earlier: Rc::default(),
             has_watchdog: Cell::new(false),
             last_reply: Cell::new(Instant::now()),
+            held_up_until: Cell::new(Instant::now()),
             driver,
             is_closed: Cell::new(false),
         }
@@ -227,11 +230,19 @@ impl Pipeline {
         self.driver.abort();
     }
 
+    /// Redis answers nothing else on this connection while it runs a WAIT, which times out at `until`; now, once it is
+    /// answered.
+    pub fn hold_up(&self, until: Instant) {
+        self.held_up_until.set(until);
+    }
+
     /// A command has timed out at `end`, after `limit`. Closes the connection if nothing was heard for the second half
     /// of that time: the server hangs, the connection is dead, or a lost reply has shifted all others. In each case
-    /// every command is better off on another connection. The nodes of a cluster are watched one by one (node.rs).
+    /// every command is better off on another connection. But a command with less time than the WAIT in front of it says
+    /// nothing about the server. The nodes of a cluster are watched one by one (node.rs).
     fn suspect(&self, end: Instant, limit: Duration) {
-        if self.keeps_order() && self.last_reply.get() + limit / 2 < end {
+        let is_held_up = end < self.held_up_until.get();
+        if self.keeps_order() && !is_held_up && self.last_reply.get() + limit / 2 < end {
             self.close();
         }
     }

@@ -246,12 +246,12 @@ impl<'call> Acquisition<'call> {
         if let Some(replication) = tried.replication.take()
             && was_taken(&tried.reply)
         {
-            let replicated = replication.end(self.settings, self.key).await;
-            drop(turn);
-            return match replicated {
+            return match replication.end(self.settings, self.key).await {
                 Ok(()) => Ok(Some(in_time(self.state, tried.sent))),
                 Err(error) => {
+                    // Before the next one has its turn: its WAIT would hold up the undo.
                     undo::discard(self.state, tried.sent);
+                    drop(turn);
                     self.too_few_replicas(error).await
                 }
             };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::MutexGuard;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::connection::pipeline::Pipeline;
 use crate::connection::reply::Pending;
@@ -32,6 +32,7 @@ pub async fn take_turn(state: &EndpointState, limit: Option<Duration>) -> Option
 
 /// A WAIT that was sent right behind a SET.
 pub struct Replication {
+    pipeline: Rc<Pipeline>,
     reply: Pending,
     limit: Duration,
 }
@@ -42,7 +43,9 @@ impl Replication {
     pub fn start(pipeline: &Rc<Pipeline>, settings: &Settings, remaining: Duration) -> Self {
         let limit = (remaining.saturating_sub(WAIT_GRANULARITY) / 2).min(MAX_WAIT);
         let command = command::replicated(settings.min_replicas, limit);
-        Self { reply: pipeline.send(Lane::Joined, command, settings.command_timeout), limit }
+        let reply = pipeline.send(Lane::Joined, command, settings.command_timeout);
+        pipeline.hold_up(pipeline.turn() + settings.command_timeout);
+        Self { pipeline: Rc::clone(pipeline), reply, limit }
     }
 
     /// Waits for the reply.
@@ -51,7 +54,9 @@ impl Replication {
     /// Too few replicas have the key, or the reply does not say how many.
     /// That too few have it, or why that is not known.
     pub async fn end(self, settings: &Settings, key: &str) -> Result<(), Error> {
-        let reached = match self.reply.reply().await {
+        let reply = self.reply.reply().await;
+        self.pipeline.hold_up(Instant::now());
+        let reached = match reply {
             Ok(reply) => command::number_of(&reply).unwrap_or_default(),
             Err(no_reply) => return Err(no_reply.to_error(settings, "WAIT", key)),
         };

@@ -43,13 +43,13 @@ pub struct Call {
     pub key: String,
     pub asked: Time,
     /// How long its process had run.
-    asked_ran: Time,
+    pub asked_ran: Time,
     /// What a release is to release.
     pub releases: Vec<Arc<Reservation>>,
 }
 
 /// How much later than promised an answer may come: timers fire late, and a watchdog that was late itself waits.
-const TOLERANCE: Time = 300;
+pub const TOLERANCE: Time = 300;
 
 /// How long a call tries where connections are refused, as documented.
 const REFUSED: Time = 500;

@@ -1,4 +1,4 @@
-//! Writes the story of a seed.
+//! Writes the story of a seed. What is not usual is added by kinds.rs.
 
 use super::network::{Fate, Side};
 use super::process::Link;
@@ -7,7 +7,7 @@ use super::server::faults::Fault;
 use super::server::version::Version;
 use super::story::{Action, EnvironmentPlan, LONGEST_EXPIRE, ProcessPlan, Renewal, Story};
 
-/// The story of a seed.
+/// The story of a seed, of the usual kind.
 pub fn story_of(seed: u64) -> Story {
     let mut random = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     Writer { random: &mut random }.story(seed)
@@ -16,21 +16,21 @@ pub fn story_of(seed: u64) -> Story {
 /// How long a story goes on before everything heals.
 const LENGTH: Time = 60_000;
 
-struct Writer<'random> {
-    random: &'random mut fastrand::Rng,
+pub struct Writer<'random> {
+    pub random: &'random mut fastrand::Rng,
 }
 
 impl Writer<'_> {
-    fn one_of<T: Clone>(&mut self, choices: &[T]) -> T {
+    pub fn one_of<T: Clone>(&mut self, choices: &[T]) -> T {
         choices[self.random.usize(..choices.len())].clone()
     }
 
-    fn chance(&mut self, one_in: u32) -> bool {
+    pub fn chance(&mut self, one_in: u32) -> bool {
         self.random.u32(..one_in) == 0
     }
 
     /// Short times are as likely as long ones.
-    fn time(&mut self, least: Time, most: Time) -> Time {
+    pub fn time(&mut self, least: Time, most: Time) -> Time {
         let power = self.random.f64();
         #[allow(
             clippy::cast_precision_loss,
@@ -68,6 +68,8 @@ impl Writer<'_> {
             nodes,
             sentinels: if has_sentinels { self.random.usize(1..=3) } else { 0 },
             lag: self.one_of(&[0, 0, 50, 1_000]),
+            addresses: Vec::new(),
+            cluster: None,
             processes,
             environments,
             resources,
@@ -124,7 +126,7 @@ impl Writer<'_> {
         let max_hold = self.chance(6).then(|| self.time(100, 30_000));
         let command_timeout = self.chance(3).then(|| self.time(50 + 2 * round_trip, ttl));
         let connect_timeout = self.one_of(&[200, 1_000, 5_000]) + 6 * round_trip;
-        EnvironmentPlan { process, ttl, renewal, max_hold, command_timeout, connect_timeout }
+        EnvironmentPlan { process, ttl, renewal, max_hold, command_timeout, connect_timeout, min_replicas: 0 }
     }
 
     /// What a caller does: it comes back to a few keys, at times quickly.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::process::{self, enter};
 use super::server::data::Time;
+use super::story::Story;
 use super::world::{World, now};
 use crate::model::lease::Terms;
 use crate::model::reservation::{Phase, Reservation};
@@ -15,6 +16,8 @@ pub struct Watched {
     pub environment: usize,
     pub process: usize,
     pub reservation: Arc<Reservation>,
+    /// When its call was made.
+    pub asked: Time,
     pub key: String,
     pub value: String,
     /// When its caller got it.
@@ -36,7 +39,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    pub fn new(environment: usize, process: usize, reservation: Arc<Reservation>) -> Self {
+    pub fn new(environment: usize, process: usize, asked: Time, reservation: Arc<Reservation>) -> Self {
         let (key, value) = (reservation.key().to_owned(), reservation.value());
         let Terms { ttl: longest, max_hold, .. } = reservation.settings().terms;
         // Of what was lost before its caller could read that it has it, nobody knows how.
@@ -45,6 +48,7 @@ impl Watched {
             environment,
             process,
             reservation,
+            asked,
             key,
             value,
             since: now(),
@@ -63,6 +67,10 @@ impl Watched {
     pub fn has(&self, value: &str) -> bool {
         self.value == value
     }
+
+    pub fn is_excused(&self) -> bool {
+        self.is_excused
+    }
 }
 
 /// How long after the end of a lease its caller is told, at the most.
@@ -73,7 +81,15 @@ pub const MAX_COMMANDS_A_SECOND: u64 = 1_500;
 
 /// The most connections that a process begins to make in a second: pauses grow to 250 ms, and each try may be one to
 /// each sentinel and one to the master.
-pub const MAX_CONNECTS_A_SECOND: u64 = 100;
+const MAX_CONNECTS_A_SECOND: u64 = 100;
+
+impl Story {
+    /// The same, to each address of a name and to each node of a cluster.
+    pub fn most_connects_a_second(&self) -> u64 {
+        let nodes = self.cluster.map_or(1, |_| self.nodes as u64);
+        MAX_CONNECTS_A_SECOND * nodes * (1 + self.addresses.len() as u64)
+    }
+}
 
 impl World {
     /// A caller has got a lock.
@@ -157,8 +173,12 @@ impl World {
         if watched.is_excused || watched.ran_out == Some(true) {
             return;
         }
+        // What a second master has said may be read only now.
+        if watched.asked <= self.demoted && self.quiet_since(watched.process) > now() {
+            return;
+        }
         let (key, value) = (&watched.key, &watched.value);
-        let what = if self.nodes[self.master].end_of(key, value).is_some() {
+        let what = if self.nodes[self.home(key)].end_of(key, value).is_some() {
             format!("caller {environment} is told that its {key} by {value} is over, but redis has it")
         } else if is_lost && watched.key_end.is_none() {
             format!("caller {environment} is told that its {key} by {value} was lost, and has released it")
@@ -187,7 +207,7 @@ impl World {
         {
             finds(format!(", and so does caller {} by {}", other.environment, other.value));
         }
-        let there = self.nodes[self.master].text_at(key);
+        let there = self.nodes[self.home(key)].text_at(key);
         if there.as_deref() != Some(value) {
             finds(format!(", but redis has {there:?}"));
         }
@@ -222,7 +242,7 @@ impl World {
             };
             let is_early = Moment::now() < watched.reservation.certain_until()
                 && watched.key_end.is_some_and(|end| end > now());
-            let key_end = match self.nodes[self.master].end_of(&watched.key, &watched.value) {
+            let key_end = match self.nodes[self.home(&watched.key)].end_of(&watched.key, &watched.value) {
                 None if is_early && matches!(phase, Phase::Releasing | Phase::Unreleased) => None,
                 seen => seen.or(watched.key_end),
             };
@@ -299,7 +319,7 @@ impl World {
     /// Looks at what must be true once everything was released, and its time is over.
     pub fn check_end(&mut self) {
         for key in self.story.keys() {
-            if let Some(value) = self.nodes[self.master].text_at(&key)
+            if let Some(value) = self.nodes[self.home(&key)].text_at(&key)
                 && value.starts_with("caller-")
             {
                 self.offence(format!("{key} is left behind, by {value}"));

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::network::Fate;
-use super::node::settles;
+use super::quiet::HELD_UP;
+use super::replicas::settles;
 use super::server::data::Time;
 use super::story::Action;
 use super::world::{Occurrence, World, now};
@@ -67,10 +68,12 @@ impl World {
             Action::Hang { time, .. }
             | Action::Crash { time, .. }
             | Action::Trouble { time, .. }
+            | Action::Nameless { time }
             | Action::Full { time, .. } => (None, time),
             // A refused login ends all undoing: what is left ends by its ttl.
             Action::LockOut { time, .. } => (None, time + self.story.longest_ttl()),
-            Action::FailOver { learns, .. } => {
+            Action::FailOver { .. } | Action::Succeed { .. } => {
+                let learns = if let Action::FailOver { learns, .. } = *action { learns } else { 1 };
                 // A SET that was sent to the master before the last one may be executed once that is the master again.
                 // It was undone at the last one, and ends by its ttl.
                 let before = self.leftovers.failed_over.replace(now());
@@ -91,7 +94,7 @@ impl World {
         self.look_at_waiters();
         let mut there = BTreeMap::new();
         for key in self.story.keys() {
-            let Some(value) = self.nodes[self.master].text_at(&key) else { continue };
+            let Some(value) = self.nodes[self.home(&key)].text_at(&key) else { continue };
             let Some(caller) = owner_of(&value) else { continue };
             // What is given up once, stays so.
             if self.leftovers.since.get(&value) == Some(&Time::MAX) {
@@ -117,8 +120,11 @@ impl World {
                 continue;
             }
             let is_quiet = self.quiet_since(one.process) <= *since;
-            let may_stay = if is_quiet { MAY_STAY_IN_PEACE } else { MAY_STAY + limit };
-            if now().saturating_sub(until.max(*since)) > may_stay {
+            let may_stay =
+                if is_quiet { MAY_STAY_IN_PEACE } else { MAY_STAY + self.story.more_to_connect() + limit };
+            // A WAIT may be in front of what undoes it, and one was behind the SET.
+            let held_up = if one.settings.min_replicas > 0 { 2 * HELD_UP } else { 0 };
+            if now().saturating_sub(until.max(*since)) > may_stay + held_up {
                 *since = Time::MAX;
                 self.offence(format!("{value} stays in redis, and belongs to nobody"));
             }

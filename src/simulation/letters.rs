@@ -63,12 +63,13 @@ impl World {
             Ok(Answer::Acquired(reservation)) => {
                 self.counts.acquired += 1;
                 self.check_order(number, call, &asked);
+                self.check_replicas(number, &asked, &reservation);
                 self.taken(&asked.key);
                 self.supersede(number, &reservation);
                 self.environments[number].held.push(Arc::clone(&reservation));
                 let process = self.environments[number].process;
                 enter(process, self.processes[process].clock);
-                self.watch(Watched::new(number, process, reservation));
+                self.watch(Watched::new(number, process, asked.asked, reservation));
             }
             Ok(Answer::Released(count)) => {
                 if count != asked.releases.len() {
@@ -98,6 +99,9 @@ impl World {
                 self.counts.released += freed.len() as u64;
                 for reservation in freed {
                     self.released(number, &reservation);
+                }
+                if failure.error.code() == "ERR_TOO_FEW_REPLICAS" {
+                    self.check_too_few(number, &asked);
                 }
                 if failure.error.code() == "ERR_INTERNAL" {
                     self.offence(format!("an internal error: {}", failure.error));

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::task::Waker;
 
-use super::invariants::{MAX_COMMANDS_A_SECOND, MAX_CONNECTS_A_SECOND};
+use super::invariants::MAX_COMMANDS_A_SECOND;
+use super::names::Who;
 use super::server::client::ClientId;
 use super::server::data::Time;
 use super::world::{Occurrence, World, now};
@@ -48,12 +48,15 @@ pub struct Connection {
     pub process: usize,
     /// The server at the address; `None`: nobody.
     pub node: Option<usize>,
+    pub is_refused: bool,
     pub client: Option<ClientId>,
     pub state: State,
     pub received: VecDeque<u8>,
     pub reader: Option<Waker>,
     to_server: Pipe,
     to_client: Pipe,
+    /// When something was last sent or received on it.
+    used: Option<Time>,
     /// The client's program has closed it.
     is_closed: bool,
 }
@@ -69,70 +72,12 @@ pub enum Fate {
 }
 
 impl World {
-    /// A process begins to connect.
-    pub fn begin_connect(&mut self, process: usize, address: SocketAddr) -> ConnectionId {
-        self.last_connection += 1;
-        self.counts.connections += 1;
-        let id = self.last_connection;
-        let begun = self.processes[process].connect();
-        self.counts.most_connects = self.counts.most_connects.max(begun);
-        if begun == MAX_CONNECTS_A_SECOND + 1 {
-            self.offence(format!(
-                "process {process} begins more than {MAX_CONNECTS_A_SECOND} connections in a second"
-            ));
-        }
-        let node = self.nodes.iter().position(|node| node.address == address);
-        let connection = Connection {
-            process,
-            node,
-            client: None,
-            state: State::Connecting,
-            received: VecDeque::new(),
-            reader: None,
-            to_server: Pipe::default(),
-            to_client: Pipe::default(),
-            is_closed: false,
-        };
-        self.connections.insert(id, connection);
-        self.trace(|_| format!("process {process} connects to {address}: connection {id}"));
-        let answered = now() + self.delay(process) + self.delay(process);
-        self.schedule(answered, Occurrence::Connect(id));
-        id
-    }
-
     /// One way between a process and a server.
-    fn delay(&mut self, process: usize) -> Time {
+    pub fn delay(&mut self, process: usize) -> Time {
         let link = &self.processes[process].link;
         let slow = if link.slow_until > now() { link.slow_by } else { 0 };
         let (least, most) = (link.delay, link.delay + link.jitter);
         self.random.u64(least..=most) + slow
-    }
-
-    /// An attempt to connect reaches its end.
-    pub fn connected(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(&id) else { return };
-        let link = &self.processes[connection.process].link;
-        if link.unreachable_until > now() {
-            // The system tries again, and again.
-            let again = link.unreachable_until + 1_000;
-            return self.schedule(again, Occurrence::Connect(id));
-        }
-        // Nobody answers at an address where nobody is.
-        let Some(node) = connection.node else { return };
-        if let Some(silent) = self.nodes[node].down {
-            if silent {
-                return self.schedule(now() + 1_000, Occurrence::Connect(id));
-            }
-            return self.end_client(id, io::ErrorKind::ConnectionRefused);
-        }
-        let address = format!("10.1.0.{}:{}", connection.process, 10_000 + id);
-        // The system accepts, also for a server that hangs.
-        let client = self.nodes[node].accept(&address, id);
-        let connection = self.connections.get_mut(&id).unwrap();
-        connection.client = Some(client);
-        connection.state = State::Open;
-        wake(connection.reader.take());
-        self.flush(node);
     }
 
     /// Bytes of the client.
@@ -143,10 +88,13 @@ impl World {
         if let State::Ended(_) = connection.state {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        connection.used = Some(now());
         let process = connection.process;
         let sent = self.processes[process].send(commands_in(bytes));
         self.counts.busiest = self.counts.busiest.max(sent);
-        if sent > MAX_COMMANDS_A_SECOND {
+        // Each may be sent on by a node of a cluster, and asked for.
+        let times = if self.cluster.is_some() { 3 } else { 1 };
+        if sent > times * MAX_COMMANDS_A_SECOND {
             self.processes[process].sent.1 = 0;
             self.offence(format!("process {process} sends {sent} commands in a second"));
         }
@@ -202,6 +150,7 @@ impl World {
             match (to, part) {
                 (Side::Client, Part::HangUp(kind)) => return self.end_client(id, kind),
                 (Side::Client, Part::Bytes(bytes)) => {
+                    connection.used = Some(now());
                     connection.received.extend(bytes);
                     wake(connection.reader.take());
                 }
@@ -233,7 +182,7 @@ impl World {
     }
 
     /// The client finds its connection ended.
-    fn end_client(&mut self, id: ConnectionId, kind: io::ErrorKind) {
+    pub fn end_client(&mut self, id: ConnectionId, kind: io::ErrorKind) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if matches!(connection.state, State::Ended(_)) {
             return;
@@ -252,6 +201,7 @@ impl World {
 
     /// The client's program closes its end.
     pub fn close(&mut self, id: ConnectionId) {
+        self.check_close(id);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.is_closed = true;
         connection.state = State::Ended(io::ErrorKind::NotConnected);
@@ -262,6 +212,20 @@ impl World {
             self.hang_up(id, Side::Server);
         } else {
             self.connections.remove(&id);
+        }
+    }
+
+    /// While nothing is wrong, no connection is given up that was used just now.
+    fn check_close(&mut self, id: ConnectionId) {
+        let Some(Connection { process, node: Some(node), state: State::Open, used: Some(used), .. }) =
+            self.connections.get(&id)
+        else {
+            return;
+        };
+        let (process, is_server) = (*process, *node < self.story.nodes);
+        let is_idle = *used + IDLE < now();
+        if is_server && !is_idle && self.processes[process].runs() && self.quiet_since(process) < now() {
+            self.offence(format!("process {process} gives up a connection although nothing is wrong"));
         }
     }
 
@@ -334,10 +298,30 @@ impl World {
     }
 }
 
+/// For how long a connection is not used at least before it is closed: as documented, where other credentials were used
+/// since.
+const IDLE: Time = 3_000;
+
 /// How long a system goes on sending to who does not answer, by the keepalive that the package asks for.
 const GIVES_UP: Time = 55_000;
 
 impl Connection {
+    pub fn new(process: usize, who: Who) -> Self {
+        Self {
+            process,
+            node: if let Who::Server(node) = who { Some(node) } else { None },
+            is_refused: who == Who::Refuses,
+            client: None,
+            state: State::Connecting,
+            received: VecDeque::new(),
+            reader: None,
+            to_server: Pipe::default(),
+            to_client: Pipe::default(),
+            used: None,
+            is_closed: false,
+        }
+    }
+
     fn pipe(&mut self, to: Side) -> &mut Pipe {
         match to {
             Side::Client => &mut self.to_client,
@@ -346,7 +330,7 @@ impl Connection {
     }
 }
 
-fn wake(waker: Option<Waker>) {
+pub fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
     }

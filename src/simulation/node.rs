@@ -1,4 +1,4 @@
-//! A simulated server in its place: its address, its hangs, crashes and restarts, its replicas.
+//! A simulated server in its place: its address, its hangs, crashes and restarts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,12 +8,10 @@ use super::network::{ConnectionId, Side};
 use super::server::Server;
 use super::server::client::ClientId;
 use super::server::data::{Place, Time, Value, is_over};
-use super::server::replication::Role;
 use super::server::version::Version;
 use super::world::{Occurrence, World, now};
-use crate::connection::resolve;
-use crate::model::endpoint::Host;
 
+#[allow(clippy::struct_excessive_bools, reason = "what may be wrong with it is independent of the rest")]
 pub struct Node {
     pub server: Server,
     pub address: SocketAddr,
@@ -27,10 +25,18 @@ pub struct Node {
     pub lag: Time,
     /// It was the master before a failover, and does not know yet that it is a replica now: it still takes writes.
     pub is_stale_master: bool,
+    /// The others of a cluster miss it, and nobody has taken its place.
+    pub is_missed: bool,
+    /// When it has last begun to say nothing.
+    pub silent_since: Time,
     by_client: BTreeMap<ClientId, ConnectionId>,
     /// When it looks next at what it does on time.
     tick: Option<Time>,
-    is_replicating: bool,
+    pub is_replicating: bool,
+    /// As a replica it is cut off from its master before.
+    pub detached_until: Time,
+    /// Nobody answers attempts to connect at its own address before.
+    pub blind_until: Time,
 }
 
 impl Node {
@@ -43,9 +49,13 @@ impl Node {
             keeps_data: true,
             lag,
             is_stale_master: false,
+            is_missed: false,
+            silent_since: 0,
             by_client: BTreeMap::new(),
             tick: None,
             is_replicating: false,
+            detached_until: 0,
+            blind_until: 0,
         }
     }
 
@@ -81,6 +91,12 @@ impl Node {
         is_it.then(|| entry.expires.unwrap_or(Time::MAX))
     }
 
+    /// True if a replica has this text at a key, also if its time is over: it waits for its master to delete it.
+    pub fn has_had(&self, key: &str, text: &str) -> bool {
+        let entry = self.server.data.get(&place_of(key));
+        entry.is_some_and(|entry| matches!(&entry.value, Value::Text(found) if found == text.as_bytes()))
+    }
+
     /// Somebody else's command, at the server itself. Returns the raw reply.
     pub fn command(&mut self, words: &[&str]) -> String {
         let mut request = format!("*{}\r\n", words.len());
@@ -99,7 +115,7 @@ impl Node {
         reply
     }
 
-    fn is_running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         self.down.is_none() && self.hung_until <= now()
     }
 }
@@ -139,39 +155,7 @@ impl World {
             one.tick = Some(next);
             self.schedule(next, Occurrence::Tick(node));
         }
-        if node == self.master {
-            self.replicate_soon();
-        }
-    }
-
-    fn replicate_soon(&mut self) {
-        let offset = self.nodes[self.master].server.offset();
-        for replica in 0..self.nodes.len() {
-            let one = &mut self.nodes[replica];
-            if replica != self.master
-                && one.server.role() == Role::Replica
-                && !one.is_replicating
-                && one.server.offset() != offset
-            {
-                one.is_replicating = true;
-                let at = now() + one.lag;
-                self.schedule(at, Occurrence::Replicate(replica));
-            }
-        }
-    }
-
-    pub fn replicate(&mut self, replica: usize) {
-        let master = self.master;
-        self.nodes[replica].is_replicating = false;
-        let can = self.nodes[replica].down.is_none() && self.nodes[master].is_running();
-        if replica == master || !can || self.nodes[replica].server.role() != Role::Replica {
-            return;
-        }
-        let [one, other] = self.nodes.get_disjoint_mut([replica, master]).unwrap();
-        let offset = one.server.replicate(&other.server, other.server.offset(), now());
-        other.server.acknowledge(replica as u64, offset, now());
-        self.flush(replica);
-        self.flush(master);
+        self.replicate_soon(node);
     }
 
     pub fn tick(&mut self, node: usize) {
@@ -200,7 +184,13 @@ impl World {
         if !keeps_data || self.nodes[node].is_stale_master {
             self.excuse_all_at(node);
         }
+        // A replica forgets how far it has come.
+        if !keeps_data || node != self.leader_of(node) {
+            self.replicas_broken = now();
+        }
         self.server_gone(node, silent);
+        self.replica_gone(node);
+        self.suspect(node);
         self.schedule(until, Occurrence::Restart(node));
     }
 
@@ -211,65 +201,18 @@ impl World {
         }
         one.by_client.clear();
         let (keeps_data, faults) = (one.keeps_data, one.server.faults.clone());
+        let cluster = one.server.cluster.take();
         one.server.restart(keeps_data, now());
         one.server.faults = faults;
+        one.server.cluster = cluster;
         one.tick = None;
         one.is_replicating = false;
-        if node != self.master {
-            one.server.demote();
-            self.replicate_soon();
+        let leader = self.leader_of(node);
+        if node != leader {
+            self.nodes[node].server.demote();
+            self.replicate_soon(leader);
         }
+        self.rejoin(node);
         self.flush(node);
     }
-
-    /// A replica becomes the master. The old one learns of it after `learns`; until then it serves on.
-    pub fn fail_over(&mut self, to: usize, learns: Time) {
-        let from = self.master;
-        if to == from || self.nodes[to].down.is_some() || self.nodes[to].server.role() == Role::Master {
-            return;
-        }
-        self.excuse_all_at(from);
-        self.nodes[to].server.promote();
-        self.nodes[from].is_stale_master = true;
-        (self.former_master, self.name_settles) = (from, now() + settles(learns));
-        self.master = to;
-        // What was deleted at the old one just now may be there again.
-        self.excuse_all_at(to);
-        self.flush(to);
-        self.schedule(now() + learns, Occurrence::Heal(HEAL_STALE + from));
-        self.trace(|_| format!("failover: {from} to {to}"));
-    }
-
-    /// The addresses of a name. For a while after a failover some caches still have the old one.
-    pub fn look_up(&mut self, host: &Host) -> resolve::Answer {
-        if host.name != NAME {
-            let detail = format!("getaddrinfo ENOTFOUND {}", host.name);
-            return Err(resolve::Unresolved { detail, reason: "ENOTFOUND" });
-        }
-        let is_outdated = self.name_settles > now() && self.random.bool();
-        let node = if is_outdated { self.former_master } else { self.master };
-        Ok(vec![self.nodes[node].address])
-    }
-
-    /// The old master learns that it is a replica now.
-    pub fn learn(&mut self, node: usize) {
-        self.excuse_all_at(node);
-        self.nodes[node].is_stale_master = false;
-        if node != self.master {
-            self.nodes[node].server.demote();
-            self.flush(node);
-            self.replicate_soon();
-        }
-    }
 }
-
-/// The name of the master, where no sentinels are asked.
-pub const NAME: &str = "redis";
-
-/// How long after a failover a name may lead to the old master, which learns of it after `learns`.
-pub fn settles(learns: Time) -> Time {
-    2 * learns
-}
-
-/// The numbers of faults from which on they stand for an old master that learns of its end.
-pub const HEAL_STALE: usize = 1 << 32;

@@ -3,12 +3,11 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
+use std::task::{Context, Wake, Waker};
 
 use super::server::data::Time;
 use super::world::{self, Occurrence, World, now};
 use crate::dispatcher::Core;
-use crate::model::endpoint::Endpoint;
 
 /// The way to the servers.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -24,7 +23,6 @@ pub struct Link {
 /// What the world knows of a process.
 pub struct Process {
     pub core: Core,
-    pub endpoint: Arc<Endpoint>,
     pub link: Link,
     pub clock: Clock,
     /// Stopped until then.
@@ -78,6 +76,22 @@ pub fn read_clock() -> u64 {
 
 pub fn enter(process: usize, clock: Clock) {
     CURRENT.set((process, clock));
+}
+
+/// Has the code of a process run from here on; false while it is stopped.
+pub fn try_enter(process: usize, context: &mut Context<'_>) -> bool {
+    // At the end of a story nobody runs any more.
+    let clock = world::try_with(|world| {
+        let one = &world.processes[process];
+        if !one.runs() {
+            world.stopped.push((process, context.waker().clone()));
+            return None;
+        }
+        Some(one.clock)
+    });
+    let Some(clock) = clock.flatten() else { return false };
+    enter(process, clock);
+    true
 }
 
 /// Remembers that a process has something to do.
@@ -148,6 +162,14 @@ impl World {
         one.stopped_until = until;
         one.stopped_for += until - now();
         self.schedule(until, Occurrence::Resume(process));
+    }
+
+    /// A process goes on.
+    pub fn resume(&mut self, process: usize) {
+        self.processes[process].alarm.set();
+        for (_, waker) in self.stopped.extract_if(.., |(of, _)| *of == process) {
+            waker.wake();
+        }
     }
 
     /// The process ends at once: its system closes its connections.

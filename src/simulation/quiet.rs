@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::invariants::Watched;
-use super::node::settles;
+use super::replicas::settles;
 use super::server::data::Time;
 use super::story::Action;
 use super::world::{World, now};
@@ -22,6 +22,10 @@ const MAY_BE_FREE: Time = 1_300;
 
 /// The same after a connection has broken, and everybody knows it.
 const SOON: Time = 1_500;
+
+/// How long a WAIT holds up what is behind it, as documented: half a second, and as long as redis takes to find that it
+/// is over.
+pub const HELD_UP: Time = 500 + 110;
 
 /// Until when something is wrong, or may not have been mended, and since when keys are free.
 #[derive(Debug, Default)]
@@ -47,10 +51,14 @@ impl World {
             | Action::LockOut { time, .. }
             | Action::Full { time, .. } => (None, time + RECOVERY),
             Action::FailOver { learns, .. } => (None, settles(learns) + RECOVERY),
+            Action::Detach { time, .. } | Action::Succeed { time, .. } | Action::Nameless { time } => {
+                (None, time + RECOVERY)
+            }
             Action::KillClients | Action::FlushScripts => (None, SOON),
             Action::Take { ref key, .. } => return self.taken(&format!("reservation-{key}")),
             _ => return,
         };
+        let lasts = lasts + self.story.more_to_connect();
         let until = match process {
             Some(process) => self.quiet.processes.entry(process).or_default(),
             None => &mut self.quiet.servers,
@@ -72,7 +80,7 @@ impl World {
     pub fn look_at_waiters(&mut self) {
         for resource in self.story.resources.clone() {
             let key = format!("reservation-{resource}");
-            if self.nodes[self.master].text_at(&key).is_some() {
+            if self.nodes[self.home(&key)].text_at(&key).is_some() {
                 self.taken(&key);
                 continue;
             }
@@ -85,7 +93,8 @@ impl World {
                 // One that cannot read may have it.
                 let can_read =
                     one.is_open && one.blocked_until + 1 < now() && self.processes[one.process].runs();
-                (can_read && free > MAY_BE_FREE + limit).then_some(())
+                let can_lock = can_read && self.story.can_lock(*number);
+                (can_lock && free > MAY_BE_FREE + self.story.more_to_connect() + limit).then_some(())
             };
             if let Some(number) = (0..self.environments.len()).find(|number| waits(number).is_some()) {
                 self.quiet.free.insert(key.clone(), Time::MAX);
@@ -110,6 +119,10 @@ impl World {
         };
         let link = &self.processes[watched.process].link;
         let round_trip = 2 * (link.delay + link.jitter) + 1;
-        terms.max_hold.is_none() && interval + 4 * round_trip <= shortest
+        // A WAIT may be in front of a renewal.
+        let held_up = if watched.reservation.settings().min_replicas > 0 { HELD_UP } else { 0 };
+        // In a cluster a slot that moves sends it from one to the other and back.
+        let round_trips = if self.cluster.is_some() { 12 } else { 4 };
+        terms.max_hold.is_none() && interval + round_trips * round_trip + held_up <= shortest
     }
 }

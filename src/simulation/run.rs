@@ -1,30 +1,28 @@
 //! Lives through a story: real cores on a clock that stands still until nobody has anything to do.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::task::LocalSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::caller::Environment;
-use super::node::{HEAL_STALE, NAME, Node};
-use super::process::{self, Alarm, Clock, Process, enter};
+use super::begin::begin;
+use super::chance;
+use super::process::{self, enter};
+use super::replicas::HEAL_STALE;
 use super::server::data::Time;
-use super::server::sentinel::{Sentinel, Watched as Master};
-use super::server::{Config, Server};
-use super::story::{Action, Story, settings_of};
+use super::story::{Action, Story};
 use super::stream;
 use super::world::{self, Counts, Occurrence, World, now};
 use crate::connection::{resolve, socket};
 use crate::dispatcher::Core;
 use crate::dispatcher::request::Request;
 use crate::model::claim;
-use crate::model::endpoint::{DEFAULT_CLIENT_NAME, Endpoint, Host, Login, Place, Protocol};
 use crate::runtime::fail_point;
+use crate::runtime::owner::{self, Processes};
 use crate::time::clock;
 
 /// What came of a story.
@@ -42,8 +40,26 @@ const MOST_TURNS: u32 = 20_000;
 /// How long after the last release everything must be over: idle connections are closed after a minute.
 const AFTERWARDS: Time = 75_000;
 
-/// Lives through a story.
+/// The first story of a cluster makes maps that the process has once, so it is lived through twice.
+static FIRST: Once = Once::new();
+
+/// Lives through a story. One of a cluster has a thread of its own: the first maps and the first random numbers of a
+/// thread decide of all others, and these come from the seed.
 pub fn run(story: &Story, traced: bool) -> Outcome {
+    if story.cluster.is_none() {
+        return live(story, traced);
+    }
+    let alone = || {
+        chance::simulate(Some(story.seed));
+        live(story, traced)
+    };
+    let run_alone =
+        || std::thread::scope(|scope| scope.spawn(alone).join()).unwrap_or_else(|panic| resume_unwind(panic));
+    FIRST.call_once(|| drop(run_alone()));
+    run_alone()
+}
+
+fn live(story: &Story, traced: bool) -> Outcome {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     fastrand::seed(story.seed);
@@ -52,6 +68,7 @@ pub fn run(story: &Story, traced: bool) -> Outcome {
     clock::simulate(Some(process::read_clock));
     resolve::simulate(Some(|host| world::with(|world| world.look_up(host))));
     socket::simulate(Some(stream::connect));
+    owner::simulate(Some(Processes { current: process::current, enter: process::try_enter }));
     let outcome = runtime.block_on(async {
         world::begin(World::new(story.clone(), traced));
         let mut life = pin!(Life::default());
@@ -67,6 +84,7 @@ pub fn run(story: &Story, traced: bool) -> Outcome {
     clock::simulate(None);
     resolve::simulate(None);
     socket::simulate(None);
+    owner::simulate(None);
     outcome
 }
 
@@ -81,7 +99,8 @@ struct Life {
 impl Life {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.timer.is_none() {
-            self.begin(context.waker());
+            self.timer = Some(Box::pin(sleep_until(Instant::now())));
+            self.cores = begin(context.waker());
         }
         loop {
             let mut has_turned = false;
@@ -135,99 +154,6 @@ impl Life {
         self.turns.1 > MOST_TURNS
     }
 
-    /// Makes servers, processes and callers.
-    fn begin(&mut self, waker: &Waker) {
-        self.timer = Some(Box::pin(sleep_until(Instant::now())));
-        let story = world::with(|world| world.story.clone());
-        let address = |number: usize| {
-            let last = u8::try_from(number + 1).unwrap();
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 6379)
-        };
-        let host = |number: usize| Host { name: address(number).ip().to_string(), port: 6379 };
-        let mut nodes = Vec::new();
-        for number in 0..story.nodes + story.sentinels {
-            let mut config = Config::new(story.version);
-            config.active_expiry = story.active_expiry;
-            config.address = address(number).to_string();
-            let mut server = Server::new(config, story.seed ^ number as u64, 0);
-            for command in &story.denied {
-                let error = format!("NOPERM this user has no permissions to run the '{command}' command");
-                server.faults.refuse_with(command, &error);
-            }
-            if number >= story.nodes {
-                let master = Master { host: host(0).name, port: 6379, epoch: 1 };
-                server.sentinel = Some(Sentinel { masters: [("mymaster".to_owned(), master)].into() });
-            } else if number > 0 {
-                server.demote();
-            }
-            nodes.push(Node::new(server, address(number), 1 + 7 * number as u64 + story.lag));
-        }
-        let place = if story.sentinels == 0 && story.nodes > 1 {
-            Place::Server(Host { name: NAME.into(), port: 6379 })
-        } else if story.sentinels == 0 {
-            Place::Server(host(0))
-        } else {
-            Place::Sentinels {
-                sentinels: (story.nodes..story.nodes + story.sentinels).map(host).collect(),
-                name: "mymaster".into(),
-                user: None,
-                password: crate::model::secret::Secret::default(),
-            }
-        };
-        let login = Login {
-            client_name: DEFAULT_CLIENT_NAME.into(),
-            protocol: story.speaks_resp2.then_some(Protocol::Resp2),
-            ..Login::default()
-        };
-        let endpoint = Endpoint { place, login, tls: None, waits_for_replicas: None };
-        let mut processes = Vec::new();
-        for (number, plan) in story.processes.iter().enumerate() {
-            let (core, serves, at_rest) = Core::on_this_thread();
-            let local = LocalSet::new();
-            let clock = Clock {
-                offset: 1_000_000_000 * (number as u64 + 1),
-                parts_per_million: plan.parts_per_million,
-            };
-            enter(number, clock);
-            local.spawn_local(serves);
-            self.cores.push(local);
-            processes.push(Process {
-                core,
-                // Each process has its own: so no other run shares it.
-                endpoint: Arc::new(endpoint.clone()),
-                link: plan.link,
-                clock,
-                stopped_until: 0,
-                is_alive: true,
-                stopped_for: 0,
-                alarm: Alarm::new(waker.clone()),
-                sent: (0, 0),
-                connects: (0, 0),
-                at_rest: Rc::new(at_rest),
-            });
-        }
-        let environments = story.environments.iter().enumerate().map(|(number, plan)| {
-            let endpoint = Arc::clone(&processes[plan.process].endpoint);
-            Environment::new(number, plan, settings_of(number, plan, endpoint))
-        });
-        let environments = environments.collect();
-        world::with(|world| {
-            world.set_waker(waker);
-            world.nodes = nodes;
-            world.environments = environments;
-            world.processes = processes;
-            for (index, (at, _)) in story.steps.iter().enumerate() {
-                world.schedule(*at, Occurrence::Act(index));
-            }
-            world.schedule(0, Occurrence::Look);
-            world.schedule(story.end, Occurrence::Act(story.steps.len()));
-            for at in (story.end..story.served_by()).step_by(500) {
-                world.schedule(at, Occurrence::Act(story.steps.len() + 1));
-            }
-            world.schedule(story.served_by() + 5_000, Occurrence::Served);
-        });
-    }
-
     fn occur(occurrence: Occurrence) {
         if let Occurrence::Act(index) = occurrence {
             return Self::act(index);
@@ -238,10 +164,13 @@ impl Life {
             Occurrence::Tick(node) => world.tick(node),
             Occurrence::Replicate(node) => world.replicate(node),
             Occurrence::Restart(node) => world.restart(node),
+            Occurrence::Gossip(node) => world.learn_topology(node),
+            Occurrence::Elect(node) => world.elect(node),
+            Occurrence::Move(slot, is_last) => world.move_slot(slot, is_last),
             Occurrence::Heal(index) if index >= HEAL_STALE => world.learn(index - HEAL_STALE),
             Occurrence::Heal(index) => world.heal(index),
             Occurrence::Letters(number) => world.read_letters(number),
-            Occurrence::Resume(process) => world.processes[process].alarm.set(),
+            Occurrence::Resume(process) => world.resume(process),
             Occurrence::Look => world.look_for_leftovers(),
             Occurrence::Served => world.check_served(),
             Occurrence::Act(_) => {}

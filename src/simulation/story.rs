@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::names::Address;
 use super::network::{Fate, Side};
 use super::process::Link;
 use super::server::data::Time;
@@ -111,6 +112,31 @@ pub enum Action {
         to: usize,
         learns: Time,
     },
+    /// The master dies, and the replica that has most takes over at once. The old one comes back as a replica of that.
+    Succeed {
+        silent: bool,
+        time: Time,
+    },
+    /// A replica is cut off from its master.
+    Detach {
+        node: usize,
+        time: Time,
+    },
+    /// No name is known.
+    Nameless {
+        time: Time,
+    },
+    /// Nobody answers attempts to connect at the own address of a server, which has another one.
+    Blind {
+        node: usize,
+        time: Time,
+    },
+    /// The slot of a key moves to another shard.
+    Migrate {
+        key: String,
+        to: usize,
+        time: Time,
+    },
     /// An operator, or 0.4.0: these look at no value.
     Delete {
         key: String,
@@ -135,6 +161,20 @@ pub struct ProcessPlan {
     pub parts_per_million: i64,
 }
 
+/// A cluster: node n is of shard n modulo the number of masters.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ClusterPlan {
+    pub masters: usize,
+    /// How many of the nodes the callers name.
+    pub seeds: usize,
+    /// `cluster-require-full-coverage`: without one master all others serve nothing.
+    pub full_coverage: bool,
+    /// After how long a silent node is missed.
+    pub node_timeout: Time,
+    /// How long it takes at the most until all nodes know what is new.
+    pub gossip: Time,
+}
+
 /// When a lock is renewed.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Renewal {
@@ -152,6 +192,15 @@ pub struct EnvironmentPlan {
     /// `None` is the default, which depends on the ttl.
     pub command_timeout: Option<Time>,
     pub connect_timeout: Time,
+    #[serde(default)]
+    pub min_replicas: u32,
+}
+
+impl EnvironmentPlan {
+    pub fn command_timeout(&self) -> Duration {
+        let default = Settings::default_command_timeout(Duration::from_millis(self.ttl));
+        self.command_timeout.map_or(default, Duration::from_millis)
+    }
 }
 
 /// The settings of an environment, as its plan has them.
@@ -165,13 +214,11 @@ pub fn settings_of(number: usize, plan: &EnvironmentPlan, endpoint: Arc<Endpoint
     Settings {
         endpoint,
         key_prefix: "reservation-".into(),
-        min_replicas: 0,
+        min_replicas: plan.min_replicas,
         owner: format!("caller-{number}"),
         terms: Terms { ttl, interval, max_hold: plan.max_hold.map(Duration::from_millis) },
         connect_timeout: Duration::from_millis(plan.connect_timeout),
-        command_timeout: plan
-            .command_timeout
-            .map_or_else(|| Settings::default_command_timeout(ttl), Duration::from_millis),
+        command_timeout: plan.command_timeout(),
         log_level: LogLevel::Info,
     }
 }
@@ -191,6 +238,11 @@ pub struct Story {
     /// How much later a write gets to the replicas.
     #[serde(default)]
     pub lag: Time,
+    /// The other addresses of each name.
+    #[serde(default)]
+    pub addresses: Vec<Address>,
+    #[serde(default)]
+    pub cluster: Option<ClusterPlan>,
     pub processes: Vec<ProcessPlan>,
     pub environments: Vec<EnvironmentPlan>,
     pub resources: Vec<String>,
@@ -240,6 +292,15 @@ impl fmt::Display for Story {
         if !self.denied.is_empty() {
             writeln!(formatter, "  the user may not use {:?}", self.denied)?;
         }
+        if !self.addresses.is_empty() {
+            writeln!(formatter, "  each name has other addresses: {:?}", self.addresses)?;
+        }
+        if let Some(plan) = &self.cluster {
+            writeln!(formatter, "  {plan:?}")?;
+        }
+        if nodes > &1 {
+            writeln!(formatter, "  replicas are {} ms late", self.lag)?;
+        }
         for (number, process) in self.processes.iter().enumerate() {
             let Link { delay, jitter, .. } = process.link;
             let drift = process.parts_per_million;
@@ -250,11 +311,19 @@ impl fmt::Display for Story {
             )?;
         }
         for (number, one) in self.environments.iter().enumerate() {
-            let EnvironmentPlan { process, ttl, renewal, max_hold, command_timeout, connect_timeout } = one;
+            let EnvironmentPlan {
+                process,
+                ttl,
+                renewal,
+                max_hold,
+                command_timeout,
+                connect_timeout,
+                min_replicas,
+            } = one;
             writeln!(
                 formatter,
                 "  caller {number} in process {process}: ttl {ttl}, renewal {renewal:?}, max_hold {max_hold:?}, \
-                 command_timeout {command_timeout:?}, connect_timeout {connect_timeout}"
+                 command_timeout {command_timeout:?}, connect_timeout {connect_timeout}, min_replicas {min_replicas}"
             )?;
         }
         for (time, action) in &self.steps {

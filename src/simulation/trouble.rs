@@ -23,7 +23,10 @@ impl World {
                     self.cut(id, is_seen, fate, heard);
                 }
             }
-            Action::Hang { node, time } => self.nodes[node].hung_until = now + time,
+            Action::Hang { node, time } => {
+                self.nodes[node].hung_until = now + time;
+                self.suspect(node);
+            }
             Action::Crash { node, silent, keeps_data, time } => {
                 self.crash(node, silent, keeps_data, now + time);
             }
@@ -40,12 +43,17 @@ impl World {
                 self.schedule(now + time, Occurrence::Heal(index));
             }
             Action::FailOver { to, learns } => {
-                let before = self.master;
                 self.fail_over(to, learns);
-                if self.master != before {
-                    self.tell_sentinels();
-                }
+                self.tell_sentinels();
             }
+            Action::Succeed { silent, time } => {
+                self.succeed(silent, now + time);
+                self.tell_sentinels();
+            }
+            Action::Migrate { ref key, to, time } => self.migrate(&format!("reservation-{key}"), to, time),
+            Action::Detach { node, time } => self.detach(node, now + time),
+            Action::Nameless { time } => self.nameless_until = now + time,
+            Action::Blind { node, time } => self.nodes[node].blind_until = now + time,
             Action::Delete { ref key } => self.meddle(key, |key| vec!["DEL".into(), key]),
             Action::Expire { ref key, time } => {
                 self.meddle(key, |key| vec!["PEXPIRE".into(), key, time.to_string()]);
@@ -54,13 +62,13 @@ impl World {
                 ["SET", &key, "another-1", "PX", &time.to_string()].map(str::to_owned).to_vec()
             }),
             Action::FlushAll => {
-                self.excuse_all_at(self.master);
-                self.operate(&["FLUSHALL".to_owned()]);
+                for node in self.masters() {
+                    self.excuse_all_at(node);
+                }
+                self.operate_all(&["FLUSHALL"]);
             }
-            Action::FlushScripts => self.operate(&["SCRIPT".to_owned(), "FLUSH".to_owned()]),
-            Action::KillClients => {
-                self.operate(&["CLIENT", "KILL", "SKIPME", "yes"].map(str::to_owned));
-            }
+            Action::FlushScripts => self.operate_all(&["SCRIPT", "FLUSH"]),
+            Action::KillClients => self.operate_all(&["CLIENT", "KILL", "SKIPME", "yes"]),
             _ => {}
         }
     }
@@ -68,17 +76,23 @@ impl World {
     /// Somebody else's command about a key of ours.
     fn meddle(&mut self, resource: &str, words: impl FnOnce(String) -> Vec<String>) {
         let key = format!("reservation-{resource}");
-        self.excuse(self.master, &key);
-        self.operate(&words(key));
+        let node = self.home(&key);
+        self.excuse(node, &key);
+        let words = words(key);
+        self.operate(node, &words.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
-    fn operate(&mut self, words: &[String]) {
-        let master = self.master;
+    fn operate_all(&mut self, words: &[&str]) {
+        for node in self.masters() {
+            self.operate(node, words);
+        }
+    }
+
+    fn operate(&mut self, master: usize, words: &[&str]) {
         if self.nodes[master].down.is_some() || self.nodes[master].hung_until > now() {
             return;
         }
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let reply = self.nodes[master].command(&words);
+        let reply = self.nodes[master].command(words);
         self.trace(|_| format!("{words:?}: {}", reply.trim_end()));
         self.flush(master);
     }
@@ -88,6 +102,7 @@ impl World {
         for node in &mut self.nodes[first..] {
             if let Some(master) =
                 node.server.sentinel.as_mut().and_then(|one| one.masters.get_mut("mymaster"))
+                && master.host != name
             {
                 master.host.clone_from(&name);
                 master.epoch += 1;
@@ -114,11 +129,17 @@ impl World {
             if one.stopped_until > now() {
                 one.stopped_for -= one.stopped_until - now();
                 one.stopped_until = now();
-                one.alarm.set();
+                self.resume(process);
             }
         }
+        self.nameless_until = 0;
         for node in 0..self.nodes.len() {
             self.nodes[node].hung_until = self.nodes[node].hung_until.min(now());
+            self.nodes[node].blind_until = 0;
+            if self.nodes[node].detached_until > now() {
+                self.nodes[node].detached_until = 0;
+                self.schedule(now(), Occurrence::Replicate(node));
+            }
             self.restart(node);
         }
         for index in 0..self.story.steps.len() {
@@ -130,7 +151,8 @@ impl World {
             *until = (*until).min(now());
             self.schedule(now(), Occurrence::Letters(caller));
             for key in self.story.resources.clone() {
-                let count = self.environments[caller].waits_for(&key).saturating_sub(STAY);
+                let stay = if self.story.can_lock(caller) { STAY } else { 0 };
+                let count = self.environments[caller].waits_for(&key).saturating_sub(stay);
                 actions.extend(std::iter::repeat_n(Action::Cancel { caller, key }, count));
             }
         }

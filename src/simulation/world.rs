@@ -9,6 +9,7 @@ use std::task::Waker;
 use tokio::time::Instant;
 
 use super::caller::Environment;
+use super::cluster::Topology;
 use super::invariants::Watched;
 use super::leftovers::Leftovers;
 use super::network::{Connection, ConnectionId, Side};
@@ -32,6 +33,12 @@ pub enum Occurrence {
     Replicate(usize),
     /// A server is up again.
     Restart(usize),
+    /// A node of a cluster hears from the others.
+    Gossip(usize),
+    /// The others decide what becomes of a node that they miss.
+    Elect(usize),
+    /// What is in a slot moves; true: and then the slot.
+    Move(u16, bool),
     /// A fault of the story is over.
     Heal(usize),
     /// An event loop takes its letters.
@@ -57,7 +64,16 @@ pub struct World {
     /// The one before, and until when a name may still lead there.
     pub former_master: usize,
     pub name_settles: Time,
+    /// No name is known before.
+    pub nameless_until: Time,
+    /// When an old master has last learned that it is none any more.
+    pub demoted: Time,
+    /// When a replica was last made the master, or lost its data.
+    pub replicas_broken: Time,
+    pub cluster: Option<Topology>,
     pub processes: Vec<Process>,
+    /// Who waits for a process to go on.
+    pub stopped: Vec<(usize, Waker)>,
     pub environments: Vec<Environment>,
     pub watched: Vec<Watched>,
     pub leftovers: Leftovers,
@@ -152,7 +168,12 @@ impl World {
             master: 0,
             former_master: 0,
             name_settles: 0,
+            nameless_until: 0,
+            demoted: 0,
+            replicas_broken: 0,
+            cluster: None,
             processes: Vec::new(),
+            stopped: Vec::new(),
             environments: Vec::new(),
             watched: Vec::new(),
             leftovers: Leftovers::default(),

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::simulation::generate::story_of;
+use crate::simulation::kinds::{Kind, story_of};
 use crate::simulation::run::run;
 use crate::simulation::shrink::shrink;
 use crate::simulation::story::Story;
@@ -23,7 +23,7 @@ const SHOWN: usize = 3;
 #[test]
 fn one_seed_has_one_history() {
     for seed in 1..=10 {
-        let story = story_of(seed);
+        let story = story_of(seed, None);
         let first = run(&story, true);
         assert!(first.trace.len() > 1_000);
         // On another thread, and where memory looks otherwise: no order may come from an address.
@@ -43,7 +43,7 @@ fn one_seed_has_one_history() {
 #[test]
 fn whatever_goes_wrong_what_is_promised_is_kept() {
     let bad: Vec<u64> =
-        (1..=ALWAYS).filter(|seed| !run(&story_of(*seed), false).offences.is_empty()).collect();
+        (1..=ALWAYS).filter(|seed| !run(&story_of(*seed, None), false).offences.is_empty()).collect();
     assert!(bad.is_empty(), "npm run simulate -- --from SEED --seeds 1 tells the story of each of {bad:?}");
 }
 
@@ -62,6 +62,11 @@ fn regressions() -> PathBuf {
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect(name))
+}
+
+/// All seeds are to be of one kind.
+fn kind() -> Option<Kind> {
+    std::env::var("SIMULATE_KIND").ok().map(|name| Kind::named(&name).expect("SIMULATE_KIND"))
 }
 
 /// What `npm run simulate` runs; its options come as variables of the environment (scripts/simulate.js).
@@ -83,7 +88,7 @@ fn seeds_that_were_asked_for() {
                     if seed - from >= seeds {
                         return;
                     }
-                    let outcome = run(&story_of(seed), false);
+                    let outcome = run(&story_of(seed, kind()), false);
                     let mut results = results.lock().unwrap();
                     results.0 += outcome.counts;
                     if let Some(offence) = outcome.offences.first() {
@@ -115,7 +120,7 @@ fn seeds_that_were_asked_for() {
 
 /// Tells the story of a seed that offends, shrunk, and keeps it if that was asked for.
 fn tell(seed: u64) {
-    let (story, offence) = shrink(&story_of(seed)).expect("it offends each time");
+    let (story, offence) = shrink(&story_of(seed, kind())).expect("it offends each time");
     println!("\n{story}\n{offence}");
     if std::env::var("SIMULATE_TRACE").is_ok() {
         println!("{}", run(&story, true).trace);

@@ -20,6 +20,7 @@ use crate::connection::cluster::node::{End, Node, SILENCE, WeakNode};
 use crate::connection::handshake::{Address, Connected, connect};
 use crate::model::endpoint::{Endpoint, Host};
 use crate::model::error::Error;
+use crate::runtime::owner::Owner;
 use crate::time::backoff::Backoff;
 
 /// How long the engine waits for the first connection to a node, if other nodes can be used meanwhile.
@@ -42,6 +43,8 @@ pub const NODE_BACK: &str = "node back";
 /// The nodes of one cluster connection.
 pub struct Nodes {
     endpoint: Arc<Endpoint>,
+    /// Whose connections they are.
+    pub owner: Owner,
     state: Mutex<State>,
     /// The commands that the engine was given, and whether they may have run.
     once: Once,
@@ -100,7 +103,7 @@ impl Nodes {
     #[must_use]
     pub fn new(endpoint: &Arc<Endpoint>, pushes: UnboundedSender<PushInfo>) -> Arc<Self> {
         let (endpoint, state, up) = (Arc::clone(endpoint), Mutex::default(), watch::Sender::new(0));
-        Arc::new(Self { endpoint, state, once: Once::default(), up, pushes })
+        Arc::new(Self { endpoint, owner: Owner::current(), state, once: Once::default(), up, pushes })
     }
 
     /// The endpoint of the cluster.
@@ -211,7 +214,7 @@ impl Nodes {
             fresh: None,
             barred: None,
             outcome: watch::Sender::new(()),
-            _keeper: AbortOnDrop(tokio::spawn(keeper.keep()).abort_handle()),
+            _keeper: AbortOnDrop(tokio::spawn(self.owner.owns(keeper.keep())).abort_handle()),
         }
     }
 

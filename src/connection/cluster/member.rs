@@ -62,7 +62,7 @@ impl Member {
     async fn ask_any(&self, question: &Cmd) -> Result<Value, Unanswered> {
         let ask = |node: Node| {
             let question = question.clone();
-            async move { node.ask(&question).await }
+            self.nodes.owner.owns(async move { node.ask(&question).await })
         };
         let mut answers = JoinSet::new();
         let head_start = FIRST_CONNECT_WAIT.saturating_sub(self.node.owed_for());
@@ -122,7 +122,7 @@ fn redirection(error: &ServerError) -> Option<Host> {
 impl ConnectionLike for Member {
     /// The engine's own questions.
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(async move {
+        Box::pin(self.nodes.owner.owns(async move {
             let answer = match command.args_iter().next() {
                 // PING asks whether the connection is worth keeping. We know that; waiting for a reply would hold up
                 // commands to other nodes.
@@ -133,7 +133,7 @@ impl ConnectionLike for Member {
             };
             // Questions change nothing, so it does not matter whether they ran.
             answer.map_err(|_| self.error(Unanswered::Closed))
-        })
+        }))
     }
 
     /// Our own commands. `number` is that of the request in [`super::Once`].
@@ -143,7 +143,7 @@ impl ConnectionLike for Member {
         number: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        Box::pin(async move {
+        Box::pin(self.nodes.owner.owns(async move {
             let once = self.nodes.once();
             if !once.may_send(number) {
                 return Err(self.error(Unanswered::Lost));
@@ -164,7 +164,7 @@ impl ConnectionLike for Member {
                 Some(failure) => Err(unsent(GIVE_UP, failure)),
                 None => Ok(values),
             }
-        })
+        }))
     }
 
     fn get_db(&self) -> i64 {
@@ -195,7 +195,7 @@ impl Connect for Member {
                 return Err((ErrorKind::InvalidClientConfig, "no cluster of ours").into());
             };
             let host = Host { name: name.clone(), port: *port };
-            match nodes.connect(host, config).await {
+            match nodes.owner.owns(nodes.connect(host, config)).await {
                 Ok(node) => Ok(Self { node, nodes }),
                 Err(failure) => Err(unsent(TRY_AGAIN, failure)),
             }

@@ -3,7 +3,7 @@
 use super::Server;
 use super::resp::Reply;
 
-const SLOTS: u16 = 16_384;
+pub const SLOTS: u16 = 16_384;
 
 /// Where a node is, and which.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -40,6 +40,20 @@ impl Server {
         self.invalidate(&place.1);
     }
 
+    /// A key leaves for another node of a cluster, with what is in it.
+    pub fn give_away(&mut self, place: &Place, now: Time) -> Option<Entry> {
+        self.advance(now);
+        let entry = self.look(place)?;
+        self.delete(place);
+        Some(entry)
+    }
+
+    /// And comes to this one.
+    pub fn take_over(&mut self, place: Place, entry: Entry, now: Time) {
+        self.advance(now);
+        self.put(place, entry);
+    }
+
     pub(super) fn run_key_command(&mut self, id: ClientId, name: &str, words: &[Vec<u8>]) -> Option<Reply> {
         Some(match name {
             "pttl" => self.time_left(id, &words[1]),

@@ -59,6 +59,15 @@ impl Server {
         self.replication.role
     }
 
+    pub fn is_of_one_history_with(&self, master: &Self) -> bool {
+        self.replication.history == master.replication.history
+    }
+
+    /// True for a replica that is behind in nothing.
+    pub fn has_all_of(&self, master: &Self) -> bool {
+        self.is_of_one_history_with(master) && self.offset() == master.offset()
+    }
+
     /// Brings a replica up to `offset` of its master's history, or, of another history than its own, to all of it.
     /// Returns how far it has come, which the caller may bring to [`Server::acknowledge`].
     pub fn replicate(&mut self, master: &Server, offset: u64, now: Time) -> u64 {
