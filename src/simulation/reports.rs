@@ -37,7 +37,7 @@ impl World {
     /// What is wrong with a lease whose key has another value: it still counts as held.
     pub fn not_found(&mut self, watched: &Watched) -> Option<String> {
         let Watched { key, value, process, .. } = watched;
-        let is_there = self.nodes[self.master].text_at(key).as_deref() == Some(value);
+        let is_there = self.nodes[self.home(key)].text_at(key).as_deref() == Some(value);
         if is_there || watched.reservation.phase() != Phase::Held {
             self.reports.gone.remove(value);
             return None;
