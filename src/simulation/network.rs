@@ -224,6 +224,8 @@ impl World {
         };
         let (process, is_server) = (*process, *node < self.story.nodes);
         let is_idle = *used + IDLE < now();
+        // The nodes of a cluster are dropped with their cluster, whenever they were used last.
+        let is_server = is_server && self.cluster.is_none();
         if is_server && !is_idle && self.processes[process].runs() && self.quiet_since(process) < now() {
             self.offence(format!("process {process} gives up a connection although nothing is wrong"));
         }
@@ -303,7 +305,7 @@ impl World {
 const IDLE: Time = 3_000;
 
 /// How long a system goes on sending to who does not answer, by the keepalive that the package asks for.
-const GIVES_UP: Time = 55_000;
+pub const GIVES_UP: Time = 55_000;
 
 impl Connection {
     pub fn new(process: usize, who: Who) -> Self {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::invariants::Watched;
+use super::network::GIVES_UP;
 use super::replicas::settles;
 use super::server::data::Time;
 use super::story::Action;
@@ -44,6 +45,8 @@ impl World {
             | Action::Slow { process, time, .. }
             | Action::Unreachable { process, time } => (Some(process), time + RECOVERY),
             Action::Cut { process, is_seen: true, .. } => (Some(process), SOON),
+            // Of the connections to a cluster's nodes one may not be used for long.
+            Action::Cut { process, .. } if self.cluster.is_some() => (Some(process), GIVES_UP + RECOVERY),
             Action::Cut { process, .. } => (Some(process), DEAD + RECOVERY),
             Action::Hang { time, .. }
             | Action::Crash { time, .. }
@@ -93,7 +96,10 @@ impl World {
                 // One that cannot read may have it.
                 let can_read =
                     one.is_open && one.blocked_until + 1 < now() && self.processes[one.process].runs();
-                let can_lock = can_read && self.story.can_lock(*number);
+                // While a slot moves, a look goes to and fro, which takes longer than such a command may.
+                let link = &self.processes[one.process].link;
+                let is_far = self.cluster.is_some() && limit < 8 * (2 * (link.delay + link.jitter) + 1);
+                let can_lock = can_read && !is_far && self.story.can_lock(*number);
                 (can_lock && free > MAY_BE_FREE + self.story.more_to_connect() + limit).then_some(())
             };
             if let Some(number) = (0..self.environments.len()).find(|number| waits(number).is_some()) {

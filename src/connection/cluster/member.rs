@@ -24,6 +24,8 @@ use crate::model::error::Error;
 pub struct Member {
     node: Node,
     nodes: Arc<Nodes>,
+    /// The next command is to follow an ASKING.
+    asks: bool,
 }
 
 impl Member {
@@ -128,6 +130,12 @@ impl ConnectionLike for Member {
                 // commands to other nodes.
                 Some(Arg::Simple(b"PING")) if self.node.is_open() => Ok(Value::Okay),
                 Some(Arg::Simple(b"PING")) => Err(Unanswered::Closed),
+                // Goes with its command, in one write. By itself it would be for whatever command comes next, also for
+                // one that the node must not run.
+                Some(Arg::Simple(b"ASKING")) => {
+                    self.asks = true;
+                    Ok(Value::Okay)
+                }
                 Some(Arg::Simple(b"CLUSTER")) => self.who_serves_what(command).await,
                 _ => self.node.ask(command).await,
             };
@@ -148,7 +156,13 @@ impl ConnectionLike for Member {
             if !once.may_send(number) {
                 return Err(self.error(Unanswered::Lost));
             }
-            let values = match self.node.send(commands, count).await {
+            let sent = if std::mem::take(&mut self.asks) {
+                let replies = self.node.send(&after_asking(commands), count + 1).await;
+                replies.map(|mut values| values.drain(1.min(values.len())..).collect())
+            } else {
+                self.node.send(commands, count).await
+            };
+            let values = match sent {
                 Ok(values) => keep_what_ran(values),
                 Err(failed) => {
                     if failed != Unanswered::Lost {
@@ -170,6 +184,16 @@ impl ConnectionLike for Member {
     fn get_db(&self) -> i64 {
         0
     }
+}
+
+/// The commands, and ASKING in front of them.
+fn after_asking(commands: &Pipeline) -> Pipeline {
+    let mut all = Pipeline::with_capacity(commands.len() + 1);
+    all.cmd("ASKING");
+    for command in commands.cmd_iter() {
+        all.add_command(command.clone());
+    }
+    all
 }
 
 /// After a SET that ran, hides the errors of the commands before it: the engine would resend them all, the SET
@@ -196,7 +220,7 @@ impl Connect for Member {
             };
             let host = Host { name: name.clone(), port: *port };
             match nodes.owner.owns(nodes.connect(host, config)).await {
-                Ok(node) => Ok(Self { node, nodes }),
+                Ok(node) => Ok(Self { node, nodes, asks: false }),
                 Err(failure) => Err(unsent(TRY_AGAIN, failure)),
             }
         })
