@@ -3,7 +3,7 @@
 
 const assert = require('node:assert/strict');
 const { suite, test } = require('node:test');
-const { countCommands } = require('../support/commands');
+const { commandCalls, countCommands } = require('../support/commands');
 const { runChild } = require('../support/faults');
 const { startServer } = require('../support/server');
 const { until } = require('../support/wait');

@@ -143,3 +143,16 @@ test('thousands of leases: a FLUSHALL is told to each, and no other command is h
   const after = await commandCalls(client);
   assert.equal(after.pexpire, renewed, 'a loss is no renewal');
 });
+
+test('a renewal that a caller asked for is refused, and the change reported meanwhile is found all the same', async (t) => {
+  const { client, reservation, losses } = await holding(t);
+  await client.client('PAUSE', 1000, 'ALL');
+  // One step, before the renewal that waits behind it: paused clients go on in the order in which they came.
+  const changed = client.multi().acl('SETUSER', 'default', '-eval', '-evalsha').del(key).exec();
+  await passed(200);
+  await assert.rejects(reservation.ensure_reservation(), { code: 'ERR_REDIS_AUTH' });
+  await changed;
+  await client.acl('SETUSER', 'default', '+@all');
+  await until(() => losses.length === 1, { what: 'the loss', timeout: 5000 });
+  assert.equal(reservation.held, false);
+});

@@ -22,7 +22,7 @@ use crate::model::claim::Claim;
 use crate::model::refusal::{is_wrong_type, words_of};
 use crate::model::reservation::Phase;
 use crate::protocol::command;
-use crate::time::backoff::spread;
+use crate::time::backoff::{jittered, spread};
 use crate::time::clock::Moment;
 
 /// A look that cannot be made now is put off for about so long, if there are few.
@@ -155,10 +155,17 @@ fn saw(state: &Rc<EndpointState>, id: u64, reason: Reason, seen: Seen) {
         }
         match seen {
             Seen::Ours if held.watch.is_outdated => held.watch.next = soon(held),
+            Seen::Nothing if held.watch.is_outdated => held.watch.next = Moment::now().after(jittered(LATER)),
             // A refusal right behind a renewal that was not refused: there is no watch until the next one.
             Seen::Ours | Seen::Nothing => {}
             Seen::Refused if reason == Reason::Renewal => {}
-            Seen::Changed | Seen::Refused => renew_soon(held),
+            Seen::Changed | Seen::Refused => {
+                // Where reads and renewals disagree, as behind a proxy that reads from replicas, this goes on.
+                if reason == Reason::Renewal {
+                    held.watch.follow(Moment::now());
+                }
+                renew_soon(held);
+            }
         }
     });
 }
@@ -183,10 +190,16 @@ pub fn renewing(held: &mut Held) {
 pub fn renewed(state: &EndpointState, id: u64, has_succeeded: bool) {
     state.update(id, |held| {
         held.watch.renewals = held.watch.renewals.saturating_sub(1);
-        if has_succeeded && !held.watch.is_young(Moment::now()) && !held.watch.is_looking {
+        if held.watch.is_looking || held.watch.is_young(Moment::now()) {
+            return;
+        }
+        if has_succeeded {
             held.watch.is_looking = true;
             state.watches.renewed.borrow_mut().push(id);
             state.earlier.notify_one();
+        } else if held.watch.is_outdated && held.watch.next == Moment::NEVER {
+            // It was to explain that report.
+            held.watch.next = soon(held);
         }
     });
 }

@@ -75,13 +75,18 @@ impl Watch {
     /// A look is sent now. One that follows a renewal belongs to no streak.
     pub fn look(&mut self, now: Moment, follows_renewal: bool) {
         if !follows_renewal {
-            let pause = self.pause();
-            let is_close = self.last.after(STREAK + pause + pause) > now;
-            self.streak = if is_close { self.streak.saturating_add(1) } else { 0 };
-            self.last = now;
+            self.follow(now);
         }
         self.next = Moment::NEVER;
         (self.is_looking, self.is_outdated) = (true, false);
+    }
+
+    /// A look belongs to the streak of the last one, if that was not long ago.
+    pub fn follow(&mut self, now: Moment) {
+        let pause = self.pause();
+        let is_close = self.last.after(STREAK + pause + pause) > now;
+        self.streak = if is_close { self.streak.saturating_add(1) } else { 0 };
+        self.last = now;
     }
 
     /// How long to wait before the next look: nothing for the first two of a streak. Somebody may change the key a

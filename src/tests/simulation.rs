@@ -20,9 +20,15 @@ const ALWAYS: u64 = 2_000;
 /// The most stories that are shown.
 const SHOWN: usize = 3;
 
+/// Of a story of a cluster there may be two: the crate's engine takes some orders from elsewhere. So those are run by
+/// `npm run simulate` alone: what they find must be able to be found again.
+fn has_one_history(seed: &u64) -> bool {
+    Kind::of(*seed) != Kind::Cluster
+}
+
 #[test]
 fn one_seed_has_one_history() {
-    for seed in 1..=10 {
+    for seed in (1..=16).filter(has_one_history) {
         let story = story_of(seed, None);
         let first = run(&story, true);
         assert!(first.trace.len() > 1_000);
@@ -42,8 +48,10 @@ fn one_seed_has_one_history() {
 
 #[test]
 fn whatever_goes_wrong_what_is_promised_is_kept() {
-    let bad: Vec<u64> =
-        (1..=ALWAYS).filter(|seed| !run(&story_of(*seed, None), false).offences.is_empty()).collect();
+    let bad: Vec<u64> = (1..=ALWAYS)
+        .filter(has_one_history)
+        .filter(|seed| !run(&story_of(*seed, None), false).offences.is_empty())
+        .collect();
     assert!(bad.is_empty(), "npm run simulate -- --from SEED --seeds 1 tells the story of each of {bad:?}");
 }
 
