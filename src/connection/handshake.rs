@@ -247,8 +247,12 @@ fn broken_off(endpoint: &Arc<Endpoint>, banner: &Banner, how: &str) -> Error {
 /// first that they say. It is no reason to hang up.
 fn is_about_client(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    text.contains("setinfo")
-        || ["try client", "'client'", "`client`"].iter().any(|words| text.contains(words))
+    // Not a server that quotes what it was sent.
+    let says = |words: &str| text.contains(words);
+    (says("subcommand") && says("'setinfo'"))
+        || ["try client (", "command 'client'", "command `client`", "'client|setinfo'"]
+            .iter()
+            .any(|words| says(words))
 }
 
 /// The handshake has timed out.
