@@ -135,5 +135,7 @@ test('a lock that is released within a second costs no command more', async (t) 
     const start = performance.now();
     await until(() => performance.now() - start > 1300, { what: 'the age of a watch' });
   });
+  // The client of the tests asks the server for it when it connects.
+  delete calls.info;
   assert.deepEqual(calls, { set: 5, evalsha: 5, get: 5, del: 5 });
 });
