@@ -158,7 +158,7 @@ impl ConnectionLike for Member {
             }
             let sent = if std::mem::take(&mut self.asks) {
                 let replies = self.node.send(&after_asking(commands), count + 1).await;
-                replies.map(|mut values| values.drain(1.min(values.len())..).collect())
+                replies.map(without_asking)
             } else {
                 self.node.send(commands, count).await
             };
@@ -194,6 +194,15 @@ fn after_asking(commands: &Pipeline) -> Pipeline {
         all.add_command(command.clone());
     }
     all
+}
+
+/// The replies behind that to ASKING. If it was refused, nothing ran there: its refusal is the reply to each.
+fn without_asking(mut values: Vec<Value>) -> Vec<Value> {
+    let rest = values.split_off(1.min(values.len()));
+    match values.pop() {
+        Some(refusal @ Value::ServerError(_)) => vec![refusal; rest.len()],
+        _ => rest,
+    }
 }
 
 /// After a SET that ran, hides the errors of the commands before it: the engine would resend them all, the SET
