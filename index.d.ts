@@ -171,8 +171,9 @@ declare class ReserveResource {
   ): Promise<void> | void;
 
   /**
-   * A reservation was lost: another holds its key, or its lease ran out. Without a listener, the loss is thrown as an
-   * uncaught exception. Either happens in the async context of the call that acquired the lock.
+   * A reservation was lost: another holds its key, or its lease ran out. A foreign change of the key is told within
+   * milliseconds once the reservation is a second old (docs/guarantees.md, "Watched keys"). Without a listener, the loss is
+   * thrown as an uncaught exception. Either happens in the async context of the call that acquired the lock.
    *
    * @example
    * reservation.on('lost', (err) => stop_work_on(err.key));

@@ -60,6 +60,25 @@ test('without a listener it is thrown, once', async (t) => {
   assert.deepEqual(await child.message(), { uncaught: 'ERR_RESERVATION_LOST', held: true });
 });
 
+test('a lease that is never renewed: its loss is emitted, and without a listener not thrown', async (t) => {
+  const { client, reservation } = await setUp(t, { interval: Infinity });
+  const [first, second] = [[], []];
+  for (const losses of [first, second]) {
+    const listen = (error) => losses.push(error.code);
+    if (losses === first) reservation.on('lost', listen);
+    assert.equal(await reservation.lock('job'), true);
+    const { signal } = reservation;
+    await client.del(key);
+    // What is thrown fails this test, in the next tick.
+    assert.equal(await reservation.lock('job'), true);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(signal.aborted, true);
+    assert.equal(await reservation.release(), 1);
+    reservation.removeListener('lost', listen);
+  }
+  assert.deepEqual([first, second], [['ERR_RESERVATION_LOST'], []]);
+});
+
 test('a renewal that is pending then does not tell it a second time', async (t) => {
   const { client, reservation } = await setUp(t);
   const losses = keepLosses(reservation);

@@ -123,11 +123,8 @@ const HANDLERS = {
     const lease = held(handle);
     // A release or renewal of the caller's has found and reported it first.
     if (lease === undefined) return;
-    // If the fields could not be made JavaScript values, `quiet` is all there is.
-    const { key = lease.key, val, holder, message = `Worker lost reservation for ${key}`, quiet } = fields;
     const { instance } = lease;
-    const error = loss.error_of({ key, val, holder, message });
-    loss.found(instance, peek(instance), lease, error, quiet === true);
+    loss.found(instance, peek(instance), lease, loss.error_of(lease, fields), fields.quiet === true);
   },
 
   // Only a release reports it, and there may be none, so it no longer keeps its instance alive.

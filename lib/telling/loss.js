@@ -29,11 +29,12 @@ function found(instance, state, lease, error, quiet) {
 function superseded(instance, state, lease, newer) {
   const fields = state.native.supersede(lease.handle, newer);
   // Null: a pending release tells it, or it was told.
-  if (fields !== null) found(instance, state, lease, error_of(fields), false);
+  if (fields !== null) found(instance, state, lease, error_of(lease, fields), fields.quiet === true);
 }
 
-/** The error for a loss that the native side has found. */
-function error_of({ key, val, holder, message }) {
+/** The error for a loss that the native side has found. If its fields could not be made JavaScript values, few are there. */
+function error_of(lease, fields) {
+  const { key = lease.key, val, holder, message = `Worker lost reservation for ${key}` } = fields;
   return make_error('ERR_RESERVATION_LOST', message, { key, val, holder });
 }
 

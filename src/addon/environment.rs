@@ -200,7 +200,11 @@ impl Environment {
         let reservation = Arc::clone(&loss.reservation);
         self.handles.borrow_mut().remove(&reservation);
         self.submit(request);
-        let (_, fields) = event_object(env, &Event::Lost { reservation, loss, quiet: false })?;
+        let quiet = reservation.settings().terms.never_renews();
+        let event = Event::Lost { reservation, loss, quiet };
+        // JavaScript must learn of it: nobody else tells it any more.
+        let (_, fields) =
+            isolated(env, || event_object(env, &event)).or_else(|_| bare_event_object(env, &event))?;
         Ok(Some(fields))
     }
 

@@ -192,7 +192,7 @@ impl ReserveResource {
     }
 
     /// A newer reservation has the key of this one, with the value `newer`. Returns the fields of its loss if the caller of this
-    /// is to tell it: `{ key, val, holder, message, quiet }`.
+    /// is to tell it: `{ key, val, holder, message, quiet }`; only `{ quiet }` if the others could not be made.
     #[napi(catch_unwind)]
     pub fn supersede<'env>(
         &self,

@@ -15,6 +15,14 @@ pub struct Terms {
     pub max_hold: Option<Duration>,
 }
 
+impl Terms {
+    /// True if a lease on these terms ends before a renewal is due.
+    #[must_use]
+    pub fn never_renews(&self) -> bool {
+        self.interval.of(self.ttl).is_none()
+    }
+}
+
 /// How long after a renewal the next is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interval {

@@ -196,13 +196,16 @@ fn after_asking(commands: &Pipeline) -> Pipeline {
     all
 }
 
-/// The replies behind that to ASKING. If it was refused, nothing ran there: its refusal is the reply to each.
+/// The replies behind that to ASKING. If it was refused, its refusal is the reason for the errors behind it: the node has
+/// run only what it would have run without it.
 fn without_asking(mut values: Vec<Value>) -> Vec<Value> {
-    let rest = values.split_off(1.min(values.len()));
-    match values.pop() {
-        Some(refusal @ Value::ServerError(_)) => vec![refusal; rest.len()],
-        _ => rest,
+    let mut rest = values.split_off(1.min(values.len()));
+    if let Some(refusal @ Value::ServerError(_)) = values.pop() {
+        rest.iter_mut()
+            .filter(|value| matches!(value, Value::ServerError(_)))
+            .for_each(|value| value.clone_from(&refusal));
     }
+    rest
 }
 
 /// After a SET that ran, hides the errors of the commands before it: the engine would resend them all, the SET
@@ -245,6 +248,16 @@ mod tests {
             Ok(Value::ServerError(error)) => error,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_refused_asking_explains_the_errors_behind_it_and_hides_no_success() {
+        let error = |text| Value::ServerError(error_reply(text));
+        let (refused, moved) = (error("NOPERM no asking"), error("MOVED 3999 a:1"));
+        let replies = vec![refused.clone(), moved.clone(), Value::Okay];
+        assert_eq!(without_asking(replies), [refused, Value::Okay]);
+        assert_eq!(without_asking(vec![Value::Okay, moved.clone()]), [moved]);
+        assert_eq!(without_asking(Vec::new()), []);
     }
 
     #[test]
